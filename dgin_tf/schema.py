@@ -24,7 +24,7 @@ FIRST_ID = 2
 USER = "user"
 HISTORY = "history"
 CANDIDATE = "candidate"
-_PREFIX = {USER: "user_", HISTORY: "hist_", CANDIDATE: "cand_"}
+PREFIX = {USER: "user_", HISTORY: "hist_", CANDIDATE: "cand_"}
 
 SCHEMA_FILE = "schema.json"
 FORMAT_VERSION = 1
@@ -46,10 +46,10 @@ class Field:
     vocabulary: str = ""
 
     def __post_init__(self):
-        unknown = set(self.roles) - set(_PREFIX)
+        unknown = set(self.roles) - set(PREFIX)
         if not self.name or not self.roles or unknown:
             raise ValueError(
-                f"a field needs a name and roles among {sorted(_PREFIX)}; got name {self.name!r} "
+                f"a field needs a name and roles among {sorted(PREFIX)}; got name {self.name!r} "
                 f"with roles {list(self.roles)!r}."
             )
 
@@ -123,7 +123,7 @@ class Schema:
     def features(self) -> dict[str, Field]:
         """Record feature name -> field, for every field in every role."""
         return {
-            feature_name(role, field): field for role in _PREFIX for field in self.with_role(role)
+            feature_name(role, field): field for role in PREFIX for field in self.with_role(role)
         }
 
     def to_json(self) -> str:
@@ -180,13 +180,13 @@ class Schema:
 
 def feature_name(role: str, field: Field) -> str:
     """Name of a field's feature in records and batches: `hist_item_id`, `cand_item_id`, `user_id`."""
-    prefix = _PREFIX[role]
+    prefix = PREFIX[role]
     return field.name if role == USER and field.name.startswith(prefix) else prefix + field.name
 
 
 def negative_name(feature: str) -> str:
     """Name of a history feature's sampled non-clicks: `hist_item_id` -> `hist_negative_item_id`."""
-    return _PREFIX[HISTORY] + "negative_" + feature.removeprefix(_PREFIX[HISTORY])
+    return PREFIX[HISTORY] + "negative_" + feature.removeprefix(PREFIX[HISTORY])
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

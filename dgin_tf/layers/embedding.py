@@ -67,21 +67,30 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         """Embeds `hist_*` [users, time]; sampled non-clicks too where the batch has them."""
         mask = features["hist_mask"]
         raw = {name: value for name, value in features.items() if name.startswith("hist_")}
-        names = [(field, feature_name(HISTORY, field)) for field in self.schema.paired_fields]
-        events = self._concat([(field, raw[name]) for field, name in names])
-        negatives = None
-        if all(negative_name(name) in raw for _, name in names):
-            negatives = self._concat([(field, raw[negative_name(name)]) for field, name in names])
-            negatives = mask_padding(negatives, mask)
-        padding = self._concat([(field, tf.constant(PADDING_ID)) for field, _ in names])
-        return History(mask_padding(events, mask), mask, raw, negatives, padding)
+        names = [feature_name(HISTORY, field) for field in self.schema.paired_fields]
+        sampled = {name: raw.get(negative_name(name)) for name in names}
+        has_negatives = all(value is not None for value in sampled.values())
+        return History(
+            lambda: mask_padding(self.events(raw), mask),
+            mask,
+            raw,
+            (lambda: mask_padding(self.events(sampled), mask)) if has_negatives else None,
+            self.events(dict.fromkeys(names, tf.constant(PADDING_ID))),
+            self.events,
+            tuple(names),
+        )
+
+    def events(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Embeds the paired fields among raw history features, [...] -> [..., event_dim]."""
+        fields = self.schema.paired_fields
+        return self._concat([(field, features[feature_name(HISTORY, field)]) for field in fields])
 
     def target(self, features: Mapping[str, tf.Tensor]) -> Target:
         """Embeds `cand_*` [users, candidates]."""
         raw = {name: value for name, value in features.items() if name.startswith("cand_")}
         fields = self.schema.paired_fields
         embedding = self._concat([(f, raw[feature_name(CANDIDATE, f)]) for f in fields])
-        return Target(embedding, features["cand_mask"], raw)
+        return Target(embedding, features["cand_mask"], raw, self.events)
 
     def user(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
         """Embeds the chosen user fields, [users, dim of all]; None where none were chosen."""

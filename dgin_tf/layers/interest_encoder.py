@@ -4,34 +4,66 @@ Serving splits a model where the candidate enters. What depends on the user alon
 and kept; what a request pays for is `interest`. An encoder is the layer that knows how to do both.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+AUXILIARY_LOGITS = "auxiliary_logits"
+
 State = dict[str, tf.Tensor]
+Embed: TypeAlias = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
 
 
-class History(NamedTuple):
-    """A batch of embedded histories, oldest event first.
+class History:
+    """A batch of histories, oldest event first, embedded when somebody first reads the embeddings.
 
-    Attributes:
+    Args:
       events: embeddings of the fields that events share with candidates, [users, time, dim]; zero
-        where `mask` is False.
+        where `mask` is False. Or a function that gives them, so that an encoder which needs only a
+        few of many events never embeds the others.
       mask: True where the event is real, bool [users, time]. Padding may be on either side.
       features: raw history features of the batch by name (`hist_item_id`, `hist_timestamp`, ...),
         each [users, time].
-      negatives: embeddings of one sampled non-click for every event, [users, time, dim], or None
-        where the batch has none (serving, evaluation).
+      negatives: embeddings of one sampled non-click for every event, [users, time, dim], or a
+        function that gives them, or None where the batch has none (serving, evaluation).
       padding: what the tables hold for an event of padding ids, [dim], or None where nobody embedded
         it. The authors' released code adds it to sums; nothing else looks at it.
+      embed: embeds raw history features of any one shape, [...] -> [..., dim], or None.
+      embedded_features: names of the raw features that `embed` reads.
     """
 
-    events: tf.Tensor
-    mask: tf.Tensor
-    features: Mapping[str, tf.Tensor]
-    negatives: tf.Tensor | None = None
-    padding: tf.Tensor | None = None
+    def __init__(
+        self,
+        events: tf.Tensor | Callable[[], tf.Tensor],
+        mask: tf.Tensor,
+        features: Mapping[str, tf.Tensor],
+        negatives: tf.Tensor | Callable[[], tf.Tensor] | None = None,
+        padding: tf.Tensor | None = None,
+        embed: Embed | None = None,
+        embedded_features: tuple[str, ...] = (),
+    ):
+        self._events = events
+        self._negatives = negatives
+        self.mask = mask
+        self.features = features
+        self.padding = padding
+        self.embed = embed
+        self.embedded_features = embedded_features
+
+    @property
+    def events(self) -> tf.Tensor:
+        """Embedded events, [users, time, dim]."""
+        if callable(self._events):
+            self._events = self._events()
+        return self._events
+
+    @property
+    def negatives(self) -> tf.Tensor | None:
+        """Embedded non-clicks, [users, time, dim], or None."""
+        if callable(self._negatives):
+            self._negatives = self._negatives()
+        return self._negatives
 
 
 class Target(NamedTuple):
@@ -41,11 +73,14 @@ class Target(NamedTuple):
       embedding: e_a, the same fields in the same order as `History.events`, [users, candidates, dim].
       mask: True where the candidate is real, bool [users, candidates].
       features: raw candidate features by name, each [users, candidates].
+      embed: embeds raw history features of any one shape, [...] -> [..., dim], or None; for encoders
+        whose state holds ids.
     """
 
     embedding: tf.Tensor
     mask: tf.Tensor
     features: Mapping[str, tf.Tensor]
+    embed: Embed | None = None
 
 
 class InterestEncoder(tf.keras.layers.Layer):
@@ -68,7 +103,8 @@ class InterestEncoder(tf.keras.layers.Layer):
 
         Returns:
           `interest` [users, candidates, dim] and named intermediates such as `attention`
-          [users, candidates, time].
+          [users, candidates, time]. Logits of a network of its own, `auxiliary_logits`
+          [users, candidates], are trained on the labels with `auxiliary_logits_weight`.
         """
         raise NotImplementedError
 
@@ -78,6 +114,9 @@ class InterestEncoder(tf.keras.layers.Layer):
 
     auxiliary_loss_names: tuple[str, ...] = ()
     """Names of the losses that `auxiliary_losses` may give."""
+
+    auxiliary_logits_weight: float | None = None
+    """Weight of the target's loss on `auxiliary_logits`, where `interest` gives such logits."""
 
     def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
         """Losses of this encoder's own, name -> [users], each already weighted; none by default."""

@@ -13,7 +13,13 @@ import tensorflow_recommenders as tfrs
 
 from dgin_tf import losses
 from dgin_tf.layers.embedding import FeatureEmbedding
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.interest_encoder import (
+    AUXILIARY_LOGITS,
+    History,
+    InterestEncoder,
+    State,
+    Target,
+)
 from dgin_tf.layers.tower import Tower
 from dgin_tf.records import LABEL
 from dgin_tf.schema import Schema
@@ -173,7 +179,10 @@ class CTRModel(tfrs.models.Model):
         return [
             _prefix(name) + kind
             for name, encoder in self.encoders.items()
-            for kind in encoder.auxiliary_loss_names
+            for kind in (
+                *encoder.auxiliary_loss_names,
+                *([] if encoder.auxiliary_logits_weight is None else [AUXILIARY_LOGITS]),
+            )
         ]
 
     @property
@@ -204,6 +213,10 @@ class CTRModel(tfrs.models.Model):
         for name, value in outputs.items():
             if name.startswith("loss/"):
                 found[name.removeprefix("loss/")] = losses.global_mean(value, is_row)
+        for name, encoder in self.encoders.items():
+            if (logits := outputs.get(_prefix(name) + AUXILIARY_LOGITS)) is not None:
+                loss = losses.target_loss(logits, features[LABEL], mask, loss_scale=self.loss_scale)
+                found[_prefix(name) + AUXILIARY_LOGITS] = encoder.auxiliary_logits_weight * loss
         if self.losses:
             found["regularization"] = tf.nn.scale_regularization_loss(tf.add_n(self.losses))
         return found

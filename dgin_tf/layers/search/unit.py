@@ -1,0 +1,191 @@
+"""General search units: which few of a long history a candidate is about (SIM, section 3.2).
+
+A unit prepares what it can before the candidate is known, and then finds. What is done with the
+events that were found is a reader's work: SIM's exact search unit, TWIN's attention, a mean.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from dgin_tf.layers.interest_encoder import (
+    History,
+    InterestEncoder,
+    State,
+    Target,
+)
+from dgin_tf.layers.stored_events import (
+    TIMESTAMP,
+    append_events,
+    gather_events,
+    store_events,
+)
+
+FOUND, FOUND_MASK = "found", "found_mask"
+
+
+class Found(NamedTuple):
+    """The events that a unit found for each candidate.
+
+    Attributes:
+      indices: their places in time, int32 [users, candidates, k]; best first.
+      mask: True where something was found, bool [users, candidates, k].
+      scores: the unit's own scores of them, [users, candidates, k], or None where it has none.
+      outputs: named intermediates of the search, such as `auxiliary_logits` [users, candidates].
+    """
+
+    indices: tf.Tensor
+    mask: tf.Tensor
+    scores: tf.Tensor | None = None
+    outputs: dict[str, tf.Tensor] | None = None
+
+
+class FoundEvents(NamedTuple):
+    """What a reader reads.
+
+    Attributes:
+      events: embeddings of the found events, zero where nothing was found,
+        [users, candidates, k, dim].
+      mask: bool [users, candidates, k].
+      gaps: seconds from each event to the candidate, int64 [users, candidates, k], or None where
+        times are not kept.
+      found: what the unit gave.
+    """
+
+    events: tf.Tensor
+    mask: tf.Tensor
+    gaps: tf.Tensor | None
+    found: Found
+
+
+class SearchUnit(tf.keras.layers.Layer):
+    """Base class of the units.
+
+    Args:
+      k: how many events to find at most; a shorter history gives as many as it has.
+
+    Raises:
+      ValueError: `k` is below 1.
+    """
+
+    def __init__(self, k: int = 50, **kwargs: Any):
+        super().__init__(**kwargs)
+        if k < 1:
+            raise ValueError(f"k must be at least 1; got {k}.")
+        self.k = k
+
+    auxiliary_logits_weight: float | None = None
+    """Weight of the loss on the `auxiliary_logits` of a unit that is trained on the labels."""
+
+    def prepare(self, history: History, training: bool = False) -> State:
+        """What the search needs of every event and no candidate changes, name -> [users, time, ...].
+
+        Nothing by default.
+        """
+        del history, training
+        return {}
+
+    def search(self, state: State, target: Target, training: bool = False) -> Found:
+        """Finds events.
+
+        Args:
+          state: `past_*` of `store_events` and what `prepare` gave.
+          target: the candidates.
+          training: whether this is a step of training.
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "k": self.k}
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class SearchedInterest(InterestEncoder):
+    """A search unit and a reader of what it finds.
+
+    State: `past_*` [users, time], the events' ids, and what the unit prepared.
+
+    Args:
+      unit: finds events for a candidate.
+      reader: layer called as `reader(target, found_events, training=)`, which returns `interest`
+        [users, candidates, dim] and named intermediates.
+      times: whether times of events are kept, for readers that look at gaps.
+    """
+
+    def __init__(
+        self,
+        unit: SearchUnit,
+        reader: tf.keras.layers.Layer,
+        times: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        deserialize = tf.keras.layers.deserialize
+        self.unit = deserialize(unit) if isinstance(unit, dict) else unit
+        self.reader = deserialize(reader) if isinstance(reader, dict) else reader
+        self.times = times
+        self.auxiliary_logits_weight = self.unit.auxiliary_logits_weight
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """Keeps the events' ids and prepares the search."""
+        return {
+            **store_events(history, self.times),
+            **self.unit.prepare(history, training=training),
+        }
+
+    def interest(self, state: State, target: Target, training: bool = False) -> State:
+        """Finds events for each candidate and reads them.
+
+        Returns:
+          `interest` [users, candidates, dim], `found` int32 and `found_mask` bool
+          [users, candidates, k], and what unit and reader name besides.
+
+        Raises:
+          ValueError: the candidates come without `Target.embed`.
+        """
+        if target.embed is None:
+            raise ValueError("found events are ids; they need Target.embed to be embedded.")
+        found = self.unit.search(state, target, training=training)
+        features = gather_events(state, found.indices)
+        events = target.embed(features)
+        events = tf.where(found.mask[..., tf.newaxis], events, tf.zeros([], events.dtype))
+        gaps = None
+        if self.times:
+            gaps = target.features["cand_timestamp"][..., tf.newaxis] - features[TIMESTAMP]
+            gaps = tf.where(found.mask, gaps, 0)
+        read = self.reader(
+            target.embedding, FoundEvents(events, found.mask, gaps, found), training=training
+        )
+        return {**read, **(found.outputs or {}), FOUND: found.indices, FOUND_MASK: found.mask}
+
+    def update(self, state: State, history: History) -> State:
+        """Appends newer events; equal to one `encode` of them all."""
+        newer = self.encode(history)
+        return append_events(state, newer)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = tf.keras.layers.serialize
+        return {
+            **super().get_config(),
+            "unit": serialize(self.unit),
+            "reader": serialize(self.reader),
+            "times": self.times,
+        }
+
+
+def best(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The k highest scores of the last axis among what is real, highest first.
+
+    Args:
+      scores: [..., time], all above the lowest number of their type.
+      mask: bool, broadcastable to `scores`.
+      k: how many; all of them where time is shorter.
+
+    Returns:
+      Scores [..., k], their places int32 [..., k], and whether there is something, bool [..., k].
+    """
+    lowest = scores.dtype.min
+    time = scores.shape[-1]
+    count = tf.minimum(k, tf.shape(scores)[-1]) if time is None else min(k, time)
+    values, places = tf.math.top_k(tf.where(mask, scores, lowest), count)
+    return values, places, values > lowest
