@@ -22,7 +22,7 @@ def open_store(address: str, namespace: str = "") -> StateStore:
       StoreError: the store cannot be opened.
     """
     kind, _, rest = address.partition(":")
-    if kind == "memory" and not rest:
+    if address == "memory:":
         return InMemoryStore(namespace)
     if kind == "lmdb" and rest:
         return LmdbStore(rest, namespace)

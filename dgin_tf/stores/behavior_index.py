@@ -342,4 +342,5 @@ def file_facts(path: pathlib.Path) -> dict[str, int]:
 
 
 def _sorted(keys: Sequence[int] | np.ndarray) -> np.ndarray:
-    return np.unique(np.asarray(keys, np.int64))
+    array = np.asarray(keys, np.int64)
+    return np.unique(array) if len(array) > 1 else array  # a single key is most of all requests

@@ -58,22 +58,26 @@ class LmdbStore(StateStore):
             return [transaction.get(key) for key in keys]
 
     def put_many(self, values: Mapping[int, bytes]) -> None:
-        rows = [(self._key(user), bytes(value)) for user, value in values.items()]
+        self._write([(self._key(user), bytes(value)) for user, value in values.items()])
+
+    def delete(self, user: int) -> None:
+        self._write([(self._key(user), None)])
+
+    def _write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Writes, or for None deletes, all in one transaction, in a larger map if need be."""
         with self._lock:
             while True:
                 try:
                     with self._transaction("write") as transaction:
                         for key, value in rows:
-                            transaction.put(key, value)
+                            if value is None:
+                                transaction.delete(key)
+                            else:
+                                transaction.put(key, value)
                     return
                 except self._lmdb.MapFullError:
                     with self._errors("grow"):
                         self._environment.set_mapsize(2 * self._environment.info()["map_size"])
-
-    def delete(self, user: int) -> None:
-        key = self._key(user)
-        with self._transaction("write") as transaction:
-            transaction.delete(key)
 
     def users(self) -> Iterator[int]:
         prefix, following = self._key(0)[: -_USER.size], 0

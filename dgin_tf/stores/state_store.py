@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
-_NAMESPACE = re.compile(r"[A-Za-z0-9_.-]*")
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{0,99}")
 _LARGEST_USER = 2**63 - 1
 
 
@@ -26,7 +26,7 @@ class StateStore(abc.ABC):
     never across a fork. Every method raises `StoreError` where the medium fails.
 
     Args:
-      namespace: letters, digits, `.`, `_` and `-`; values of different namespaces never meet.
+      namespace: up to 99 letters, digits, `.`, `_` and `-`; values of different namespaces never meet.
     """
 
     def __init__(self, namespace: str = ""):
@@ -129,6 +129,6 @@ def check_namespace(namespace: str) -> str:
     """The namespace; raises ValueError where it has a character that no store could keep apart."""
     if not _NAMESPACE.fullmatch(namespace):
         raise ValueError(
-            f"expected a namespace of letters, digits, '.', '_' and '-'; got {namespace!r}."
+            f"expected a namespace of up to 99 letters, digits, '.', '_' and '-'; got {namespace!r}."
         )
     return namespace
