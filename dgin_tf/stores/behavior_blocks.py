@@ -36,6 +36,7 @@ Buffer = bytes | mmap.mmap
 _LISTS = struct.Struct("<I")
 _SECONDS = struct.Struct("<q")
 _WIDTHS = np.array([0, 1, 2, 3, 4, 8])  # bytes a value
+_PAD = b"\0"  # lets the last value of three bytes be read as four
 _DTYPES = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
 _PER_LIST = 0x80  # set in the width of an attribute that is stored once a list
 _ALL = slice(None)
@@ -116,7 +117,7 @@ class BlockCodec:
             widths.append(width | per_list)
             columns.append(_pack(values, width))
         seconds = b"".join(_SECONDS.pack(bases[name]) for name in self._seconds)
-        return b"".join((_LISTS.pack(len(starts)), widths, seconds, *columns))
+        return b"".join((_LISTS.pack(len(starts)), widths, seconds, *columns, _PAD))
 
     def keys(self, data: Buffer, begin: int) -> np.ndarray:
         """Keys of the block at offset `begin` of `data`, rising, [lists]."""
@@ -218,7 +219,5 @@ def _unpack(
         return np.frombuffer(data, _DTYPES[width], count, offset)[rows]
     if width == 0:
         return np.zeros(count, "<u1")[rows]
-    raw = np.frombuffer(data, "u1", width * count, offset).reshape(count, width)[rows]
-    wide = np.zeros((len(raw), 4), "u1")
-    wide[:, :width] = raw
-    return wide.view("<u4")[:, 0]
+    overlapping: np.ndarray = np.ndarray(count, "<u4", data, offset, (width,))  # four bytes each
+    return overlapping[rows] & 0xFFFFFF

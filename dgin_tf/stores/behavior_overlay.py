@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dgin_tf.schema import FIRST_ID
+from dgin_tf.schema import FIRST_ID, PADDING_ID
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events, newest_per_key
 from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import Value, decode_value, encode_value
@@ -65,7 +65,8 @@ class BehaviorOverlay:
 
     def events_of(self, users: Sequence[int]) -> list[Events]:
         """The late events of users, oldest first."""
-        return [self._read(value)[0] for value in self._store.get_many(users)]
+        known = [max(user, PADDING_ID) for user in users]  # nobody has events under the padding id
+        return [self._read(value)[0] for value in self._store.get_many(known)]
 
     def items(self) -> Iterator[tuple[int, Events]]:
         """Users with their late events."""
