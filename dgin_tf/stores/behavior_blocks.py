@@ -34,7 +34,6 @@ Events = dict[str, np.ndarray]
 Buffer = bytes | mmap.mmap
 
 _LISTS = struct.Struct("<I")
-_SECONDS = struct.Struct("<q")
 _WIDTHS = np.array([0, 1, 2, 3, 4, 8])  # bytes a value
 _PAD = b"\0"  # lets the last value of three bytes be read as four
 _DTYPES = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
@@ -81,7 +80,8 @@ class BlockCodec:
         self._columns = [field.name for field in history if field.name != key]
         self._seconds = [field.name for field in history if not field.is_categorical]
         self._widths = 3 + len(self._columns)  # of keys, lengths, ranks and attributes
-        self._header = _LISTS.size + self._widths + _SECONDS.size * len(self._seconds)
+        self._bases = struct.Struct(f"<{len(self._seconds)}q")
+        self._header = _LISTS.size + self._widths + self._bases.size
 
     def empty(self) -> Events:
         """No events."""
@@ -116,7 +116,7 @@ class BlockCodec:
                 values, per_list = values[starts], _PER_LIST
             widths.append(width | per_list)
             columns.append(_pack(values, width))
-        seconds = b"".join(_SECONDS.pack(bases[name]) for name in self._seconds)
+        seconds = self._bases.pack(*bases.values())
         return b"".join((_LISTS.pack(len(starts)), widths, seconds, *columns, _PAD))
 
     def keys(self, data: Buffer, begin: int) -> np.ndarray:
@@ -142,8 +142,7 @@ class BlockCodec:
         (lists,) = _LISTS.unpack_from(data, begin)
         offset = begin + _LISTS.size
         key_width, length_width, *widths = data[offset : offset + self._widths]
-        seconds = struct.unpack_from(f"<{len(self._seconds)}q", data, offset + self._widths)
-        bases = dict(zip(self._seconds, seconds, strict=True))
+        bases = self._bases.unpack_from(data, offset + self._widths)
         offset = begin + self._header
         keys = _unpack(data, offset, key_width, lists)
         offset += lists * key_width
@@ -159,19 +158,19 @@ class BlockCodec:
         columns = []
         for width in widths:
             if width & _PER_LIST:
-                columns.append(
-                    _unpack(data, offset, width ^ _PER_LIST, lists, found).repeat(counts)
-                )
-                offset += lists * (width ^ _PER_LIST)
+                width ^= _PER_LIST
+                columns.append(_unpack(data, offset, width, lists, found).repeat(counts))
+                offset += lists * width
             else:
                 columns.append(_unpack(data, offset, width, total, rows))
                 offset += total * width
-        values = dict(zip(self._columns, columns[1:], strict=True))
-        values[self.key] = keys[found].repeat(counts)
-        events = {name: values[name].astype(dtype) for name, dtype in self.dtypes.items()}
-        for name, base in bases.items():
+        rank, *values = columns
+        events = {self.key: keys[found].repeat(counts).astype(self.dtypes[self.key])}
+        for name, column in zip(self._columns, values, strict=True):
+            events[name] = column.astype(self.dtypes[name])
+        for name, base in zip(self._seconds, bases, strict=True):
             events[name] += base
-        return Selection(events, columns[0])
+        return Selection(events, rank)
 
 
 def rank_in_second(times: np.ndarray) -> np.ndarray:
