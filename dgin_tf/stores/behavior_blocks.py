@@ -53,6 +53,11 @@ class Selection:
     events: Events
     rank: np.ndarray
 
+    def where(self, chosen: np.ndarray) -> "Selection":
+        """The rows of a mask, bool [events]."""
+        events = {name: values[chosen] for name, values in self.events.items()}
+        return Selection(events, self.rank[chosen])
+
 
 class BlockCodec:
     """Blocks of one schema and key.
@@ -139,38 +144,94 @@ class BlockCodec:
           begin: where the user's block starts.
           wanted: rising keys, each once, [keys]; those that the user lacks give nothing.
         """
-        (lists,) = _LISTS.unpack_from(data, begin)
-        offset = begin + _LISTS.size
-        key_width, length_width, *widths = data[offset : offset + self._widths]
-        bases = self._bases.unpack_from(data, offset + self._widths)
-        offset = begin + self._header
-        keys = _unpack(data, offset, key_width, lists)
-        offset += lists * key_width
-        lengths = _unpack(data, offset, length_width, lists)
-        ends = lengths.cumsum(dtype=np.int64)
-        offset += lists * length_width
-        found = keys.searchsorted(wanted)
-        found = found[keys.take(found, mode="clip") == wanted]
+        block = _Block(self, data, begin)
+        found = block.keys.searchsorted(wanted)
+        found = found[block.keys.take(found, mode="clip") == wanted]
         if not len(found):
             return Selection(self.empty(), np.zeros(0, np.int64))
-        total, counts = int(ends[-1]), lengths[found]
-        rows = _ranges(ends[found], counts)
-        columns = []
-        for width in widths:
-            if width & _PER_LIST:
-                width ^= _PER_LIST
-                columns.append(_unpack(data, offset, width, lists, found).repeat(counts))
-                offset += lists * width
-            else:
-                columns.append(_unpack(data, offset, width, total, rows))
-                offset += total * width
-        rank, *values = columns
-        events = {self.key: keys[found].repeat(counts).astype(self.dtypes[self.key])}
-        for name, column in zip(self._columns, values, strict=True):
-            events[name] = column.astype(self.dtypes[name])
-        for name, base in zip(self._seconds, bases, strict=True):
+        counts = block.lengths[found]
+        return block.read(_ranges(block.ends[found], counts), found, counts)
+
+    def select_newest(
+        self, data: Buffer, begin: int, count: int, before: int | None = None, ties: int = 0
+    ) -> Selection:
+        """The newest events of the block at offset `begin` of `data`, whatever their key.
+
+        Args:
+          data: the blocks, as a buffer.
+          begin: where the user's block starts.
+          count: how many.
+          before, ties: which events count as seen, as for `BehaviorIndex.lookup`.
+        """
+        block = _Block(self, data, begin)
+        times, rank = block.column(TIME), block.column(None)
+        rows = np.arange(len(times))
+        if before is not None:
+            rows = rows[(times < before) | ((times == before) & (rank < ties))]
+        if len(rows) > count:
+            # Those of the oldest second that is still among the newest may be too many.
+            oldest = np.partition(times[rows], len(rows) - count)[len(rows) - count]
+            rows = rows[times[rows] >= oldest]
+            rows = rows[np.lexsort((rank[rows], times[rows]))][-count:]
+        lists = block.ends.searchsorted(np.sort(rows), side="right")
+        return block.read(np.sort(rows), lists, 1)
+
+
+class _Block:
+    """One user's block, its lists decoded and its columns not yet.
+
+    Args:
+      codec: of the schema.
+      data: the blocks.
+      begin: where this one starts.
+    """
+
+    def __init__(self, codec: BlockCodec, data: Buffer, begin: int):
+        (lists,) = _LISTS.unpack_from(data, begin)
+        offset = begin + _LISTS.size
+        key_width, length_width, *widths = data[offset : offset + codec._widths]
+        self._codec, self._data, self._bases = (
+            codec,
+            data,
+            codec._bases.unpack_from(data, offset + codec._widths),
+        )
+        offset = begin + codec._header
+        self.keys = _unpack(data, offset, key_width, lists)
+        offset += lists * key_width
+        self.lengths = _unpack(data, offset, length_width, lists)
+        self.ends = self.lengths.cumsum(dtype=np.int64)
+        self._places, offset = [], offset + lists * length_width
+        for width in widths:  # of ranks first, then of every attribute
+            self._places.append((offset, width))
+            per_list = width & _PER_LIST
+            offset += (width & ~_PER_LIST) * (lists if per_list else int(self.ends[-1]))
+
+    def read(self, rows: np.ndarray | slice, lists: np.ndarray, counts: np.ndarray | int):
+        """A selection of rows, given the lists that they are in and how many each list has."""
+        codec = self._codec
+        rank, *columns = (self._column(place, rows, lists, counts) for place in self._places)
+        events = {codec.key: self.keys[lists].repeat(counts).astype(codec.dtypes[codec.key])}
+        for name, values in zip(codec._columns, columns, strict=True):
+            events[name] = values.astype(codec.dtypes[name])
+        for name, base in zip(codec._seconds, self._bases, strict=True):
             events[name] += base
         return Selection(events, rank)
+
+    def column(self, name: str | None) -> np.ndarray:
+        """An attribute of all events, or with None their ranks within their second."""
+        codec, every = self._codec, np.arange(len(self.keys))
+        place = self._places[0 if name is None else 1 + codec._columns.index(name)]
+        values = self._column(place, _ALL, every, self.lengths)
+        if name in codec._seconds:
+            return values.astype(np.int64) + self._bases[codec._seconds.index(name)]
+        return values
+
+    def _column(self, place, rows, lists, counts):
+        offset, width = place
+        if width & _PER_LIST:
+            values = _unpack(self._data, offset, width ^ _PER_LIST, len(self.keys), lists)
+            return values.repeat(counts)
+        return _unpack(self._data, offset, width, int(self.ends[-1]), rows)
 
 
 def rank_in_second(times: np.ndarray) -> np.ndarray:

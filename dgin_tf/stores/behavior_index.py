@@ -203,6 +203,42 @@ class BehaviorIndex:
         """
         return self._merged(user, _sorted(keys), self._late([user])[0], before, ties)
 
+    def excerpt(
+        self,
+        user: int,
+        keys: Sequence[int] | np.ndarray,
+        newest: int,
+        before: int | None = None,
+        ties: int = 0,
+    ) -> Events:
+        """The user's newest events and, before them, those under some keys, in time order.
+
+        That is all that a model with hard search by the key reads of a history whose newest events
+        it looks at one by one.
+
+        Args:
+          user: dense id.
+          keys: as for `lookup`.
+          newest: how many of the newest events are there whatever their key.
+          before: as for `lookup`.
+          ties: as for `lookup`.
+
+        Returns:
+          History field -> values, oldest first, [events].
+        """
+        wanted, late = _sorted(keys), self._late([user])[0]
+        begin = self._begin(user)
+        recent = Selection(self._codec.empty(), np.zeros(0, np.int64))
+        if begin is not None:
+            recent = self._codec.select_newest(self._blocks, begin, newest, before, ties)
+        if late is not None:
+            recent, _ = self._join(recent, late)
+        recent = _ordered(_seen(recent, before, ties), newest)
+        if not len(recent.rank):
+            return recent.events
+        older = self._merged(user, wanted, late, int(recent.events[TIME][0]), int(recent.rank[0]))
+        return concatenate(older, recent.events)
+
     def lookup_many(
         self,
         users: Sequence[int],
@@ -248,7 +284,7 @@ class BehaviorIndex:
         overlay, dropped = self._late_events(), 0
         for user, late in overlay.items():
             keys = np.unique(late[self._codec.key])
-            _, kept = self._join(self._select(user, keys), late)
+            _, kept = self._join(self._select(user, keys), _ranked_last(late))
             if not kept.all():
                 overlay.keep(user, late, kept)
                 dropped += int((~kept).sum())
@@ -261,10 +297,10 @@ class BehaviorIndex:
             )
         return self._overlay
 
-    def _late(self, users: Sequence[int]) -> Sequence[Events | None]:
+    def _late(self, users: Sequence[int]) -> Sequence[Selection | None]:
         if self._overlay is None:
             return [None] * len(users)
-        return self._overlay.events_of(users)
+        return [_ranked_last(events) for events in self._overlay.events_of(users)]
 
     def _begin(self, user: int) -> int | None:
         """Where the user's block starts; None where there is none."""
@@ -280,32 +316,22 @@ class BehaviorIndex:
         return self._codec.select(self._blocks, begin, keys)
 
     def _merged(
-        self, user: int, keys: np.ndarray, late: Events | None, before: int | None, ties: int
+        self, user: int, keys: np.ndarray, late: Selection | None, before: int | None, ties: int
     ) -> Events:
         selection = self._select(user, keys)
         if late is not None:
-            late = take(late, np.isin(late[self._codec.key], keys))
-            if len(late[TIME]):
+            late = late.where(np.isin(late.events[self._codec.key], keys))
+            if len(late.rank):
                 selection, _ = self._join(selection, late)
-        events, rank = selection.events, selection.rank
-        if before is not None:
-            times = events[TIME]
-            seen = (times < before) | ((times == before) & (rank < ties))
-            events, rank = take(events, seen), rank[seen]
-        if len(keys) == 1:  # one list is in time order already
-            return events
-        order = (
-            np.lexsort((rank, events[TIME])) if rank.any() else events[TIME].argsort(kind="stable")
-        )
-        return take(events, order)
+        selection = _seen(selection, before, ties)
+        # One list is in time order already.
+        return selection.events if len(keys) == 1 else _ordered(selection).events
 
-    def _join(self, selection: Selection, late: Events) -> tuple[Selection, np.ndarray]:
+    def _join(self, selection: Selection, late: Selection) -> tuple[Selection, np.ndarray]:
         """Indexed and late events in time order, each key cut; and which late ones are among them."""
         indexed = len(selection.rank)
-        events = concatenate(selection.events, late)
-        # A late event comes after those of its second that the index holds.
-        last = np.iinfo(np.int64).max
-        rank = np.append(selection.rank.astype(np.int64), np.full(len(late[TIME]), last))
+        events = concatenate(selection.events, late.events)
+        rank = np.append(selection.rank.astype(np.int64), late.rank)
         order = np.lexsort((rank, events[TIME]))
         fresh = first_occurrences(events)
         fresh[:indexed] = True  # the log may hold what the schema's fields cannot tell apart
@@ -339,6 +365,30 @@ def file_facts(path: pathlib.Path) -> dict[str, int]:
         while chunk := file.read(_CHUNK):
             checksum.update(chunk)
     return {"bytes": path.stat().st_size, "crc32c": int.from_bytes(checksum.digest(), "big")}
+
+
+def _seen(selection: Selection, before: int | None, ties: int) -> Selection:
+    """Events before a second, and the first `ties` events of that second."""
+    if before is None:
+        return selection
+    times, rank = selection.events[TIME], selection.rank
+    seen = (times < before) | ((times == before) & (rank < ties))
+    return selection.where(seen)
+
+
+def _ranked_last(late: Events) -> Selection:
+    """Late events, each behind those of its second that the index holds."""
+    count = len(late[TIME])
+    return Selection(late, np.iinfo(np.int64).max - count + np.arange(count))
+
+
+def _ordered(selection: Selection, newest: int | None = None) -> Selection:
+    """The newest so many events, or all of them, in time order."""
+    times, rank = selection.events[TIME], selection.rank
+    order = np.lexsort((rank, times)) if rank.any() else times.argsort(kind="stable")
+    if newest is not None:
+        order = order[max(len(order) - newest, 0) :]
+    return Selection(take(selection.events, order), rank[order])
 
 
 def _sorted(keys: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -83,6 +83,33 @@ def test_every_look_up_equals_the_dictionarys(data, built, key):
             assert_same(index.lookup(user, wanted), lookup(tree, histories, user, wanted))
 
 
+@pytest.mark.parametrize("newest", [1, 3, 10**6])
+def test_an_excerpt_is_the_newest_events_and_before_them_those_of_the_keys(data, built, newest):
+    index, histories = BehaviorIndex(built / "category_id", SCHEMA, "category_id"), data[1]
+    tree, rng = tree_of(histories, "category_id", LIMIT), np.random.default_rng(6)
+    for user in range(USERS + 3):
+        kept = lookup(tree, histories, user, tree.get(user, ()))
+        wanted = rng.permutation(list(tree.get(user, ())))[:3]
+        count = len(kept.get("timestamp", ()))
+        rows = [n for n in range(count) if n >= count - newest or kept["category_id"][n] in wanted]
+        expected = {name: [values[n] for n in rows] for name, values in kept.items()}
+        assert_same(index.excerpt(user, wanted, newest), expected)
+
+
+def test_late_events_are_among_the_newest_of_an_excerpt(data, index):
+    user = 5
+    times = data[1][user][-1]["timestamp"] + np.array([7, 7, 7])
+    index.append(
+        user, {"item_id": [4, 5, 6], "category_id": [2, 3, 2], "timestamp": times}, sequence=1
+    )
+    before = index.excerpt(user, [], newest=2)
+    assert before["item_id"].tolist() == [5, 6]
+    # The first of the late ones shares its second with the newest and still counts as older.
+    found = index.excerpt(user, [2], newest=2)
+    assert found["item_id"].tolist()[-3:] == [4, 5, 6]
+    assert set(found["category_id"][:-2]) == {2}
+
+
 def test_many_look_ups_equal_single_ones(built):
     index = BehaviorIndex(built / "category_id", SCHEMA, "category_id")
     users, keys = [5, 3, 0, 5, USERS], [[4, 3], [7], [2], [], [4]]
