@@ -40,9 +40,7 @@ def history_of(mask, item, category, timestamp):
     """Events of given ids and times; what is masked becomes zero."""
     arrays = {"hist_item_id": item, "hist_category_id": category, "hist_timestamp": timestamp}
     features = {
-        name: tf.constant(
-            np.where(mask, values, 0), tf.int64 if "timestamp" in name else tf.int32
-        )
+        name: tf.constant(np.where(mask, values, 0), tf.int64 if "timestamp" in name else tf.int32)
         for name, values in arrays.items()
     }
 
