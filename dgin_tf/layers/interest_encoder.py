@@ -112,6 +112,9 @@ class InterestEncoder(tf.keras.layers.Layer):
         """Folds newer events into a state; only encoders whose state is incremental have it."""
         raise NotImplementedError(f"{type(self).__name__} cannot fold events into a stored state.")
 
+    times: bool = False
+    """Whether the state keeps the times of events."""
+
     auxiliary_loss_names: tuple[str, ...] = ()
     """Names of the losses that `auxiliary_losses` may give."""
 

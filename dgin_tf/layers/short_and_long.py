@@ -17,8 +17,6 @@ from dgin_tf.layers.interest_encoder import (
 )
 from dgin_tf.layers.stored_events import (
     STORED_MASK,
-    STORED_TIMESTAMP,
-    TIMESTAMP,
     append_events,
     history_of,
     store_events,
@@ -70,7 +68,7 @@ class ShortAndLong(InterestEncoder):
             _LONG: self.long.encode(all_but_newest(history, self.short_events), training=training),
         }
         if self.is_incremental:
-            states[_RECENT] = store_events(recent, times=TIMESTAMP in history.features)
+            states[_RECENT] = store_events(recent, self.long.times)
         return _joined(states)
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
@@ -90,9 +88,10 @@ class ShortAndLong(InterestEncoder):
 
     def update(self, state: State, history: History) -> State:
         """Folds newer events in: those that are no longer among the newest go to the long part."""
+        if not self.is_incremental:
+            return super().update(state, history)
         stored = _part(state, _RECENT)
-        times = STORED_TIMESTAMP in stored
-        joined = append_events(stored, store_events(history, times))
+        joined = append_events(stored, store_events(history, self.long.times))
         events = stored_history(_without_gaps(joined), history.embed)
         recent = newest(events, self.short_events)
         older = all_but_newest(events, self.short_events)
@@ -100,7 +99,7 @@ class ShortAndLong(InterestEncoder):
             {
                 _SHORT: self.short.encode(recent),
                 _LONG: self.long.update(_part(state, _LONG), older),
-                _RECENT: store_events(recent, times),
+                _RECENT: store_events(recent, self.long.times),
             }
         )
 

@@ -27,12 +27,22 @@ SMALL = {
     "augru": {},
     "dien": {},
     "rocket_launching": {"units": (4, 7)},
+    "sim_hard": {"k": 3, "short_events": 2},
+    "sim_soft": {"k": 2, "short_events": 3, "dim": 5},
+    "sim_hard_first_stage": {"k": 3, "short_events": 2},
+    "sim_soft_first_stage": {"k": 2, "short_events": 3},
+    "avg_pooling_long_din": {"short_events": 3},
+    "din_long": {"short_events": 2},
 }
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {
     f"{name}-released": (name, {**settings, "variant": "released"})
     for name, settings in SMALL.items()
+    if "variant" in inspect.signature(MODELS[name]).parameters
 }
+VARIANTS["sim_hard-time"] = ("sim_hard", {**SMALL["sim_hard"], "time": True})
+VARIANTS["sim_soft-time"] = ("sim_soft", {**SMALL["sim_soft"], "time": True})
+VARIANTS["sim_hard-backfill"] = ("sim_hard", {**SMALL["sim_hard"], "backfill": True})
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 
 
@@ -60,6 +70,8 @@ def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[
         ("cand_", (users, CANDIDATES)),
     ):
         item = random.integers(2, ITEMS, shape)
+        if prefix == "cand_":  # one whose category the first user met twice, for searches by it
+            item[0, 0] = features["hist_item_id"][0, 2]
         features[prefix + "item_id"] = item
         features[prefix + "category_id"] = category_of(item)
     features["hist_timestamp"] = np.sort(random.integers(1, 10**6, (users, time)))

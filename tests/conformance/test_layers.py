@@ -1,5 +1,6 @@
 """What every layer of the package must be able to do, whatever it computes."""
 
+import functools
 import json
 
 import numpy as np
@@ -12,10 +13,16 @@ from dgin_tf.layers.crosses import HistoryCross
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, Target
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.normalization import BatchNorm, MovingMoments
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.product import ProductLayer
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
+from dgin_tf.layers.search.hard import HardSearch
+from dgin_tf.layers.search.readers import ExactSearchUnit, MeanOfFound, ReleasedExactSearchUnit
+from dgin_tf.layers.search.soft import ReleasedSoftSearch, SoftSearch
+from dgin_tf.layers.search.unit import FoundEvents, SearchedInterest, SearchUnit
+from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
 from dgin_tf.layers.target_attention import (
     ActivationUnit,
@@ -23,6 +30,7 @@ from dgin_tf.layers.target_attention import (
     QueryProjection,
     TargetAttention,
 )
+from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
 from tests.conformance.catalogue import (
     BACKBONE,
@@ -64,6 +72,36 @@ def through_encoder(layer, x):
     return layer.interest(layer.encode(history), target)["interest"]
 
 
+@functools.cache
+def embedding_of(precision):
+    """An embedding that computes in a precision; its tables are the same every time."""
+    embedding = FeatureEmbedding(make_schema(), BACKBONE.embedding_dim, dtype=precision)
+    for table in embedding.tables.values():
+        table.assign(tf.reshape(tf.sin(tf.range(tf.size(table), dtype=tf.float32)), table.shape))
+    return embedding
+
+
+def through_embedding(layer, x):
+    """An encoder's interest, where it embeds ids itself."""
+    embedding = embedding_of(layer.dtype_policy.name)
+    history, target = embedding.history(x["features"]), embedding.target(x["features"])
+    return layer.interest(layer.encode(history), target)["interest"]
+
+
+def through_search(layer, x):
+    """What a unit finds, as a mean."""
+    encoder = SearchedInterest(layer, MeanOfFound(), dtype=layer.dtype_policy)
+    return through_embedding(encoder, x)
+
+
+def reading(layer, x):
+    """What a reader makes of found events."""
+    events = tf.repeat(x["events"][:, None], CANDIDATES, axis=1)
+    mask = tf.repeat(x["mask"][:, None], CANDIDATES, axis=1)
+    gaps = tf.repeat(x["features"]["hist_timestamp"][:, None], CANDIDATES, axis=1)
+    return layer(x["target"], FoundEvents(events, mask, gaps, None))["interest"]
+
+
 # Class -> (settings, call). A public layer without an entry fails the catalogue's test.
 CATALOGUE = {
     Dice: ({}, lambda layer, x: layer(x["rows"])),
@@ -78,6 +116,10 @@ CATALOGUE = {
     TargetAttention: (
         {"softmax": True},
         lambda layer, x: layer(x["target"], x["events"], x["mask"]),
+    ),
+    MultiHeadAttention: (
+        {"heads": 3, "key_dim": UNITS},
+        lambda layer, x: layer(x["target"], x["events"], x["mask"])[0],
     ),
     GRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["mask"])[1]),
     AIGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
@@ -106,6 +148,21 @@ CATALOGUE = {
     AttendedHistory: ({}, through_encoder),
     Pooling: ({"mean": True, "product": True}, through_encoder),
     HistoryCross: ({"fields": ["item_id", "category_id"], "buckets": 31}, through_encoder),
+    HardSearch: ({"k": 3, "field": "item_id", "backfill": True}, through_search),
+    SoftSearch: ({"k": 3, "dim": UNITS, "sample": 2}, through_search),
+    ReleasedSoftSearch: ({"k": 3}, through_search),
+    SearchedInterest: (
+        {"unit": HardSearch(3), "reader": MeanOfFound(), "times": True},
+        through_embedding,
+    ),
+    ExactSearchUnit: ({"gap_embedding": GapEmbedding(3)}, reading),
+    MeanOfFound: ({}, reading),
+    ReleasedExactSearchUnit: ({}, reading),
+    GapEmbedding: ({"dim": UNITS}, lambda layer, x: layer(x["features"]["hist_timestamp"])),
+    ShortAndLong: (
+        {"short": AttendedHistory(), "long": Pooling(mean=True), "short_events": 2},
+        through_embedding,
+    ),
     FeatureEmbedding: (
         {"schema": make_schema(), "dim": BACKBONE.embedding_dim, "user_fields": ["user_id"]},
         lambda layer, x: layer.history(x["features"]).events,
@@ -115,7 +172,7 @@ every_layer = pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind._
 
 
 def test_the_catalogue_holds_every_public_layer():
-    wanted = set(public_layers().values()) - {InterestEncoder}
+    wanted = set(public_layers().values()) - {InterestEncoder, SearchUnit}
     assert wanted == set(CATALOGUE)
 
 
