@@ -15,6 +15,7 @@ from dgin_tf import losses
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.interest_encoder import (
     AUXILIARY_LOGITS,
+    Excerpt,
     History,
     InterestEncoder,
     State,
@@ -167,6 +168,12 @@ class CTRModel(tfrs.models.Model):
             for key, value in encoder.update(_without_prefix(state, name), history).items()
         }
         return {**state, **updated}
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """What of a history the scores depend on; None for all of it."""
+        encoders = list(self.encoders.values())
+        return encoders[0].excerpt if len(encoders) == 1 else None
 
     @property
     def is_incremental(self) -> bool:
