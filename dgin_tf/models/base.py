@@ -27,7 +27,8 @@ class Backbone:
 
     Attributes:
       embedding_dim: n_E, width of one field's embedding.
-      user_fields: user fields that join the head.
+      user_fields: user fields that join the head; () for none, None for the variant's, which is none
+        in the papers and the user's id in the released code.
       tower_units: widths of the head's hidden layers.
       activation: the head's activation, see `Tower`.
       normalization: the head's input normalisation, see `Tower`.
@@ -36,7 +37,7 @@ class Backbone:
     """
 
     embedding_dim: int = 18
-    user_fields: tuple[str, ...] = ()
+    user_fields: tuple[str, ...] | None = None
     tower_units: tuple[int, ...] = (200, 80)
     activation: str = "dice"
     normalization: str = "batch"
@@ -44,7 +45,9 @@ class Backbone:
     loss_scale: str = losses.MEAN_OVER_SAMPLES
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
-        return FeatureEmbedding(schema, self.embedding_dim, self.user_fields, name="embedding")
+        return FeatureEmbedding(
+            schema, self.embedding_dim, self.user_fields or (), name="embedding"
+        )
 
     def tower(self) -> Tower:
         return Tower(

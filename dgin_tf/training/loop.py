@@ -309,7 +309,7 @@ def _claim(run_dir, config):
         write_json(path, config)
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    differing = _differences(found, config)
+    differing = differences(found, config)
     if differing:
         raise ValueError(
             f"{run_dir} holds a run with another config, which differs in {', '.join(differing)}; "
@@ -319,11 +319,12 @@ def _claim(run_dir, config):
     return json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
 
 
-def _differences(found, wanted, prefix=""):
+def differences(found: Any, wanted: Any, prefix: str = "") -> list[str]:
+    """Names of the nested JSON values in which two configs differ, each with both values."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         return [
             name
             for key in sorted({*found, *wanted})
-            for name in _differences(found.get(key), wanted.get(key), f"{prefix}{key}.")
+            for name in differences(found.get(key), wanted.get(key), f"{prefix}{key}.")
         ]
     return [] if found == wanted else [f"{prefix[:-1]} ({found!r}, now {wanted!r})"]
