@@ -79,6 +79,9 @@ class CTRModel(tfrs.models.Model):
         name: str | None = None,
     ):
         super().__init__(name=name)
+        # What a step reports is the metrics' results, which are over all replicas already; by default
+        # Keras would add them up over the workers of a cluster.
+        self.distribute_reduction_method = "first"
         backbone = backbone or Backbone()
         self.schema = schema
         self.loss_scale = backbone.loss_scale
