@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.optimizers import rowwise_adam
 from dgin_tf.training import distribution
 from dgin_tf.training.evaluation import Evaluator
 from dgin_tf.training.loop import LoopOptions, train
+from tests.conformance.catalogue import batch, build
 from tests.prepared import write_prepared
 from tests.training import tiny
 
@@ -42,6 +44,20 @@ def test_two_replicas_train_as_one_device_does(data_dir, tmp_path, two_devices, 
         for figure in ("auc", "gauc", "log_loss", "examples"):
             expected = pytest.approx(single["validation"][figure], rel=1e-3)
             assert double["validation"][figure] == expected
+
+
+def test_no_step_of_a_replica_makes_anything_of_the_size_of_a_table(mirrored):
+    features = batch()
+    with mirrored.scope():
+        model = build("wide_deep")  # its crosses are a table too
+        model.compile(rowwise_adam(model))
+        model.optimizer.build(model.trainable_variables)
+    step = tf.function(lambda: mirrored.run(model.train_step, args=(features,)), autograph=False)
+    graph = step.get_concrete_function().graph
+    shapes = {tuple(o.shape) for op in graph.get_operations() for o in op.outputs if o.shape.rank}
+    tables = {tuple(table.shape) for table in model.embedding_variables}
+    assert len(tables) == 4
+    assert not shapes & tables
 
 
 def free_ports(count):
