@@ -7,6 +7,7 @@ one graph, so that a positive and its negatives share one encoding.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -88,6 +89,7 @@ class CTRModel(tfrs.models.Model):
         self.embedding = backbone.embedding(schema)
         self.encoders = dict(encoders)
         self.tower = backbone.tower()
+        self._jit_compile_gradients = False
         names = ("loss", "target", "regularization", *self.auxiliary_loss_names)
         self._means = {name: tf.keras.metrics.Mean(name=name) for name in names}
 
@@ -214,6 +216,15 @@ class CTRModel(tfrs.models.Model):
             found["regularization"] = tf.nn.scale_regularization_loss(tf.add_n(self.losses))
         return found
 
+    def compile(self, *args: Any, jit_compile: bool | None = None, **kwargs: Any) -> None:
+        """As Keras's, except that `jit_compile` is for losses and gradients, and for one device alone.
+
+        How many rows of a table a batch looked up is not known beforehand, so that XLA cannot compile
+        the optimizer's part of a step.
+        """
+        super().compile(*args, jit_compile=False, **kwargs)
+        self._jit_compile_gradients = bool(jit_compile)
+
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and looking takes seconds
     def train_step(self, features):
         """One step on a batch of features; see `compute_losses` for what replicas sum to.
@@ -221,14 +232,21 @@ class CTRModel(tfrs.models.Model):
         tensorflow-recommenders' own step adds regularisation once a replica, reports the last
         batch's loss and ignores loss scaling, hence this one.
         """
+        differentiate = self._losses_and_gradients
+        if self._jit_compile_gradients:
+            differentiate = tf.function(differentiate, jit_compile=True, autograph=False)
+        parts, gradients = differentiate(features)
+        gradients = losses.unscale(self.optimizer, gradients)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return self._report(parts)
+
+    def _losses_and_gradients(self, features):
+        """The losses, `loss` being all of them, and its gradients, scaled as the optimizer wants."""
         with tf.GradientTape() as tape:
             parts = self.compute_losses(features, self(features, training=True))
             loss = tf.add_n(list(parts.values()))
             scaled = losses.scale(self.optimizer, loss)
-        gradients = tape.gradient(scaled, self.trainable_variables)
-        gradients = losses.unscale(self.optimizer, gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return self._report({"loss": loss, **parts})
+        return {"loss": loss, **parts}, tape.gradient(scaled, self.trainable_variables)
 
     def test_step(self, features):
         parts = self.compute_losses(features, self(features, training=False))

@@ -68,7 +68,8 @@ class LoopOptions:
       seed: of the weights.
       steps_per_execution: steps in one call of the compiled function; more of them save time where
         a step takes a few milliseconds.
-      jit_compile: whether XLA compiles the whole step, anew for every length of history.
+      jit_compile: whether XLA compiles losses and gradients, anew for every length of history; on one
+        device only.
     """
 
     passes: int = 3
@@ -177,6 +178,11 @@ class _Session:
         tf.keras.backend.experimental.enable_tf_random_generator()
         tf.keras.utils.set_random_seed(options.seed)
         with strategy.scope():
+            if options.jit_compile and tf.distribute.has_strategy():
+                raise ValueError(
+                    "jit_compile expects one device, for XLA cannot compile what replicas exchange; got "
+                    f"a {type(strategy).__name__}. Set loop.jit_compile to False."
+                )
             self.model = task.make_model()
             self.evaluator = Evaluator(self.model)
             self._build(self._pass(0).element_spec)
