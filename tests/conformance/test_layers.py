@@ -12,6 +12,7 @@ from dgin_tf.layers.crosses import HistoryCross
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, Target
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.normalization import BatchNorm, MovingMoments
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.product import ProductLayer
@@ -78,6 +79,10 @@ CATALOGUE = {
     TargetAttention: (
         {"softmax": True},
         lambda layer, x: layer(x["target"], x["events"], x["mask"]),
+    ),
+    MultiHeadAttention: (
+        {"heads": 3, "key_dim": UNITS},
+        lambda layer, x: layer(x["target"], x["events"], x["mask"])[0],
     ),
     GRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["mask"])[1]),
     AIGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),

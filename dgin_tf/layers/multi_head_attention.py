@@ -1,0 +1,178 @@
+"""Multi-head target attention: each head asks a candidate's own question of the events.
+
+Head i weighs event z_j by softmax_j((W_q,i e_a) . (W_k,i z_j)). SIM (Pi et al., 2020), Eqs. (3), (4),
+sums the events themselves and concatenates the heads; everybody after it sums projected events
+W_v,i z_j and mixes the heads by W_o, with scores divided by sqrt(key_dim).
+
+No event is ever projected. (W_q e_a) . (W_k z_j) = (W_k^T W_q e_a) . z_j moves the projection to the
+candidate, and sum_j a_j (W_v z_j) = W_v sum_j a_j z_j moves it to the sum, so that the cost per
+event is that of two plain products a head.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.ops import masking
+
+
+def questions(query: tf.Tensor, query_kernel: tf.Tensor, key_kernel: tf.Tensor) -> tf.Tensor:
+    """W_k,i^T W_q,i e_a: what each head compares events with.
+
+    Args:
+      query: e_a, [users, candidates, query_dim].
+      query_kernel: [query_dim, heads, key_dim].
+      key_kernel: [dim, heads, key_dim].
+
+    Returns:
+      [users, candidates, heads, dim].
+    """
+    projected = tf.einsum("ucq,qhk->uchk", query, query_kernel)
+    return tf.einsum("uchk,dhk->uchd", projected, key_kernel)
+
+
+def head_scores(asked: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """Inner products of what each head asks with the events.
+
+    Args:
+      asked: [users, candidates, heads, dim].
+      keys: [users, time, dim], or [users, candidates, time, dim] where each candidate has its own.
+
+    Returns:
+      [users, candidates, heads, time].
+    """
+    if len(keys.shape) == 4:
+        return tf.matmul(asked, keys, transpose_b=True)
+    users, candidates, heads, dim = tf.unstack(tf.shape(asked))
+    rows = tf.reshape(asked, [users, candidates * heads, dim])
+    scores = tf.matmul(rows, keys, transpose_b=True)
+    return tf.reshape(scores, [users, candidates, heads, tf.shape(keys)[1]])
+
+
+def attend_heads(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Eq. (4): sum over time of weight times value, for every head.
+
+    Args:
+      weights: [users, candidates, heads, time], zero where the event is masked.
+      values: [users, time, dim], or [users, candidates, time, dim].
+
+    Returns:
+      [users, candidates, heads, dim] in the type of `values`.
+    """
+    weights = tf.cast(weights, values.dtype)
+    if len(values.shape) == 4:
+        return tf.matmul(weights, values)
+    users, candidates, heads, time = tf.unstack(tf.shape(weights))
+    rows = tf.reshape(weights, [users, candidates * heads, time])
+    return tf.reshape(tf.matmul(rows, values), [users, candidates, heads, values.shape[-1]])
+
+
+class _HeadKernels(tf.keras.layers.Layer):
+    """One matrix a head, as high as the tensor that it is first called with is wide."""
+
+    def __init__(self, heads: int, units: int | None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.heads = heads
+        self.units = units
+
+    def build(self, input_shape: Any) -> None:
+        dim = tf.TensorShape(input_shape)[-1]
+        units = -(-dim // self.heads) if self.units is None else self.units
+        self.kernel = self.add_weight("kernel", [dim, self.heads * units])
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Kernels [dim, heads, units] for inputs [..., dim], which are looked at for their width."""
+        del inputs
+        kernel = tf.convert_to_tensor(self.kernel)
+        dim, width = kernel.shape
+        return tf.reshape(kernel, [dim, self.heads, width // self.heads])
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class MultiHeadAttention(tf.keras.layers.Layer):
+    """Attention of every candidate over events, its own or its user's.
+
+    `scores` and `read` are its two halves, for models that choose events between them.
+
+    Args:
+      heads: how many.
+      key_dim: width of each head's comparison; None for the query's width over the heads, rounded
+        up.
+      project: whether values are projected by W_v and heads mixed by W_o, which ends in the width of
+        an event. Without, heads are sums of the events themselves, side by side (SIM, Eq. 4).
+      scale: whether scores are divided by sqrt(key_dim); SIM's Eq. (3) has none.
+
+    Raises:
+      ValueError: `heads` is below 1.
+    """
+
+    def __init__(
+        self,
+        heads: int = 2,
+        key_dim: int | None = None,
+        project: bool = True,
+        scale: bool = True,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if heads < 1:
+            raise ValueError(f"heads must be at least 1; got {heads}.")
+        self.heads = heads
+        self.key_dim = key_dim
+        self.project = project
+        self.scale = scale
+
+        def kernels(name: str) -> _HeadKernels:
+            return _HeadKernels(heads, key_dim, name=name, dtype=self.dtype_policy)
+
+        self.query_kernels, self.key_kernels = kernels("query"), kernels("key")
+        if project:
+            # The output's are kept transposed, [dim, heads * units], like the other three.
+            self.value_kernels, self.output_kernels = kernels("value"), kernels("output")
+
+    def call(
+        self, query: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reads the events.
+
+        Args:
+          query: candidates e_a, [users, candidates, query_dim].
+          keys: events, [users, time, dim], or [users, candidates, time, dim].
+          mask: True where the event is real, bool [users, time] or [users, candidates, time].
+
+        Returns:
+          The interest, [users, candidates, dim], or [users, candidates, heads * dim] where not
+          projected; and the weights in float32, [users, candidates, heads, time], exactly zero where
+          masked. Where nothing is real both are zero.
+        """
+        mask = mask[:, tf.newaxis, tf.newaxis] if len(mask.shape) == 2 else mask[:, :, tf.newaxis]
+        weights = masking.masked_softmax(self.scores(query, keys), mask)
+        return self.read(weights, keys), weights
+
+    def scores(self, query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        """Eq. (3) before its softmax, float32 [users, candidates, heads, time]."""
+        query_kernels = self.query_kernels(query)
+        asked = questions(query, query_kernels, self.key_kernels(keys))
+        scores = head_scores(asked, tf.cast(keys, asked.dtype))
+        scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
+        return scores / tf.sqrt(float(query_kernels.shape[-1])) if self.scale else scores
+
+    def read(self, weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """Sums the events by weights [users, candidates, heads, time]; see `call`."""
+        heads = attend_heads(weights, values)
+        if not self.project:
+            return tf.reshape(
+                heads, [*tf.unstack(tf.shape(heads)[:2]), self.heads * heads.shape[-1]]
+            )
+        heads = tf.einsum("uchd,dhk->uchk", heads, self.value_kernels(values))
+        return tf.einsum("uchk,dhk->ucd", heads, self.output_kernels(values))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "key_dim": self.key_dim,
+            "project": self.project,
+            "scale": self.scale,
+        }

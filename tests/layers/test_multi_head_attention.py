@@ -1,0 +1,98 @@
+"""Multi-head target attention: SIM's Eqs. (3), (4), the public implementation, and its invariants."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from tests import golden_files
+from tests.oracles import sim
+
+USERS, CANDIDATES, TIME, DIM, QUERY_DIM, HEADS, KEY_DIM = 4, 3, 7, 5, 11, 2, 13
+LENGTHS = np.array([7, 2, 1, 0])
+MASK = np.arange(TIME) < LENGTHS[:, None]
+RNG = np.random.default_rng(5)
+QUERY = RNG.normal(size=(USERS, CANDIDATES, QUERY_DIM)).astype(np.float32)
+EVENTS = RNG.normal(size=(USERS, TIME, DIM)).astype(np.float32)
+
+
+def paper_form():
+    return MultiHeadAttention(HEADS, KEY_DIM, project=False, scale=False)
+
+
+def kernels_of(layer, keys=EVENTS):
+    return [k(x).numpy() for k, x in ((layer.query_kernels, QUERY), (layer.key_kernels, keys))]
+
+
+def test_heads_are_equations_3_and_4_for_every_user_and_candidate():
+    layer = paper_form()
+    found, _ = layer(QUERY, EVENTS, MASK)
+    query_kernels, key_kernels = kernels_of(layer)
+    for user, length in enumerate(LENGTHS):
+        for candidate, query in enumerate(QUERY[user]):
+            expected = sim.exact_search(query, EVENTS[user, :length], query_kernels, key_kernels)
+            np.testing.assert_allclose(found[user, candidate], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["h1", "h2", "h2_noscale", "h2_noproj"])
+@pytest.mark.parametrize("mask", ["mask", "without_mask"])
+def test_golden_fuxictr_target_attention(case, mask):
+    golden = golden_files.load("fuxictr_target_attention")
+    heads, dim = int(golden[f"cfg_{case}_heads"]), golden["in_target"].shape[1]
+    layer = MultiHeadAttention(heads, scale=case != "h2_noscale")
+    real = golden["in_mask"] > 0 if mask == "mask" else np.ones_like(golden["in_mask"], bool)
+    arguments = golden["in_target"][:, None], golden["in_sequence"], real
+    layer(*arguments)
+    weights = golden_files.weights(golden, f"{case}_")
+    for name, part in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output")):
+        kernel = weights.get(f"W_{name}_kernel", np.eye(dim))  # no projection is the identity
+        stored = getattr(layer, f"{part}_kernels").kernel
+        stored.assign(kernel.T if name == "o" else kernel)
+    interest, attention = layer(*arguments)
+    suffix = "" if mask == "mask" else "_without_mask"
+    golden_files.assert_close(interest[:, 0], golden[f"out_{case}{suffix}"])
+    if mask == "mask":
+        golden_files.assert_close(attention[:, 0], golden[f"mid_{case}_attention"])
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_events_of_each_candidate_and_events_of_the_user_are_read_alike(project):
+    layer = MultiHeadAttention(HEADS, KEY_DIM, project=project)
+    shared = layer(QUERY, EVENTS, MASK)
+    own = layer(
+        QUERY,
+        np.repeat(EVENTS[:, None], CANDIDATES, axis=1),
+        np.repeat(MASK[:, None], CANDIDATES, axis=1),
+    )
+    for one, other in zip(own, shared, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_an_empty_history_gives_exactly_zero_and_finite_gradients(project):
+    layer = MultiHeadAttention(HEADS, KEY_DIM, project=project)
+    for time in (TIME, 0):
+        with tf.GradientTape() as tape:
+            found, _ = layer(QUERY, EVENTS[:, :time], np.zeros((USERS, time), bool))
+            loss = tf.reduce_sum(tf.sin(found))
+        assert not np.any(found)
+        assert all(np.all(np.isfinite(g)) for g in tape.gradient(loss, layer.trainable_variables))
+
+
+def test_what_stands_under_the_mask_does_not_matter_bitwise():
+    layer = paper_form()
+    other = np.where(MASK[..., None], EVENTS, 1e3).astype(np.float32)
+    for one, two in zip(layer(QUERY, EVENTS, MASK), layer(QUERY, other, MASK), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_one_event_is_what_every_head_gives():
+    found, weights = paper_form()(QUERY, EVENTS[:, :1], np.ones((USERS, 1), bool))
+    np.testing.assert_array_equal(weights, np.ones((USERS, CANDIDATES, HEADS, 1)))
+    expected = np.repeat(np.tile(EVENTS[:, :1], HEADS), CANDIDATES, axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_layer_without_heads_is_refused():
+    with pytest.raises(ValueError, match="heads must be at least 1; got 0"):
+        MultiHeadAttention(0)
