@@ -160,7 +160,7 @@ class MultiHeadAttention(tf.keras.layers.Layer):
 
     def read(self, weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         """Sums the events by weights [users, candidates, heads, time]; see `call`."""
-        heads = attend_heads(weights, values)
+        heads = attend_heads(weights, tf.cast(values, self.compute_dtype))
         if not self.project:
             return tf.reshape(
                 heads, [*tf.unstack(tf.shape(heads)[:2]), self.heads * heads.shape[-1]]
