@@ -112,6 +112,9 @@ class InterestEncoder(tf.keras.layers.Layer):
         """Folds newer events into a state; only encoders whose state is incremental have it."""
         raise NotImplementedError(f"{type(self).__name__} cannot fold events into a stored state.")
 
+    event_features: tuple[str, ...] = ()
+    """Names of raw history features that the encoder reads, the embedded ones and times left out."""
+
     auxiliary_loss_names: tuple[str, ...] = ()
     """Names of the losses that `auxiliary_losses` may give."""
 

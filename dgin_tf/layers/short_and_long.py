@@ -70,7 +70,9 @@ class ShortAndLong(InterestEncoder):
             _LONG: self.long.encode(all_but_newest(history, self.short_events), training=training),
         }
         if self.is_incremental:
-            states[_RECENT] = store_events(recent, times=TIMESTAMP in history.features)
+            states[_RECENT] = store_events(
+                recent, TIMESTAMP in history.features, self.long.event_features
+            )
         return _joined(states)
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
@@ -92,7 +94,8 @@ class ShortAndLong(InterestEncoder):
         """Folds newer events in: those that are no longer among the newest go to the long part."""
         stored = _part(state, _RECENT)
         times = STORED_TIMESTAMP in stored
-        joined = append_events(stored, store_events(history, times))
+        names = self.long.event_features
+        joined = append_events(stored, store_events(history, times, names))
         events = stored_history(_without_gaps(joined), history.embed)
         recent = newest(events, self.short_events)
         older = all_but_newest(events, self.short_events)
@@ -100,7 +103,7 @@ class ShortAndLong(InterestEncoder):
             {
                 _SHORT: self.short.encode(recent),
                 _LONG: self.long.update(_part(state, _LONG), older),
-                _RECENT: store_events(recent, times),
+                _RECENT: store_events(recent, times, names),
             }
         )
 

@@ -12,7 +12,10 @@ from dgin_tf.models.dien import (
     TwoLayerGRUAttentionModel,
 )
 from dgin_tf.models.din import DIN
+from dgin_tf.models.eta import ETA
 from dgin_tf.models.rocket_launching import RocketLaunching
+from dgin_tf.models.sdim import SDIM
+from dgin_tf.models.twin import TWIN
 
 MODELS: dict[str, type[CTRModel]] = {
     "agru": AGRUModel,
@@ -21,8 +24,11 @@ MODELS: dict[str, type[CTRModel]] = {
     "base_model": BaseModel,
     "dien": DIEN,
     "din": DIN,
+    "eta": ETA,
     "pnn": PNN,
     "rocket_launching": RocketLaunching,
+    "sdim": SDIM,
+    "twin": TWIN,
     "two_layer_gru_attention": TwoLayerGRUAttentionModel,
     "wide_deep": WideDeep,
 }

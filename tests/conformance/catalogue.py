@@ -27,11 +27,15 @@ SMALL = {
     "augru": {},
     "dien": {},
     "rocket_launching": {"units": (4, 7)},
+    "eta": {"k": 2, "bits": 11, "short_events": 2},
+    "sdim": {"bits": 6, "tau": 2, "short_events": 2},
+    "twin": {"k": 2, "heads": 3, "short_events": 2},
 }
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {
     f"{name}-released": (name, {**settings, "variant": "released"})
     for name, settings in SMALL.items()
+    if "variant" in inspect.signature(MODELS[name]).parameters
 }
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 
