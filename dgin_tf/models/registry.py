@@ -16,6 +16,7 @@ from dgin_tf.models.eta import ETA
 from dgin_tf.models.rocket_launching import RocketLaunching
 from dgin_tf.models.sdim import SDIM
 from dgin_tf.models.twin import TWIN
+from dgin_tf.models.ubr4ctr import UBR4CTR
 
 MODELS: dict[str, type[CTRModel]] = {
     "agru": AGRUModel,
@@ -29,6 +30,7 @@ MODELS: dict[str, type[CTRModel]] = {
     "rocket_launching": RocketLaunching,
     "sdim": SDIM,
     "twin": TWIN,
+    "ubr4ctr": UBR4CTR,
     "two_layer_gru_attention": TwoLayerGRUAttentionModel,
     "wide_deep": WideDeep,
 }

@@ -30,6 +30,7 @@ SMALL = {
     "eta": {"k": 2, "bits": 11, "short_events": 2},
     "sdim": {"bits": 6, "tau": 2, "short_events": 2},
     "twin": {"k": 2, "heads": 3, "short_events": 2},
+    "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2},
 }
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {
