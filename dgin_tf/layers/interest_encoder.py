@@ -112,6 +112,9 @@ class InterestEncoder(tf.keras.layers.Layer):
         """Folds newer events into a state; only encoders whose state is incremental have it."""
         raise NotImplementedError(f"{type(self).__name__} cannot fold events into a stored state.")
 
+    times: bool = False
+    """Whether the state keeps the times of events."""
+
     event_features: tuple[str, ...] = ()
     """Names of raw history features that the encoder reads, the embedded ones and times left out."""
 

@@ -17,8 +17,6 @@ from dgin_tf.layers.interest_encoder import (
 )
 from dgin_tf.layers.stored_events import (
     STORED_MASK,
-    STORED_TIMESTAMP,
-    TIMESTAMP,
     append_events,
     history_of,
     store_events,
@@ -70,9 +68,7 @@ class ShortAndLong(InterestEncoder):
             _LONG: self.long.encode(all_but_newest(history, self.short_events), training=training),
         }
         if self.is_incremental:
-            states[_RECENT] = store_events(
-                recent, TIMESTAMP in history.features, self.long.event_features
-            )
+            states[_RECENT] = self._store(recent)
         return _joined(states)
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
@@ -93,9 +89,7 @@ class ShortAndLong(InterestEncoder):
     def update(self, state: State, history: History) -> State:
         """Folds newer events in: those that are no longer among the newest go to the long part."""
         stored = _part(state, _RECENT)
-        times = STORED_TIMESTAMP in stored
-        names = self.long.event_features
-        joined = append_events(stored, store_events(history, times, names))
+        joined = append_events(stored, self._store(history))
         events = stored_history(_without_gaps(joined), history.embed)
         recent = newest(events, self.short_events)
         older = all_but_newest(events, self.short_events)
@@ -103,7 +97,7 @@ class ShortAndLong(InterestEncoder):
             {
                 _SHORT: self.short.encode(recent),
                 _LONG: self.long.update(_part(state, _LONG), older),
-                _RECENT: store_events(recent, times, names),
+                _RECENT: self._store(recent),
             }
         )
 
@@ -111,6 +105,10 @@ class ShortAndLong(InterestEncoder):
     def is_incremental(self) -> bool:
         """Whether the long part is; the short one is encoded anew."""
         return self.long.is_incremental
+
+    def _store(self, history: History) -> State:
+        """Raw events with all that the long part will ask of them."""
+        return store_events(history, self.long.times, self.long.event_features)
 
     def get_config(self) -> dict[str, Any]:
         return {

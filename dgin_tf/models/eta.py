@@ -2,7 +2,8 @@
 
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
-from dgin_tf.layers.search.eta import MultiHeadReader, SimHashSearch
+from dgin_tf.layers.search.eta import SimHashSearch
+from dgin_tf.layers.search.readers import ExactSearchUnit
 from dgin_tf.layers.search.unit import SearchedInterest
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.models.base import Backbone, CTRModel
@@ -34,7 +35,7 @@ class ETA(CTRModel):
     ):
         width = (backbone or Backbone()).embedding_dim * len(schema.paired_fields)
         unit = SimHashSearch(k, bits or 2 * width, seed, name="search")
-        reader = MultiHeadReader(MultiHeadAttention(heads, name="attention"), name="reader")
+        reader = ExactSearchUnit(MultiHeadAttention(heads, name="attention"), name="reader")
         short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
         interest = ShortAndLong(
             short, SearchedInterest(unit, reader, name="long"), short_events, name="interest"

@@ -2,6 +2,7 @@
 
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.baselines.base_model import BaseModel
+from dgin_tf.models.baselines.long_din import AvgPoolingLongDIN, DINLong
 from dgin_tf.models.baselines.pnn import PNN
 from dgin_tf.models.baselines.wide_deep import WideDeep
 from dgin_tf.models.dien import (
@@ -15,6 +16,7 @@ from dgin_tf.models.din import DIN
 from dgin_tf.models.eta import ETA
 from dgin_tf.models.rocket_launching import RocketLaunching
 from dgin_tf.models.sdim import SDIM
+from dgin_tf.models.sim import SIMHard, SIMHardFirstStage, SIMSoft, SIMSoftFirstStage
 from dgin_tf.models.twin import TWIN
 from dgin_tf.models.ubr4ctr import UBR4CTR
 
@@ -22,15 +24,21 @@ MODELS: dict[str, type[CTRModel]] = {
     "agru": AGRUModel,
     "aigru": AIGRUModel,
     "augru": AUGRUModel,
+    "avg_pooling_long_din": AvgPoolingLongDIN,
     "base_model": BaseModel,
     "dien": DIEN,
     "din": DIN,
+    "din_long": DINLong,
     "eta": ETA,
     "pnn": PNN,
     "rocket_launching": RocketLaunching,
     "sdim": SDIM,
+    "sim_hard": SIMHard,
+    "sim_hard_first_stage": SIMHardFirstStage,
+    "sim_soft": SIMSoft,
+    "sim_soft_first_stage": SIMSoftFirstStage,
     "twin": TWIN,
-    "ubr4ctr": UBR4CTR,
     "two_layer_gru_attention": TwoLayerGRUAttentionModel,
+    "ubr4ctr": UBR4CTR,
     "wide_deep": WideDeep,
 }

@@ -13,7 +13,7 @@ from dgin_tf import losses
 from dgin_tf.layers.interest_encoder import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
-from dgin_tf.layers.search.eta import MultiHeadReader
+from dgin_tf.layers.search.readers import ExactSearchUnit
 from dgin_tf.layers.search.ubr4ctr import (
     SELECTED,
     SELECTION_LOGITS,
@@ -64,7 +64,7 @@ class UBR4CTR(CTRModel):
         unit = AttributeSearch(fields, k, policy, seed, name="search")
         # a_j = softmax((W e_a) . b_j), r = sum a_j b_j.
         attention = MultiHeadAttention(1, project=False, scale=False, name="attention")
-        long = SearchedInterest(unit, MultiHeadReader(attention, name="reader"), name="long")
+        long = SearchedInterest(unit, ExactSearchUnit(attention, name="reader"), name="long")
         short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
         interest = ShortAndLong(short, long, short_events, name="interest")
         self.variant = variant
@@ -100,9 +100,7 @@ def information_gain(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.maximum(1.0 - loss / tf.math.log(2.0), -1.0)
 
 
-def log_likelihood(
-    logits: tf.Tensor, selected: tf.Tensor, variant: str = PAPER
-) -> tf.Tensor:
+def log_likelihood(logits: tf.Tensor, selected: tf.Tensor, variant: str = PAPER) -> tf.Tensor:
     """sum_i s_i log p_i + (1 - s_i) log(1 - p_i); the released code leaves the second term out.
 
     Args:

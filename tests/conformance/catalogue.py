@@ -31,6 +31,12 @@ SMALL = {
     "sdim": {"bits": 6, "tau": 2, "short_events": 2},
     "twin": {"k": 2, "heads": 3, "short_events": 2},
     "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2},
+    "sim_hard": {"k": 3, "short_events": 2},
+    "sim_soft": {"k": 2, "short_events": 3, "dim": 5},
+    "sim_hard_first_stage": {"k": 3, "short_events": 2},
+    "sim_soft_first_stage": {"k": 2, "short_events": 3},
+    "avg_pooling_long_din": {"short_events": 3},
+    "din_long": {"short_events": 2},
 }
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {
@@ -38,6 +44,9 @@ VARIANTS = {
     for name, settings in SMALL.items()
     if "variant" in inspect.signature(MODELS[name]).parameters
 }
+VARIANTS["sim_hard-time"] = ("sim_hard", {**SMALL["sim_hard"], "time": True})
+VARIANTS["sim_soft-time"] = ("sim_soft", {**SMALL["sim_soft"], "time": True})
+VARIANTS["sim_hard-backfill"] = ("sim_hard", {**SMALL["sim_hard"], "backfill": True})
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 
 

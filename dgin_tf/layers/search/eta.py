@@ -11,10 +11,8 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import History, State, Target
-from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
-from dgin_tf.layers.search.ranking import best_newest_first
-from dgin_tf.layers.search.unit import Found, FoundEvents, SearchUnit
+from dgin_tf.layers.search.unit import Found, SearchUnit, best
 from dgin_tf.layers.stored_events import STORED_MASK
 from dgin_tf.ops import signatures
 
@@ -49,43 +47,11 @@ class SimHashSearch(SearchUnit):
         """Finds the events nearest to each candidate; scores are minus the distance."""
         del training
         wanted = signatures.pack(self.hyperplanes(target.embedding))
-        distance = signatures.hamming(
-            wanted[:, :, tf.newaxis], state[SIGNATURES][:, tf.newaxis]
-        )
-        scores, places, found = best_newest_first(
+        distance = signatures.hamming(wanted[:, :, tf.newaxis], state[SIGNATURES][:, tf.newaxis])
+        scores, places, found = best(
             -tf.cast(distance, tf.float32), state[STORED_MASK][:, tf.newaxis], self.k
         )
         return Found(places, found, scores)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bits": self.bits, "seed": self.seed}
-
-
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class MultiHeadReader(tf.keras.layers.Layer):
-    """Reads what was found by multi-head target attention, projected and scaled.
-
-    Args:
-      attention: None for two heads.
-    """
-
-    def __init__(self, attention: MultiHeadAttention | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
-        if isinstance(attention, dict):
-            attention = tf.keras.layers.deserialize(attention)
-        self.attention = attention or MultiHeadAttention(name="attention", dtype=self.dtype_policy)
-
-    def call(self, query: tf.Tensor, found: FoundEvents, training: bool = False) -> State:
-        """Returns `interest` [users, candidates, dim], `attention` [users, candidates, heads, k].
-
-        Args:
-          query: candidates, [users, candidates, dim].
-          found: their events.
-          training: whether this is a step of training, which makes no difference.
-        """
-        del training
-        interest, weights = self.attention(query, found.events, found.mask)
-        return {"interest": interest, "attention": weights}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "attention": tf.keras.layers.serialize(self.attention)}

@@ -1,16 +1,8 @@
-"""Rankings of past events in which the more recent of two equals comes first."""
+"""Several rankings of past events made into one."""
 
 import tensorflow as tf
 
 from dgin_tf.layers.search.unit import best
-
-
-def best_newest_first(
-    scores: tf.Tensor, mask: tf.Tensor, k: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """As `best`, over events in the order of time; of equal scores the later event comes first."""
-    values, places, found = best(tf.reverse(scores, [-1]), tf.reverse(mask, [-1]), k)
-    return values, tf.shape(scores)[-1] - 1 - places, found
 
 
 def take_turns(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -27,7 +19,7 @@ def take_turns(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, t
       Places in time, int32 [users, candidates, k], first named first, and whether there is something.
     """
     users, candidates, heads, time = tf.unstack(tf.shape(scores))
-    _, places, found = best_newest_first(scores, mask, k)
+    _, places, found = best(scores, mask, k)
     rank = tf.range(tf.shape(places)[-1])
     turn = rank * heads + tf.range(heads)[:, tf.newaxis]
     never = time * heads

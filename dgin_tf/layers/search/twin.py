@@ -16,19 +16,18 @@ import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
-from dgin_tf.layers.search.ranking import best_newest_first, take_turns
-from dgin_tf.layers.search.unit import FOUND, FOUND_MASK
+from dgin_tf.layers.search.ranking import take_turns
+from dgin_tf.layers.search.unit import FOUND, FOUND_MASK, best
 from dgin_tf.layers.stored_events import (
     STORED_MASK,
-    STORED_TIMESTAMP,
     append_events,
     gather_events,
     store_events,
     stored_features,
     stored_history,
 )
+from dgin_tf.layers.time_gap import BUCKETS, gap_buckets
 from dgin_tf.ops import masking
-from dgin_tf.ops.time_gaps import GAP_BUCKETS, gap_bucket
 
 KEYS = "keys"
 PAPER, RELEASED = "paper", "released"
@@ -150,9 +149,7 @@ class ConsistentInterest(InterestEncoder):
         heads, policy = self.attention.heads, self.dtype_policy
         self.cross_features = {}
         if times:
-            self.cross_features["gap"] = CrossFeature(
-                GAP_BUCKETS, heads, name="gap", dtype=policy
-            )
+            self.cross_features["gap"] = CrossFeature(BUCKETS, heads, name="gap", dtype=policy)
         if behavior_types:
             self.cross_features["behavior_type"] = CrossFeature(
                 behavior_types, heads, name="behavior_type", dtype=policy
@@ -195,7 +192,9 @@ class ConsistentInterest(InterestEncoder):
         for name, bucket in crosses.items():
             scores += tf.cast(self.cross_features[name](bucket), scores.dtype)
         weights = masking.masked_softmax(scores, found[:, :, tf.newaxis])
-        embedded = [tf.cast(self.cross_features[n].embed(b), events.dtype) for n, b in crosses.items()]
+        embedded = [
+            tf.cast(self.cross_features[n].embed(b), events.dtype) for n, b in crosses.items()
+        ]
         interest = self.attention.read(weights, tf.concat([events, *embedded], -1))
         return {"interest": interest, "attention": weights, FOUND: places, FOUND_MASK: found}
 
@@ -221,7 +220,7 @@ class ConsistentInterest(InterestEncoder):
         events = stored_history(state, target.embed).events
         mask = state[STORED_MASK][:, tf.newaxis, tf.newaxis]
         scores = self.attention.scores(target.embedding, events)
-        _, places, found = best_newest_first(tf.stop_gradient(scores), mask, self.k)
+        _, places, found = best(tf.stop_gradient(scores), mask, self.k)
         time = tf.shape(events)[1]
         chosen = tf.reduce_any(tf.one_hot(tf.where(found, places, -1), time, True, False), -2)
         weights = masking.masked_softmax(scores, chosen)
@@ -233,7 +232,7 @@ class ConsistentInterest(InterestEncoder):
         found = {}
         if self.times:
             now = target.features["cand_timestamp"][..., tf.newaxis]
-            found["gap"] = gap_bucket(now - features["hist_timestamp"])
+            found["gap"] = gap_buckets(now - features["hist_timestamp"])
         if self.behavior_types:
             found["behavior_type"] = features[BEHAVIOR_TYPE]
         return found

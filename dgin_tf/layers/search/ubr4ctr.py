@@ -13,8 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import State, Target
-from dgin_tf.layers.search.ranking import best_newest_first
-from dgin_tf.layers.search.unit import Found, SearchUnit
+from dgin_tf.layers.search.unit import Found, SearchUnit, best
 from dgin_tf.layers.stored_events import STORED_MASK
 from dgin_tf.ops import bm25, hashing
 from dgin_tf.schema import CANDIDATE, FIRST_ID, PREFIX
@@ -143,7 +142,7 @@ class AttributeSearch(SearchUnit):
         scores = bm25.scores(matches, selected, mask)
         # Nothing asked for: everything is as good, and the newest is best.
         eligible = (scores > 0.0) | ~tf.reduce_any(selected, -1, keepdims=True)
-        scores, places, found = best_newest_first(scores, eligible & mask[:, tf.newaxis], self.k)
+        scores, places, found = best(scores, eligible & mask[:, tf.newaxis], self.k)
         return Found(places, found, scores, {SELECTION_LOGITS: logits, SELECTED: selected})
 
     def _draw(self, past, mask, wanted):

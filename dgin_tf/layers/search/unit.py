@@ -8,18 +8,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import (
-    History,
-    InterestEncoder,
-    State,
-    Target,
-)
+from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.layers.stored_events import (
     TIMESTAMP,
     append_events,
     gather_events,
     store_events,
 )
+from dgin_tf.ops.event_order import at_most
 
 FOUND, FOUND_MASK = "found", "found_mask"
 
@@ -95,6 +91,14 @@ class SearchUnit(tf.keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def append(self, state: State, newer: State) -> State:
+        """Joins newer events, stored and prepared, to a state.
+
+        Side by side along time by default; units whose preparation concerns all events together
+        override it.
+        """
+        return append_events(state, newer)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "k": self.k}
 
@@ -160,8 +164,7 @@ class SearchedInterest(InterestEncoder):
 
     def update(self, state: State, history: History) -> State:
         """Appends newer events; equal to one `encode` of them all."""
-        newer = self.encode(history)
-        return append_events(state, newer)
+        return self.unit.append(state, self.encode(history))
 
     def get_config(self) -> dict[str, Any]:
         serialize = tf.keras.layers.serialize
@@ -176,6 +179,9 @@ class SearchedInterest(InterestEncoder):
 def best(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The k highest scores of the last axis among what is real, highest first.
 
+    Of equal scores the more recent event comes first. People come back to the same few things, so
+    that equal scores are common.
+
     Args:
       scores: [..., time], all above the lowest number of their type.
       mask: bool, broadcastable to `scores`.
@@ -185,7 +191,8 @@ def best(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tens
       Scores [..., k], their places int32 [..., k], and whether there is something, bool [..., k].
     """
     lowest = scores.dtype.min
-    time = scores.shape[-1]
-    count = tf.minimum(k, tf.shape(scores)[-1]) if time is None else min(k, time)
-    values, places = tf.math.top_k(tf.where(mask, scores, lowest), count)
-    return values, places, values > lowest
+    # Of equal ones top_k takes the first. Time runs backwards for it, which also spares it its worst
+    # case where scores rise with time.
+    backwards = tf.reverse(tf.where(mask, scores, lowest), [-1])
+    values, places = tf.math.top_k(backwards, at_most(k, scores))
+    return values, tf.shape(scores)[-1] - 1 - places, values > lowest

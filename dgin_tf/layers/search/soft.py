@@ -1,0 +1,169 @@
+"""Soft search (SIM, section 3.2): the past events whose embeddings speak for the candidate.
+
+The relevance of event e_i to candidate e_a is r_i = (W_b e_i) . (W_a e_a), Eq. (1). Its weights learn
+from a click prediction of their own, by a network on [U_r, e_a] with U_r = sum_i r_i e_i, Eq. (2),
+since no gradient passes through the choice of the k best. The embeddings are those of the whole
+model, and both losses train them, Eq. (5).
+
+The released code (tttwwy/sim) has no W_a and W_b, pools by the softmax of the products, and finds
+fewer than k events; that is `ReleasedSoftSearch`.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS, State, Target
+from dgin_tf.layers.search.unit import Found, SearchUnit, best
+from dgin_tf.layers.stored_events import STORED_MASK, gather_events, history_of, stored_history
+from dgin_tf.layers.tower import Tower
+from dgin_tf.ops import masking
+
+
+def relevance(asked: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
+    """Eq. (1), soft, [users, candidates, time].
+
+    Args:
+      asked: W_b^T W_a e_a, [users, candidates, dim]: the projection of all events, moved to the
+        candidate.
+      events: e_i, [users, time, dim].
+    """
+    return tf.matmul(asked, tf.cast(events, asked.dtype), transpose_b=True)
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class SoftSearch(SearchUnit):
+    """Eqs. (1), (2), (5): the k events of the highest inner product, by brute force.
+
+    The state holds ids, which are embedded when candidates come, by the newest tables.
+
+    Args:
+      k: how many events to find at most.
+      dim: d_p, width of the comparison; None for that of an event.
+      network: layer from [U_r, e_a] [users, candidates, 2 * dim] to logits [users, candidates],
+        called as a `Tower`; None for a `Tower` of the paper's 200 and 80 units.
+      auxiliary_weight: alpha of Eq. (5).
+      sample: in training, U_r is a sum over this many randomly chosen events where there are more;
+        None for all of them. The search always sees all.
+    """
+
+    def __init__(
+        self,
+        k: int = 50,
+        dim: int | None = None,
+        network: tf.keras.layers.Layer | None = None,
+        auxiliary_weight: float = 1.0,
+        sample: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(k, **kwargs)
+        if isinstance(network, dict):
+            network = tf.keras.layers.deserialize(network)
+        self.dim = dim
+        self.network = (
+            Tower(name="network", dtype=self.dtype_policy) if network is None else network
+        )
+        self.auxiliary_logits_weight = auxiliary_weight
+        self.sample = sample
+
+    def build(self, input_shape: Any) -> None:
+        dim = tf.TensorShape(input_shape)[-1]
+        shape = [dim, self.dim or dim]
+        self.target_kernel = self.add_weight("target_kernel", shape)
+        self.event_kernel = self.add_weight("event_kernel", shape)
+        super().build(input_shape)
+
+    def call(self, embedding: tf.Tensor) -> tf.Tensor:
+        """W_b^T W_a e_a of candidates [users, candidates, dim]."""
+        projected = tf.tensordot(embedding, self.target_kernel, 1)
+        return tf.tensordot(projected, self.event_kernel, [[-1], [1]])
+
+    def search(self, state: State, target: Target, training: bool = False) -> Found:
+        """Finds the events of the highest relevance.
+
+        Returns:
+          Events with their scores r_i, through which no gradient passes, and `auxiliary_logits`.
+        """
+        asked, mask = self(target.embedding), state[STORED_MASK]
+        events = stored_history(state, target.embed).events
+        if training and self.sample:
+            events = tf.stop_gradient(events)
+        scores = relevance(asked, events)
+        found_scores, places, is_found = best(tf.stop_gradient(scores), mask[:, tf.newaxis], self.k)
+        if training and self.sample:
+            events = self._sampled(state, target)
+            scores = relevance(asked, events)
+        # Padding is zero in `events`, and so it is in the scores and in the sum.
+        pooled = tf.matmul(scores, tf.cast(events, scores.dtype))  # Eq. (2)
+        logits = self.network(
+            tf.concat([pooled, target.embedding], axis=-1), mask=target.mask, training=training
+        )
+        return Found(places, is_found, found_scores, {AUXILIARY_LOGITS: logits})
+
+    def _sampled(self, state: State, target: Target) -> tf.Tensor:
+        """Embeddings of `sample` events of each user, [users, sample, dim]."""
+        mask = state[STORED_MASK]
+        _, places, is_real = best(tf.random.uniform(tf.shape(mask)), mask, self.sample or self.k)
+        return history_of(gather_events(state, places), is_real, target.embed, ()).events
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "network": tf.keras.layers.serialize(self.network),
+            "auxiliary_weight": self.auxiliary_logits_weight,
+            "sample": self.sample,
+        }
+
+
+def released_network(**kwargs: Any) -> Tower:
+    """The released network on [e_a, pooled]: scale and shift, 200 PReLU units, two outputs."""
+    return Tower((200,), "prelu", normalization="affine_only", two_way=True, **kwargs)
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class ReleasedSoftSearch(SearchUnit):
+    """The released soft search: inner products of embeddings, by their softmax.
+
+    Its iterative top-k takes the k-th highest of the *different* weights and keeps what lies strictly
+    above it: k - 1 different weights, and all events that share one. A row without events finds
+    nothing here; the release then takes a uniform mean over padding.
+
+    Args:
+      k: the number of its `first_att_top_k`.
+      network: layer from [e_a, pooled] to logits; None for `released_network()`.
+    """
+
+    auxiliary_logits_weight: float | None = 1.0
+
+    def __init__(self, k: int = 50, network: tf.keras.layers.Layer | None = None, **kwargs: Any):
+        super().__init__(k, **kwargs)
+        if isinstance(network, dict):
+            network = tf.keras.layers.deserialize(network)
+        self.network = (
+            released_network(name="network", dtype=self.dtype_policy)
+            if network is None
+            else network
+        )
+
+    def search(self, state: State, target: Target, training: bool = False) -> Found:
+        """Finds events; `indices` are as many as time, since any number may share a weight."""
+        mask = state[STORED_MASK][:, tf.newaxis]
+        events = stored_history(state, target.embed).events
+        weights = masking.masked_softmax(relevance(target.embedding, events), mask)
+        pooled = tf.matmul(tf.cast(weights, events.dtype), events)
+        logits = self.network(
+            tf.concat([target.embedding, pooled], axis=-1), mask=target.mask, training=training
+        )
+        # A weight that underflowed to zero is not above the k-th one either, whatever that is.
+        weights = tf.stop_gradient(weights)
+        values, places, is_real = best(weights, mask & (weights > 0), 2**31 - 1)
+        is_new = tf.concat(
+            [tf.zeros_like(is_real[..., :1]), values[..., 1:] < values[..., :-1]], -1
+        )
+        different = tf.cumsum(tf.cast(is_new, tf.int32), axis=-1)  # higher weights than this one
+        is_found = is_real & (different < self.k - 1)
+        return Found(places, is_found, values, {AUXILIARY_LOGITS: logits})
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "network": tf.keras.layers.serialize(self.network)}

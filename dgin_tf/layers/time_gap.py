@@ -1,0 +1,49 @@
+"""How long ago an event was, as an embedding (SIM, section 3.3)."""
+
+from typing import Any
+
+import tensorflow as tf
+
+MINUTE = 60
+BUCKETS = 48
+STEPS_AN_OCTAVE = 2
+
+
+def gap_buckets(gaps: tf.Tensor) -> tf.Tensor:
+    """Bucket of each gap, in [0, 48), int32.
+
+    Two buckets for every doubling, from half a minute to 28 years: an hour matters where events are
+    recent and means nothing after a year. The paper does not say how it cuts time. Boundaries are
+    whole seconds, so that the same gap is in the same bucket everywhere.
+
+    Args:
+      gaps: seconds, integers of any shape; what is negative counts as zero.
+    """
+    boundaries = [round(MINUTE * (2 ** (i / STEPS_AN_OCTAVE) - 1)) for i in range(1, BUCKETS)]
+    flat = tf.reshape(gaps, [-1])
+    buckets = tf.searchsorted(tf.constant(boundaries, gaps.dtype), flat, side="right")
+    return tf.reshape(buckets, tf.shape(gaps))
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class GapEmbedding(tf.keras.layers.Layer):
+    """e^t_j: embeds the time between event and candidate, in a table of its own.
+
+    Args:
+      dim: width of the embedding.
+    """
+
+    def __init__(self, dim: int = 8, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.dim = dim
+
+    def build(self, input_shape: Any) -> None:
+        self.table = self.add_weight("table", [BUCKETS, self.dim], initializer="glorot_uniform")
+        super().build(input_shape)
+
+    def call(self, gaps: tf.Tensor) -> tf.Tensor:
+        """Seconds, integers [...] -> [..., dim]."""
+        return tf.gather(tf.convert_to_tensor(self.table), gap_buckets(gaps))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dim": self.dim}
