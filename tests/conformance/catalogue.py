@@ -30,7 +30,7 @@ SMALL = {
     "eta": {"k": 2, "bits": 11, "short_events": 2},
     "sdim": {"bits": 6, "tau": 2, "short_events": 2},
     "twin": {"k": 2, "heads": 3, "short_events": 2},
-    "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2},
+    "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2, "seed": 2},
     "sim_hard": {"k": 3, "short_events": 2},
     "sim_soft": {"k": 2, "short_events": 3, "dim": 5},
     "sim_hard_first_stage": {"k": 3, "short_events": 2},

@@ -13,11 +13,18 @@ from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, Target
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.normalization import BatchNorm, MovingMoments
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.product import ProductLayer
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
+from dgin_tf.layers.search.eta import SimHashSearch
+from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
+from dgin_tf.layers.search.sdim import HashedInterest
+from dgin_tf.layers.search.twin import ConsistentInterest, CrossFeature
+from dgin_tf.layers.search.ubr4ctr import AttributeSearch, FeatureSelection
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
+from dgin_tf.layers.stored_events import store_events
 from dgin_tf.layers.target_attention import (
     ActivationUnit,
     AttendedHistory,
@@ -33,7 +40,7 @@ from tests.conformance.catalogue import (
     batch,
     public_layers,
 )
-from tests.prepared import make_schema
+from tests.prepared import ITEMS, make_schema
 
 DIM, UNITS = 6, 5
 
@@ -55,6 +62,7 @@ def tensors():
         "scores": tf.constant(random.random((USERS_IN_BATCH, CANDIDATES, TIME)), tf.float32),
         "fields": normal(USERS_IN_BATCH, CANDIDATES, 4, DIM),
         "features": features,
+        "table": normal(ITEMS, DIM),
     }
 
 
@@ -63,6 +71,33 @@ def through_encoder(layer, x):
     history = History(x["events"], x["mask"], x["features"])
     target = Target(x["target"], x["features"]["cand_mask"], x["features"])
     return layer.interest(layer.encode(history), target)["interest"]
+
+
+def with_ids(x):
+    """History and candidates whose embeddings are looked up by item."""
+    features, mask = x["features"], x["mask"]
+
+    def embed(raw):
+        return tf.gather(x["table"], raw["hist_item_id"])
+
+    events = tf.where(mask[..., None], embed(features), 0.0)
+    names = ("hist_item_id", "hist_category_id")
+    history = History(events, mask, features, embed=embed, embedded_features=names)
+    target = tf.gather(x["table"], features["cand_item_id"])
+    return history, Target(target, features["cand_mask"], features, embed)
+
+
+def through_ids(layer, x):
+    """The interest of an encoder whose state holds ids."""
+    history, target = with_ids(x)
+    return layer.interest(layer.encode(history), target)["interest"]
+
+
+def through_search(unit, x):
+    """The places that a unit finds."""
+    history, target = with_ids(x)
+    state = {**store_events(history), **unit.prepare(history)}
+    return unit.search(state, target).indices
 
 
 # Class -> (settings, call). A public layer without an entry fails the catalogue's test.
@@ -111,6 +146,17 @@ CATALOGUE = {
     AttendedHistory: ({}, through_encoder),
     Pooling: ({"mean": True, "product": True}, through_encoder),
     HistoryCross: ({"fields": ["item_id", "category_id"], "buckets": 31}, through_encoder),
+    MultiHeadHistory: ({}, through_encoder),
+    RandomHyperplanes: ({"bits": 11}, lambda layer, x: layer(x["rows"])),
+    SimHashSearch: ({"k": 3, "bits": 70}, through_search),
+    HashedInterest: ({"bits": 10, "tau": 2}, through_encoder),
+    CrossFeature: (
+        {"buckets": TIME, "heads": 3},
+        lambda layer, x: layer(tf.argsort(x["scores"])),
+    ),
+    ConsistentInterest: ({"k": 3, "times": True}, through_ids),
+    FeatureSelection: ({"heads": 3}, lambda layer, x: layer(x["fields"])),
+    AttributeSearch: ({"fields": ["item_id", "category_id"], "k": 3}, through_search),
     FeatureEmbedding: (
         {"schema": make_schema(), "dim": BACKBONE.embedding_dim, "user_fields": ["user_id"]},
         lambda layer, x: layer.history(x["features"]).events,
