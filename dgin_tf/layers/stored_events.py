@@ -70,6 +70,17 @@ def history_of(
     return History(events, mask, features, embed=embed, embedded_features=embedded_features)
 
 
+def searched_events(history: History) -> tf.Tensor:
+    """Embeddings to be searched, [users, time, dim], without a gradient; those of padding mean nothing.
+
+    A search leaves out what is masked, so that zeroing it first would be one more pass over the
+    largest tensor of a step.
+    """
+    if history.embed is None:
+        return tf.stop_gradient(history.events)
+    return tf.stop_gradient(history.embed(history.features))
+
+
 def gather_events(state: State, indices: tf.Tensor) -> State:
     """Raw features of chosen events.
 

@@ -73,12 +73,16 @@ def buckets(bits: tf.Tensor, size: int) -> tf.Tensor:
 
     Args:
       bits: bool [..., tables * size].
-      size: tau of SDIM, bits a table.
+      size: tau of SDIM, bits a table, at most 30.
 
     Returns:
       int32 [..., tables] in [0, 2^size), the first bit counting 1.
     """
-    leading = tf.shape(bits)[:-1]
-    tables = bits.shape[-1] // size
-    grouped = tf.reshape(tf.cast(bits, tf.int32), tf.concat([leading, [tables, size]], 0))
-    return tf.reduce_sum(grouped * [1 << place for place in range(size)], axis=-1)
+    whole = WORD // size * size  # bits of the tables that fit into one word
+    parts = []
+    for start in range(0, bits.shape[-1], whole):
+        part = bits[..., start : start + whole]
+        word = pack(part)
+        shifted = tf.bitwise.right_shift(word, tf.range(0, part.shape[-1], size, tf.int64))
+        parts.append(tf.cast(tf.bitwise.bitwise_and(shifted, (1 << size) - 1), tf.int32))
+    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)

@@ -40,7 +40,7 @@ def named_in_turn(scores, k):
 
 def bm25(query, documents, k1=1.2, b=0.75):
     """Full BM25 of documents, lists of terms, by a query, a list of terms."""
-    average = np.mean([len(document) for document in documents])
+    average = sum(map(len, documents)) / max(1, len(documents))
     total = np.zeros(len(documents))
     for term in query:
         containing = sum(term in document for document in documents)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from dgin_tf.layers.interest_encoder import History, State, Target
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
-from dgin_tf.layers.stored_events import STORED_MASK
+from dgin_tf.layers.stored_events import STORED_MASK, searched_events
 from dgin_tf.ops import signatures
 
 SIGNATURES = "signatures"
@@ -41,7 +41,7 @@ class SimHashSearch(SearchUnit):
     def prepare(self, history: History, training: bool = False) -> State:
         """Signs every event."""
         del training
-        return {SIGNATURES: signatures.pack(self.hyperplanes(history.events))}
+        return {SIGNATURES: signatures.pack(self.hyperplanes(searched_events(history)))}
 
     def search(self, state: State, target: Target, training: bool = False) -> Found:
         """Finds the events nearest to each candidate; scores are minus the distance."""

@@ -22,6 +22,7 @@ from dgin_tf.layers.stored_events import (
     STORED_MASK,
     append_events,
     gather_events,
+    searched_events,
     store_events,
     stored_features,
     stored_history,
@@ -159,7 +160,7 @@ class ConsistentInterest(InterestEncoder):
         """Keeps the events' ids and projects their keys, K_h W_h."""
         del training
         stored = store_events(history, self.times, self.event_features)
-        events = tf.stop_gradient(history.events)
+        events = searched_events(history)
         kernel = tf.stop_gradient(self.attention.key_kernels(events))
         dim, heads, width = kernel.shape
         return {**stored, KEYS: tf.matmul(events, tf.reshape(kernel, [dim, heads * width]))}

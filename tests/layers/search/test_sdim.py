@@ -27,14 +27,14 @@ def test_the_table_gives_what_comparing_with_every_event_gives(norm, tau):
 
 @pytest.mark.parametrize("time", [3, 17])
 def test_the_state_is_as_large_for_every_history(time):
-    data, layer = Data(length=(time, 1), time=time), HashedInterest(12, 3)
+    data, layer = Data(length=(time, 1), time=time), HashedInterest(12, 3, "count")
     state = layer.encode(data.history)
     assert state["sums"].shape == (2, 4, 8, 6)
     assert state["counts"].shape == (2, 4, 8, 1)
 
 
 def test_every_event_is_filed_once_in_every_table():
-    data, layer = Data(), HashedInterest(12, 3)
+    data, layer = Data(), HashedInterest(12, 3, "count")
     counts = layer.encode(data.history)["counts"].numpy()[..., 0]
     np.testing.assert_array_equal(counts.sum(-1), np.repeat([[9], [5], [0]], 4, axis=1))
 
@@ -47,8 +47,8 @@ def test_order_of_events_does_not_matter(training):
     backwards = layer.encode(data.history, training=training)
     target = data.target
     np.testing.assert_allclose(
-        layer.interest(forwards, target)["interest"],
-        layer.interest(backwards, target)["interest"],
+        layer.interest(forwards, target, training=training)["interest"],
+        layer.interest(backwards, target, training=training)["interest"],
         atol=1e-6,
     )
 
@@ -72,8 +72,9 @@ def test_without_a_norm_histories_add():
     np.testing.assert_allclose(sum(parts), interest(layer, data), rtol=1e-5, atol=1e-6)
 
 
-def test_training_and_serving_agree_in_value_and_gradient():
-    data, layer = Data(), HashedInterest(12, 3)
+@pytest.mark.parametrize("norm", ["l2", "count", "none"])
+def test_training_and_serving_agree_in_value_and_gradient(norm):
+    data, layer = Data(), HashedInterest(12, 3, norm)
     found = []
     for training in (False, True):
         with tf.GradientTape() as tape:
