@@ -129,6 +129,9 @@ class InterestEncoder(tf.keras.layers.Layer):
     times: bool = False
     """Whether the state keeps the times of events."""
 
+    event_features: tuple[str, ...] = ()
+    """Names of raw history features that the encoder reads, the embedded ones and times left out."""
+
     auxiliary_loss_names: tuple[str, ...] = ()
     """Names of the losses that `auxiliary_losses` may give."""
 

@@ -69,7 +69,7 @@ class ShortAndLong(InterestEncoder):
             _LONG: self.long.encode(all_but_newest(history, self.short_events), training=training),
         }
         if self.is_incremental:
-            states[_RECENT] = store_events(recent, self.long.times)
+            states[_RECENT] = self._store(recent)
         return _joined(states)
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
@@ -92,7 +92,7 @@ class ShortAndLong(InterestEncoder):
         if not self.is_incremental:
             return super().update(state, history)
         stored = _part(state, _RECENT)
-        joined = append_events(stored, store_events(history, self.long.times))
+        joined = append_events(stored, self._store(history))
         events = stored_history(_without_gaps(joined), history.embed)
         recent = newest(events, self.short_events)
         older = all_but_newest(events, self.short_events)
@@ -100,7 +100,7 @@ class ShortAndLong(InterestEncoder):
             {
                 _SHORT: self.short.encode(recent),
                 _LONG: self.long.update(_part(state, _LONG), older),
-                _RECENT: store_events(recent, self.long.times),
+                _RECENT: self._store(recent),
             }
         )
 
@@ -116,6 +116,10 @@ class ShortAndLong(InterestEncoder):
     def is_incremental(self) -> bool:
         """Whether the long part is; the short one is encoded anew."""
         return self.long.is_incremental
+
+    def _store(self, history: History) -> State:
+        """Raw events with all that the long part will ask of them."""
+        return store_events(history, self.long.times, self.long.event_features)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -18,18 +18,21 @@ STORED_MASK = "past_mask"
 _STORED = "past_"
 
 
-def store_events(history: History, times: bool = False) -> State:
+def store_events(
+    history: History, times: bool = False, event_features: tuple[str, ...] = ()
+) -> State:
     """The raw events of a history as tensors of a state.
 
     Args:
       history: raw features [users, time].
       times: whether times are kept beside the ids that `History.embed` reads.
+      event_features: names of other raw features to keep, such as `hist_behavior_type`.
 
     Returns:
-      `past_<field>` [users, time] for every id that is embedded, `past_timestamp` where asked for,
-      and `past_mask` bool [users, time].
+      `past_<field>` [users, time] for every id that is embedded and every other one asked for, and
+      `past_mask` bool [users, time].
     """
-    names = [*history.embedded_features, *([TIMESTAMP] if times else [])]
+    names = [*history.embedded_features, *([TIMESTAMP] if times else []), *event_features]
     state = {_stored_name(name): history.features[name] for name in names}
     return {**state, STORED_MASK: history.mask}
 
@@ -65,6 +68,17 @@ def history_of(
         return tf.where(mask[..., tf.newaxis], found, tf.zeros([], found.dtype))
 
     return History(events, mask, features, embed=embed, embedded_features=embedded_features)
+
+
+def searched_events(history: History) -> tf.Tensor:
+    """Embeddings to be searched, [users, time, dim], without a gradient; those of padding mean nothing.
+
+    A search leaves out what is masked, so that zeroing it first would be one more pass over the
+    largest tensor of a step.
+    """
+    if history.embed is None:
+        return tf.stop_gradient(history.events)
+    return tf.stop_gradient(history.embed(history.features))
 
 
 def gather_events(state: State, indices: tf.Tensor) -> State:

@@ -13,8 +13,12 @@ from dgin_tf.models.dien import (
     TwoLayerGRUAttentionModel,
 )
 from dgin_tf.models.din import DIN
+from dgin_tf.models.eta import ETA
 from dgin_tf.models.rocket_launching import RocketLaunching
+from dgin_tf.models.sdim import SDIM
 from dgin_tf.models.sim import SIMHard, SIMHardFirstStage, SIMSoft, SIMSoftFirstStage
+from dgin_tf.models.twin import TWIN
+from dgin_tf.models.ubr4ctr import UBR4CTR
 
 MODELS: dict[str, type[CTRModel]] = {
     "agru": AGRUModel,
@@ -25,12 +29,16 @@ MODELS: dict[str, type[CTRModel]] = {
     "dien": DIEN,
     "din": DIN,
     "din_long": DINLong,
+    "eta": ETA,
     "pnn": PNN,
     "rocket_launching": RocketLaunching,
+    "sdim": SDIM,
     "sim_hard": SIMHard,
     "sim_hard_first_stage": SIMHardFirstStage,
     "sim_soft": SIMSoft,
     "sim_soft_first_stage": SIMSoftFirstStage,
+    "twin": TWIN,
     "two_layer_gru_attention": TwoLayerGRUAttentionModel,
+    "ubr4ctr": UBR4CTR,
     "wide_deep": WideDeep,
 }

@@ -14,13 +14,19 @@ from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, Target
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.normalization import BatchNorm, MovingMoments
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.product import ProductLayer
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
+from dgin_tf.layers.search.eta import SimHashSearch
 from dgin_tf.layers.search.hard import HardSearch
+from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
 from dgin_tf.layers.search.readers import ExactSearchUnit, MeanOfFound, ReleasedExactSearchUnit
+from dgin_tf.layers.search.sdim import HashedInterest
 from dgin_tf.layers.search.soft import ReleasedSoftSearch, SoftSearch
+from dgin_tf.layers.search.twin import ConsistentInterest, CrossFeature
+from dgin_tf.layers.search.ubr4ctr import AttributeSearch, FeatureSelection
 from dgin_tf.layers.search.unit import FoundEvents, SearchedInterest, SearchUnit
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
@@ -162,6 +168,20 @@ CATALOGUE = {
     ShortAndLong: (
         {"short": AttendedHistory(), "long": Pooling(mean=True), "short_events": 2},
         through_embedding,
+    ),
+    MultiHeadHistory: ({}, through_encoder),
+    RandomHyperplanes: ({"bits": 11}, lambda layer, x: layer(x["rows"])),
+    SimHashSearch: ({"k": 3, "bits": 70}, through_search),
+    HashedInterest: ({"bits": 10, "tau": 2}, through_encoder),
+    CrossFeature: (
+        {"buckets": TIME, "heads": 3},
+        lambda layer, x: layer(tf.argsort(x["scores"])),
+    ),
+    ConsistentInterest: ({"k": 3, "times": True}, through_embedding),
+    FeatureSelection: ({"heads": 3}, lambda layer, x: layer(x["fields"])),
+    AttributeSearch: (
+        {"fields": ["item_id", "category_id"], "k": 3, "policy": FeatureSelection(heads=3)},
+        through_search,
     ),
     FeatureEmbedding: (
         {"schema": make_schema(), "dim": BACKBONE.embedding_dim, "user_fields": ["user_id"]},

@@ -1,0 +1,39 @@
+"""Multi-head target attention over a whole history, as ETA, TWIN and their successors read the short one."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class MultiHeadHistory(InterestEncoder):
+    """The history itself is the state; several heads read it for each candidate.
+
+    State: `events` [users, time, dim] and `mask` bool [users, time].
+
+    Args:
+      attention: None for two heads, projected and scaled.
+    """
+
+    def __init__(self, attention: MultiHeadAttention | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        if isinstance(attention, dict):
+            attention = tf.keras.layers.deserialize(attention)
+        self.attention = MultiHeadAttention(name="attention") if attention is None else attention
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """Keeps the embedded events and their mask."""
+        del training
+        return {"events": history.events, "mask": history.mask}
+
+    def interest(self, state: State, target: Target, training: bool = False) -> State:
+        """Returns `interest` [users, candidates, dim], `attention` [users, candidates, heads, time]."""
+        del training
+        interest, weights = self.attention(target.embedding, state["events"], state["mask"])
+        return {"interest": interest, "attention": weights}
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "attention": tf.keras.layers.serialize(self.attention)}

@@ -1,0 +1,57 @@
+"""ETA: the events whose signatures are nearest to the candidate's (Chen et al., 2021).
+
+"End-to-End User Behavior Retrieval in CTR Prediction Model" hashes the very embeddings that the model
+is training, so that the search always agrees with them; nothing passes a gradient but the embeddings
+of what was found. The paper's Algorithm 1 sums signs of products, which loses the angle; its text and
+every implementation take the sign of the sum, and so does `ops.signatures`.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.interest_encoder import History, State, Target
+from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
+from dgin_tf.layers.search.unit import Found, SearchUnit, best
+from dgin_tf.layers.stored_events import STORED_MASK, searched_events
+from dgin_tf.ops import signatures
+
+SIGNATURES = "signatures"
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class SimHashSearch(SearchUnit):
+    """Smallest Hamming distance first, the more recent of equal ones first.
+
+    State: `signatures`, int64 [users, time, words]. An embedding of zeros has the signature 0. Stored
+    signatures age as the tables are trained on; the next `encode` makes new ones.
+
+    Args:
+      k: how many events to find at most.
+      bits: m, length of a signature; the paper's gain ends at twice the width of an event.
+      seed: of the random hyperplanes.
+    """
+
+    def __init__(self, k: int = 50, bits: int = 64, seed: int = 1, **kwargs: Any):
+        super().__init__(k, **kwargs)
+        self.hyperplanes = RandomHyperplanes(bits, seed, name="hyperplanes")
+        self.bits = bits
+        self.seed = seed
+
+    def prepare(self, history: History, training: bool = False) -> State:
+        """Signs every event."""
+        del training
+        return {SIGNATURES: signatures.pack(self.hyperplanes(searched_events(history)))}
+
+    def search(self, state: State, target: Target, training: bool = False) -> Found:
+        """Finds the events nearest to each candidate; scores are minus the distance."""
+        del training
+        wanted = signatures.pack(self.hyperplanes(target.embedding))
+        distance = signatures.hamming(wanted[:, :, tf.newaxis], state[SIGNATURES][:, tf.newaxis])
+        scores, places, found = best(
+            -tf.cast(distance, tf.float32), state[STORED_MASK][:, tf.newaxis], self.k
+        )
+        return Found(places, found, scores)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "bits": self.bits, "seed": self.seed}

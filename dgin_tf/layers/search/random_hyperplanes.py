@@ -1,0 +1,49 @@
+"""The random hyperplanes of SimHash: weights that are drawn once, kept with the model, never trained."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.ops import signatures
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class RandomHyperplanes(tf.keras.layers.Layer):
+    """Signs of projections on normal random directions, in float32 whatever the policy.
+
+    The directions are saved with the weights, so that stored signatures stay those of the model. No
+    gradient passes.
+
+    Args:
+      bits: how many directions.
+      seed: of the directions; the same seed always gives the same ones.
+
+    Raises:
+      ValueError: `bits` is below 1.
+    """
+
+    def __init__(self, bits: int, seed: int = 1, **kwargs: Any):
+        super().__init__(**kwargs)
+        if bits < 1:
+            raise ValueError(f"bits must be at least 1; got {bits}.")
+        self.bits = bits
+        self.seed = seed
+
+    def build(self, input_shape: Any) -> None:
+        self.directions = self.add_weight(
+            "directions",
+            [tf.TensorShape(input_shape)[-1], self.bits],
+            dtype=tf.float32,
+            initializer=tf.keras.initializers.RandomNormal(stddev=1.0, seed=self.seed),
+            trainable=False,
+            experimental_autocast=False,
+        )
+        super().build(input_shape)
+
+    def call(self, vectors: tf.Tensor) -> tf.Tensor:
+        """[..., dim] -> bool [..., bits]."""
+        vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
+        return signatures.sides(vectors, tf.convert_to_tensor(self.directions))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "bits": self.bits, "seed": self.seed}

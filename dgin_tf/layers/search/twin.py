@@ -1,0 +1,249 @@
+"""TWIN: one attention that searches all events and reads the best of them (Chang et al., 2023).
+
+"TWIN: TWo-stage Interest Network for Lifelong User Behavior Modeling in CTR Prediction at Kuaishou",
+section 4. Search (CP-GSU) and reading (ESU) score an event alike, with the same parameters, Eq. (6):
+
+    alpha = (K_h W_h)(W_q q) / sqrt(d_k) + (K_c W_c) beta.
+
+K_h are features that an event has for everybody, its item and category here; W_h makes keys of them
+before the candidate is known. K_c are features of the user's own encounter with it, here the time gap
+and the behaviour type: each is embedded and projected on one number, a bias on the event's score.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.search.ranking import take_turns
+from dgin_tf.layers.search.unit import FOUND, FOUND_MASK, best
+from dgin_tf.layers.stored_events import (
+    STORED_MASK,
+    append_events,
+    gather_events,
+    searched_events,
+    store_events,
+    stored_features,
+    stored_history,
+)
+from dgin_tf.layers.time_gap import BUCKETS, gap_buckets
+from dgin_tf.ops import masking
+
+KEYS = "keys"
+PAPER, RELEASED = "paper", "released"
+BEHAVIOR_TYPE = "hist_behavior_type"
+_STORED_BEHAVIOR_TYPE = "past_behavior_type"
+
+
+def scores_of_keys(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """(K_h W_h)(W_q q) of projected queries and projected keys.
+
+    Args:
+      query: [users, candidates, heads, key_dim].
+      keys: [users, time, heads * key_dim].
+
+    Returns:
+      [users, candidates, heads, time].
+    """
+    users, candidates, heads, width = tf.unstack(tf.shape(query))
+    # Each head's query at its own place in a row of zeros: one product for all heads, and the keys
+    # need not be transposed.
+    own = tf.eye(query.shape[2], dtype=query.dtype)[..., tf.newaxis]
+    rows = tf.reshape(query[..., tf.newaxis, :] * own, [users, candidates * heads, heads * width])
+    scores = tf.matmul(rows, keys, transpose_b=True)
+    return tf.reshape(scores, [users, candidates, heads, tf.shape(keys)[1]])
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class CrossFeature(tf.keras.layers.Layer):
+    """One of K_c: its embedding, and its part of the bias, (K_c,j w_j) beta_j.
+
+    Args:
+      buckets: how many values it has.
+      heads: of the attention that it biases.
+      dim: width of its embedding, 8 in the paper.
+    """
+
+    def __init__(self, buckets: int, heads: int, dim: int = 8, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.buckets = buckets
+        self.heads = heads
+        self.dim = dim
+
+    def build(self, input_shape: Any) -> None:
+        self.table = self.add_weight("table", [self.buckets, self.dim])
+        self.weight = self.add_weight("weight", [self.dim, 1])
+        self.head_weights = self.add_weight("head_weights", [1, self.heads])
+        super().build(input_shape)
+
+    def call(self, bucket: tf.Tensor) -> tf.Tensor:
+        """Eq. (6)'s second term.
+
+        Args:
+          bucket: the value that each event has for each candidate, int32 [users, candidates, time].
+
+        Returns:
+          [users, candidates, heads, time].
+        """
+        number = tf.matmul(tf.convert_to_tensor(self.table), tf.convert_to_tensor(self.weight))
+        number = tf.gather(number[:, 0], bucket)[:, :, tf.newaxis]
+        return number * tf.reshape(tf.convert_to_tensor(self.head_weights), [self.heads, 1])
+
+    def embed(self, bucket: tf.Tensor) -> tf.Tensor:
+        """[...] -> [..., dim], once the layer has been called."""
+        return tf.gather(tf.convert_to_tensor(self.table), bucket)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "buckets": self.buckets,
+            "heads": self.heads,
+            "dim": self.dim,
+        }
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class ConsistentInterest(InterestEncoder):
+    """Searches and reads with one multi-head attention.
+
+    The heads name events in turn until k different ones are found; then every head attends to all of
+    them. `variant="released"` is LongCTR's: each head attends to its own k best.
+
+    State: `past_*`, the events' ids, and `keys` [users, time, heads * key_dim].
+
+    No gradient passes through the search; the attention's weights learn from the events found.
+
+    Args:
+      attention: of both stages, projected; None for the paper's four heads.
+      k: how many events to find at most.
+      times: whether time gaps are a cross feature.
+      behavior_types: ids of behaviour types, 0 for none; more make them a cross feature.
+      variant: "paper" or "released".
+
+    Raises:
+      ValueError: there is no such variant, or the released one is to have cross features.
+    """
+
+    def __init__(
+        self,
+        attention: MultiHeadAttention | None = None,
+        k: int = 100,
+        times: bool = False,
+        behavior_types: int = 0,
+        variant: str = PAPER,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if variant not in (PAPER, RELEASED):
+            raise ValueError(f"variant must be {PAPER!r} or {RELEASED!r}; got {variant!r}.")
+        if variant == RELEASED and (times or behavior_types):
+            raise ValueError("the released variant has no cross features; leave them out.")
+        if isinstance(attention, dict):
+            attention = tf.keras.layers.deserialize(attention)
+        self.attention = attention or MultiHeadAttention(4, name="attention")
+        self.k = k
+        self.times = times
+        self.behavior_types = behavior_types
+        self.variant = variant
+        self.event_features = (BEHAVIOR_TYPE,) if behavior_types else ()
+        heads, policy = self.attention.heads, self.dtype_policy
+        self.cross_features = {}
+        if times:
+            self.cross_features["gap"] = CrossFeature(BUCKETS, heads, name="gap", dtype=policy)
+        if behavior_types:
+            self.cross_features["behavior_type"] = CrossFeature(
+                behavior_types, heads, name="behavior_type", dtype=policy
+            )
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """Keeps the events' ids and projects their keys, K_h W_h."""
+        del training
+        stored = store_events(history, self.times, self.event_features)
+        events = searched_events(history)
+        kernel = tf.cast(tf.stop_gradient(self.attention.key_kernels(events)), events.dtype)
+        dim, heads, width = kernel.shape
+        return {**stored, KEYS: tf.matmul(events, tf.reshape(kernel, [dim, heads * width]))}
+
+    def interest(self, state: State, target: Target, training: bool = False) -> State:
+        """Finds events for each candidate and reads them.
+
+        Returns:
+          `interest` [users, candidates, dim of an event with its cross features], `attention`
+          [users, candidates, heads, k], `found` int32 and `found_mask` bool [users, candidates, k].
+          The released variant finds for each head, [users, candidates, heads, k], and its attention
+          is over all events, [users, candidates, heads, time].
+
+        Raises:
+          ValueError: the candidates come without `Target.embed`.
+        """
+        del training
+        if target.embed is None:
+            raise ValueError("found events are ids; they need Target.embed to be embedded.")
+        if self.variant == RELEASED:
+            return self._interest_by_head(state, target)
+        scores = tf.stop_gradient(self._search_scores(state, target))
+        mask = state[STORED_MASK][:, tf.newaxis, tf.newaxis]
+        places, found = take_turns(scores, mask, self.k)
+        features = gather_events(state, places)
+        events = target.embed(features)
+        events = tf.where(found[..., tf.newaxis], events, tf.zeros([], events.dtype))
+        crosses = self._crosses(features, target)
+        scores = self.attention.scores(target.embedding, events)
+        for name, bucket in crosses.items():
+            scores += tf.cast(self.cross_features[name](bucket), scores.dtype)
+        weights = masking.masked_softmax(scores, found[:, :, tf.newaxis])
+        embedded = [
+            tf.cast(self.cross_features[n].embed(b), events.dtype) for n, b in crosses.items()
+        ]
+        interest = self.attention.read(weights, tf.concat([events, *embedded], -1))
+        return {"interest": interest, "attention": weights, FOUND: places, FOUND_MASK: found}
+
+    def update(self, state: State, history: History) -> State:
+        """Appends newer events; equal to one `encode` of them all."""
+        return append_events(state, self.encode(history))
+
+    def _search_scores(self, state, target):
+        """Eq. (6) of all events, from their keys."""
+        kernel = tf.cast(self.attention.query_kernels(target.embedding), target.embedding.dtype)
+        query = tf.einsum("ucq,qhk->uchk", target.embedding, kernel)
+        scores = scores_of_keys(query, tf.cast(state[KEYS], query.dtype))
+        scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
+        if self.attention.scale:
+            scores /= tf.sqrt(float(kernel.shape[-1]))
+        for name, bucket in self._crosses(
+            {key: value[:, tf.newaxis] for key, value in stored_features(state).items()}, target
+        ).items():
+            scores += tf.cast(self.cross_features[name](bucket), scores.dtype)
+        return scores
+
+    def _interest_by_head(self, state, target):
+        events = stored_history(state, target.embed).events
+        mask = state[STORED_MASK][:, tf.newaxis, tf.newaxis]
+        scores = self.attention.scores(target.embedding, events)
+        _, places, found = best(tf.stop_gradient(scores), mask, self.k)
+        time = tf.shape(events)[1]
+        chosen = tf.reduce_any(tf.one_hot(tf.where(found, places, -1), time, True, False), -2)
+        weights = masking.masked_softmax(scores, chosen)
+        interest = self.attention.read(weights, events)
+        return {"interest": interest, "attention": weights, FOUND: places, FOUND_MASK: found}
+
+    def _crosses(self, features, target):
+        """Cross feature -> value, int32 [users, candidates, events], of raw events."""
+        found = {}
+        if self.times:
+            now = target.features["cand_timestamp"][..., tf.newaxis]
+            found["gap"] = gap_buckets(now - features["hist_timestamp"])
+        if self.behavior_types:
+            found["behavior_type"] = features[BEHAVIOR_TYPE]
+        return found
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "attention": tf.keras.layers.serialize(self.attention),
+            "k": self.k,
+            "times": self.times,
+            "behavior_types": self.behavior_types,
+            "variant": self.variant,
+        }

@@ -1,0 +1,43 @@
+"""ETA (Chen et al., 2021): end-to-end target attention over the events nearest by their signatures."""
+
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.multi_head_history import MultiHeadHistory
+from dgin_tf.layers.search.eta import SimHashSearch
+from dgin_tf.layers.search.readers import ExactSearchUnit
+from dgin_tf.layers.search.unit import SearchedInterest
+from dgin_tf.layers.short_and_long import ShortAndLong
+from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.schema import Schema
+
+
+class ETA(CTRModel):
+    """Figure 2: target attention over the newest events, and over the k nearest of the earlier ones.
+
+    Args:
+      schema: the data.
+      backbone: embedding and head.
+      k: how many events the search finds.
+      bits: m, length of a signature; None for twice the width of an event, where the paper's gain ends.
+      heads: of both attentions.
+      short_events: how many of the newest events are read one by one.
+      seed: of the random hyperplanes.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        backbone: Backbone | None = None,
+        k: int = 50,
+        bits: int | None = None,
+        heads: int = 2,
+        short_events: int = 50,
+        seed: int = 1,
+    ):
+        width = (backbone or Backbone()).embedding_dim * len(schema.paired_fields)
+        unit = SimHashSearch(k, bits or 2 * width, seed, name="search")
+        reader = ExactSearchUnit(MultiHeadAttention(heads, name="attention"), name="reader")
+        short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
+        interest = ShortAndLong(
+            short, SearchedInterest(unit, reader, name="long"), short_events, name="interest"
+        )
+        super().__init__(schema, {"": interest}, backbone, name="eta")

@@ -1,0 +1,133 @@
+"""TWIN: what the search ranks by is what the reader weighs by."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.search.ranking import take_turns
+from dgin_tf.layers.search.twin import KEYS, ConsistentInterest, CrossFeature, scores_of_keys
+from dgin_tf.layers.search.unit import FOUND, FOUND_MASK
+from tests.layers.search.searching import Data, found_places
+from tests.oracles import searchers
+
+
+def layer(k, heads=2, **settings):
+    return ConsistentInterest(MultiHeadAttention(heads, name="attention"), k, **settings)
+
+
+def outputs(encoder, data):
+    return encoder.interest(encoder.encode(data.history), data.target)
+
+
+def bias(encoder, data):
+    """Eq. (6)'s second term for every event, by hand."""
+    state = encoder.encode(data.history)
+    raw = {k.replace("past_", "hist_"): v[:, None] for k, v in state.items()}
+    total = 0.0
+    for name, bucket in encoder._crosses(raw, data.target).items():
+        cross = encoder.cross_features[name]
+        embedded = cross.table.numpy()[bucket.numpy() + np.zeros((3, 2, 9), int)]
+        total = total + (embedded @ cross.weight.numpy()) * cross.head_weights.numpy()[0]
+    return np.moveaxis(total, -1, 2)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("k", [1, 4, 7, 50])
+def test_heads_name_events_in_turn(heads, k):
+    random = np.random.default_rng(heads * k)
+    scores = random.integers(0, 6, (2, 5, heads, 7)).astype(np.float32)
+    length = np.array([7, 4])
+    mask = np.arange(7) < length[:, None]
+    places, found = take_turns(tf.constant(scores), tf.constant(mask)[:, None, None], k)
+    for user in range(2):
+        for candidate in range(5):
+            wanted = searchers.named_in_turn(scores[user, candidate, :, : length[user]], k)
+            assert found_places(places, found, user, candidate) == wanted
+
+
+def test_scores_from_keys_are_the_readers_own():
+    data, encoder = Data(), layer(4, heads=3)
+    state, query = encoder.encode(data.history), data.target.embedding
+    kernel = encoder.attention.query_kernels(query)
+    projected = tf.einsum("ucq,qhk->uchk", query, kernel)
+    found = scores_of_keys(projected, state[KEYS]) / np.sqrt(kernel.shape[-1])
+    wanted = encoder.attention.scores(query, data.history.events)
+    real = np.broadcast_to(data.mask[:, None, None], wanted.shape)
+    np.testing.assert_allclose(found.numpy()[real], wanted.numpy()[real], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"times": True, "behavior_types": 5}])
+def test_what_is_found_is_what_all_scores_would_name(settings):
+    data, encoder = Data(), layer(4, **settings)
+    found = outputs(encoder, data)
+    scores = encoder.attention.scores(data.target.embedding, data.history.events).numpy()
+    if settings:
+        scores = scores + bias(encoder, data)
+    for user, place, _, events in data.pairs():
+        wanted = searchers.named_in_turn(scores[user, place, :, : len(events)], 4)
+        assert found_places(found[FOUND], found[FOUND_MASK], user, place) == wanted
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_with_k_above_the_history_it_is_full_attention(variant):
+    data, encoder = Data(), layer(50, variant=variant)
+    full, _ = encoder.attention(data.target.embedding, data.history.events, data.mask)
+    found = outputs(encoder, data)
+    np.testing.assert_allclose(found["interest"], full, rtol=1e-4, atol=1e-6)
+    assert not np.any(found["interest"][2])
+
+
+def test_weights_over_the_found_are_the_full_ones_renormalised():
+    data, encoder = Data(), layer(3)
+    found = outputs(encoder, data)
+    _, full = encoder.attention(data.target.embedding, data.history.events, data.mask)
+    chosen = np.take_along_axis(full.numpy(), found[FOUND].numpy()[:, :, None], axis=-1)
+    chosen *= found[FOUND_MASK].numpy()[:, :, None]
+    total = np.maximum(chosen.sum(-1, keepdims=True), 1e-30)
+    np.testing.assert_allclose(found["attention"], chosen / total, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_reach_the_found_events_and_nothing_else():
+    data = Data(length=(9,), candidates=1, items=40)
+    encoder = layer(3, times=True)
+    with tf.GradientTape() as tape:
+        found = outputs(encoder, data)
+        loss = tf.reduce_sum(tf.square(found["interest"]))
+    gradient, *others = tape.gradient(loss, [data.table, *encoder.trainable_variables])
+    places = found_places(found[FOUND], found[FOUND_MASK], 0, 0)
+    touched = set(data.items[0][places]) | set(data.candidates[0])
+    assert set(np.flatnonzero(np.abs(tf.convert_to_tensor(gradient)).sum(1))) == touched
+    assert all(np.any(tf.convert_to_tensor(g)) for g in others)
+
+
+def test_a_cross_feature_is_the_block_of_a_block_diagonal_projection():
+    crosses = [CrossFeature(7, 2), CrossFeature(5, 2)]
+    buckets = [np.random.default_rng(n).integers(0, 5, (2, 3, 4)) for n in range(2)]
+    found = sum(cross(bucket).numpy() for cross, bucket in zip(crosses, buckets, strict=True))
+    block_diagonal = np.zeros((16, 2))
+    for n, cross in enumerate(crosses):
+        block_diagonal[8 * n : 8 * n + 8, n] = cross.weight.numpy()[:, 0]
+    features = np.concatenate([c.embed(b) for c, b in zip(crosses, buckets, strict=True)], -1)
+    beta = np.concatenate([cross.head_weights.numpy() for cross in crosses])
+    wanted = np.moveaxis(features @ block_diagonal @ beta, -1, 2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_folding_events_in_equals_encoding_them_all():
+    data, encoder = Data(), layer(3, times=True, behavior_types=5)
+    state = encoder.encode(data.part(slice(0, 4)))
+    state = encoder.update(state, data.part(slice(4, 9)))
+    wanted = outputs(encoder, data)["interest"]
+    found = encoder.interest(state, data.target)["interest"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_settings_that_do_not_go_together_are_refused():
+    with pytest.raises(ValueError, match="'paper' or 'released'; got 'mine'"):
+        ConsistentInterest(variant="mine")
+    with pytest.raises(ValueError, match="no cross features"):
+        ConsistentInterest(times=True, variant="released")
+    data, encoder = Data(), layer(3)
+    with pytest.raises(ValueError, match="need Target.embed"):
+        encoder.interest(encoder.encode(data.history), data.target._replace(embed=None))

@@ -1,0 +1,150 @@
+"""ETA, SDIM and TWIN against LongCTR, part by part.
+
+LongCTR's long history contains the short one, and its short one has a mask that is a place too early,
+so that its parts are compared on the inputs that it really has.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.search.eta import SIGNATURES, SimHashSearch
+from dgin_tf.layers.search.readers import ExactSearchUnit
+from dgin_tf.layers.search.sdim import HashedInterest
+from dgin_tf.layers.search.twin import ConsistentInterest
+from dgin_tf.layers.search.unit import FOUND, FOUND_MASK, SearchedInterest
+from dgin_tf.layers.tower import Tower
+from dgin_tf.ops import signatures
+from tests import golden_files
+
+
+class Golden:
+    """A golden file as layers take it; item and category tables as one function of raw features."""
+
+    def __init__(self, stem):
+        self.file = file = golden_files.load(stem)
+        self.mask = tf.constant(file["in_mask"] > 0)
+        self.features = {
+            "hist_item_id": tf.constant(file["in_item_hist"]),
+            "hist_category_id": tf.constant(file["in_cate_hist"]),
+        }
+        events = self.embed(self.features)
+        self.history = History(
+            tf.where(self.mask[..., None], events, 0.0),
+            self.mask,
+            self.features,
+            embed=self.embed,
+            embedded_features=tuple(self.features),
+        )
+        candidate = {
+            "hist_item_id": tf.constant(file["in_item"][:, None]),
+            "hist_category_id": tf.constant(file["in_cate"][:, None]),
+        }
+        self.target = Target(self.embed(candidate), tf.ones([5, 1], tf.bool), {}, self.embed)
+
+    def embed(self, raw):
+        fields = (("item", "item"), ("cate", "category"))
+        tables = [
+            tf.gather(self.file[f"w_emb_{name}_id"], raw[f"hist_{field}_id"])
+            for name, field in fields
+        ]
+        return tf.concat(tables, axis=-1)
+
+    def attention(self, name, key="k"):
+        """LongCTR's multi-head attention with the file's weights, output kernels transposed."""
+        attention = MultiHeadAttention(int(self.file["cfg_heads"]), key_dim=4, name="attention")
+        weights = golden_files.weights(self.file, f"{name}_attention_W_")
+        attention(self.target.embedding, self.history.events, self.mask)
+        attention.query_kernels.kernel.assign(weights["q_kernel"])
+        attention.key_kernels.kernel.assign(weights[f"{key}_kernel"])
+        attention.value_kernels.kernel.assign(weights["v_kernel"])
+        attention.output_kernels.kernel.assign(weights["o_kernel"].T)
+        return attention
+
+    def short_interest(self):
+        places = self.file["mid_short_positions_as_used"]
+        events = tf.gather(self.embed(self.features), places, axis=1)
+        mask = tf.constant(self.file["mid_short_mask_as_used"] > 0)
+        return self.attention("short")(self.target.embedding, events, mask)[0]
+
+    def prediction(self, *interests):
+        """The head on [user, target, interests]."""
+        user = tf.gather(self.file["w_emb_user_id"], self.file["in_user"])[:, None]
+        joined = tf.concat([user, self.target.embedding, *interests], axis=-1)
+        golden_files.assert_close(joined[:, 0], self.file["mid_head_input"])
+        weights = golden_files.weights(self.file, "dnn_")
+        units = (len(weights["dense1_bias"]), len(weights["dense2_bias"]))
+        tower = Tower(units, activation="relu", normalization="none")
+        tower(joined)
+        for layer, dense in enumerate((*tower.hidden, tower.output_layer), start=1):
+            dense.kernel.assign(weights[f"dense{layer}_kernel"])
+            dense.bias.assign(weights[f"dense{layer}_bias"])
+        return tf.sigmoid(tower(joined)[:, 0])
+
+
+def hyperplanes(layer, vectors, rotations):
+    """Sets a layer's random directions."""
+    layer(vectors)
+    layer.directions.assign(rotations)
+
+
+def test_golden_longctr_eta():
+    golden = Golden("longctr_eta")
+    file = golden.file
+    unit = SimHashSearch(int(file["cfg_topk"]), int(file["cfg_hash_bits"]))
+    hyperplanes(unit.hyperplanes, golden.history.events, file["w_random_rotations"][0])
+    layer = SearchedInterest(unit, ExactSearchUnit(golden.attention("long")))
+    state = layer.encode(golden.history)
+    bits = file["mid_sequence_hash_bits"] > 0
+    real = file["in_mask"] > 0
+    np.testing.assert_array_equal(
+        state[SIGNATURES].numpy()[real], signatures.pack(tf.constant(bits)).numpy()[real]
+    )
+    outputs = layer.interest(state, golden.target)
+    for user in range(5):
+        mask = outputs[FOUND_MASK][user, 0].numpy()
+        wanted = file["mid_topk_index"][user][file["mid_topk_mask"][user] > 0]
+        assert set(outputs[FOUND][user, 0].numpy()[mask]) == set(wanted)
+    short, long = golden.short_interest(), outputs["interest"]
+    golden_files.assert_close(short[:, 0], file["mid_short_interest"])
+    golden_files.assert_close(long[:, 0], file["mid_long_interest"])
+    golden_files.assert_close(golden.prediction(short, long), file["out_y_pred"])
+
+
+@pytest.mark.parametrize(("norm", "name"), [("none", "no_l2"), ("l2", "l2")])
+def test_golden_longctr_sdim(norm, name):
+    golden = Golden("longctr_sdim")
+    file = golden.file
+    tables, tau = int(file["cfg_num_hashes"]), int(file["cfg_hash_bits"])
+    layer = HashedInterest(tables * tau, tau, norm)
+    rotations = file["w_random_rotations"][0].reshape(-1, tables * tau)
+    hyperplanes(layer.hyperplanes, golden.history.events, rotations)
+    outputs = layer.interest(layer.encode(golden.history), golden.target)
+    buckets = signatures.buckets(layer.hyperplanes(golden.history.events), tau).numpy()
+    real = file["in_mask"] > 0
+    np.testing.assert_array_equal(buckets[real], file["mid_sequence_bucket"][real])
+    interest = outputs["interest"]
+    golden_files.assert_close(interest[:, 0], file[f"out_hash_attention_{name}"])
+    if norm == "none":
+        prediction = golden.prediction(interest, golden.short_interest())
+        golden_files.assert_close(prediction, file["out_y_pred"])
+
+
+def test_golden_longctr_twin():
+    golden = Golden("longctr_twin")
+    file = golden.file
+    attention = golden.attention("long", key="h")
+    layer = ConsistentInterest(attention, int(file["cfg_topk"]), variant="released")
+    outputs = layer.interest(layer.encode(golden.history), golden.target)
+    scores = attention.scores(golden.target.embedding, golden.history.events)
+    real = np.broadcast_to(file["in_mask"][:, None] > 0, file["mid_gsu_scores"].shape)
+    golden_files.assert_close(scores[:, 0].numpy()[real], file["mid_gsu_scores"][real])
+    weights = np.take_along_axis(
+        outputs["attention"][:, 0].numpy(), file["mid_topk_index_per_head"], axis=-1
+    )
+    golden_files.assert_close(weights, file["mid_topk_softmax"])
+    short, long = golden.short_interest(), outputs["interest"]
+    golden_files.assert_close(long[:, 0], file["mid_long_interest"])
+    golden_files.assert_close(golden.prediction(short, long), file["out_y_pred"])
