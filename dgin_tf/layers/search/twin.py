@@ -141,7 +141,9 @@ class ConsistentInterest(InterestEncoder):
             raise ValueError("the released variant has no cross features; leave them out.")
         if isinstance(attention, dict):
             attention = tf.keras.layers.deserialize(attention)
-        self.attention = attention or MultiHeadAttention(4, name="attention")
+        self.attention = attention or MultiHeadAttention(
+            4, name="attention", dtype=self.dtype_policy
+        )
         self.k = k
         self.times = times
         self.behavior_types = behavior_types
@@ -161,7 +163,7 @@ class ConsistentInterest(InterestEncoder):
         del training
         stored = store_events(history, self.times, self.event_features)
         events = searched_events(history)
-        kernel = tf.cast(tf.stop_gradient(self.attention.key_kernels(events)), events.dtype)
+        kernel = tf.stop_gradient(self.attention.key_kernels(events))
         dim, heads, width = kernel.shape
         return {**stored, KEYS: tf.matmul(events, tf.reshape(kernel, [dim, heads * width]))}
 
@@ -205,7 +207,7 @@ class ConsistentInterest(InterestEncoder):
 
     def _search_scores(self, state, target):
         """Eq. (6) of all events, from their keys."""
-        kernel = tf.cast(self.attention.query_kernels(target.embedding), target.embedding.dtype)
+        kernel = self.attention.query_kernels(target.embedding)
         query = tf.einsum("ucq,qhk->uchk", target.embedding, kernel)
         scores = scores_of_keys(query, tf.cast(state[KEYS], query.dtype))
         scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
