@@ -153,6 +153,7 @@ class MultiHeadAttention(tf.keras.layers.Layer):
     def scores(self, query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         """Eq. (3) before its softmax, float32 [users, candidates, heads, time]."""
         query_kernels = self.query_kernels(query)
+        self.key_kernels.units = query_kernels.shape[-1]  # keys may be wider than the query
         asked = questions(query, query_kernels, self.key_kernels(keys))
         scores = head_scores(asked, tf.cast(keys, asked.dtype))
         scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))

@@ -88,6 +88,8 @@ class ShortAndLong(InterestEncoder):
 
     def update(self, state: State, history: History) -> State:
         """Folds newer events in: those that are no longer among the newest go to the long part."""
+        if not self.is_incremental:
+            return super().update(state, history)
         stored = _part(state, _RECENT)
         joined = append_events(stored, self._store(history))
         events = stored_history(_without_gaps(joined), history.embed)

@@ -1,5 +1,6 @@
 """What every layer of the package must be able to do, whatever it computes."""
 
+import functools
 import json
 
 import numpy as np
@@ -19,18 +20,23 @@ from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.product import ProductLayer
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
 from dgin_tf.layers.search.eta import SimHashSearch
+from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
+from dgin_tf.layers.search.readers import ExactSearchUnit, MeanOfFound, ReleasedExactSearchUnit
 from dgin_tf.layers.search.sdim import HashedInterest
+from dgin_tf.layers.search.soft import ReleasedSoftSearch, SoftSearch
 from dgin_tf.layers.search.twin import ConsistentInterest, CrossFeature
 from dgin_tf.layers.search.ubr4ctr import AttributeSearch, FeatureSelection
+from dgin_tf.layers.search.unit import FoundEvents, SearchedInterest, SearchUnit
+from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
-from dgin_tf.layers.stored_events import store_events
 from dgin_tf.layers.target_attention import (
     ActivationUnit,
     AttendedHistory,
     QueryProjection,
     TargetAttention,
 )
+from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
 from tests.conformance.catalogue import (
     BACKBONE,
@@ -40,7 +46,7 @@ from tests.conformance.catalogue import (
     batch,
     public_layers,
 )
-from tests.prepared import ITEMS, make_schema
+from tests.prepared import make_schema
 
 DIM, UNITS = 6, 5
 
@@ -62,7 +68,6 @@ def tensors():
         "scores": tf.constant(random.random((USERS_IN_BATCH, CANDIDATES, TIME)), tf.float32),
         "fields": normal(USERS_IN_BATCH, CANDIDATES, 4, DIM),
         "features": features,
-        "table": normal(ITEMS, DIM),
     }
 
 
@@ -73,31 +78,34 @@ def through_encoder(layer, x):
     return layer.interest(layer.encode(history), target)["interest"]
 
 
-def with_ids(x):
-    """History and candidates whose embeddings are looked up by item."""
-    features, mask = x["features"], x["mask"]
-
-    def embed(raw):
-        return tf.gather(x["table"], raw["hist_item_id"])
-
-    events = tf.where(mask[..., None], embed(features), 0.0)
-    names = ("hist_item_id", "hist_category_id")
-    history = History(events, mask, features, embed=embed, embedded_features=names)
-    target = tf.gather(x["table"], features["cand_item_id"])
-    return history, Target(target, features["cand_mask"], features, embed)
+@functools.cache
+def embedding_of(precision):
+    """An embedding that computes in a precision; its tables are the same every time."""
+    embedding = FeatureEmbedding(make_schema(), BACKBONE.embedding_dim, dtype=precision)
+    for table in embedding.tables.values():
+        table.assign(tf.reshape(tf.sin(tf.range(tf.size(table), dtype=tf.float32)), table.shape))
+    return embedding
 
 
-def through_ids(layer, x):
-    """The interest of an encoder whose state holds ids."""
-    history, target = with_ids(x)
+def through_embedding(layer, x):
+    """An encoder's interest, where it embeds ids itself."""
+    embedding = embedding_of(layer.dtype_policy.name)
+    history, target = embedding.history(x["features"]), embedding.target(x["features"])
     return layer.interest(layer.encode(history), target)["interest"]
 
 
-def through_search(unit, x):
-    """The places that a unit finds."""
-    history, target = with_ids(x)
-    state = {**store_events(history), **unit.prepare(history)}
-    return unit.search(state, target).indices
+def through_search(layer, x):
+    """What a unit finds, as a mean."""
+    encoder = SearchedInterest(layer, MeanOfFound(), dtype=layer.dtype_policy)
+    return through_embedding(encoder, x)
+
+
+def reading(layer, x):
+    """What a reader makes of found events."""
+    events = tf.repeat(x["events"][:, None], CANDIDATES, axis=1)
+    mask = tf.repeat(x["mask"][:, None], CANDIDATES, axis=1)
+    gaps = tf.repeat(x["features"]["hist_timestamp"][:, None], CANDIDATES, axis=1)
+    return layer(x["target"], FoundEvents(events, mask, gaps, None))["interest"]
 
 
 # Class -> (settings, call). A public layer without an entry fails the catalogue's test.
@@ -154,9 +162,27 @@ CATALOGUE = {
         {"buckets": TIME, "heads": 3},
         lambda layer, x: layer(tf.argsort(x["scores"])),
     ),
-    ConsistentInterest: ({"k": 3, "times": True}, through_ids),
+    ConsistentInterest: ({"k": 3, "times": True}, through_embedding),
     FeatureSelection: ({"heads": 3}, lambda layer, x: layer(x["fields"])),
-    AttributeSearch: ({"fields": ["item_id", "category_id"], "k": 3}, through_search),
+    AttributeSearch: (
+        {"fields": ["item_id", "category_id"], "k": 3, "policy": FeatureSelection(3)},
+        through_search,
+    ),
+    HardSearch: ({"k": 3, "field": "item_id", "backfill": True}, through_search),
+    SoftSearch: ({"k": 3, "dim": UNITS, "sample": 2}, through_search),
+    ReleasedSoftSearch: ({"k": 3}, through_search),
+    SearchedInterest: (
+        {"unit": HardSearch(3), "reader": MeanOfFound(), "times": True},
+        through_embedding,
+    ),
+    ExactSearchUnit: ({"gap_embedding": GapEmbedding(3)}, reading),
+    MeanOfFound: ({}, reading),
+    ReleasedExactSearchUnit: ({}, reading),
+    GapEmbedding: ({"dim": UNITS}, lambda layer, x: layer(x["features"]["hist_timestamp"])),
+    ShortAndLong: (
+        {"short": AttendedHistory(), "long": Pooling(mean=True), "short_events": 2},
+        through_embedding,
+    ),
     FeatureEmbedding: (
         {"schema": make_schema(), "dim": BACKBONE.embedding_dim, "user_fields": ["user_id"]},
         lambda layer, x: layer.history(x["features"]).events,
@@ -166,7 +192,7 @@ every_layer = pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind._
 
 
 def test_the_catalogue_holds_every_public_layer():
-    wanted = set(public_layers().values()) - {InterestEncoder}
+    wanted = set(public_layers().values()) - {InterestEncoder, SearchUnit}
     assert wanted == set(CATALOGUE)
 
 

@@ -93,6 +93,11 @@ def test_one_event_is_what_every_head_gives():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_keys_of_another_width_are_compared_in_the_width_that_the_query_gives():
+    interest, _ = MultiHeadAttention(HEADS)(QUERY, EVENTS, MASK)
+    assert interest.shape == (USERS, CANDIDATES, DIM)
+
+
 def test_a_layer_without_heads_is_refused():
     with pytest.raises(ValueError, match="heads must be at least 1; got 0"):
         MultiHeadAttention(0)

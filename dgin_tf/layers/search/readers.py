@@ -93,7 +93,8 @@ class ReleasedExactSearchUnit(tf.keras.layers.Layer):
     def call(self, target: tf.Tensor, found: FoundEvents, training: bool = False) -> State:
         """`interest` [users, candidates, 2 * dim] and `attention` [users, candidates, 1, k]."""
         del training
-        scores = tf.matmul(target[:, :, tf.newaxis], found.events, transpose_b=True)
+        asked = tf.cast(target[:, :, tf.newaxis], found.events.dtype)
+        scores = tf.matmul(asked, found.events, transpose_b=True)
         weights = masking.masked_softmax(scores, found.mask[:, :, tf.newaxis])
         attended = tf.matmul(tf.cast(weights, found.events.dtype), found.events)[:, :, 0]
         count = tf.math.count_nonzero(found.mask, axis=-1, keepdims=True, dtype=tf.int32)
