@@ -13,6 +13,12 @@ as the authors' code and the peers do. `fit` is the training step's `64x2` throu
 records on disk, the shuffling and parsing, DIEN's sampling of non-clicks, the start of the epoch and
 Keras's loop included.
 
+`--shape=long` is another block of sizes: 1,024 examples a step, histories of 500, a million items. The
+part `batch` scores such batches, the histories encoded anew. For the models of long histories:
+
+    python -m experiments.benchmark --output_dir=D --shape=long --parts=train,batch --records=0 \\
+        --variants=paper --models=din_long,sim_hard,sim_soft,eta,sdim,twin
+
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
 """
@@ -29,13 +35,20 @@ from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
 from experiments.benchmarking.cases import FIT, READ, SCORE, STEP, Case
-from experiments.benchmarking.shape import Shape, draw_batches, save_batches, write_data_set
+from experiments.benchmarking.shape import (
+    SHAPES,
+    Shape,
+    draw_batches,
+    save_batches,
+    write_data_set,
+)
 
-PARTS = ("train", "score", "read", "prepare")
+PARTS = ("train", "score", "batch", "read", "prepare")
+DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
-_PARTS = flags.DEFINE_list("parts", list(PARTS), f"What to measure, of {', '.join(PARTS)}.")
+_PARTS = flags.DEFINE_list("parts", list(DEFAULT_PARTS), f"What to measure, of {', '.join(PARTS)}.")
 _MODELS = flags.DEFINE_list("models", ["din", "dien"], "Models to train and to score with.")
 _VARIANTS = flags.DEFINE_list("variants", ["released", "paper"], "Variants of them.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of every case.", lower_bound=1)
@@ -44,19 +57,22 @@ _PEER = flags.DEFINE_enum("peer", "", ["", workers.PEER], "Measure another libra
 _PEER_DIR = flags.DEFINE_string(
     "peer_dir", "", "Its virtual environment, made when missing; by default in --output_dir."
 )
-_ITEMS = flags.DEFINE_integer("items", Shape.items, "Item ids.", lower_bound=4)
-_CATEGORIES = flags.DEFINE_integer("categories", Shape.categories, "Category ids.", lower_bound=4)
-_USERS = flags.DEFINE_integer("users", Shape.users, "User ids.", lower_bound=4)
-_HISTORY = flags.DEFINE_integer("history", Shape.history, "Events of a history.", lower_bound=2)
-_BATCH = flags.DEFINE_integer("batch", Shape.batch, "Examples in a batch.", lower_bound=2)
-_RECORDS = flags.DEFINE_integer("records", 16_384, "User records of the data set to train on.")
+_SHAPE = flags.DEFINE_enum("shape", "amazon", list(SHAPES), "Sizes, where no flag says otherwise.")
+_SIZES = {
+    "items": flags.DEFINE_integer("items", None, "Item ids.", lower_bound=4),
+    "categories": flags.DEFINE_integer("categories", None, "Category ids.", lower_bound=4),
+    "users": flags.DEFINE_integer("users", None, "User ids.", lower_bound=4),
+    "history": flags.DEFINE_integer("history", None, "Events of a history.", lower_bound=2),
+    "batch": flags.DEFINE_integer("batch", None, "Examples in a batch.", lower_bound=2),
+    "seed": flags.DEFINE_integer("seed", None, "Of ids and weights."),
+}
+_RECORDS = flags.DEFINE_integer("records", 16_384, "User records to train on; 0 for no such case.")
 _REQUEST = flags.DEFINE_integer("request", 1_000, "Candidates of a request.")
 _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history, reading.")
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 16, "Of model.fit.")
 _PREPARE_ROWS = flags.DEFINE_integer("prepare_rows", 2_000_000, "Rows of the log to prepare.")
 _PREPARE_RUNS = flags.DEFINE_integer("prepare_runs", 1, "How often it is prepared.")
-_SEED = flags.DEFINE_integer("seed", Shape.seed, "Of ids and weights.")
 
 
 class Benchmark:
@@ -77,22 +93,17 @@ class Benchmark:
 
     def train(self, model: str, variant: str) -> list[dict[str, Any]]:
         """The training step, shared and not, training from records, and the peer."""
-        pairs = self.shape.batch // 2
-        shared = Case(f"{model} {variant} step {pairs}x2", STEP, model, variant, users=pairs)
-        single = dataclasses.replace(
-            shared,
-            name=f"{model} {variant} step {self.shape.batch}x1",
-            users=self.shape.batch,
-            candidates=1,
-        )
-        fit = dataclasses.replace(
-            shared,
-            name=f"{model} {variant} fit {pairs}x2 from records",
-            kind=FIT,
-            data=self._records(_RECORDS.value, 2, self.shape),
-            steps_per_execution=_STEPS_PER_EXECUTION.value,
-        )
-        cases = [self._with_batches(shared), self._with_batches(single), fit]
+        shared, single = self._whole_batches(f"{model} {variant} step", STEP, model, variant)
+        cases = [shared, single]
+        if _RECORDS.value:
+            fit = dataclasses.replace(
+                shared,
+                name=f"{model} {variant} fit {shared.users}x2 from records",
+                kind=FIT,
+                data=self._records(_RECORDS.value, 2, self.shape),
+                steps_per_execution=_STEPS_PER_EXECUTION.value,
+            )
+            cases.append(fit)
         if self.peer_python and variant == "released":
             peer = dataclasses.replace(
                 single, name=f"{model} {workers.PEER} {self.shape.batch}x1", kind=workers.PEER
@@ -107,6 +118,10 @@ class Benchmark:
         cold = Case(f"{name}, no state", SCORE, model, variant, users=1, candidates=count)
         cached = dataclasses.replace(cold, name=f"{name}, state cached", has_state=True)
         return self._measure([self._with_batches(cold), self._with_batches(cached)])
+
+    def batch(self, model: str, variant: str) -> list[dict[str, Any]]:
+        """Whole batches to score, shared and not, no state at hand."""
+        return self._measure(self._whole_batches(f"{model} {variant} score", SCORE, model, variant))
 
     def read(self) -> list[dict[str, Any]]:
         """Long histories from records, without a model."""
@@ -138,6 +153,16 @@ class Benchmark:
             entry["error"] = str(error)
         return [entry]
 
+    def _whole_batches(self, name: str, kind: str, model: str, variant: str) -> list[Case]:
+        """A batch whose users have two candidates each, and one whose users have one."""
+        sizes = ((self.shape.batch // 2, 2), (self.shape.batch, 1))
+        return [
+            self._with_batches(
+                Case(f"{name} {users}x{n}", kind, model, variant, users=users, candidates=n)
+            )
+            for users, n in sizes
+        ]
+
     def _measure(self, cases, shape=None):
         return workers.measure(
             cases, shape or self.shape, _ROUNDS.value, self.output_dir / "logs", self.peer_python
@@ -147,7 +172,8 @@ class Benchmark:
         """The case with its file of random batches, drawn once and shared by all who want them."""
         negatives = case.kind != SCORE and case.samples_negatives
         suffix = "-negatives" if negatives else ""
-        path = self.data_dir / f"batches-{case.users}x{case.candidates}{suffix}.npz"
+        sizes = f"{case.users}x{case.candidates}-history-{self.shape.history}"
+        path = self.data_dir / f"batches-{sizes}{suffix}.npz"
         if not path.is_file():
             count = 8 if case.kind == SCORE else 32
             save_batches(
@@ -186,14 +212,8 @@ def main(_) -> None:
     unknown = sorted(set(_PARTS.value) - set(PARTS))
     if unknown:
         raise ValueError(f"--parts takes {', '.join(PARTS)}; got {', '.join(unknown)}.")
-    shape = Shape(
-        items=_ITEMS.value,
-        categories=_CATEGORIES.value,
-        users=_USERS.value,
-        history=_HISTORY.value,
-        batch=_BATCH.value,
-        seed=_SEED.value,
-    )
+    given = {name: flag.value for name, flag in _SIZES.items() if flag.value is not None}
+    shape = dataclasses.replace(SHAPES[_SHAPE.value], **given)
     output_dir = pathlib.Path(_OUTPUT_DIR.value).resolve()
     output_dir.mkdir(parents=True, exist_ok=True)
     peer_python = ""
@@ -208,6 +228,8 @@ def main(_) -> None:
         parts |= {f"Training, {m} {v}": run.train(m, v) for m, v in chosen}
     if "score" in _PARTS.value:
         parts |= {f"Scoring, {m} {v}": run.score(m, v) for m, v in chosen}
+    if "batch" in _PARTS.value:
+        parts |= {f"Scoring batches, {m} {v}": run.batch(m, v) for m, v in chosen}
     if "read" in _PARTS.value:
         parts["Reading"] = run.read()
     if "prepare" in _PARTS.value:

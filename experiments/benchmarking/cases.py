@@ -2,11 +2,12 @@
 
 step      the compiled training step on batches in memory
 fit       `model.fit` on batches from records, start of the epoch and Keras's loop included
-score     one request: one user, many candidates, with or without the user's state at hand
+score     one request, or one batch: candidates of users with or without their states at hand
 read      batches from records, and nothing else
 """
 
 import dataclasses
+import inspect
 import json
 import sys
 import time
@@ -32,7 +33,7 @@ class Case:
       name: of the table's row.
       kind: one of the module's four, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS`; empty for reading.
-      variant: "paper" or "released".
+      variant: "paper" or "released", of models that have variants.
       users, candidates: of a batch or a request.
       data: file of batches (step, score) or directory of records (fit, read).
       has_state: whether a request finds the user's state encoded.
@@ -64,7 +65,9 @@ def make_model(case: Case, shape: Shape):
 
     backbone = Backbone(embedding_dim=shape.width, user_fields=("user_id",))
     make: Callable[..., Any] = MODELS[case.model]
-    return make(shape.schema(), backbone=backbone, variant=case.variant)
+    has_variants = "variant" in inspect.signature(make).parameters
+    settings = {"variant": case.variant} if has_variants else {}
+    return make(shape.schema(), backbone=backbone, **settings)
 
 
 def load_batches(path: str) -> list[dict[str, Any]]:

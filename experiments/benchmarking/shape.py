@@ -66,6 +66,13 @@ class Shape:
         return (FIRST_ID + rank).astype(np.int32)
 
 
+SHAPES = {
+    "amazon": Shape(),
+    # S2, long histories of a large catalogue, as the searching models are made for.
+    "long": Shape(1_000_000, 10_000, 100_000, width=16, history=500, batch=1_024),
+}
+
+
 def draw_batches(
     shape: Shape, count: int, users: int, candidates: int, negatives: bool
 ) -> dict[str, np.ndarray]:

@@ -76,6 +76,19 @@ def test_training_from_records_is_compared_with_the_step_alone(result):
     assert name == "din paper fit 3x2 from records / din paper step 3x2"
 
 
+def test_long_histories_are_trained_on_and_scored_in_batches_without_records(tmp_path):
+    flags = ["--shape=long", "--parts=train,batch", "--records=0", "--models=eta,twin"]
+    done = run_benchmark(tmp_path, *flags, "--variants=paper")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "benchmark.json").read_text())
+    assert (content["shape"]["width"], content["shape"]["history"]) == (16, 11)
+    for model in ("eta", "twin"):
+        for part, kind in (("Training", "step"), ("Scoring batches", "score")):
+            names = [e["case"]["name"] for e in content["parts"][f"{part}, {model} paper"]]
+            assert names == [f"{model} paper {kind} 3x2", f"{model} paper {kind} 6x1"]
+            assert all(e["rate"] > 0 for e in content["parts"][f"{part}, {model} paper"])
+
+
 def test_an_unknown_part_is_refused_with_one_sentence(tmp_path):
     done = run_benchmark(tmp_path, "--parts=flying")
     assert done.returncode != 0
