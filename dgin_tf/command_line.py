@@ -1,6 +1,7 @@
 """How every command ends: quietly, or with one sentence on standard error and a non-zero exit."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -31,7 +32,9 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         except KeyboardInterrupt:
             sys.stderr.write("interrupted.\n")
             return INTERRUPTED
-        except (ValueError, OSError) as error:
+        except Exception as error:
+            if not isinstance(error, ValueError | OSError) and not _full_disk(error):
+                raise
             sys.stderr.write(f"error: {sentence(error)}\n")
             return FAILURE
         return 0
@@ -42,12 +45,21 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
 
 def sentence(error: Exception) -> str:
     """What went wrong, in one line."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = f" while writing {error.filename}" if error.filename else ""
+    if found := _full_disk(error):
+        where = f" while writing {found['file']}" if found["file"] else ""
         return f"the disk is full{where}; free some space and run the same command again."
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         return f"a file is larger than this system allows ({error}); raise the limit (ulimit -f)."
     return " ".join(str(error).split())
+
+
+def _full_disk(error: Exception) -> dict[str, str | None] | None:
+    """The `file` that a full disk kept from being written, None if unknown; None for other errors."""
+    if isinstance(error, OSError):
+        return {"file": error.filename} if error.errno == errno.ENOSPC else None
+    # TensorFlow has an error of its own, the text of which is a file's name and the system's reason.
+    reason = re.search(rf"(?:(\S+); )?{re.escape(os.strerror(errno.ENOSPC))}", str(error))
+    return {"file": reason[1]} if reason else None
 
 
 def _parse(arguments: Sequence[str]) -> Sequence[str]:

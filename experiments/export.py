@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import sys  # noqa: E402
 
-from absl import flags  # noqa: E402
+from absl import flags, logging  # noqa: E402
 
 from dgin_tf import command_line  # noqa: E402
 from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
@@ -24,6 +24,7 @@ _MODEL_NAME = flags.DEFINE_string("model_name", "", "Name for servers; the model
 
 def main(_: object) -> None:
     """Exports as the flags say, and prints how to serve the result."""
+    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every function that it saves
     data = PreparedData(_DATA_DIR.value)
     version = publishing.export_run(_MODEL_DIR.value, data, _EXPORT_DIR.value, _MODEL_NAME.value)
     sys.stdout.write(f"exported {version}\n{usage(version)}\n")

@@ -49,3 +49,12 @@ def test_an_argument_that_is_no_flag_is_refused():
 )
 def test_disk_errors_say_what_to_do(code, words):
     assert words in sentence(OSError(code, "text", "x"))
+
+
+def test_a_full_disk_that_tensorflow_met_is_one_sentence_too():
+    text = "{{function_node SaveV2}} /run/x.tmp; No space left on device [Op:SaveV2]"
+    done = ended(f"raise RuntimeError({text!r})")
+    assert done.returncode == FAILURE
+    assert done.stderr.startswith(
+        "error: the disk is full while writing /run/x.tmp; free some space"
+    )

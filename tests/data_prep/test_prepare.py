@@ -105,8 +105,8 @@ def test_the_catalogue_tells_every_items_category(prepared):
 
 
 def test_what_has_an_unknown_category_is_counted(tmp_path):
-    rows = [(u, i, 1000 + i, b, t) for u, i, _, b, t in rows_of(items=397)]  # every item its own
-    card = run(preparation(write_log(tmp_path, rows), targets_per_user=3), tmp_path / "out")
+    rows = [(u, i, 1000 + i // 2, b, t) for u, i, _, b, t in rows_of(items=397)]  # two items each
+    card = run(preparation(write_log(tmp_path, rows), targets_per_user=9), tmp_path / "out")
     for split, own in records(tmp_path / "out").items():
         categories = np.concatenate([record["cand_category_id"] for record in own])
         assert card["splits"][split]["unknown_categories"] == np.sum(categories == 1)
