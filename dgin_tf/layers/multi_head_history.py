@@ -22,7 +22,7 @@ class MultiHeadHistory(InterestEncoder):
         super().__init__(**kwargs)
         if isinstance(attention, dict):
             attention = tf.keras.layers.deserialize(attention)
-        self.attention = MultiHeadAttention(name="attention") if attention is None else attention
+        self.attention = attention or MultiHeadAttention(name="attention", dtype=self.dtype_policy)
 
     def encode(self, history: History, training: bool = False) -> State:
         """Keeps the embedded events and their mask."""
