@@ -38,6 +38,8 @@ setuptools.setup(
             "ipykernel",
             "tensorflow-serving-api>=2.19",
             "grpcio",
+            "lmdb",
+            "redis",
         ],
     },
 )

@@ -59,6 +59,10 @@ def data_card(
             "items": int((items["events"] > 0).sum()),
             "categories": len(np.unique(items["category"][items["category"] != MISSING])),
             "items_with_several_categories": int((items["categories"] > 1).sum()),
+            "items_without_category": int(
+                ((items["events"] > 0) & (items["category"] == MISSING)).sum()
+            ),
+            "unknown_category_events": sum(r["unknown_category_events"] for r in written),
             "training_events": sum(result["training_events"] for result in counts),
             "training_users": sum(result["training_users"] for result in counts),
         },
@@ -84,6 +88,7 @@ def _merge_splits(parts: Sequence[Mapping[str, Result]]) -> dict[str, Result]:
                     "candidates",
                     "positives",
                     "unknown_positives",
+                    "unknown_categories",
                     "history_events",
                 )
             },

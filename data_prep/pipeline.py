@@ -65,7 +65,7 @@ from data_prep.vocabularies import (
 from dgin_tf.records import CATALOGUE_FILE, MANIFEST_FILE, SPLITS, Manifest, Shard, save_catalogue
 from dgin_tf.schema import SCHEMA_FILE, Schema, write_text
 
-FORMAT = 2  # raise it when the same input and flags shall give other bytes
+FORMAT = 3  # raise it when the same input and flags shall give other bytes
 WORK_FOLDER = ".preparing"
 CARD_FILE = "data_card.json"
 REPORT_FILE = "report.html"

@@ -4,6 +4,7 @@ import datetime
 import html
 from collections.abc import Iterable, Sequence
 
+from data_prep.events import CATEGORY
 from data_prep.tasks import Result
 from dgin_tf.records import SPLITS
 
@@ -53,6 +54,14 @@ def _inputs(card: Result) -> str:
 def _stages(card: Result) -> str:
     read, sorted_, vocabulary = card["partition"], card["histories"], card["vocabulary"]
     examples = card["examples"]
+    items = f"{vocabulary['items']:,} items in all"
+    if _has_categories(card):
+        items += (
+            f", {vocabulary['items_with_several_categories']:,} under several categories and "
+            f"{vocabulary['items_without_category']:,} under none; "
+            f"{vocabulary['unknown_category_events']:,} of all events are of a category that training "
+            "does not know"
+        )
     without_history = examples.get("targets_without_history", 0)
     without_negative = examples.get("targets_without_negative", 0)
     targets = examples.get("targets", 0)
@@ -75,8 +84,7 @@ def _stages(card: Result) -> str:
             "vocabulary: training events",
             sorted_["events"],
             vocabulary["training_events"],
-            f"{vocabulary['training_users']:,} training users; {vocabulary['items']:,} items in all, "
-            f"{vocabulary['items_with_several_categories']:,} under several categories",
+            f"{vocabulary['training_users']:,} training users; {items}",
         ),
         (
             "targets with enough history",
@@ -108,6 +116,7 @@ def _splits(card: Result) -> str:
             split["candidates"],
             split["positives"],
             split["unknown_positives"],
+            split["unknown_categories"] if _has_categories(card) else "",
             round(split["history_events"] / split["rows"], 1),
             _second(split["first_time"]),
             _second(split["last_time"]),
@@ -121,6 +130,7 @@ def _splits(card: Result) -> str:
         "candidates",
         "positives",
         "of them out of vocabulary",
+        "candidates of unknown category",
         "mean history",
         "first target (UTC)",
         "last target (UTC)",
@@ -175,6 +185,10 @@ def _official(card: Result) -> str:
     return _table(("file", "count", "official", "here", "difference"), rows) + (
         "<p>Events are counted before cleaning, users, items and categories after it.</p>"
     )
+
+
+def _has_categories(card: Result) -> bool:
+    return CATEGORY in card["vocabulary_sizes"]
 
 
 def _ordered_splits(card: Result) -> list[tuple[str, Result]]:

@@ -47,7 +47,7 @@ from data_prep.stages.targets import Targets, given_targets, last_events
 from data_prep.stages.vocabulary import Lookup, count_pairs, merge_pairs
 from data_prep.storage import Columns, load_columns, map_columns, narrow, save_columns
 from dgin_tf.records import SPLITS, write_records
-from dgin_tf.schema import Schema, write_text
+from dgin_tf.schema import UNKNOWN_ID, Schema, write_text
 
 Result = dict[str, Any]
 
@@ -394,6 +394,8 @@ def write_bucket(task: WriteTask) -> Result:
     result["shards"], result["splits"] = _write_shards(
         task, histories, candidates, catalogue, item_rows
     )
+    categories = catalogue.category_id[item_rows]
+    result["unknown_category_events"] = int((categories == UNKNOWN_ID).sum())
     return result
 
 
@@ -474,7 +476,8 @@ def count_leaks(
     """Every leak check of the bucket: name -> violations, all of which must be 0."""
     protocol = task.protocol
     no_ties = protocol.strict and protocol.name != GIVEN
-    checks = {leaks.FUTURE: leaks.future_events(histories, candidates, strict=no_ties)}
+    future = leaks.OWN_SECOND if no_ties else leaks.OWN_EVENT
+    checks = {future: leaks.future_events(histories, candidates, strict=no_ties)}
     if protocol.form == STRICT:
         checks[leaks.SEEN_NEGATIVE] = leaks.seen_negatives(candidates, histories.owner, item_rows)
     else:
@@ -527,15 +530,16 @@ def _write_shards(
                 "row_candidates": int(layout.widest_row[group.records].max()),
             }
         )
-    return shards, _split_figures(layout.history_lengths, layout.split, candidates, candidate[ITEM])
+    return shards, _split_figures(layout.history_lengths, layout.split, candidates, candidate)
 
 
 def _split_figures(
-    lengths: np.ndarray, record_split: np.ndarray, candidates: Candidates, item_ids: np.ndarray
+    lengths: np.ndarray, record_split: np.ndarray, candidates: Candidates, ids: Columns
 ) -> Result:
     """Counts, times and history lengths of each split."""
     figures: Result = {}
     starts = candidates.row_starts()
+    unknown_item, unknown_category = (ids[name] == UNKNOWN_ID for name in (ITEM, CATEGORY))
     for number in np.unique(record_split):
         own = candidates.target.split == number
         rows = starts[own[starts]]
@@ -545,7 +549,8 @@ def _split_figures(
             "rows": len(rows),
             "candidates": int(own.sum()),
             "positives": int(candidates.label[own].sum()),
-            "unknown_positives": int(((item_ids == 1) & (candidates.label == 1) & own).sum()),
+            "unknown_positives": int((unknown_item & (candidates.label == 1) & own).sum()),
+            "unknown_categories": int((unknown_category & own).sum()),
             "first_time": int(candidates.time[own].min()),
             "last_time": int(candidates.time[own].max()),
             "longest_stored": int(lengths[record_split == number].max()),

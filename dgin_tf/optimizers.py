@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from dgin_tf.ops.tables import read_rows
+
 LearningRate: TypeAlias = float | tf.keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -84,7 +86,7 @@ class RowwiseAdam(tf.keras.optimizers.Optimizer):
             variable.assign_sub(step * first / (tf.sqrt(second) + self.epsilon))
             return
         rows, values = gradient.indices, gradient.values
-        first_rows, second_rows = _read_rows(first, rows), _read_rows(second, rows)
+        first_rows, second_rows = read_rows(first, rows), read_rows(second, rows)
         first_rows += (values - first_rows) * (1.0 - self.beta_1)
         second_rows += (tf.square(values) - second_rows) * (1.0 - self.beta_2)
         change = step * first_rows / (tf.sqrt(second_rows) + self.epsilon)
@@ -211,12 +213,3 @@ def dense_adam(
 
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"rowwise_adam": rowwise_adam, "adam": dense_adam}
-
-
-def _read_rows(variable: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
-    """`tf.gather(variable, rows)` that never reads the rest.
-
-    `tf.gather` of a mirrored variable reads it whole, and such a read copies once rows have been
-    scattered into it. The handle is that of this replica's copy.
-    """
-    return tf.raw_ops.ResourceGather(resource=variable.handle, indices=rows, dtype=variable.dtype)

@@ -34,7 +34,7 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
     """
     config = ml_collections.ConfigDict()
     config.model = _arguments(model)
-    config.backbone = dataclasses.asdict(Backbone())
+    config.backbone = _fields(Backbone)
     config.data = dataclasses.asdict(BatchOptions())
     config.evaluation_rows = 512  # rows of a batch that is only scored
     config.loop = dataclasses.asdict(LoopOptions())
@@ -55,15 +55,27 @@ def _arguments(name: str) -> ml_collections.ConfigDict:
         raise ValueError(f"expected a model among {', '.join(sorted(MODELS))}; got {name!r}.")
     constructor = MODELS[name].__init__
     hints = typing.get_type_hints(constructor)
-    arguments = ml_collections.ConfigDict({"name": name})
-    for parameter in inspect.signature(constructor).parameters.values():
-        if parameter.name in ("self", "schema", "backbone"):
-            continue
-        if parameter.default is None:
-            arguments[parameter.name] = config_dict.placeholder(_type(hints[parameter.name]))
-        else:
-            arguments[parameter.name] = parameter.default
-    return arguments
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(constructor).parameters.values()
+        if parameter.name not in ("self", "schema", "backbone")
+    }
+    return ml_collections.ConfigDict({"name": name, **_with_placeholders(defaults, hints)})
+
+
+def _fields(cls: type) -> ml_collections.ConfigDict:
+    """A dataclass's fields with their defaults, None where the model decides."""
+    return ml_collections.ConfigDict(
+        _with_placeholders(dataclasses.asdict(cls()), typing.get_type_hints(cls))
+    )
+
+
+def _with_placeholders(defaults: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
+    """Makes every None one that can be set to a value of its annotation's type."""
+    return {
+        name: config_dict.placeholder(_type(hints[name])) if default is None else default
+        for name, default in defaults.items()
+    }
 
 
 def _type(hint: Any) -> type:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dgin_tf import metrics
 
-Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # data set -> model -> common result
+Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # data set -> key of a row -> common result
 
 LEVEL = 0.05  # a claim holds where its paired test is below
 
@@ -19,11 +19,19 @@ class Row:
       model: its name in `dgin_tf.models.registry.MODELS`.
       label: its name in the paper.
       printed: the paper's AUC, one a column.
+      override: settings in which the row differs from the model's config, such as
+        {"model.variant": "released"}.
     """
 
     model: str
     label: str
-    printed: tuple[float, ...]
+    printed: tuple[float, ...] = ()
+    override: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Names the row's results and runs: the model, and what the row overrides."""
+        return "_".join([self.model, *map(str, self.override.values())])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +40,7 @@ class PaperTable:
 
     Attributes:
       title: its caption.
-      columns: the paper's data sets.
+      columns: the paper's data sets; none where the paper prints no figures.
       rows: its rows, in the paper's order.
     """
 
@@ -41,22 +49,24 @@ class PaperTable:
     rows: tuple[Row, ...]
 
 
-def seed_values(result: Mapping[str, Any], figure: str = "auc") -> list[float]:
-    """The test figure of every seed of a common result."""
-    return [seed["test"][figure] for seed in result["seeds"]]
+def seed_values(result: Mapping[str, Any], figure: str = "auc") -> dict[int, float]:
+    """Seed -> its test figure, of a common result."""
+    return {entry["seed"]: entry["test"][figure] for entry in result["seeds"]}
 
 
 def compare(results: Mapping[str, Mapping[str, Any]], worse: str, better: str) -> dict[str, Any]:
-    """Whether one model beats another on one data set, by the paired test over seeds.
+    """Whether one model beats another on one data set, by the paired test over the seeds of both.
 
     Args:
-      results: model -> common result, of the same seeds.
-      worse, better: models, as the claim has them.
+      results: key of a row -> common result.
+      worse, better: keys of rows, as the claim has them.
 
     Returns:
       `worse`, `better`, `difference` of the mean AUC, one-sided `p_value`, and `holds`.
     """
-    test = metrics.paired_test(seed_values(results[better]), seed_values(results[worse]))
+    high, low = seed_values(results[better]), seed_values(results[worse])
+    shared = [seed for seed in high if seed in low]
+    test = metrics.paired_test([high[seed] for seed in shared], [low[seed] for seed in shared])
     holds = bool(test["difference"] > 0 and test["p_value"] < LEVEL)
     return {"worse": worse, "better": better, **test, "holds": holds}
 
@@ -78,7 +88,8 @@ def markdown(
 
     Args:
       table: the paper's.
-      results: ours; rows without results are left out.
+      results: ours; a row without results on any data set is left out, and its cells are empty
+        where it has none on one of several.
       yardsticks: data set -> model -> AUC of the authors' code on the same examples.
 
     Returns:
@@ -92,7 +103,7 @@ def markdown(
     lines = [f"### {table.title}", "", _line(head), _line(["---"] * len(head))]
     previous = None
     for row in table.rows:
-        if all(row.model in models for models in results.values()):
+        if any(row.key in models for models in results.values()):
             lines.append(_line(_cells(row, previous, results, yardsticks)))
             previous = row
     return "\n".join(lines) + "\n"
@@ -110,22 +121,54 @@ def claims_markdown(claims: Sequence[Mapping[str, Any]], labels: Mapping[str, st
     return "\n".join(lines) + "\n"
 
 
+def origin(results: Results, labels: Mapping[str, str]) -> str:
+    """Where the results come from: one line, or one for each machine and its versions.
+
+    Args:
+      results: ours.
+      labels: key of a row -> its name in the table.
+    """
+    rows: dict[str, dict[str, list[str]]] = {}  # where -> data set -> labels
+    short = ""
+    for name, models in results.items():
+        for key, result in models.items():
+            machine, versions = result["machine"], result["versions"]
+            short = (
+                f"{len(result['seeds'])} seeds each; {machine['cpu']}, {machine['cores']} cores, "
+                f"{machine['memory_gib']} GiB; TensorFlow {versions['tensorflow']}."
+            )
+            packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+            gpus = ", ".join(machine["gpus"]) or "no GPU"
+            full = f"{short} {machine['system']}, {gpus}; {packages}."
+            rows.setdefault(full, {}).setdefault(name, []).append(labels[key])
+    if len(rows) == 1:
+        return short
+    lines = ["The rows were not all run in one place:", ""]
+    for place, found in rows.items():
+        which = "; ".join(f"{name}: {', '.join(chosen)}" for name, chosen in found.items())
+        lines.append(f"- {which}: {place}")
+    return "\n".join(lines)
+
+
 def _cells(row, previous, results, yardsticks):
     cells = [row.label, *(f"{value:.4f}" for value in row.printed)]
     for name, models in results.items():
-        result = models[row.model]
-        test, deviation = result["test"], result["deviation"]["test"]
-        spread = f" ± {deviation['auc']:.4f}" if len(result["seeds"]) > 1 else ""
-        gain = "-"
-        if previous is not None:
-            found = compare(models, previous.model, row.model)
-            gain = f"{found['difference']:+.4f} ({_p(found['p_value'])})"
-        cells += [f"{test['auc']:.4f}{spread}", f"{test['gauc']:.4f}", f"{test['log_loss']:.4f}"]
-        cells.append(gain)
+        cells += _figures(row, previous, models) if row.key in models else [""] * 4
         if name in yardsticks:
             value = yardsticks[name].get(row.model)
             cells.append(f"{value:.3f}" if value else "-")
     return cells
+
+
+def _figures(row, previous, models):
+    result = models[row.key]
+    test, deviation = result["test"], result["deviation"]["test"]
+    spread = f" ± {deviation['auc']:.4f}" if len(result["seeds"]) > 1 else ""
+    gain = "-"
+    if previous is not None and previous.key in models:
+        found = compare(models, previous.key, row.key)
+        gain = f"{found['difference']:+.4f} ({_p(found['p_value'])})"
+    return [f"{test['auc']:.4f}{spread}", f"{test['gauc']:.4f}", f"{test['log_loss']:.4f}", gain]
 
 
 def _p(value: float) -> str:

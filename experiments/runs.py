@@ -29,6 +29,7 @@ from dgin_tf.training import checkpoints, distribution
 from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, train, write_json
 
 SPLITS = ("validation", "test")
+DATA_SCHEMA = "data_dir_schema"  # what a run adds to its config beside the seed
 _PACKAGES = ("dgin_tf", "tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
 
@@ -69,7 +70,7 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
         training=lambda number: data.training(batches, seed, number),
         evaluation=lambda split: data.evaluation(split, scored),
         schema=data.schema.fingerprint(),
-        config={**config, "seed": seed, "data_dir_schema": data.schema.fingerprint()},
+        config={**config, "seed": seed, DATA_SCHEMA: data.schema.fingerprint()},
     )
 
 

@@ -1,10 +1,12 @@
 """Trains the models of a paper's tables on our data and prints the tables with ours beside theirs.
 
     python -m experiments.tables --paper=dien --config=movielens --data_dir=uniform=D1,popular=D2 \\
-        --output_dir=O --seeds=5 --parallel_seeds=2
+        --output_dir=O --seeds=5 --parallel_seeds=2 [--results=EARLIER/dien.json]
 
 Runs that are finished are not trained again, so a stopped command is continued by the same command.
-Writes `O/<data set>/<model>/` for every model, `O/dien.json` and `O/dien.md`.
+What a file of `--results` has, with the same config and at least as many seeds, is taken from there,
+so that a table can be put together from runs of several days or machines.
+Writes `O/<data set>/<row>/` for every model, `O/dien.json` and `O/dien.md`.
 """
 
 import os
@@ -15,12 +17,14 @@ import importlib  # noqa: E402
 import importlib.util  # noqa: E402
 import pathlib  # noqa: E402
 import sys  # noqa: E402
+from collections.abc import Mapping  # noqa: E402
 
 from absl import flags, logging  # noqa: E402
 
 from dgin_tf import command_line  # noqa: E402
 from dgin_tf.schema import write_text  # noqa: E402
 from experiments import paper_tables, runs  # noqa: E402
+from experiments.earlier_results import EarlierResults  # noqa: E402
 
 _PAPER = flags.DEFINE_string("paper", "dien", "Folder of experiments/ with the paper's tables.")
 _CONFIG = flags.DEFINE_string("config", "movielens", "Config file of that folder, without .py.")
@@ -28,7 +32,12 @@ _DATA_DIR = flags.DEFINE_list(
     "data_dir", None, "Prepared data sets, PATH or NAME=PATH each.", required=True
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where runs and tables go.", required=True)
-_MODELS = flags.DEFINE_list("models", [], "Models to train; all of the paper's by default.")
+_MODELS = flags.DEFINE_list(
+    "models", [], "Rows to train, such as din or din_released; all of the paper's by default."
+)
+_RESULTS = flags.DEFINE_list(
+    "results", [], "JSON files that this command wrote before; what they have is not trained."
+)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of every model.", lower_bound=1)
 _PARALLEL = flags.DEFINE_integer("parallel_seeds", 1, "Runs at a time.", lower_bound=1)
 
@@ -38,26 +47,35 @@ def main(_: object) -> None:
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint's sharding
     paper = _module("paper")
     config_module = _module(_CONFIG.value)
-    labels = {row.model: row.label for table in paper.TABLES for row in table.rows}
-    unknown = sorted(set(_MODELS.value) - set(labels))
+    rows = {row.key: row for table in paper.TABLES for row in table.rows}
+    labels = {key: row.label for key, row in rows.items()}
+    unknown = sorted(set(_MODELS.value) - set(rows))
     if unknown:
-        raise ValueError(f"expected models among {', '.join(labels)}; got {', '.join(unknown)}.")
-    models = [model for model in labels if model in (_MODELS.value or labels)]
+        raise ValueError(f"expected models among {', '.join(rows)}; got {', '.join(unknown)}.")
+    chosen = [row for key, row in rows.items() if key in (_MODELS.value or rows)]
+    earlier = EarlierResults(_RESULTS.value)
     data = _data_sets(_DATA_DIR.value)
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
+    output_dir.mkdir(parents=True, exist_ok=True)
     seeds = range(1, _SEEDS.value + 1)
-    results: dict[str, dict[str, dict]] = {name: {} for name in data}
+    cells = [
+        (row, name, path, _config(config_module, row))
+        for row in chosen
+        for name, path in data.items()
+    ]
+    # All are looked up before any is trained, so that a refusal comes at once.
+    found = [earlier.find(name, row.key, config, path, seeds) for row, name, path, config in cells]
+    results: dict[str, dict[str, Mapping]] = {name: {} for name in data}
     with runs.SeedPool(_PARALLEL.value) as pool:
-        waiting = [
-            (name, model, pool.gather(config_module.get_config(model), path, folder, seeds))
-            for model in models
-            for name, path in data.items()
-            for folder in [output_dir / name / model]
-        ]
-        for name, model, wait in waiting:
-            results[name][model] = wait()
-            auc = results[name][model]["test"]["auc"]
-            sys.stdout.write(f"{labels[model]} on {name}: test AUC {auc:.4f}\n")
+        waiting = {
+            (name, row.key): pool.gather(config, path, output_dir / name / row.key, seeds)
+            for taken, (row, name, path, config) in zip(found, cells, strict=True)
+            if taken is None
+        }
+        for taken, (row, name, _, _) in zip(found, cells, strict=True):
+            results[name][row.key] = taken or waiting[name, row.key]()
+            auc = results[name][row.key]["test"]["auc"]
+            sys.stdout.write(f"{row.label} on {name}: test AUC {auc:.4f}\n")
             sys.stdout.flush()
             text = _write(paper, results, labels, output_dir)
     sys.stdout.write(text)
@@ -67,26 +85,34 @@ def _write(paper, results, labels, output_dir):
     """Writes the tables of what is there so far; returns them as Markdown."""
     done = {name: models for name, models in results.items() if models}
     claims = paper_tables.check_claims(done, paper.CLAIMS)
-    machine, versions = runs.machine(), runs.versions()
-    origin = (
-        f"{_SEEDS.value} seeds each; {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['memory_gib']} GiB; TensorFlow {versions['tensorflow']}."
-    )
+    origin = paper_tables.origin(done, labels)
     parts = [paper_tables.markdown(table, done, paper.YARDSTICKS) for table in paper.TABLES]
     text = "\n".join([*parts, paper_tables.claims_markdown(claims, labels), origin, ""])
     content = {
         "results": done,
         "claims": claims,
         "paper": [
-            {"title": table.title, "columns": table.columns, "rows": [vars(r) for r in table.rows]}
+            {
+                "title": table.title,
+                "columns": table.columns,
+                "rows": [
+                    {"key": row.key, "label": row.label, "printed": row.printed}
+                    for row in table.rows
+                ],
+            }
             for table in paper.TABLES
         ],
-        "machine": machine,
-        "versions": versions,
     }
     runs.write_json(output_dir / f"{_PAPER.value}.json", content)
     write_text(output_dir / f"{_PAPER.value}.md", text)
     return text
+
+
+def _config(config_module, row):
+    """The settings of a row: its model's, and what the row overrides."""
+    config = config_module.get_config(row.model)
+    config.update_from_flattened_dict(row.override)
+    return config
 
 
 def _module(name):

@@ -90,10 +90,15 @@ def test_nothing_evaluates_pickles_or_reaches_the_network(path):
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in SOURCES if p.relative_to(ROOT).parts[0] == "data_prep"],
+    [
+        p
+        for p in SOURCES
+        if p.relative_to(ROOT).parts[0] == "data_prep"
+        or p.relative_to(ROOT).parts[:2] == ("dgin_tf", "stores")
+    ],
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
-def test_preparing_data_never_pays_for_tensorflow(path):
+def test_preparing_data_and_looking_it_up_never_pay_for_tensorflow(path):
     assert not [
         name for name in imports_of(path) if name.split(".")[0] in ("tensorflow", "tf_keras")
     ]

@@ -11,7 +11,11 @@ from data_prep.stages.examples import Candidates
 from data_prep.stages.histories import Histories
 from data_prep.stages.negatives import pack
 
-FUTURE = "candidates that see an event of their own time or later"
+OWN_SECOND = "candidates that see an event of their own second or later"
+OWN_EVENT = (
+    "candidates that see their own event or one that sorts after it by second, item, category and "
+    "behaviour (of its own second they see what sorts before it)"
+)
 SEEN_NEGATIVE = "negatives that the user has an event with"
 POSITIVE_AS_NEGATIVE = "negatives equal to a positive of the same cut"
 SHARED_USER = "users in more than one split"
@@ -19,7 +23,14 @@ TIME_ORDER = "splits that overlap in time"
 
 
 def future_events(histories: Histories, candidates: Candidates, *, strict: bool) -> int:
-    """Candidates whose history reaches their own second (strict) or their own event (otherwise)."""
+    """Candidates whose history reaches into what it must not know.
+
+    Args:
+      histories: of one bucket.
+      candidates: of the same bucket.
+      strict: whether to count what `OWN_SECOND` says, as the strict form of `last_event` promises, or
+        what `OWN_EVENT` says, which is all that the paper form and `given` do.
+    """
     target = candidates.target
     seen = target.cut > 0
     newest = histories.offsets[target.user] + np.maximum(target.cut - 1, 0)

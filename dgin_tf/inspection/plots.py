@@ -104,6 +104,45 @@ def interest_evolution(
     return figure
 
 
+def events_found(found: Mapping[str, np.ndarray], events: Sequence[str], title: str = "") -> Figure:
+    """Which past events each search unit found for one candidate: a row of marks a unit.
+
+    Args:
+      found: unit -> bool [time], oldest event first.
+      events: what the events were, [time].
+      title: the candidate.
+
+    Raises:
+      ValueError: there are not as many names as events.
+    """
+    marks = np.stack(list(found.values()))
+    _check_names(marks, events, list(found))
+    figure = _figure(min(4 + 0.18 * len(events), 24), 1.5 + 0.35 * len(found))
+    axis = figure.subplots()
+    for row, unit in enumerate(marks):
+        axis.scatter(np.flatnonzero(unit), np.full(unit.sum(), row), marker="s", s=18)
+    axis.set_yticks(range(len(found)), list(found), fontsize=8)
+    axis.set_ylim(len(found) - 0.5, -0.5)
+    axis.set_xlim(-0.5, max(len(events), 1) - 0.5)
+    axis.set_title(title[:_LABEL_LENGTH], fontsize=9, loc="left")
+    _name_events(axis, events)
+    return figure
+
+
+def search_recall(units: Mapping[str, Mapping[str, float]]) -> Figure:
+    """What each unit finds of full target attention; argument as `searches.recall` returns it."""
+    figure = _figure(1.5 + 1.1 * len(units), 3.4)
+    axis = figure.subplots()
+    places = np.arange(len(units))
+    for shift, name in ((-0.2, "recall"), (0.2, "attention")):
+        axis.bar(places + shift, [unit[name] for unit in units.values()], 0.4, label=name)
+    axis.set_xticks(places, list(units), fontsize=8)
+    axis.set_ylim(0.0, 1.0)
+    axis.tick_params(labelsize=8)
+    axis.legend(fontsize=7)
+    return figure
+
+
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Training losses and validation figures over steps.
 

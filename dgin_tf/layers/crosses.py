@@ -8,6 +8,7 @@ import tensorflow as tf
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.ops import masking
 from dgin_tf.ops.hashing import cross_bucket
+from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import CANDIDATE, HISTORY, Field, feature_name
 
 _PADDING_BUCKET = 0
@@ -61,7 +62,7 @@ class HistoryCross(InterestEncoder):
             pair = (state[past][:, tf.newaxis, :], target.features[candidate][:, :, tf.newaxis])
             # Padding must not even touch a row with a zero gradient: a lazy optimizer would move it.
             bucket = tf.where(real, 1 + cross_bucket(pair, self.buckets - 1, salt), _PADDING_BUCKET)
-            weights = tf.gather(self.table, bucket)  # [users, candidates, time, 1]
+            weights = read_rows(self.table, bucket)  # [users, candidates, time, 1]
             logit += masking.masked_sum(weights, real)[..., 0]
         return {"interest": logit[..., tf.newaxis]}
 

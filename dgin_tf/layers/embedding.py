@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import (
     CANDIDATE,
     HISTORY,
@@ -100,7 +101,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
 
     def lookup(self, field: Field, ids: tf.Tensor) -> tf.Tensor:
         """Rows of a field's table, ids' shape + [dim]."""
-        rows = tf.gather(self.tables[field.vocabulary], ids)
+        rows = read_rows(self.tables[field.vocabulary], ids)
         return tf.cast(rows, self.compute_dtype)
 
     def _concat(self, fields_and_ids):

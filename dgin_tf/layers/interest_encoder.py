@@ -83,6 +83,20 @@ class Target(NamedTuple):
     embed: Embed | None = None
 
 
+class Excerpt(NamedTuple):
+    """The part of a history that scores depend on, where it is not the whole.
+
+    Attributes:
+      key: attribute that candidates search by; events under other values do not matter.
+      newest: how many of the newest events matter whatever their key.
+      per_key: how many of the newest events under a key suffice.
+    """
+
+    key: str
+    newest: int
+    per_key: int
+
+
 class InterestEncoder(tf.keras.layers.Layer):
     """Base class of the interest encoders; subclasses override `encode` and `interest`.
 
@@ -128,6 +142,11 @@ class InterestEncoder(tf.keras.layers.Layer):
         """Losses of this encoder's own, name -> [users], each already weighted; none by default."""
         del state, history
         return {}
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """What of a history the interest depends on; None for all of it."""
+        return None
 
     @property
     def is_incremental(self) -> bool:

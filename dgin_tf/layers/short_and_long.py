@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import (
     AUXILIARY_LOGITS,
+    Excerpt,
     History,
     InterestEncoder,
     State,
@@ -102,6 +103,14 @@ class ShortAndLong(InterestEncoder):
                 _RECENT: self._store(recent),
             }
         )
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """The newest events, and what the long part depends on before them."""
+        long = self.long.excerpt
+        if long is None:
+            return None
+        return Excerpt(long.key, self.short_events, long.per_key + self.short_events)
 
     @property
     def is_incremental(self) -> bool:

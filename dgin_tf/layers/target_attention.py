@@ -241,7 +241,7 @@ class AttendedHistory(InterestEncoder):
         super().__init__(**kwargs)
         if isinstance(attention, dict):
             attention = tf.keras.layers.deserialize(attention)
-        self.attention = TargetAttention(name="attention") if attention is None else attention
+        self.attention = attention or TargetAttention(name="attention", dtype=self.dtype_policy)
 
     def encode(self, history: History, training: bool = False) -> State:
         """Keeps the embedded events and their mask."""

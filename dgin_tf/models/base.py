@@ -7,6 +7,7 @@ one graph, so that a positive and its negatives share one encoding.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -15,6 +16,7 @@ from dgin_tf import losses
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.interest_encoder import (
     AUXILIARY_LOGITS,
+    Excerpt,
     History,
     InterestEncoder,
     State,
@@ -33,7 +35,8 @@ class Backbone:
 
     Attributes:
       embedding_dim: n_E, width of one field's embedding.
-      user_fields: user fields that join the head.
+      user_fields: user fields that join the head; () for none, None for the variant's, which is none
+        in the papers and the user's id in the released code.
       tower_units: widths of the head's hidden layers.
       activation: the head's activation, see `Tower`.
       normalization: the head's input normalisation, see `Tower`.
@@ -42,7 +45,7 @@ class Backbone:
     """
 
     embedding_dim: int = 18
-    user_fields: tuple[str, ...] = ()
+    user_fields: tuple[str, ...] | None = None
     tower_units: tuple[int, ...] = (200, 80)
     activation: str = "dice"
     normalization: str = "batch"
@@ -50,7 +53,9 @@ class Backbone:
     loss_scale: str = losses.MEAN_OVER_SAMPLES
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
-        return FeatureEmbedding(schema, self.embedding_dim, self.user_fields, name="embedding")
+        return FeatureEmbedding(
+            schema, self.embedding_dim, self.user_fields or (), name="embedding"
+        )
 
     def tower(self) -> Tower:
         return Tower(
@@ -82,12 +87,16 @@ class CTRModel(tfrs.models.Model):
         name: str | None = None,
     ):
         super().__init__(name=name)
+        # What a step reports is the metrics' results, which are over all replicas already; by default
+        # Keras would add them up over the workers of a cluster.
+        self.distribute_reduction_method = "first"
         backbone = backbone or Backbone()
         self.schema = schema
         self.loss_scale = backbone.loss_scale
         self.embedding = backbone.embedding(schema)
         self.encoders = dict(encoders)
         self.tower = backbone.tower()
+        self._jit_compile_gradients = False
         names = ("loss", "target", "regularization", *self.auxiliary_loss_names)
         self._means = {name: tf.keras.metrics.Mean(name=name) for name in names}
 
@@ -169,6 +178,12 @@ class CTRModel(tfrs.models.Model):
         return {**state, **updated}
 
     @property
+    def excerpt(self) -> Excerpt | None:
+        """What of a history the scores depend on; None for all of it."""
+        encoders = list(self.encoders.values())
+        return encoders[0].excerpt if len(encoders) == 1 else None
+
+    @property
     def is_incremental(self) -> bool:
         """Whether `update_user` works, that is, every encoder can fold events into its state."""
         return all(encoder.is_incremental for encoder in self.encoders.values())
@@ -221,6 +236,15 @@ class CTRModel(tfrs.models.Model):
             found["regularization"] = tf.nn.scale_regularization_loss(tf.add_n(self.losses))
         return found
 
+    def compile(self, *args: Any, jit_compile: bool | None = None, **kwargs: Any) -> None:
+        """As Keras's, except that `jit_compile` is for losses and gradients, and for one device alone.
+
+        How many rows of a table a batch looked up is not known beforehand, so that XLA cannot compile
+        the optimizer's part of a step.
+        """
+        super().compile(*args, jit_compile=False, **kwargs)
+        self._jit_compile_gradients = bool(jit_compile)
+
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and looking takes seconds
     def train_step(self, features):
         """One step on a batch of features; see `compute_losses` for what replicas sum to.
@@ -228,14 +252,21 @@ class CTRModel(tfrs.models.Model):
         tensorflow-recommenders' own step adds regularisation once a replica, reports the last
         batch's loss and ignores loss scaling, hence this one.
         """
+        differentiate = self._losses_and_gradients
+        if self._jit_compile_gradients:
+            differentiate = tf.function(differentiate, jit_compile=True, autograph=False)
+        parts, gradients = differentiate(features)
+        gradients = losses.unscale(self.optimizer, gradients)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return self._report(parts)
+
+    def _losses_and_gradients(self, features):
+        """The losses, `loss` being all of them, and its gradients, scaled as the optimizer wants."""
         with tf.GradientTape() as tape:
             parts = self.compute_losses(features, self(features, training=True))
             loss = tf.add_n(list(parts.values()))
             scaled = losses.scale(self.optimizer, loss)
-        gradients = tape.gradient(scaled, self.trainable_variables)
-        gradients = losses.unscale(self.optimizer, gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return self._report({"loss": loss, **parts})
+        return {"loss": loss, **parts}, tape.gradient(scaled, self.trainable_variables)
 
     def test_step(self, features):
         parts = self.compute_losses(features, self(features, training=False))

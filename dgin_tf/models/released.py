@@ -29,13 +29,15 @@ def released_backbone(
     """The released head and loss, with a backbone's sizes.
 
     Args:
-      backbone: sizes and user fields; without user fields the user's id is taken.
+      backbone: sizes and user fields; the user's id is taken where they are None, but not where
+        they are ().
       activation: "dice_released" for DIN and DIEN, "prelu" for their baselines.
     """
     backbone = backbone or Backbone()
+    user_fields = backbone.user_fields
     return dataclasses.replace(
         backbone,
-        user_fields=backbone.user_fields or ("user_id",),
+        user_fields=("user_id",) if user_fields is None else user_fields,
         activation=activation,
         normalization="affine_only",
         two_way=True,

@@ -175,6 +175,7 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
         "version": version,
         "schema_fingerprint": model.schema.fingerprint(),
         "max_history": release.max_history,
+        "excerpt": model.excerpt._asdict() if model.excerpt else None,
         "config": dict(release.config),
         "signatures": {name: _describe(function) for name, function in loaded.items()},
         "assets_dir": _copy_assets(release, model.schema, loaded, assets),

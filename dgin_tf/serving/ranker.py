@@ -4,6 +4,10 @@ The bundle is loaded by plain TensorFlow. What a caller does not know about an i
 comes from the bundle's catalogue, and raw ids are translated by the bundle's vocabularies. A history
 is encoded once: its state is kept under a digest of the very ids it was made from, so that a state is
 never stale, and a second request of the same person pays for scoring alone.
+
+Where a model searches a history by an attribute of the candidates (SIM's hard search), a behaviour
+index stands in for the history: a request names the person, and what its candidates can find is looked
+up on disk, however long the history is.
 """
 
 import collections
@@ -20,7 +24,16 @@ import tensorflow as tf
 
 from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.records import load_catalogue
-from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, UNKNOWN_ID, USER, Schema, feature_name
+from dgin_tf.schema import (
+    CANDIDATE,
+    FIRST_ID,
+    HISTORY,
+    UNKNOWN_ID,
+    USER,
+    Field,
+    Schema,
+    feature_name,
+)
 from dgin_tf.serving.bundle import ASSETS, METADATA_FILE, VOCABULARY, latest_version
 from dgin_tf.serving.signatures import (
     ENCODE_USER,
@@ -29,6 +42,7 @@ from dgin_tf.serving.signatures import (
     UPDATE_USER,
     signature_specs,
 )
+from dgin_tf.stores.behavior_index import BehaviorIndex
 
 Arrays = dict[str, np.ndarray]
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
@@ -45,10 +59,12 @@ class Ranker:
       bundle: base path of the exported versions, or the directory of one version.
       schema: what the caller's ids follow; checked against the bundle's. None to go unchecked.
       cached_states: how many people's states to keep; the least recently used goes first.
+      index: what people did, for `rank_person`; None where callers bring histories.
 
     Raises:
       FileNotFoundError: there is no bundle.
-      ValueError: the bundle was exported under another schema, or is none of ours.
+      ValueError: the bundle was exported under another schema, or is none of ours; or the index does
+        not hold what the model searches.
     """
 
     def __init__(
@@ -56,6 +72,7 @@ class Ranker:
         bundle: str | os.PathLike,
         schema: Schema | None = None,
         cached_states: int = 10_000,
+        index: BehaviorIndex | None = None,
     ):
         self.version_dir, self.metadata = open_bundle(bundle)
         self.schema = Schema.load(self.version_dir / ASSETS)
@@ -71,6 +88,9 @@ class Ranker:
         self._inputs = {n: signature_specs(f)[0] for n, f in self._loaded.signatures.items()}
         self._vocabularies: dict[str, Mapping[str, int]] = {}
         self._states = _StateCache(cached_states)
+        self._index = index
+        if index is not None:
+            _check_index(index, self.metadata, self.schema)
 
     def rank(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
         """Probability of a click for each candidate, float32 [candidates].
@@ -85,13 +105,45 @@ class Ranker:
         """
         return self.score(self.encode(history, user), candidates)
 
+    def rank_person(
+        self,
+        person: int,
+        candidates: Values,
+        user: Values = (),
+        before: int | None = None,
+        ties: int = 0,
+    ) -> np.ndarray:
+        """As `rank`, with the history that the behaviour index holds, all of it.
+
+        Args:
+          person: dense user id; somebody unknown has an empty history.
+          candidates: dense ids.
+          user: one value of each user field that the model reads, other than the user's id.
+          before: where given, only events before this second count.
+          ties: how many events of that very second count too; see `BehaviorIndex.lookup`.
+
+        Raises:
+          ValueError: the ranker has no index, or as for `rank`.
+        """
+        if self._index is None:
+            raise ValueError("rank_person needs an index; give the ranker one, or use rank.")
+        excerpt = self.metadata["excerpt"]
+        wanted = np.unique(self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates))
+        events = self._index.excerpt(person, wanted, excerpt["newest"], before, ties)
+        state = self._encode(events, {"user_id": person, **_by_field(user)}, whole=True)
+        return self.score(state, candidates)
+
     def rank_raw(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
         """As `rank`, with ids as the log has them; unknown ones count as out-of-vocabulary."""
         return self.rank(self.to_ids(history), self.to_ids(candidates), self.to_ids(user))
 
     def encode(self, history: Values, user: Values = ()) -> Arrays:
         """The state of one person, name -> [1, ...]; from the cache where these ids were seen."""
-        inputs = {**self._features(HISTORY, history, ENCODE_USER), **self._user(user)}
+        return self._encode(history, user)
+
+    def _encode(self, history: Values, user: Values, whole: bool = False) -> Arrays:
+        features = self._features(HISTORY, history, ENCODE_USER, whole)
+        inputs = {**features, **self._user(user)}
         digest = hashlib.blake2b(digest_size=16)
         for name in sorted(inputs):
             digest.update(f"{name}{inputs[name].shape}".encode() + inputs[name].tobytes())
@@ -152,43 +204,50 @@ class Ranker:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
         return {line: FIRST_ID + n for n, line in enumerate(lines)}
 
-    def _features(self, role: str, values: Values, signature: str) -> Arrays:
-        """A role's inputs of a signature, [1, length], missing ones from the catalogue."""
+    def _features(self, role: str, values: Values, signature: str, whole: bool = False) -> Arrays:
+        """A role's inputs of a signature, [1, length], missing ones from the catalogue.
+
+        A history is cut to the newest events that training saw, unless it is wanted whole.
+        """
+        features = {}
+        limit = self.metadata["max_history"] if role == HISTORY and not whole else None
+        for field in self.schema.with_role(role):
+            name = feature_name(role, field)
+            if name in self._inputs[signature]:
+                value = self._values(role, field, values)
+                value = value[max(len(value) - limit, 0) :] if limit else value
+                # One column of padding for an empty list: not every operation takes an empty axis.
+                features[name] = np.zeros((1, max(len(value), 1)), field.dtype)
+                features[name][0, : len(value)] = value
+        return features
+
+    def _values(self, role: str, field: Field, values: Values) -> np.ndarray:
+        """One field of a role, given or from the catalogue; unknown ids become the unknown id."""
         given = {name: np.asarray(value).reshape(-1) for name, value in _by_field(values).items()}
         if ITEM not in given:
             raise ValueError(
                 f"expected {ITEM} among the fields of the {role}; got {sorted(given)}."
             )
-        items, features = given[ITEM].astype(np.int64), {}
-        if role == HISTORY:
-            items = items[-self.metadata["max_history"] :]
-        for field in self.schema.with_role(role):
-            name = feature_name(role, field)
-            if name not in self._inputs[signature]:
-                continue
-            if field.name in given:
-                value = given[field.name]
-                if len(value) != len(given[ITEM]):
-                    raise ValueError(
-                        f"expected one {field.name} for each of {len(given[ITEM])} items of the "
-                        f"{role}; got {len(value)}."
-                    )
-                value = value[len(value) - len(items) :]
-            elif field.name in self._catalogue:
-                known = (items >= 0) & (items < len(self._catalogue[field.name]))
-                value = self._catalogue[field.name][np.where(known, items, UNKNOWN_ID)]
-            else:
+        items = given[ITEM].astype(np.int64)
+        if field.name in given:
+            value = given[field.name]
+            if len(value) != len(items):
                 raise ValueError(
-                    f"model {self.metadata['name']!r} reads {field.name} of the {role}, which the "
-                    f"catalogue does not know; give it beside {ITEM}."
+                    f"expected one {field.name} for each of {len(items)} items of the {role}; got "
+                    f"{len(value)}."
                 )
-            if field.is_categorical:
-                size = self.schema.vocabulary_sizes[field.vocabulary]
-                value = np.where((value >= 0) & (value < size), value, UNKNOWN_ID)
-            # One column of padding for an empty list: not every operation takes an empty axis.
-            features[name] = np.zeros((1, max(len(items), 1)), field.dtype)
-            features[name][0, : len(items)] = value
-        return features
+        elif field.name in self._catalogue:
+            known = (items >= 0) & (items < len(self._catalogue[field.name]))
+            value = self._catalogue[field.name][np.where(known, items, UNKNOWN_ID)]
+        else:
+            raise ValueError(
+                f"model {self.metadata['name']!r} reads {field.name} of the {role}, which the "
+                f"catalogue does not know; give it beside {ITEM}."
+            )
+        if field.is_categorical:
+            size = self.schema.vocabulary_sizes[field.vocabulary]
+            value = np.where((value >= 0) & (value < size), value, UNKNOWN_ID)
+        return value
 
     def _user(self, user: Values) -> Arrays:
         given = _by_field(user) if len(user) else {}
@@ -208,6 +267,31 @@ class Ranker:
         tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()}
         outputs = self._loaded.signatures[signature](**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def _check_index(index: BehaviorIndex, metadata: Mapping[str, Any], schema: Schema) -> None:
+    """Raises ValueError where an index cannot stand in for the histories of a model."""
+    excerpt, found = metadata.get("excerpt"), index.metadata
+    if excerpt is None:
+        raise ValueError(
+            f"model {metadata['name']!r} reads whole histories, which a behaviour index does not "
+            "hold; give histories to rank, or export a model with hard search."
+        )
+    for name, wanted, got in (
+        ("schema", schema.fingerprint(), found.schema),
+        ("key", excerpt["key"], found.key),
+    ):
+        if wanted != got:
+            raise ValueError(
+                f"model {metadata['name']!r} needs a behaviour index of {name} {wanted!r}; this one "
+                f"has {got!r}. Build one with python -m experiments.build_index."
+            )
+    if found.max_events_per_key < excerpt["per_key"]:
+        raise ValueError(
+            f"model {metadata['name']!r} may read the newest {excerpt['per_key']} events under a key; "
+            f"this index keeps {found.max_events_per_key}. Build it with --max_events_per_key="
+            f"{excerpt['per_key']} or more."
+        )
 
 
 def open_bundle(bundle: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:

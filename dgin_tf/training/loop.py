@@ -68,7 +68,8 @@ class LoopOptions:
       seed: of the weights.
       steps_per_execution: steps in one call of the compiled function; more of them save time where
         a step takes a few milliseconds.
-      jit_compile: whether XLA compiles the whole step, anew for every length of history.
+      jit_compile: whether XLA compiles losses and gradients, anew for every length of history; on one
+        device only.
     """
 
     passes: int = 3
@@ -177,6 +178,11 @@ class _Session:
         tf.keras.backend.experimental.enable_tf_random_generator()
         tf.keras.utils.set_random_seed(options.seed)
         with strategy.scope():
+            if options.jit_compile and tf.distribute.has_strategy():
+                raise ValueError(
+                    "jit_compile expects one device, for XLA cannot compile what replicas exchange; got "
+                    f"a {type(strategy).__name__}. Set loop.jit_compile to False."
+                )
             self.model = task.make_model()
             self.evaluator = Evaluator(self.model)
             self._build(self._pass(0).element_spec)
@@ -309,7 +315,7 @@ def _claim(run_dir, config):
         write_json(path, config)
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    differing = _differences(found, config)
+    differing = differences(found, config)
     if differing:
         raise ValueError(
             f"{run_dir} holds a run with another config, which differs in {', '.join(differing)}; "
@@ -319,11 +325,12 @@ def _claim(run_dir, config):
     return json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
 
 
-def _differences(found, wanted, prefix=""):
+def differences(found: Any, wanted: Any, prefix: str = "") -> list[str]:
+    """Names of the nested JSON values in which two configs differ, each with both values."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         return [
             name
             for key in sorted({*found, *wanted})
-            for name in _differences(found.get(key), wanted.get(key), f"{prefix}{key}.")
+            for name in differences(found.get(key), wanted.get(key), f"{prefix}{key}.")
         ]
     return [] if found == wanted else [f"{prefix[:-1]} ({found!r}, now {wanted!r})"]

@@ -154,20 +154,6 @@ CATALOGUE = {
     AttendedHistory: ({}, through_encoder),
     Pooling: ({"mean": True, "product": True}, through_encoder),
     HistoryCross: ({"fields": ["item_id", "category_id"], "buckets": 31}, through_encoder),
-    MultiHeadHistory: ({}, through_encoder),
-    RandomHyperplanes: ({"bits": 11}, lambda layer, x: layer(x["rows"])),
-    SimHashSearch: ({"k": 3, "bits": 70}, through_search),
-    HashedInterest: ({"bits": 10, "tau": 2}, through_encoder),
-    CrossFeature: (
-        {"buckets": TIME, "heads": 3},
-        lambda layer, x: layer(tf.argsort(x["scores"])),
-    ),
-    ConsistentInterest: ({"k": 3, "times": True}, through_embedding),
-    FeatureSelection: ({"heads": 3}, lambda layer, x: layer(x["fields"])),
-    AttributeSearch: (
-        {"fields": ["item_id", "category_id"], "k": 3, "policy": FeatureSelection(3)},
-        through_search,
-    ),
     HardSearch: ({"k": 3, "field": "item_id", "backfill": True}, through_search),
     SoftSearch: ({"k": 3, "dim": UNITS, "sample": 2}, through_search),
     ReleasedSoftSearch: ({"k": 3}, through_search),
@@ -182,6 +168,20 @@ CATALOGUE = {
     ShortAndLong: (
         {"short": AttendedHistory(), "long": Pooling(mean=True), "short_events": 2},
         through_embedding,
+    ),
+    MultiHeadHistory: ({}, through_encoder),
+    RandomHyperplanes: ({"bits": 11}, lambda layer, x: layer(x["rows"])),
+    SimHashSearch: ({"k": 3, "bits": 70}, through_search),
+    HashedInterest: ({"bits": 10, "tau": 2}, through_encoder),
+    CrossFeature: (
+        {"buckets": TIME, "heads": 3},
+        lambda layer, x: layer(tf.argsort(x["scores"])),
+    ),
+    ConsistentInterest: ({"k": 3, "times": True}, through_embedding),
+    FeatureSelection: ({"heads": 3}, lambda layer, x: layer(x["fields"])),
+    AttributeSearch: (
+        {"fields": ["item_id", "category_id"], "k": 3, "policy": FeatureSelection(heads=3)},
+        through_search,
     ),
     FeatureEmbedding: (
         {"schema": make_schema(), "dim": BACKBONE.embedding_dim, "user_fields": ["user_id"]},

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.models.registry import MODELS
+from dgin_tf.optimizers import rowwise_adam
 from tests.conformance.catalogue import (
     CANDIDATES,
     CATALOGUE,
@@ -162,6 +163,21 @@ def test_the_call_compiles_under_xla(entry):
     compiled = tf.function(lambda f: model(f)["logits"], jit_compile=True)
     found = real(compiled(features), features)
     np.testing.assert_allclose(found, scores(model, features), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@every_model
+def test_a_step_that_xla_compiles_is_the_step(entry):
+    models = [build(entry) for _ in range(2)]
+    for model, compiled in zip(models, (False, True), strict=True):
+        model.compile(rowwise_adam(model, 0.1), jit_compile=compiled)
+        model.fit(tf.data.Dataset.from_tensors(batch()), verbose=0)
+    reported = [[metric.result().numpy() for metric in model.metrics] for model in models]
+    np.testing.assert_allclose(*reported, rtol=1e-4)
+    for plain, compiled in zip(*map(layer_weights, models), strict=True):
+        if not cancels(plain):  # Adam makes a step of what is but rounding
+            found, wanted = compiled.numpy(), plain.numpy()
+            np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4, err_msg=plain.name)
 
 
 @every_paper_model

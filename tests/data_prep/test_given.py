@@ -14,6 +14,7 @@ from data_prep.pipeline import Preparation, prepare, work_folder
 from data_prep.plan import GIVEN, PAPER, Limits, Protocol
 from data_prep.readers.movielens import MovieLensReader
 from data_prep.readers.taobao import TaobaoReader
+from data_prep.stages import leaks
 from dgin_tf.records import SPLITS, load_catalogue
 from tests.data_prep.logs import raw_ids, records, rows_of, run, write_log
 
@@ -77,11 +78,13 @@ def test_the_records_are_the_lines(tmp_path, rows):
 def test_events_of_the_targets_second_that_sort_before_it_are_in_the_history(tmp_path, rows):
     second = max(row[4] for row in rows)
     rows = [*rows, (1, 200, 1, "pv", second), (1, 201, 1, "pv", second)]
-    run(request(tmp_path, rows, write_examples(tmp_path, lines_of(rows))), tmp_path / "out")
+    card = run(request(tmp_path, rows, write_examples(tmp_path, lines_of(rows))), tmp_path / "out")
     user = {raw: number for number, raw in raw_ids(tmp_path / "out", "user_id").items()}["1"]
     found = sum(records(tmp_path / "out").values(), [])
     (record,) = [record for record in found if record["user_id"][0] == user]
     assert record["hist_timestamp"][-1] == record["cand_timestamp"][-1] == second
+    assert card["leaks"][leaks.OWN_EVENT] == 0
+    assert leaks.OWN_SECOND not in card["leaks"]
 
 
 def test_the_vocabulary_is_training_users_events_and_training_lines_items(tmp_path, rows):

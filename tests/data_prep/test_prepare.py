@@ -104,6 +104,20 @@ def test_the_catalogue_tells_every_items_category(prepared):
         np.testing.assert_array_equal(record["hist_category_id"][known], expected)
 
 
+def test_what_has_an_unknown_category_is_counted(tmp_path):
+    rows = [(u, i, 1000 + i, b, t) for u, i, _, b, t in rows_of(items=397)]  # every item its own
+    card = run(preparation(write_log(tmp_path, rows), targets_per_user=3), tmp_path / "out")
+    for split, own in records(tmp_path / "out").items():
+        categories = np.concatenate([record["cand_category_id"] for record in own])
+        assert card["splits"][split]["unknown_categories"] == np.sum(categories == 1)
+    assert card["splits"]["train"]["unknown_categories"] == 0
+    assert card["splits"]["test"]["unknown_categories"] > 0
+    known = set(raw_ids(tmp_path / "out", "category_id").values())
+    events = sum(str(row[2]) not in known for row in set(rows))
+    assert card["vocabulary"]["unknown_category_events"] == events > 0
+    assert card["vocabulary"]["items_without_category"] == 0
+
+
 def test_the_manifest_counts_what_the_files_hold(prepared):
     _, output, card = prepared
     found, manifest = records(output), Manifest.load(output, Schema.load(output))

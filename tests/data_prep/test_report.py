@@ -1,12 +1,13 @@
 """The data card counts what happened, and its page shows it without help from elsewhere."""
 
+import dataclasses
 import html.parser
 import json
 
 import pytest
 
 from data_prep.card import add_up, check_examples, check_leaks, compare_with_official
-from data_prep.plan import TIME
+from data_prep.plan import TIME, paper_form
 from data_prep.report import report_page
 from tests.data_prep.logs import preparation, rows_of, run, write_log
 
@@ -104,6 +105,19 @@ def test_splits_that_overlap_in_time_fail(prepared):
     card["splits"]["validation"]["first_time"] = card["splits"]["train"]["last_time"]
     with pytest.raises(ValueError, match="1 splits that overlap in time"):
         check_leaks(card)
+
+
+@pytest.mark.parametrize(
+    ("form", "promise"),
+    [
+        (lambda protocol: protocol, "candidates that see an event of their own second or later"),
+        (paper_form, "(of its own second they see what sorts before it)"),
+    ],
+)
+def test_the_page_says_which_past_was_checked(tmp_path, form, promise):
+    request = preparation(write_log(tmp_path, rows_of(users=61)))
+    run(dataclasses.replace(request, protocol=form(request.protocol)), tmp_path / "out")
+    assert f"{promise}</td>" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_no_training_examples_fail(prepared):

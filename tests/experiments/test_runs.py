@@ -2,11 +2,13 @@
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from ml_collections import config_flags
 
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import MODELS
@@ -100,6 +102,18 @@ def test_an_optional_setting_takes_the_type_that_the_model_wants():
         config.model.units = "wide"
 
 
+@pytest.mark.parametrize(("text", "value"), [("()", ()), ("('user_id',)", ("user_id",))])
+def test_user_fields_can_be_chosen_on_the_command_line(text, value, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train", f"--config.backbone.user_fields={text}"])
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_dict(
+        "config", defaults.get_config("pnn"), flag_values=values
+    )
+    values(sys.argv)
+    assert holder.value.backbone.user_fields == value
+    assert defaults.get_config("pnn").backbone.user_fields is None
+
+
 def test_an_unknown_optimizer_is_refused(data_dir):
     config = defaults.get_config("din")
     config.optimizer.name = "sgd"
@@ -107,8 +121,8 @@ def test_an_unknown_optimizer_is_refused(data_dir):
         runs.make_task(runs.plain_config(config), PreparedData(data_dir), seed=1)
 
 
-def result_of(aucs):
-    """A common result with these test AUCs."""
+def result_of(aucs, config=None):
+    """A common result with these test AUCs of seeds 1, 2, ..."""
     seeds = {
         seed: {
             **{split: {"auc": auc, "gauc": auc, "log_loss": 0.5} for split in runs.SPLITS},
@@ -116,9 +130,9 @@ def result_of(aucs):
             "parameters": 7,
             "best_epoch": 1,
         }
-        for seed, auc in enumerate(aucs)
+        for seed, auc in enumerate(aucs, 1)
     }
-    return runs.combine({}, seeds)
+    return runs.combine(config or {}, seeds)
 
 
 RESULTS = {
@@ -153,23 +167,94 @@ def test_a_table_shows_the_papers_figures_ours_and_the_yardstick():
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
-def test_tables_train_what_is_missing_and_no_more(data_dir, tmp_path, monkeypatch, capsys):
+def test_a_row_is_shown_as_soon_as_one_data_set_has_it():
+    results = {**RESULTS, "uniform": {"din": result_of([0.87, 0.88])}}
+    text = paper_tables.markdown(paper.TABLES[0], results, paper.YARDSTICKS)
+    rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
+    assert "0.7100 ± 0.0100" in rows["BaseModel"]
+    assert rows["BaseModel"].endswith("| 0.725 |  |  |  |  | 0.879 |")
+    assert "| 0.8750 ± 0.0071 | 0.8750 | 0.5000 | - | 0.894 |" in rows["DIN"]
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_a_variant_has_a_key_of_its_own_and_the_yardstick_of_its_model():
+    released = paper.TABLES[2]
+    keys = ["base_model_released", "pnn_released", "din_released"]
+    assert [row.key for row in released.rows] == keys
+    results = {"popular": {"pnn_released": result_of([0.76, 0.77])}}
+    (line,) = paper_tables.markdown(released, results, paper.YARDSTICKS).splitlines()[4:]
+    assert line == "| PNN (released) | 0.7650 ± 0.0071 | 0.7650 | 0.5000 | - | 0.771 |"
+
+
+def test_a_variants_settings_are_its_models_and_what_it_overrides():
+    for row in paper.TABLES[2].rows:
+        config = tables._config(movielens, row)
+        assert (config.model.name, config.model.variant) == (row.model, "released")
+        assert config.backbone.user_fields == ()
+
+
+def test_the_paired_test_is_over_the_seeds_that_both_models_have():
+    both = {"few": result_of([0.7, 0.7]), "many": result_of([0.8, 0.75, 0.1])}
+    assert paper_tables.compare(both, "few", "many")["difference"] == pytest.approx(0.075)
+
+
+def test_the_origin_is_one_line_unless_rows_were_run_in_different_places():
+    labels = {"base_model": "BaseModel", "din": "DIN", "dien": "DIEN"}
+    same = paper_tables.origin(RESULTS, labels)
+    assert same.startswith("3 seeds each; ")
+    assert "\n" not in same
+    elsewhere = {**RESULTS["popular"]["din"], "versions": {"tensorflow": "2.99.0"}}
+    text = paper_tables.origin({"popular": {**RESULTS["popular"], "din": elsewhere}}, labels)
+    assert "- popular: BaseModel, DIEN: 3 seeds each; " in text
+    assert "- popular: DIN: 3 seeds each; " in text
+    assert text.endswith("no GPU; tensorflow 2.99.0.")
+
+
+@pytest.fixture
+def small_tables(monkeypatch, data_dir, tmp_path):
+    """Runs the command of the tables on small models; returns the folder of its results."""
     full = movielens.get_config
     monkeypatch.setattr(movielens, "get_config", lambda model: small(full(model)))
-    arguments = {
-        "data_dir": [f"toy={data_dir}"],
-        "output_dir": str(tmp_path),
-        "models": ["base_model", "din"],
-        "seeds": 2,
-    }
     flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(**arguments):
-        tables.main([])
-        first = (tmp_path / "dien.md").read_text()
-        monkeypatch.setattr(runs, "make_model", None)
-        tables.main([])
-    assert (tmp_path / "dien.md").read_text() == first
+
+    def command(folder="tables", **arguments):
+        given = {"data_dir": [f"toy={data_dir}"], "output_dir": str(tmp_path / folder), **arguments}
+        with flagsaver.flagsaver(**given):
+            tables.main([])
+        return tmp_path / folder
+
+    return command
+
+
+def test_tables_train_what_is_missing_and_no_more(small_tables, monkeypatch, capsys):
+    arguments = {"models": ["base_model", "din_released"], "seeds": 1}
+    folder = small_tables(**arguments)
+    first = (folder / "dien.md").read_text()
     assert first in capsys.readouterr().out
-    content = json.loads((tmp_path / "dien.json").read_text())
-    assert list(content["results"]["toy"]) == ["base_model", "din"]
-    assert content["claims"][0]["better"] == "din"
+    monkeypatch.setattr(runs, "make_model", None)
+    small_tables(**arguments)
+    assert (folder / "dien.md").read_text() == first
+    results = json.loads((folder / "dien.json").read_text())["results"]["toy"]
+    assert list(results) == ["base_model", "din_released"]
+    assert results["din_released"]["config"]["model"]["variant"] == "released"
+    assert (folder / "toy" / "din_released" / "seed-1" / "result.json").exists()
+
+
+def test_tables_take_what_an_earlier_file_has_and_train_the_rest(
+    small_tables, tmp_path, monkeypatch
+):
+    config = runs.plain_config(movielens.get_config("base_model"))  # as the fixture makes it small
+    earlier = {**result_of([0.7, 0.8], config), "machine": {**runs.machine(), "cpu": "Another"}}
+    runs.write_json(tmp_path / "monday.json", {"results": {"toy": {"base_model": earlier}}})
+    made, make_model = [], runs.make_model
+    monkeypatch.setattr(
+        runs, "make_model", lambda *args: made.append(args[0]["model"]["name"]) or make_model(*args)
+    )
+    results = [str(tmp_path / "monday.json")]
+    folder = small_tables(models=["base_model", "din"], seeds=1, results=results)
+    assert set(made) == {"din"}
+    found = json.loads((folder / "dien.json").read_text())["results"]["toy"]
+    assert found["base_model"]["machine"]["cpu"] == "Another"
+    assert found["base_model"]["seeds"] == earlier["seeds"]
+    assert found["din"]["machine"] == runs.machine()
+    assert "2 seeds each; Another" in (folder / "dien.md").read_text()

@@ -1,16 +1,26 @@
 """Strategies by name: what they need, and that they take the steps of one device."""
 
+import contextlib
 import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.optimizers import rowwise_adam
 from dgin_tf.training import distribution
 from dgin_tf.training.evaluation import Evaluator
 from dgin_tf.training.loop import LoopOptions, train
+from tests.conformance.catalogue import batch, build
 from tests.prepared import write_prepared
 from tests.training import tiny
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -20,19 +30,11 @@ def data_dir(tmp_path_factory):
     return path
 
 
-class Undropped(tiny.Tiny):
-    """Dropout draws another mask on every replica; without it runs can be compared."""
-
-    def __init__(self, schema):
-        super().__init__(schema)
-        self.encoders[""].dropout.rate = 0.0
-
-
 @pytest.mark.parametrize("optimizer", ["rowwise_adam", "adam"])
 def test_two_replicas_train_as_one_device_does(data_dir, tmp_path, two_devices, optimizer):
     one_device = tf.distribute.ReductionToOneDevice()
     mirrored = tf.distribute.MirroredStrategy(two_devices, one_device)
-    task = tiny.make_task(data_dir, optimizer=optimizer, model=Undropped)
+    task = tiny.make_task(data_dir, optimizer=optimizer, model=tiny.Undropped)
     results = [
         train(task, LoopOptions(passes=2, patience=0), tmp_path / str(i), strategy)
         for i, strategy in enumerate([None, mirrored])
@@ -42,6 +44,51 @@ def test_two_replicas_train_as_one_device_does(data_dir, tmp_path, two_devices, 
         for figure in ("auc", "gauc", "log_loss", "examples"):
             expected = pytest.approx(single["validation"][figure], rel=1e-3)
             assert double["validation"][figure] == expected
+
+
+def test_no_step_of_a_replica_makes_anything_of_the_size_of_a_table(mirrored):
+    features = batch()
+    with mirrored.scope():
+        model = build("wide_deep")  # its crosses are a table too
+        model.compile(rowwise_adam(model))
+        model.optimizer.build(model.trainable_variables)
+    step = tf.function(lambda: mirrored.run(model.train_step, args=(features,)), autograph=False)
+    graph = step.get_concrete_function().graph
+    shapes = {tuple(o.shape) for op in graph.get_operations() for o in op.outputs if o.shape.rank}
+    tables = {tuple(table.shape) for table in model.embedding_variables}
+    assert len(tables) == 4
+    assert not shapes & tables
+
+
+def free_ports(count):
+    """Ports of this machine that nothing listens on."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@pytest.mark.slow
+def test_two_workers_train_and_report_as_one_device_does(data_dir, tmp_path):
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
+    workers = []
+    for index in range(2):
+        config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
+        program = [sys.executable, "-m", "tests.training.tiny", data_dir, tmp_path / "double"]
+        workers.append(subprocess.Popen(program, cwd=ROOT, env=environment))
+    try:
+        assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    task = tiny.make_task(data_dir, model=tiny.Undropped)
+    single = train(task, tiny.OPTIONS, tmp_path / "single")
+    double = json.loads((tmp_path / "double" / "result.json").read_text())
+    for one, two in zip(single["history"], double["history"], strict=True):
+        assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
+        assert two["validation"]["auc"] == pytest.approx(one["validation"]["auc"], rel=1e-3)
 
 
 def test_two_replicas_score_in_the_order_of_the_data(data_dir, two_devices):

@@ -208,6 +208,28 @@ def test_several_steps_in_one_execution_end_with_the_same_weights(data_dir, tmp_
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-7, err_msg=name)
 
 
+def test_a_run_that_xla_compiles_ends_with_the_same_weights(data_dir, tmp_path):
+    for name, compiled in (("plain", False), ("compiled", True)):
+        options = LoopOptions(passes=1, jit_compile=compiled)
+        train(tiny.make_task(data_dir, model=tiny.Undropped), options, tmp_path / name)
+    expected, found = values(tmp_path / "plain"), values(tmp_path / "compiled")
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-6, err_msg=name)
+    histories = [
+        json.loads((tmp_path / name / "result.json").read_text())["history"]
+        for name in ("plain", "compiled")
+    ]
+    for plain, compiled in zip(*histories, strict=True):
+        assert compiled["losses"] == pytest.approx(plain["losses"], rel=1e-5)
+
+
+def test_xla_and_replicas_together_are_refused(data_dir, tmp_path, mirrored):
+    options = LoopOptions(jit_compile=True)
+    with pytest.raises(ValueError, match="jit_compile expects one device.*MirroredStrategy"):
+        train(tiny.make_task(data_dir), options, tmp_path, mirrored)
+
+
 @pytest.mark.parametrize(
     "options", [{"passes": 0}, {"monitor": "accuracy"}, {"steps_per_execution": 0}]
 )

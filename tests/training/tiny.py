@@ -1,5 +1,6 @@
 """A small model and tasks on small prepared data: enough to exercise the loop."""
 
+import os
 import sys
 
 import tensorflow as tf
@@ -8,6 +9,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.models.base import Backbone, CTRModel
 from dgin_tf.optimizers import OPTIMIZERS
+from dgin_tf.training import distribution
 from dgin_tf.training.loop import LoopOptions, Task, train
 
 BATCH = BatchOptions(batch_rows=10, max_history=31)
@@ -38,6 +40,14 @@ class Tiny(CTRModel):
         super().__init__(schema, {"": DroppedMean()}, backbone)
 
 
+class Undropped(Tiny):
+    """Dropout draws another mask on every replica; without it runs can be compared."""
+
+    def __init__(self, schema):
+        super().__init__(schema)
+        self.encoders[""].dropout.rate = 0.0
+
+
 def make_task(data_dir, seed=1, optimizer="rowwise_adam", model=Tiny, **config):
     data = PreparedData(data_dir)
     return Task(
@@ -55,5 +65,11 @@ def main(data_dir, run_dir):
     train(make_task(data_dir), OPTIONS, run_dir)
 
 
+def work(data_dir, run_dir):
+    """What a test starts once for every worker of a cluster, with its TF_CONFIG."""
+    strategy = distribution.make_strategy("multi_worker")
+    train(make_task(data_dir, model=Undropped), OPTIONS, run_dir, strategy)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    work(*sys.argv[1:]) if "TF_CONFIG" in os.environ else main(*sys.argv[1:])

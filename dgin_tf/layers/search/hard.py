@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, State, Target
+from dgin_tf.layers.interest_encoder import Excerpt, History, State, Target
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
 from dgin_tf.layers.stored_events import STORED_MASK, append_events
 from dgin_tf.ops.event_order import EventOrder, at_most, newest_of_key, order_events
@@ -88,6 +88,11 @@ class HardSearch(SearchUnit):
         first = tf.argsort(tf.cast(~mask, tf.int32), axis=-1, stable=True)
         first = first[..., : at_most(self.k, past)]
         return Found(*(tf.gather(values, first, batch_dims=2) for values in (places, mask)))
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """The newest k events of the candidates' categories; with `backfill` of any."""
+        return None if self.backfill else Excerpt(self.field, 0, self.k)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "field": self.field, "backfill": self.backfill}

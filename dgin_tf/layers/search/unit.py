@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.interest_encoder import Excerpt, History, InterestEncoder, State, Target
 from dgin_tf.layers.stored_events import (
     TIMESTAMP,
     append_events,
@@ -99,6 +99,11 @@ class SearchUnit(tf.keras.layers.Layer):
         """
         return append_events(state, newer)
 
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """What of a history is searched; None for all of it."""
+        return None
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "k": self.k}
 
@@ -165,6 +170,11 @@ class SearchedInterest(InterestEncoder):
     def update(self, state: State, history: History) -> State:
         """Appends newer events; equal to one `encode` of them all."""
         return self.unit.append(state, self.encode(history))
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """What the unit searches."""
+        return self.unit.excerpt
 
     def get_config(self) -> dict[str, Any]:
         serialize = tf.keras.layers.serialize

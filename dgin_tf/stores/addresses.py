@@ -1,0 +1,34 @@
+"""Opens a store by its address, as flags and configurations name it."""
+
+import re
+
+from dgin_tf.stores.lmdb_store import LmdbStore
+from dgin_tf.stores.redis_store import RedisStore
+from dgin_tf.stores.state_store import InMemoryStore, StateStore
+
+_REDIS = re.compile(r"(?P<url>rediss?://[^?]+)(?:\?prefix=(?P<prefix>[^&]*))?")
+
+
+def open_store(address: str, namespace: str = "") -> StateStore:
+    """Opens the store at an address.
+
+    Args:
+      address: `memory:`, `lmdb:PATH` or `redis://host:port/db?prefix=NAME` (the prefix may be left
+        out).
+      namespace: see `StateStore`.
+
+    Raises:
+      ValueError: the address is none of these.
+      StoreError: the store cannot be opened.
+    """
+    kind, _, rest = address.partition(":")
+    if address == "memory:":
+        return InMemoryStore(namespace)
+    if kind == "lmdb" and rest:
+        return LmdbStore(rest, namespace)
+    if match := _REDIS.fullmatch(address):
+        return RedisStore(match["url"], namespace, match["prefix"] or "dgin_tf")
+    raise ValueError(
+        "expected a store as memory:, lmdb:PATH or redis://host:port/db?prefix=NAME; got "
+        f"{address!r}."
+    )

@@ -1,0 +1,222 @@
+"""Builds the behaviour index of a prepared data set.
+
+Records are read once and dealt to parts by user, each small enough for memory; each part becomes the
+blocks of a run of users. The index is written in a temporary folder beside its place and then takes
+that place, so that readers see the old index or the new one.
+"""
+
+import collections
+import contextlib
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from dgin_tf.records import Manifest, decode_record, frame, read_records
+from dgin_tf.schema import FIRST_ID, HISTORY, USER, Schema, feature_name, write_text
+from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
+from dgin_tf.stores.behavior_index import (
+    BLOCKS_FILE,
+    METADATA_FILE,
+    OFFSETS_FILE,
+    IndexMetadata,
+    file_facts,
+)
+
+MAX_EVENTS_PER_KEY = 200  # where SIM cuts the lists that it serves
+PART_BYTES = 256 << 20  # of records that are sorted in memory at a time
+_MAX_PARTS = 500  # files that are open at a time
+
+Progress = Callable[[Iterable, int, str], Iterable]
+
+
+def build_index(
+    data_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    key: str,
+    max_events_per_key: int = MAX_EVENTS_PER_KEY,
+    *,
+    part_bytes: int = PART_BYTES,
+    progress: Progress = lambda items, total, description: items,
+) -> IndexMetadata:
+    """Indexes the histories of all splits of a prepared data set.
+
+    A user's records, of several splits, are windows of one history and are joined.
+
+    Args:
+      data_dir: where `data_prep.prepare` wrote it.
+      output_dir: where the index is to be; an index that is there is replaced.
+      key: a categorical history field.
+      max_events_per_key: of each user and key the newest so many events are kept.
+      part_bytes: bytes of records to hold in memory.
+      progress: wraps the items of a stage, given their number and the stage's name.
+
+    Raises:
+      FileNotFoundError: `data_dir` is no finished preparation.
+      ValueError: there is no such key, the records are damaged or name no users, or `output_dir`
+        holds something else.
+    """
+    schema = Schema.load(data_dir)
+    manifest = Manifest.load(data_dir, schema)
+    codec = BlockCodec(schema, key)
+    if max_events_per_key < 1:
+        raise ValueError(f"max_events_per_key must be at least 1; got {max_events_per_key}.")
+    users = schema.vocabulary_sizes[_user_field(schema)]
+    output = pathlib.Path(output_dir).absolute()
+    shards = [shard for split in manifest.splits.values() for shard in split]
+    with _replacing(output) as folder:
+        payloads = (
+            payload
+            for shard in shards
+            for payload in read_records(pathlib.Path(data_dir) / shard.path)
+        )
+        size = sum((pathlib.Path(data_dir) / shard.path).stat().st_size for shard in shards)
+        parts = min(size // part_bytes + 1, _MAX_PARTS, users)
+        records = sum(shard.users for shard in shards)
+        read = progress(payloads, records, "reading records")
+        skipped = _deal(read, schema, folder, parts, users)
+        counts, sizes = _write_blocks(
+            progress(range(parts), parts, "writing blocks"),
+            folder,
+            schema,
+            codec,
+            max_events_per_key,
+            users,
+        )
+        np.append(0, np.cumsum(sizes)).astype("<i8").tofile(folder / OFFSETS_FILE)
+        files = {name: file_facts(folder / name) for name in (BLOCKS_FILE, OFFSETS_FILE)}
+        metadata = IndexMetadata(
+            schema=schema.fingerprint(),
+            key=key,
+            max_events_per_key=max_events_per_key,
+            users=counts["users"],
+            lists=counts["lists"],
+            events=counts["events"],
+            events_seen=counts["events_seen"],
+            records_skipped=skipped,
+            bytes=sum(facts["bytes"] for facts in files.values()),
+            files=files,
+        )
+        write_text(folder / METADATA_FILE, metadata.to_json())
+    return metadata
+
+
+def join_windows(windows: Iterable[Events]) -> Events:
+    """One history of several windows of it, as the records of different splits store them.
+
+    A record holds a user's events up to its last candidate. Of an older window is taken what lies
+    before the newer one begins; where that falls within a second, the overlap is found by the events
+    themselves.
+
+    Args:
+      windows: each oldest first, in any order.
+    """
+    older, *newer = sorted(
+        windows, key=lambda events: (*events[TIME][-1:].tolist(), len(events[TIME]))
+    )
+    for window in newer:
+        if not len(window[TIME]):
+            continue
+        first = window[TIME][0]
+        begin, end = np.searchsorted(older[TIME], first, "left"), len(older[TIME])
+        stop = begin
+        for row in range(begin, int(np.searchsorted(older[TIME], first, "right"))):
+            if all(np.array_equal(older[n][row:], window[n][: end - row]) for n in older):
+                stop = row
+                break
+        older = {name: np.append(older[name][:stop], window[name]) for name in older}
+    return older
+
+
+def _user_field(schema: Schema) -> str:
+    """Vocabulary of the user ids."""
+    for field in schema.user_fields:
+        if field.name == "user_id":
+            return field.vocabulary
+    raise ValueError(
+        "an index needs the user field 'user_id' to tell histories apart, which this schema lacks; "
+        "prepare the data with it."
+    )
+
+
+def _deal(
+    payloads: Iterable[bytes], schema: Schema, folder: pathlib.Path, parts: int, users: int
+) -> int:
+    """Copies records to the files of their users' parts; returns how many have no user of their own."""
+    skipped = 0
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(_part_path(folder, part), "wb")) for part in range(parts)]
+        for payload in payloads:
+            user = int(decode_record(schema, payload)["user_id"][0])
+            if user < FIRST_ID:
+                skipped += 1
+            else:
+                files[user * parts // users].write(frame(payload))
+    return skipped
+
+
+def _write_blocks(
+    parts: Iterable[int],
+    folder: pathlib.Path,
+    schema: Schema,
+    codec: BlockCodec,
+    max_events_per_key: int,
+    users: int,
+) -> tuple[Mapping[str, int], np.ndarray]:
+    """Writes the blocks in the order of users; returns counts, and the bytes of every user."""
+    sizes = np.zeros(users, np.int64)
+    counts: collections.Counter[str] = collections.Counter()
+    with open(folder / BLOCKS_FILE, "wb") as file:
+        for part in parts:
+            path = _part_path(folder, part)
+            for user, history in _histories(path, schema):
+                block = codec.encode(history, max_events_per_key)
+                sizes[user] = file.write(block)
+                if block:
+                    lengths = codec.lengths(block, 0)
+                    counts["users"] += 1
+                    counts["lists"] += len(lengths)
+                    counts["events"] += int(lengths.sum(dtype=np.int64))
+                    counts["events_seen"] += len(history[TIME])
+            path.unlink()
+    return counts, sizes
+
+
+def _histories(path: pathlib.Path, schema: Schema) -> Iterator[tuple[int, Events]]:
+    """Users of a part, by rising id, with their whole histories."""
+    windows: dict[int, list[Events]] = collections.defaultdict(list)
+    names = {field.name: feature_name(HISTORY, field) for field in schema.with_role(HISTORY)}
+    user_feature = feature_name(USER, schema.field("user_id"))
+    for payload in read_records(path):
+        record = decode_record(schema, payload)
+        windows[int(record[user_feature][0])].append({n: record[f] for n, f in names.items()})
+    for user in sorted(windows):
+        yield user, join_windows(windows.pop(user))
+
+
+def _part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
+    return folder / f"part{part:05d}.records"
+
+
+@contextlib.contextmanager
+def _replacing(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A new folder that takes the place of `output` at the end, unless an error comes before."""
+    if output.exists() and not (output / METADATA_FILE).is_file() and any(output.iterdir()):
+        raise ValueError(
+            f"expected {os.fspath(output)!r} to be new, empty or a behaviour index; it holds something "
+            "else. Give another --output_dir."
+        )
+    temporary, old = (output.with_name(f".{output.name}.{word}") for word in ("building", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left behind
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(old, ignore_errors=True)
+        if output.exists():
+            output.rename(old)
+        temporary.rename(output)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

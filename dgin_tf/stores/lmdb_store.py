@@ -1,0 +1,131 @@
+"""The embedded store: an LMDB environment in a folder, for one machine.
+
+LMDB is copy-on-write with one fsync a commit: a process that is killed in the middle of a write
+leaves the values as they were. Any number of processes may read while one writes; writes are
+cheapest many at a time (`put_many`).
+"""
+
+import contextlib
+import os
+import struct
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dgin_tf.stores.state_store import StateStore, StoreError, check_user
+
+_USER = struct.Struct(">Q")  # big-endian, so that LMDB's order of bytes is the order of users
+_SCAN = 1024  # users listed a transaction, which holds back the reuse of pages while it is open
+
+
+class LmdbStore(StateStore):
+    """Values in the LMDB environment at `path`, which is made where it is missing.
+
+    The memory map starts with `map_bytes` (address space, not disk) and doubles whenever it is full.
+    An environment may be open only once in a process: use `scoped` for further namespaces.
+
+    Raises:
+      StoreError: lmdb is not installed, or the folder cannot be opened for writing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, namespace: str = "", map_bytes: int = 1 << 26
+    ) -> None:
+        super().__init__(namespace)
+        try:
+            import lmdb
+        except ImportError as error:
+            raise StoreError(
+                'the LMDB store needs the package lmdb; pip install "dgin_tf[serve]".'
+            ) from error
+        self._lmdb = lmdb
+        self._path = os.fspath(path)
+        self._process = os.getpid()
+        # The map may only grow while no transaction of this process is open.
+        self._lock = threading.RLock()
+        with self._errors("open"):
+            os.makedirs(self._path, exist_ok=True)
+            self._environment = lmdb.open(self._path, map_size=map_bytes)
+
+    def get(self, user: int) -> bytes | None:
+        key = self._key(user)
+        with self._transaction("read") as transaction:
+            return transaction.get(key)
+
+    def get_many(self, users: Sequence[int]) -> list[bytes | None]:
+        keys = [self._key(user) for user in users]
+        with self._transaction("read") as transaction:
+            return [transaction.get(key) for key in keys]
+
+    def put_many(self, values: Mapping[int, bytes]) -> None:
+        self._write([(self._key(user), bytes(value)) for user, value in values.items()])
+
+    def delete(self, user: int) -> None:
+        self._write([(self._key(user), None)])
+
+    def _write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Writes, or for None deletes, all in one transaction, in a larger map if need be."""
+        with self._lock:
+            while True:
+                try:
+                    with self._transaction("write") as transaction:
+                        for key, value in rows:
+                            if value is None:
+                                transaction.delete(key)
+                            else:
+                                transaction.put(key, value)
+                    return
+                except self._lmdb.MapFullError:
+                    with self._errors("grow"):
+                        self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+
+    def users(self) -> Iterator[int]:
+        prefix, following = self._key(0)[: -_USER.size], 0
+        while True:
+            found: list[int] = []
+            with self._transaction("read") as transaction, transaction.cursor() as cursor:
+                more = cursor.set_range(prefix + _USER.pack(following))
+                while more and len(found) < _SCAN and cursor.key().startswith(prefix):
+                    found.append(_USER.unpack(cursor.key()[len(prefix) :])[0])
+                    more = cursor.next()
+            yield from found
+            if len(found) < _SCAN:
+                return
+            following = found[-1] + 1
+
+    def _close(self) -> None:
+        with self._lock:
+            self._environment.close()
+
+    def _key(self, user: int) -> bytes:
+        # The zero byte ends the namespace, so that no namespace is the beginning of another's keys.
+        return self._namespace.encode() + b"\0" + _USER.pack(check_user(user))
+
+    @contextlib.contextmanager
+    def _transaction(self, purpose: str) -> Iterator[Any]:
+        """An open transaction, committed at the end or, on an error, undone."""
+        if os.getpid() != self._process:
+            raise StoreError(
+                f"the LMDB store {self._path!r} was opened before this process was forked, which LMDB "
+                "does not allow; open it in the process that uses it."
+            )
+        with self._lock, self._errors(purpose):
+            try:
+                transaction = self._environment.begin(write=purpose == "write")
+            except self._lmdb.MapResizedError:  # another process let the map grow: follow it
+                self._environment.set_mapsize(0)
+                transaction = self._environment.begin(write=purpose == "write")
+            with transaction:
+                yield transaction
+
+    @contextlib.contextmanager
+    def _errors(self, purpose: str) -> Iterator[None]:
+        try:
+            yield
+        except self._lmdb.MapFullError:
+            raise
+        except (self._lmdb.Error, OSError) as error:
+            raise StoreError(
+                f"could not {purpose} the LMDB store {self._path!r} ({error}); check that the folder "
+                "is writable, that the disk has space and that no other store has it open here."
+            ) from error

@@ -1,0 +1,97 @@
+"""The store that several machines share: a Redis server.
+
+Keys are `prefix:namespace:user`. Reads and writes of many users are one command each (MGET, MSET),
+which Redis carries out as a whole.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dgin_tf.stores.state_store import StateStore, StoreError, check_namespace, check_user
+
+_SECONDS = 5.0  # without an answer for so long, the server counts as unreachable
+_SCAN = 1024
+_SECRET = re.compile(r"//[^@/]*@")
+
+
+class RedisStore(StateStore):
+    """Values in a Redis server.
+
+    Args:
+      url: `redis://[user:password@]host:port/db`, or `rediss://` for TLS.
+      namespace: as for every store.
+      prefix: keeps this application's keys apart from others' in the same database.
+
+    Raises:
+      StoreError: the package redis is not installed, or the server cannot be reached.
+    """
+
+    def __init__(self, url: str, namespace: str = "", prefix: str = "dgin_tf") -> None:
+        super().__init__(namespace)
+        try:
+            import redis
+        except ImportError as error:
+            raise StoreError(
+                'the Redis store needs the package redis; pip install "dgin_tf[serve]".'
+            ) from error
+        self._redis = redis
+        self._prefix = check_namespace(prefix)
+        self._name = _SECRET.sub("//", url)  # a password has no place in a message
+        with self._errors():
+            self._client = redis.Redis.from_url(
+                url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
+            )
+            self._client.ping()
+
+    def get_many(self, users: Sequence[int]) -> list[bytes | None]:
+        keys = [self._key(user) for user in users]
+        if not keys:
+            return []
+        with self._errors():
+            values: Any = self._client.mget(keys)
+        return list(values)
+
+    def put_many(self, values: Mapping[int, bytes]) -> None:
+        rows = {self._key(user): bytes(value) for user, value in values.items()}
+        with self._errors():
+            if rows:
+                self._client.mset(rows)
+
+    def delete(self, user: int) -> None:
+        key = self._key(user)
+        with self._errors():
+            self._client.delete(key)
+
+    def users(self) -> Iterator[int]:
+        start = self._key("")
+        cursor, seen = 0, set()
+        while True:
+            with self._errors():
+                cursor, keys = self._client.scan(cursor, match=f"{start}*", count=_SCAN)
+            for key in keys:
+                user = int(key[len(start) :])
+                if user not in seen:  # SCAN may repeat a key while the server rehashes
+                    seen.add(user)
+                    yield user
+            if cursor == 0:
+                return
+
+    def _close(self) -> None:
+        with self._errors():
+            self._client.close()
+
+    def _key(self, user: int | str) -> str:
+        name = user if isinstance(user, str) else check_user(user)
+        return f"{self._prefix}:{self._namespace}:{name}"
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._redis.RedisError, ValueError, OSError) as error:
+            raise StoreError(
+                f"the Redis server at {self._name} did not do what was asked ({error}); check its "
+                "address, that it runs, and that it has memory and accepts writes."
+            ) from error

@@ -1,0 +1,86 @@
+"""Rows are read without their table, on one device and in replicas, and gradients stay sparse."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.ops.tables import read_rows
+
+ROWS, DIM = 53, 3
+VALUES = np.random.default_rng(0).normal(size=(ROWS, DIM)).astype(np.float32)
+IDS = np.array([[2, 7, 2], [0, 52, 7]])
+
+
+def make_table():
+    return tf.Variable(VALUES)
+
+
+def rows_and_gradient(table, ids):
+    with tf.GradientTape() as tape:
+        rows = read_rows(table, ids)
+        loss = tf.reduce_sum(rows**2)
+    return rows, tape.gradient(loss, table)
+
+
+def test_rows_and_their_gradient_are_those_of_gather():
+    rows, gradient = rows_and_gradient(make_table(), IDS)
+    np.testing.assert_array_equal(rows, VALUES[IDS])
+    assert isinstance(gradient, tf.IndexedSlices)
+    np.testing.assert_array_equal(gradient.indices, IDS.ravel())
+    np.testing.assert_array_equal(gradient.values, 2 * VALUES[IDS].reshape(-1, DIM))
+
+
+def test_replicas_read_the_same_rows_with_sparse_gradients(mirrored, two_replicas):
+    with mirrored.scope():
+        table = make_table()
+
+    def step(ids):
+        rows, gradient = rows_and_gradient(table, ids)
+        assert isinstance(gradient, tf.IndexedSlices)
+        return rows, gradient.indices, gradient.values
+
+    rows, indices, values = map(mirrored.experimental_local_results, two_replicas(step, IDS))
+    for n in range(2):
+        np.testing.assert_array_equal(rows[n][0], VALUES[IDS[n]])
+        np.testing.assert_array_equal(indices[n], IDS[n])
+        np.testing.assert_array_equal(values[n], 2 * VALUES[IDS[n]])
+
+
+def operations(function):
+    return {operation.type for operation in function.get_concrete_function().graph.get_operations()}
+
+
+def test_a_replica_reads_no_more_than_the_rows(mirrored):
+    with mirrored.scope():
+        table = make_table()
+
+    def replicas(read):
+        return tf.function(lambda: mirrored.run(lambda: read(table, tf.constant(IDS))))
+
+    assert "ReadVariableOp" in operations(replicas(tf.gather))  # or this would not be needed
+    assert "ReadVariableOp" not in operations(replicas(read_rows))
+
+
+def test_outside_replicas_a_mirrored_table_is_read_as_any_other(mirrored):
+    with mirrored.scope():
+        table = make_table()
+        np.testing.assert_array_equal(read_rows(table, IDS), VALUES[IDS])
+
+
+@pytest.mark.parametrize("in_scope", [False, True])
+def test_a_mirrored_table_can_be_exported(mirrored, tmp_path, in_scope):
+    with mirrored.scope():
+        module = tf.Module()
+        module.table = make_table()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
+    def rows(ids):
+        return {"rows": read_rows(module.table, ids)}
+
+    if in_scope:
+        with mirrored.scope():
+            tf.saved_model.save(module, str(tmp_path), signatures=rows)
+    else:
+        tf.saved_model.save(module, str(tmp_path), signatures=rows)
+    loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    np.testing.assert_array_equal(loaded(tf.constant([5, 1]))["rows"], VALUES[[5, 1]])

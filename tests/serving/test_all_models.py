@@ -1,0 +1,36 @@
+"""Every model of the registry, published and released, scores where there is nothing but TensorFlow."""
+
+import numpy as np
+import pytest
+
+from tests.conformance.catalogue import CATALOGUE
+from tests.serving.exported import CANDIDATES, CUTS, USERS, export, score_in_a_fresh_process
+
+TOLERANCE = {"rtol": 0, "atol": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def served(data, tmp_path_factory):
+    """Entry of the catalogue -> its export, and what one fresh process scored with all of them."""
+    folder = tmp_path_factory.mktemp("all")
+    exports = [
+        export(name, data, folder / str(number), **settings)
+        for number, (name, settings) in enumerate(CATALOGUE.values())
+    ]
+    scores = score_in_a_fresh_process(exports, folder)
+    return dict(zip(CATALOGUE, zip(exports, scores, strict=True), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", CATALOGUE)
+def test_every_signature_in_a_fresh_process_scores_as_the_model(entry, served):
+    exported, scores = served[entry]
+    expected = exported.expected
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(scores["whole"], expected, **TOLERANCE)
+    np.testing.assert_allclose(scores["parts"], expected, **TOLERANCE)
+    records = expected.reshape(USERS, CUTS * CANDIDATES)
+    np.testing.assert_allclose(scores["examples"], records, **TOLERANCE)
+    assert ("updated" in scores) == exported.model.is_incremental
+    if exported.model.is_incremental:
+        np.testing.assert_allclose(scores["updated"], expected, **TOLERANCE)
