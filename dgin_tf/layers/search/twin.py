@@ -141,15 +141,14 @@ class ConsistentInterest(InterestEncoder):
             raise ValueError("the released variant has no cross features; leave them out.")
         if isinstance(attention, dict):
             attention = tf.keras.layers.deserialize(attention)
-        self.attention = attention or MultiHeadAttention(
-            4, name="attention", dtype=self.dtype_policy
-        )
+        policy = self.dtype_policy
+        self.attention = attention or MultiHeadAttention(4, name="attention", dtype=policy)
         self.k = k
         self.times = times
         self.behavior_types = behavior_types
         self.variant = variant
         self.event_features = (BEHAVIOR_TYPE,) if behavior_types else ()
-        heads, policy = self.attention.heads, self.dtype_policy
+        heads = self.attention.heads
         self.cross_features = {}
         if times:
             self.cross_features["gap"] = CrossFeature(BUCKETS, heads, name="gap", dtype=policy)
@@ -164,8 +163,8 @@ class ConsistentInterest(InterestEncoder):
         stored = store_events(history, self.times, self.event_features)
         events = searched_events(history)
         kernel = tf.stop_gradient(self.attention.key_kernels(events))
-        dim, heads, width = kernel.shape
-        return {**stored, KEYS: tf.matmul(events, tf.reshape(kernel, [dim, heads * width]))}
+        kernel = tf.reshape(kernel, [kernel.shape[0], -1])
+        return {**stored, KEYS: tf.matmul(tf.cast(events, kernel.dtype), kernel)}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Finds events for each candidate and reads them.

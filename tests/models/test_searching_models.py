@@ -1,0 +1,108 @@
+"""ETA, SDIM, TWIN and UBR4CTR whole: what they are made of, and who learns from what."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.models.eta import ETA
+from dgin_tf.models.registry import MODELS
+from dgin_tf.models.twin import TWIN
+from dgin_tf.models.ubr4ctr import POLICY
+from dgin_tf.schema import HISTORY, Field
+from tests.conformance.catalogue import BACKBONE, SMALL, batch, build
+from tests.prepared import make_schema
+
+NAMES = ("eta", "sdim", "twin", "ubr4ctr")
+
+
+def with_behavior_types():
+    """A schema and a batch whose events have one of three behaviour types."""
+    schema = make_schema()
+    field = Field("behavior_type", (HISTORY,), "behavior_type")
+    schema = dataclasses.replace(
+        schema,
+        fields=(*schema.fields, field),
+        vocabulary_sizes={**schema.vocabulary_sizes, "behavior_type": 5},
+        behavior_types=("view", "cart", "buy"),
+    )
+    features = batch()
+    types = np.random.default_rng(0).integers(2, 5, features["hist_mask"].shape)
+    return schema, {**features, "hist_behavior_type": tf.constant(types, tf.int32)}
+
+
+def policy_variables(model):
+    policy = model.encoders[""].long.unit.policy
+    return policy.trainable_variables
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_candidates_outside_the_vocabulary_have_finite_scores_that_a_state_gives_too(name):
+    model, features = build(name), batch()
+    for field in ("cand_item_id", "cand_category_id"):
+        features[field] = tf.ones_like(features[field])
+    logits = model(features)["logits"]
+    assert np.all(np.isfinite(logits))
+    stored = model.score(model.encode_user(features), features)["logits"]
+    np.testing.assert_allclose(stored, logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_k_and_short_events_beyond_the_history_are_no_error(name):
+    settings = {**SMALL[name], "short_events": 50}
+    if "k" in settings:
+        settings["k"] = 50
+    model = MODELS[name](make_schema(), backbone=BACKBONE, **settings)
+    assert np.all(np.isfinite(model(batch())["logits"]))
+
+
+def test_the_policys_loss_reaches_the_policy_alone_and_the_targets_everything_else():
+    model, features = build("ubr4ctr"), batch()
+    for name, is_policys in (("target", False), (POLICY, True)):
+        with tf.GradientTape() as tape:
+            loss = model.compute_losses(features, model(features, training=True))[name]
+        found = tape.gradient(loss, model.trainable_variables)
+        reached = {
+            v.ref() for v, g in zip(model.trainable_variables, found, strict=True) if g is not None
+        }
+        policys = {variable.ref() for variable in policy_variables(model)}
+        assert reached == policys if is_policys else not reached & policys
+        assert reached
+
+
+def test_a_signature_is_twice_as_long_as_an_event_is_wide():
+    assert ETA(make_schema(), BACKBONE).encoders[""].long.unit.bits == 2 * 2 * 3
+
+
+def test_cross_features_are_what_the_schema_has():
+    schema, _ = with_behavior_types()
+    without_times = dataclasses.replace(
+        schema, fields=tuple(f for f in schema.fields if f.name != "timestamp")
+    )
+    for given, wanted in (
+        (make_schema(), {"gap"}),
+        (schema, {"gap", "behavior_type"}),
+        (without_times, {"behavior_type"}),
+    ):
+        assert set(TWIN(given, BACKBONE).encoders[""].long.cross_features) == wanted
+    released = TWIN(schema, BACKBONE, "released").encoders[""].long
+    assert not released.cross_features
+
+
+def test_behavior_types_survive_folding_events_in():
+    schema, features = with_behavior_types()
+    model = TWIN(schema, BACKBONE, k=3, heads=2, short_events=2)
+    expected = model(features)["logits"]
+    history = {k: v for k, v in features.items() if k.startswith(("hist_", "user_"))}
+
+    def part(times):
+        return {k: v[:, times] if k.startswith("hist_") else v for k, v in history.items()}
+
+    state = model.encode_user(part(slice(0, 3)))
+    state = model.update_user(state, part(slice(3, None)))
+    found = model.score(state, features)["logits"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    other = tf.where(features["hist_behavior_type"] == 2, 3, 2)
+    changed = model({**features, "hist_behavior_type": other})["logits"]
+    assert not np.allclose(changed, expected)
