@@ -16,9 +16,9 @@ class Row:
     """One row of a paper's table.
 
     Attributes:
-      model: its name in `dgin_tf.models.registry.MODELS`.
+      model: what the paper's configs call it, mostly its name in the registry.
       label: its name in the paper.
-      printed: the paper's AUC, one a column.
+      printed: the paper's AUC, one a column; NaN where it has none.
     """
 
     model: str
@@ -79,7 +79,7 @@ def markdown(
     Args:
       table: the paper's.
       results: ours; rows without results are left out.
-      yardsticks: data set -> model -> AUC of the authors' code on the same examples.
+      yardsticks: data set -> model -> AUC of public code on the same examples.
 
     Returns:
       The title and a table with, for each data set, mean and deviation of the test AUC over seeds,
@@ -88,7 +88,7 @@ def markdown(
     head = ["model", *(f"paper, {column}" for column in table.columns)]
     for name in results:
         head += [f"{name}: AUC", "GAUC", "log loss", "gain on the row above (p)"]
-        head += ["authors' code"] if name in yardsticks else []
+        head += ["public code"] if name in yardsticks else []
     lines = [f"### {table.title}", "", _line(head), _line(["---"] * len(head))]
     previous = None
     for row in table.rows:
@@ -111,7 +111,7 @@ def claims_markdown(claims: Sequence[Mapping[str, Any]], labels: Mapping[str, st
 
 
 def _cells(row, previous, results, yardsticks):
-    cells = [row.label, *(f"{value:.4f}" for value in row.printed)]
+    cells = [row.label, *("-" if value != value else f"{value:.4f}" for value in row.printed)]
     for name, models in results.items():
         result = models[row.model]
         test, deviation = result["test"], result["deviation"]["test"]

@@ -17,6 +17,7 @@ from dgin_tf.layers.stored_events import (
     append_events,
     gather_events,
     history_of,
+    store_events,
     stored_history,
 )
 from dgin_tf.ops import mips
@@ -171,15 +172,27 @@ class ALSHSearch(SoftSearch):
             for name, values in ((_PLACES, order.places), (_KEYS, order.keys))
         }
 
-    def _in_buckets(self, state: State, asked: tf.Tensor, target: Target) -> Found:
-        """The best among the events of a candidate's buckets."""
+    def candidates_of(self, state: State, asked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The events in a candidate's buckets, each once.
+
+        Args:
+          state: with the index.
+          asked: [users, candidates, dim].
+
+        Returns:
+          Places in time, int32 [users, candidates, any number], and whether there is something.
+        """
         time = tf.shape(state[STORED_MASK])[1]
         places = self._bucket_places(state, self.hashing(asked), time)
         # In the order of time, so that what several tables name stands side by side.
         places = tf.sort(places, axis=-1)
         before = tf.pad(places[..., :-1], [[0, 0], [0, 0], [1, 0]], constant_values=-1)
         mask = (places < time) & (places != before[..., : tf.shape(places)[-1]])
-        places = tf.where(mask, places, 0)
+        return tf.where(mask, places, 0), mask
+
+    def _in_buckets(self, state: State, asked: tf.Tensor, target: Target) -> Found:
+        """The best among the events of a candidate's buckets."""
+        places, mask = self.candidates_of(state, asked)
         features = gather_events(_without_index(state), places)
         events = history_of(features, mask, target.embed, ()).events
         scores = tf.matmul(tf.cast(events, asked.dtype), asked[..., tf.newaxis])[..., 0]
@@ -220,3 +233,36 @@ class ALSHSearch(SoftSearch):
 
 def _without_index(state: State) -> State:
     return {name: value for name, value in state.items() if name not in (_PLACES, _KEYS)}
+
+
+def recall(unit: ALSHSearch, history: History, target: Target) -> tuple[float, float]:
+    """What of an exact search an index finds, averaged over real candidates with a history.
+
+    Args:
+      unit: without its fallback, which would make every search exact.
+      history: the events to index.
+      target: the candidates to search for.
+
+    Returns:
+      Share of the exact k that is found, and share of the events that were compared.
+
+    Raises:
+      ValueError: the unit falls back on brute force.
+    """
+    if unit.fallback:
+        raise ValueError("recall is that of the index alone; give the unit fallback=False.")
+    state = {**store_events(history), **unit.prepare(history)}
+    exact = unit.brute_force(_without_index(state), unit(target.embedding), target.embed)
+    found = unit.search(state, target)
+    common = (exact.indices[..., tf.newaxis] == found.indices[..., tf.newaxis, :]) & (
+        exact.mask[..., tf.newaxis] & found.mask[..., tf.newaxis, :]
+    )
+    length = tf.reduce_sum(tf.cast(history.mask, tf.float32), axis=1, keepdims=True)
+    rows = target.mask & (length > 0)
+    wanted = tf.reduce_sum(tf.cast(exact.mask, tf.float32), -1)
+    share = tf.reduce_sum(tf.cast(tf.reduce_any(common, -1), tf.float32), -1)
+    _, is_seen = unit.candidates_of(state, unit(target.embedding))
+    seen = tf.reduce_sum(tf.cast(is_seen, tf.float32), -1)
+    shares = tf.math.divide_no_nan(share, wanted), tf.math.divide_no_nan(seen, length)
+    found_share, seen_share = (float(tf.reduce_mean(tf.boolean_mask(s, rows))) for s in shares)
+    return found_share, seen_share
