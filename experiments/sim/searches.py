@@ -58,7 +58,7 @@ def index_recall(
       data: the data set.
       tables: numbers of tables to try.
       hashes: of a table.
-      batches: how many batches of 64 rows are searched.
+      batches: about how many batches of 64 rows are searched.
 
     Returns:
       Tables -> recall of the exact search, and share of the events that were compared.
@@ -74,7 +74,9 @@ def index_recall(
             "products to index."
         )
     options = BatchOptions(64, config["data"]["max_history"])
-    searched = list(data.evaluation("test", options).take(batches))
+    # Shards are in the order of their lengths; every so many batches, for histories of all lengths.
+    apart = max(data.steps("test", options) // batches, 1)
+    searched = list(data.evaluation("test", options).shard(apart, apart - 1))
     found = {}
     for count in tables:
         unit = ALSHSearch(
@@ -91,7 +93,7 @@ def index_recall(
             recall(unit, model.embedding.history(batch), model.embedding.target(batch))
             for batch in searched
         ]
-        share, seen = np.mean(shares, axis=0)
+        share, seen = np.nanmean(shares, axis=0)
         found[count] = float(share), float(seen)
     return found
 

@@ -236,7 +236,9 @@ def _without_index(state: State) -> State:
 
 
 def recall(unit: ALSHSearch, history: History, target: Target) -> tuple[float, float]:
-    """What of an exact search an index finds, averaged over real candidates with a history.
+    """What of an exact search an index finds, averaged over candidates of users who have a choice.
+
+    Those are real candidates of users with more than k events; the mean of none is NaN.
 
     Args:
       unit: without its fallback, which would make every search exact.
@@ -258,7 +260,7 @@ def recall(unit: ALSHSearch, history: History, target: Target) -> tuple[float, f
         exact.mask[..., tf.newaxis] & found.mask[..., tf.newaxis, :]
     )
     length = tf.reduce_sum(tf.cast(history.mask, tf.float32), axis=1, keepdims=True)
-    rows = target.mask & (length > 0)
+    rows = target.mask & (length > unit.k)
     wanted = tf.reduce_sum(tf.cast(exact.mask, tf.float32), -1)
     share = tf.reduce_sum(tf.cast(tf.reduce_any(common, -1), tf.float32), -1)
     _, is_seen = unit.candidates_of(state, unit(target.embedding))
