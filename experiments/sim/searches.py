@@ -64,7 +64,7 @@ def index_recall(
       Tables -> recall of the exact search, and share of the events that were compared.
 
     Raises:
-      ValueError: the run's model has no soft search.
+      ValueError: the run's model has no soft search, or no history is longer than its k.
     """
     model, config = run
     trained = getattr(getattr(model.encoders.get(""), "long", None), "unit", None)
@@ -93,7 +93,13 @@ def index_recall(
             recall(unit, model.embedding.history(batch), model.embedding.target(batch))
             for batch in searched
         ]
-        share, seen = np.nanmean(shares, axis=0)
+        with_choice = [pair for pair in shares if not np.isnan(pair).any()]
+        if not with_choice:
+            raise ValueError(
+                f"expected test histories of more than k = {trained.k} events, found none; there is "
+                "nothing to choose from."
+            )
+        share, seen = np.mean(with_choice, axis=0)
         found[count] = float(share), float(seen)
     return found
 
