@@ -16,9 +16,9 @@ class Row:
     """One row of a paper's table.
 
     Attributes:
-      model: its name in `dgin_tf.models.registry.MODELS`.
+      model: what the paper's configs call it, mostly its name in the registry.
       label: its name in the paper.
-      printed: the paper's AUC, one a column.
+      printed: the paper's AUC, one a column; NaN where it has none.
       override: settings in which the row differs from the model's config, such as
         {"model.variant": "released"}.
     """
@@ -90,7 +90,7 @@ def markdown(
       table: the paper's.
       results: ours; a row without results on any data set is left out, and its cells are empty
         where it has none on one of several.
-      yardsticks: data set -> model -> AUC of the authors' code on the same examples.
+      yardsticks: data set -> model -> AUC of public code on the same examples.
 
     Returns:
       The title and a table with, for each data set, mean and deviation of the test AUC over seeds,
@@ -99,7 +99,7 @@ def markdown(
     head = ["model", *(f"paper, {column}" for column in table.columns)]
     for name in results:
         head += [f"{name}: AUC", "GAUC", "log loss", "gain on the row above (p)"]
-        head += ["authors' code"] if name in yardsticks else []
+        head += ["public code"] if name in yardsticks else []
     lines = [f"### {table.title}", "", _line(head), _line(["---"] * len(head))]
     previous = None
     for row in table.rows:
@@ -151,7 +151,7 @@ def origin(results: Results, labels: Mapping[str, str]) -> str:
 
 
 def _cells(row, previous, results, yardsticks):
-    cells = [row.label, *(f"{value:.4f}" for value in row.printed)]
+    cells = [row.label, *("-" if value != value else f"{value:.4f}" for value in row.printed)]
     for name, models in results.items():
         cells += _figures(row, previous, models) if row.key in models else [""] * 4
         if name in yardsticks:

@@ -19,6 +19,7 @@ from dgin_tf.layers.normalization import BatchNorm, MovingMoments
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.product import ProductLayer
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
+from dgin_tf.layers.search.alsh import ALSHSearch, AsymmetricHash
 from dgin_tf.layers.search.eta import SimHashSearch
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
@@ -157,6 +158,11 @@ CATALOGUE = {
     HardSearch: ({"k": 3, "field": "item_id", "backfill": True}, through_search),
     SoftSearch: ({"k": 3, "dim": UNITS, "sample": 2}, through_search),
     ReleasedSoftSearch: ({"k": 3}, through_search),
+    AsymmetricHash: (
+        {"tables": 3, "hashes": 2},
+        lambda layer, x: layer(x["events"], x["mask"]),
+    ),
+    ALSHSearch: ({"k": 3, "hashing": AsymmetricHash(3, 2, signs=True)}, through_search),
     SearchedInterest: (
         {"unit": HardSearch(3), "reader": MeanOfFound(), "times": True},
         through_embedding,

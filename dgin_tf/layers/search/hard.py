@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import Excerpt, History, State, Target
+from dgin_tf.layers.interest_encoder import Embed, Excerpt, History, State, Target
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
 from dgin_tf.layers.stored_events import STORED_MASK, append_events
 from dgin_tf.ops.event_order import EventOrder, at_most, newest_of_key, order_events
@@ -64,8 +64,9 @@ class HardSearch(SearchUnit):
         found = Found(places, mask)
         return self._filled_up(state, wanted, found) if self.backfill else found
 
-    def append(self, state: State, newer: State) -> State:
+    def append(self, state: State, newer: State, embed: Embed | None = None) -> State:
         """Orders all events anew."""
+        del embed
         joined = append_events(state, newer)
         return {**joined, **_ordered(joined[f"past_{self.field}"], joined[STORED_MASK])}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS, State, Target
+from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS, Embed, State, Target
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
 from dgin_tf.layers.stored_events import STORED_MASK, gather_events, history_of, stored_history
 from dgin_tf.layers.tower import Tower
@@ -84,12 +84,10 @@ class SoftSearch(SearchUnit):
         Returns:
           Events with their scores r_i, through which no gradient passes, and `auxiliary_logits`.
         """
-        asked, mask = self(target.embedding), state[STORED_MASK]
+        asked = self(target.embedding)
         events = stored_history(state, target.embed).events
-        if training and self.sample:
-            events = tf.stop_gradient(events)
         scores = relevance(asked, events)
-        found_scores, places, is_found = best(tf.stop_gradient(scores), mask[:, tf.newaxis], self.k)
+        found = self._best(scores, state)
         if training and self.sample:
             events = self._sampled(state, target)
             scores = relevance(asked, events)
@@ -98,7 +96,16 @@ class SoftSearch(SearchUnit):
         logits = self.network(
             tf.concat([pooled, target.embedding], axis=-1), mask=target.mask, training=training
         )
-        return Found(places, is_found, found_scores, {AUXILIARY_LOGITS: logits})
+        return found._replace(outputs={AUXILIARY_LOGITS: logits})
+
+    def brute_force(self, state: State, asked: tf.Tensor, embed: Embed | None) -> Found:
+        """Compares every candidate's question [users, candidates, dim] with all events."""
+        return self._best(relevance(asked, stored_history(state, embed).events), state)
+
+    def _best(self, scores: tf.Tensor, state: State) -> Found:
+        mask = state[STORED_MASK][:, tf.newaxis]
+        scores, places, mask = best(tf.stop_gradient(scores), mask, self.k)
+        return Found(places, mask, scores)
 
     def _sampled(self, state: State, target: Target) -> tf.Tensor:
         """Embeddings of `sample` events of each user, [users, sample, dim]."""

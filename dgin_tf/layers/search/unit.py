@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import Excerpt, History, InterestEncoder, State, Target
+from dgin_tf.layers.interest_encoder import (
+    Embed,
+    Excerpt,
+    History,
+    InterestEncoder,
+    State,
+    Target,
+)
 from dgin_tf.layers.stored_events import (
     TIMESTAMP,
     append_events,
@@ -91,12 +98,18 @@ class SearchUnit(tf.keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def append(self, state: State, newer: State) -> State:
+    def append(self, state: State, newer: State, embed: Embed | None = None) -> State:
         """Joins newer events, stored and prepared, to a state.
 
         Side by side along time by default; units whose preparation concerns all events together
         override it.
+
+        Args:
+          state: what was stored and prepared.
+          newer: the same of newer events.
+          embed: embeds raw history features, see `History.embed`.
         """
+        del embed
         return append_events(state, newer)
 
     @property
@@ -169,7 +182,7 @@ class SearchedInterest(InterestEncoder):
 
     def update(self, state: State, history: History) -> State:
         """Appends newer events; equal to one `encode` of them all."""
-        return self.unit.append(state, self.encode(history))
+        return self.unit.append(state, self.encode(history), history.embed)
 
     @property
     def excerpt(self) -> Excerpt | None:

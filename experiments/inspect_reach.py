@@ -1,0 +1,51 @@
+"""Prints how far back models of long histories reach, and what an ALSH index finds of a soft search.
+
+    python -m experiments.inspect_reach --data_dir=D --model_dir=din=M1,sim_soft=M2
+
+First figure 4 and table 6 of the SIM paper: days since people last met the category of what each model
+ranks first, beside that of what they clicked. Then, for every run of soft search, the recall of its
+index by the number of tables.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import sys  # noqa: E402
+
+from absl import flags  # noqa: E402
+
+from dgin_tf import command_line  # noqa: E402
+from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
+from dgin_tf.inspection import returns  # noqa: E402
+from dgin_tf.records import SPLITS  # noqa: E402
+from experiments.sim import searches  # noqa: E402
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
+_MODEL_DIR = flags.DEFINE_list("model_dir", None, "Runs, PATH or NAME=PATH each.", required=True)
+_SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "Whose candidates to rank.")
+_MAX_HISTORY = flags.DEFINE_integer("max_history", 1000, "Events to look back.", lower_bound=1)
+_TABLES = flags.DEFINE_list("tables", ["8", "32", "128"], "Numbers of tables to try.")
+
+
+def main(_: object) -> None:
+    """Prints a line for every model, and for every index."""
+    data = PreparedData(_DATA_DIR.value)
+    loaded = searches.load(_MODEL_DIR.value, data)
+    days = searches.days_since_category(loaded, data, _SPLIT.value, _MAX_HISTORY.value)
+    for name, values in days.items():
+        found, shares = returns.summarize(values), returns.distribution(values)
+        sys.stdout.write(
+            f"{name}: {found.samples} samples, mean {found.mean:.1f} days, p(> -1) "
+            f"{found.known:.3f}, 14 days or more {found.long_term:.3f}; never and by days "
+            f"{' '.join(f'{share:.3f}' for share in shares)}\n"
+        )
+    for name, run in loaded.items():
+        if run[1]["model"]["name"].startswith("sim_soft"):
+            indexes = searches.index_recall(run, data, [int(count) for count in _TABLES.value])
+            for tables, (share, seen) in indexes.items():
+                sys.stdout.write(f"{name}, {tables} tables: recall {share:.3f}, seen {seen:.3f}\n")
+
+
+if __name__ == "__main__":
+    command_line.run(main)
