@@ -41,7 +41,14 @@ def long_attention(trace: Trace) -> np.ndarray:
     Raises:
       ValueError: the model has no such attention.
     """
-    return _output(trace, _ATTENTION)
+    attention = _output(trace, _ATTENTION)
+    time = trace.features["hist_mask"].shape[1]
+    if attention.shape[2:] != (time,):
+        raise ValueError(
+            f"expected attention over all {time} events, as a din_long has it; got "
+            f"{list(attention.shape[2:])} weights a candidate. Give a run of din_long."
+        )
+    return attention
 
 
 def favourites(attention: np.ndarray, k: int) -> np.ndarray:
