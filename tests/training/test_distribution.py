@@ -79,7 +79,7 @@ def test_two_workers_train_and_report_as_one_device_does(data_dir, tmp_path):
         program = [sys.executable, "-m", "tests.training.tiny", data_dir, tmp_path / "double"]
         workers.append(subprocess.Popen(program, cwd=ROOT, env=environment))
     try:
-        assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+        assert [worker.wait(timeout=900) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
