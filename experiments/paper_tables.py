@@ -94,7 +94,8 @@ def markdown(
 
     Returns:
       The title and a table with, for each data set, mean and deviation of the test AUC over seeds,
-      GAUC, log loss, the gain over the row above with its paired test, and the yardstick.
+      GAUC, log loss, the gain over the row above with its paired test, and the yardstick. Empty
+      where none of its rows has results.
     """
     head = ["model", *(f"paper, {column}" for column in table.columns)]
     for name in results:
@@ -106,7 +107,7 @@ def markdown(
         if any(row.key in models for models in results.values()):
             lines.append(_line(_cells(row, previous, results, yardsticks)))
             previous = row
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" if previous else ""
 
 
 def claims_markdown(claims: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
