@@ -46,11 +46,12 @@ def make_data(data_dir: pathlib.Path) -> PreparedData:
     return PreparedData(data_dir)
 
 
-def export(name: str, data: PreparedData, export_dir: pathlib.Path, **settings) -> Exported:
+def export(
+    name: str, data: PreparedData, export_dir: pathlib.Path, user_fields=(), dim=7, **settings
+) -> Exported:
     """Exports a model with random weights that are large enough for scores to differ."""
     rng = np.random.default_rng(3)
-    user_fields = settings.pop("user_fields", ())
-    model = MODELS[name](data.schema, Backbone(7, user_fields, (13, 5)), **settings)
+    model = MODELS[name](data.schema, Backbone(dim, user_fields, (13, 5)), **settings)
     (batch,) = data.evaluation("test", BatchOptions(USERS * CUTS, MAX_HISTORY)).take(1)
     model(batch)
     for variable in model.variables:
