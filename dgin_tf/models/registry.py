@@ -5,6 +5,7 @@ from dgin_tf.models.baselines.base_model import BaseModel
 from dgin_tf.models.baselines.long_din import AvgPoolingLongDIN, DINLong
 from dgin_tf.models.baselines.pnn import PNN
 from dgin_tf.models.baselines.wide_deep import WideDeep
+from dgin_tf.models.dgin import DGIN
 from dgin_tf.models.dien import (
     DIEN,
     AGRUModel,
@@ -26,6 +27,7 @@ MODELS: dict[str, type[CTRModel]] = {
     "augru": AUGRUModel,
     "avg_pooling_long_din": AvgPoolingLongDIN,
     "base_model": BaseModel,
+    "dgin": DGIN,
     "dien": DIEN,
     "din": DIN,
     "din_long": DINLong,

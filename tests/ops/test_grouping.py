@@ -86,7 +86,10 @@ def test_distinct_values_are_counted_within_their_group():
 def test_events_of_other_groups_in_between_change_nothing_but_places():
     key = np.array([[5, 5, 8, 5, 8, 3], [8, 5, 5, 8, 5, 3]], np.int32)
     found = grouped(key, np.ones_like(key, bool), 3, 4)
-    counts = [dict(zip(*row, strict=True)) for row in zip(*map(np.array, found[:1]), found.counts)]
+    counts = [
+        dict(zip(*row, strict=True))
+        for row in zip(found.keys.numpy(), found.counts.numpy(), strict=True)
+    ]
     assert counts[0] == counts[1] == {3: 1, 8: 2, 5: 3}
 
 
@@ -94,7 +97,8 @@ def test_a_time_axis_of_no_length_has_no_groups():
     key = tf.zeros([2, 0], tf.int32)
     mask = tf.zeros([2, 0], tf.bool)
     found = grouping.group_events(key, mask, 3, 2)
-    assert not np.any(found.mask) and not np.any(found.event_mask)
+    assert not np.any(found.mask)
+    assert not np.any(found.event_mask)
     assert not np.any(grouping.count_values(found, key, [2]))
     assert not np.any(grouping.count_distinct(found, key, mask, key))
     assert grouping.session_keys(tf.zeros([2, 0], tf.int64), mask).shape == (2, 0)
