@@ -21,7 +21,7 @@ from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Tar
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import MultiHeadSelfAttention
 from dgin_tf.layers.stored_events import TIMESTAMP
-from dgin_tf.ops.grouping import EventGroups, group_events, session_keys
+from dgin_tf.ops.grouping import EventGroups, group_events, newest_members, session_keys
 
 ITEM, SESSION = "item_id", "session"
 
@@ -43,13 +43,16 @@ class GroupAggregation(tf.keras.layers.Layer):
         self.heads = heads
         self.attention = MultiHeadSelfAttention(heads, name="attention", dtype=self.dtype_policy)
 
-    def call(self, features: State, mask: tf.Tensor, fields: tf.Tensor | None = None) -> tf.Tensor:
+    def call(
+        self, features: State, member: tf.Tensor, longest: int, fields: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """attr_a of every group.
 
         Args:
-          features: raw `gap` and `behavior_type`, [users, groups, events].
-          mask: True where the event is real, bool [users, groups, events].
-          fields: embedded fields in which a group's events differ, [users, groups, events, dim].
+          features: raw `gap` and `behavior_type` of the events by group, [users, time].
+          member: which events are in which group, bool [users, groups, time].
+          longest: no group has more events than this.
+          fields: embedded fields in which a group's events differ, [users, time, dim].
 
         Returns:
           [users, groups, width]; zero where a group has no events.
@@ -65,7 +68,7 @@ class GroupAggregation(tf.keras.layers.Layer):
                 "events of a group differ in nothing here: there are neither times nor behaviour "
                 "types. Leave the aggregated attribute out."
             )
-        return self.attention.mean(tf.concat(parts, axis=-1), mask)
+        return self.attention.mean_of_sets(tf.concat(parts, axis=-1), member, longest)
 
     def get_config(self) -> dict[str, Any]:
         attributes = self.attributes
@@ -99,7 +102,7 @@ class GroupModule(InterestEncoder):
         self,
         key: str = ITEM,
         groups: int = 100,
-        events: int = 20,
+        events: int = 10,
         statistics: GroupStatistics | None = None,
         aggregation: GroupAggregation | None = None,
         attention: MultiHeadAttention | None = None,
@@ -133,9 +136,10 @@ class GroupModule(InterestEncoder):
         if self.statistics is not None:
             parts.append(self.statistics(self.statistics.count(groups, keys, history)))
         if self.aggregation is not None:
-            fields = _embedded(history, groups.places, differing) if differing else None
+            fields = _embedded(history, groups.order, differing) if differing else None
             attributes = _attributes(history, groups, self.aggregation.attributes)
-            parts.append(self.aggregation(attributes, groups.event_mask, fields))
+            member = newest_members(groups, self.events)
+            parts.append(self.aggregation(attributes, member, self.events, fields))
         if not parts:
             raise ValueError(
                 f"groups by {self.key!r} share no field; describe them by statistics or aggregation."
@@ -194,14 +198,14 @@ class GroupModule(InterestEncoder):
 
 
 def _attributes(history: History, groups: EventGroups, attributes: EventAttributes | None) -> State:
-    """Raw attributes of the groups' events, as `attributes` wants them."""
+    """Raw attributes of the events by group, as `attributes` wants them."""
     found: State = {}
     if attributes is not None and attributes.times:
         times = tf.where(history.mask, history.features[TIMESTAMP], 0)
         found[GAP] = _since_newest(times)
     if attributes is not None and attributes.behavior_types:
         found[BEHAVIOR_TYPE] = history.features[HIST_BEHAVIOR_TYPE]
-    return {name: _of_events(value, groups.places) for name, value in found.items()}
+    return {name: _of_events(value, groups.order) for name, value in found.items()}
 
 
 def _since_newest(times: tf.Tensor) -> tf.Tensor:

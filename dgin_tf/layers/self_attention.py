@@ -8,21 +8,42 @@ from dgin_tf.layers.multi_head_attention import HeadKernels
 from dgin_tf.ops import masking
 
 
-def self_attention_weights(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Eq. (5): softmax(Q K^T / sqrt(d')) of each head.
+def self_attention_weights(
+    asking: tf.Tensor,
+    asked: tf.Tensor,
+    mask: tf.Tensor,
+    query_kernel: tf.Tensor,
+    key_kernel: tf.Tensor,
+) -> tf.Tensor:
+    """Eq. (5): softmax(e W_Q (e W_K)^T / sqrt(d')) of each head.
+
+    Sets are small and many, so that W_Q W_K^T is multiplied first: one large product, and one small
+    product a set without a transposition.
 
     Args:
-      queries: e W_Q, [sets, time, heads, units].
-      keys: e W_K, [sets, time, heads, units].
-      mask: True where the event is real, bool [sets, time].
+      asking: events e, [..., queries, dim].
+      asked: events that they attend to, [..., time, dim].
+      mask: True where one may attend to the other, bool, broadcastable to [..., queries, time].
+      query_kernel, key_kernel: [dim, heads, units].
 
     Returns:
-      What each event pays to the others, float32 [sets, heads, time, time]; zero towards padding.
+      What each event pays to the others, float32 [..., queries, heads, time]; zero where masked.
     """
-    scores = tf.einsum("sqhk,sthk->shqt", queries, keys)
-    scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
-    scores /= tf.sqrt(float(queries.shape[-1]))
-    return masking.masked_softmax(scores, mask[:, tf.newaxis, tf.newaxis])
+    dim, heads, units = query_kernel.shape
+    both = tf.reshape(tf.einsum("dhk,ehk->dhe", query_kernel, key_kernel), [dim, heads * dim])
+    shape = tf.shape(asking)
+    rows = tf.matmul(tf.reshape(asking, [-1, dim]), both)
+    rows = tf.reshape(rows, tf.concat([shape[:-2], [shape[-2] * heads, dim]], axis=0))
+    scores = tf.matmul(rows, asked, transpose_b=True)
+    scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype)) / tf.sqrt(float(units))
+    by_head = tf.concat([shape[:-1], [heads, tf.shape(asked)[-2]]], axis=0)
+    return masking.masked_softmax(tf.reshape(scores, by_head), mask[..., tf.newaxis, :])
+
+
+def _by_head(weights: tf.Tensor) -> tf.Tensor:
+    """[..., queries, heads, time] -> [..., queries * heads, time]."""
+    shape = tf.shape(weights)
+    return tf.reshape(weights, tf.concat([shape[:-3], [shape[-3] * shape[-2], shape[-1]]], axis=0))
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -59,36 +80,64 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
         Returns:
           [..., time, dim]; zero in sets without events, and of no meaning for other padding.
         """
-        rows = _as_sets(tf.cast(events, self.compute_dtype))
-        weights = tf.cast(self._weights(rows, mask), rows.dtype)
-        heads = tf.einsum("shqt,std->sqhd", weights, rows)
-        return tf.reshape(self._project(heads, rows), tf.shape(events))
+        rows = tf.cast(events, self.compute_dtype)
+        kernels = self.query_kernels(rows), self.key_kernels(rows)
+        weights = self_attention_weights(rows, rows, mask[..., tf.newaxis, :], *kernels)
+        heads = tf.matmul(_by_head(tf.cast(weights, rows.dtype)), rows)
+        by_event = tf.concat([tf.shape(rows)[:-1], [self.heads, rows.shape[-1]]], axis=0)
+        return self._project(tf.reshape(heads, by_event), rows)
 
-    def mean(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Eq. (6): the mean of `call` over the real events, [..., dim], zero where there are none.
+    def mean_of_sets(self, events: tf.Tensor, member: tf.Tensor, longest: int) -> tf.Tensor:
+        """Eq. (6): the mean of `call` over each of many sets that lie behind each other.
 
-        W_V and W_O are linear, so that they are applied to the mean and never to an event.
+        Sets padded to one length would be padding for the most part, so that events stay in a row:
+        blocks as long as the longest set attend to themselves and to both neighbours, which is
+        everything that a set can reach. W_V and W_O are linear and applied to the mean alone.
+
+        Args:
+          events: [users, time, dim], the events of a set side by side.
+          member: which events are in which set, each in one at most, bool [users, sets, time].
+          longest: no set has more events than this.
+
+        Returns:
+          [users, sets, dim]; zero for sets without events.
         """
-        rows = _as_sets(tf.cast(events, self.compute_dtype))
-        weights = self._weights(rows, mask)
-        real = tf.reshape(mask, [-1, 1, tf.shape(mask)[-1]])
-        paid = tf.cast(masking.masked_mean(weights, real), rows.dtype)
-        heads = tf.matmul(paid, rows)[:, tf.newaxis]
-        shape = tf.concat([tf.shape(events)[:-2], [events.shape[-1]]], axis=0)
-        return tf.ensure_shape(
-            tf.reshape(self._project(heads, rows), shape), events.shape[:-2] + events.shape[-1:]
+        rows = tf.cast(events, self.compute_dtype)
+        users, time, dim = tf.shape(rows)[0], tf.shape(rows)[1], rows.shape[-1]
+        number = tf.range(1, tf.shape(member)[1] + 1)[:, tf.newaxis]
+        owner = tf.reduce_max(tf.where(member, number, 0), axis=1)  # zero for none
+        count = tf.maximum(1, -(-time // longest))
+        padding = [longest, (count + 1) * longest - time]
+        blocks = tf.reshape(
+            tf.pad(rows, [[0, 0], padding, [0, 0]]), [users, count + 2, longest, dim]
         )
-
-    def _weights(self, rows, mask):
-        mask = tf.reshape(mask, [-1, tf.shape(mask)[-1]])
-        queries = tf.einsum("std,dhk->sthk", rows, self.query_kernels(rows))
-        keys = tf.einsum("std,dhk->sthk", rows, self.key_kernels(rows))
-        return self_attention_weights(queries, keys, mask)
+        owners = tf.reshape(tf.pad(owner, [[0, 0], padding]), [users, count + 2, longest])
+        near = tf.concat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], axis=2)
+        near_owners = tf.concat([owners[:, :-2], owners[:, 1:-1], owners[:, 2:]], axis=2)
+        near_owners = near_owners[:, :, tf.newaxis]
+        mask = (owners[:, 1:-1, :, tf.newaxis] == near_owners) & (near_owners > 0)
+        kernels = self.query_kernels(rows), self.key_kernels(rows)
+        blocks = blocks[:, 1:-1]
+        weights = self_attention_weights(blocks, near, mask, *kernels)
+        heads = tf.matmul(_by_head(tf.cast(weights, rows.dtype)), near)
+        heads = tf.reshape(heads, [users, count * longest, self.heads * dim])[:, :time]
+        share = tf.cast(member, heads.dtype)
+        total = tf.maximum(tf.reduce_sum(share, axis=-1, keepdims=True), 1.0)
+        mean = tf.matmul(share, heads) / total
+        return self._project(tf.reshape(mean, [users, -1, self.heads, dim]), rows)
 
     def _project(self, heads, rows):
-        """W_V and W_O of sums of events by head, [sets, queries, heads, dim]."""
-        values = tf.einsum("sqhd,dhk->sqhk", heads, self.value_kernels(rows))
-        return tf.einsum("sqhk,dhk->sqd", values, self.output_kernels(rows))
+        """W_V and W_O of sums of events by head, [..., heads, dim] -> [..., dim].
+
+        Multiplied with each other first, so that it is one product; the gradient of one product a
+        head is a hundred times slower.
+        """
+        both = tf.einsum("dhk,ehk->hde", self.value_kernels(rows), self.output_kernels(rows))
+        dim = rows.shape[-1]
+        flat = tf.reshape(heads, [-1, self.heads * dim])
+        projected = tf.matmul(flat, tf.reshape(both, [self.heads * dim, dim]))
+        shape = tf.concat([tf.shape(heads)[:-2], [dim]], axis=0)
+        return tf.ensure_shape(tf.reshape(projected, shape), heads.shape[:-2].concatenate(dim))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads}
@@ -148,8 +197,3 @@ class SelfAttentionEncoder(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads}
-
-
-def _as_sets(events: tf.Tensor) -> tf.Tensor:
-    """[..., time, dim] -> [sets, time, dim]."""
-    return tf.reshape(events, [-1, tf.shape(events)[-2], events.shape[-1]])

@@ -13,8 +13,10 @@ from dgin_tf.layers.interest_encoder import History, State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import SearchedInterest
+from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.sim import din_history
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, Schema
 
 TIMESTAMP = "timestamp"
@@ -56,7 +58,7 @@ class DGIN(CTRModel):
         target_module: bool = True,
         behavior_types: Sequence[str] = (),
         groups: int = 100,
-        events: int = 20,
+        events: int = 10,
         target_events: int = 50,
         heads: int = 2,
         edges: Sequence[tuple[str, Sequence[int]]] | None = None,
@@ -68,7 +70,8 @@ class DGIN(CTRModel):
         statistics = aggregation = None
         if statistical:
             counted = seen if len(seen) > 1 else {}
-            distinct = () if key == ITEM else (ITEM,)
+            has_items = ITEM in [field.name for field in schema.paired_fields]
+            distinct = (ITEM,) if has_items and key != ITEM else ()
             statistics = GroupStatistics(
                 dim,
                 list(counted),
@@ -92,31 +95,55 @@ class DGIN(CTRModel):
             )
         }
         if target_module:
-            encoders["target_module"] = target_events_of(
+            encoders["target_module"] = _own_events(
                 schema, dim, key, target_events, heads, len(seen) > 1
             )
         super().__init__(schema, encoders, backbone, name="dgin")
         self._seen = tuple(seen.values()) if behavior_types else ()
 
+    def seen(self, history: History) -> History:
+        """The part of a history that is of the wanted behaviour types."""
+        return events_of_types(history, self._seen) if self._seen else history
+
     def _encode(self, history: History, features, training: bool) -> State:
-        if self._seen:
-            history = events_of_types(history, self._seen)
-        return super()._encode(history, features, training)
+        return super()._encode(self.seen(history), features, training)
 
 
-def target_events_of(
-    schema: Schema, dim: int, key: str, events: int, heads: int, typed: bool = True
-) -> SearchedInterest:
-    """The newest events that share a candidate's key, read by a target module.
+class SIMTargetModule(CTRModel):
+    """SIM-TM (section 4.2): SIM with hard search, what it finds read by DGIN's target module.
 
     Args:
       schema: the data.
-      dim: width of one field's embedding.
-      key: field that must agree.
-      events: T, how many events.
-      heads: of the attentions.
-      typed: whether behaviour types are an attribute, where the schema has them.
+      backbone: embedding and head.
+      k: how many events are found at most.
+      field: the attribute to search by.
+      short_events: how many of the newest events DIN reads; the others are searched.
+      softmax: whether DIN's weights are normalised.
+      heads: of the target module's attentions.
     """
+
+    def __init__(
+        self,
+        schema: Schema,
+        backbone: Backbone | None = None,
+        k: int = 50,
+        field: str = "category_id",
+        short_events: int = 10,
+        softmax: bool = False,
+        heads: int = 2,
+    ):
+        backbone = backbone or Backbone()
+        long = _own_events(schema, backbone.embedding_dim, field, k, heads)
+        encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
+        super().__init__(schema, {"": encoder}, backbone, name="sim_tm")
+
+
+def _own_events(
+    schema: Schema, dim: int, key: str, events: int, heads: int, typed: bool = True
+) -> SearchedInterest:
+    """The newest events that share a candidate's key, read by a target module."""
+    if key not in [field.name for field in schema.paired_fields]:
+        raise ValueError(_no_such_key(schema, key))
     attributes = _event_attributes(schema, dim, typed)
     return SearchedInterest(
         HardSearch(events, key, name="unit"),
@@ -138,7 +165,9 @@ def _event_attributes(schema: Schema, dim: int, typed: bool) -> EventAttributes 
 
 def _type_ids(schema: Schema, behavior_types: Sequence[str]) -> dict[str, int]:
     """Name -> id of the behaviour types that are seen."""
-    known = {name: FIRST_ID + n for n, name in enumerate(schema.behavior_types)}
+    has_types = BEHAVIOR_TYPE in [field.name for field in schema.with_role(HISTORY)]
+    names = schema.behavior_types if has_types else ()
+    known = {name: FIRST_ID + n for n, name in enumerate(names)}
     unknown = sorted(set(behavior_types) - set(known))
     if unknown:
         raise ValueError(
@@ -159,9 +188,10 @@ def _check_key(schema: Schema, key: str, target_module: bool) -> None:
                 "timestamps, or group by a field."
             )
         return
+    if key not in [field.name for field in schema.paired_fields]:
+        raise ValueError(_no_such_key(schema, key))
+
+
+def _no_such_key(schema: Schema, key: str) -> str:
     known = [field.name for field in schema.paired_fields]
-    if key not in known:
-        raise ValueError(
-            f"groups go by {SESSION!r} or by a field that events and candidates share, one of "
-            f"{known}; got {key!r}."
-        )
+    return f"events and candidates must share the key, a field among {known}; got {key!r}."

@@ -92,6 +92,13 @@ def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int, events: int) -> 
     )
 
 
+def newest_members(groups: EventGroups, events: int) -> tf.Tensor:
+    """Which of the events in `groups.order` are a group's newest ones, bool [users, groups, time]."""
+    place = tf.range(tf.shape(groups.order)[1])
+    end = groups.end[..., tf.newaxis]
+    return (place < end) & (place >= tf.maximum(groups.start[..., tf.newaxis], end - events))
+
+
 def sum_in_groups(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
     """Sums over all events of each group.
 

@@ -37,6 +37,7 @@ SMALL = {
     "sim_soft_first_stage": {"k": 2, "short_events": 3},
     "avg_pooling_long_din": {"short_events": 3},
     "din_long": {"short_events": 2},
+    "sim_tm": {"k": 4, "short_events": 2, "heads": 3},
     "dgin": {"key": "category_id", "groups": 5, "events": 3, "target_events": 4, "heads": 3},
 }
 # Variants that are models of their own right: "name" in the registry -> settings.
