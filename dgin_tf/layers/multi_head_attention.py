@@ -67,10 +67,16 @@ def attend_heads(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.matmul(rows, values), [users, candidates, heads, values.shape[-1]])
 
 
-class _HeadKernels(tf.keras.layers.Layer):
-    """One matrix a head, as high as the tensor that it is first called with is wide."""
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class HeadKernels(tf.keras.layers.Layer):
+    """One matrix a head, as high as the tensor that it is first called with is wide.
 
-    def __init__(self, heads: int, units: int | None, **kwargs: Any):
+    Args:
+      heads: how many.
+      units: width of each; None for the tensor's width over the heads, rounded up.
+    """
+
+    def __init__(self, heads: int, units: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.heads = heads
         self.units = units
@@ -87,6 +93,9 @@ class _HeadKernels(tf.keras.layers.Layer):
         kernel = tf.convert_to_tensor(self.kernel)
         dim, width = kernel.shape
         return tf.reshape(kernel, [dim, self.heads, width // self.heads])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads, "units": self.units}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -123,8 +132,8 @@ class MultiHeadAttention(tf.keras.layers.Layer):
         self.project = project
         self.scale = scale
 
-        def kernels(name: str) -> _HeadKernels:
-            return _HeadKernels(heads, key_dim, name=name, dtype=self.dtype_policy)
+        def kernels(name: str) -> HeadKernels:
+            return HeadKernels(heads, key_dim, name=name, dtype=self.dtype_policy)
 
         self.query_kernels, self.key_kernels = kernels("query"), kernels("key")
         if project:

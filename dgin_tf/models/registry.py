@@ -5,6 +5,7 @@ from dgin_tf.models.baselines.base_model import BaseModel
 from dgin_tf.models.baselines.long_din import AvgPoolingLongDIN, DINLong
 from dgin_tf.models.baselines.pnn import PNN
 from dgin_tf.models.baselines.wide_deep import WideDeep
+from dgin_tf.models.dgin import DGIN, SIMTargetModule
 from dgin_tf.models.dien import (
     DIEN,
     AGRUModel,
@@ -26,6 +27,7 @@ MODELS: dict[str, type[CTRModel]] = {
     "augru": AUGRUModel,
     "avg_pooling_long_din": AvgPoolingLongDIN,
     "base_model": BaseModel,
+    "dgin": DGIN,
     "dien": DIEN,
     "din": DIN,
     "din_long": DINLong,
@@ -37,6 +39,7 @@ MODELS: dict[str, type[CTRModel]] = {
     "sim_hard_first_stage": SIMHardFirstStage,
     "sim_soft": SIMSoft,
     "sim_soft_first_stage": SIMSoftFirstStage,
+    "sim_tm": SIMTargetModule,
     "twin": TWIN,
     "two_layer_gru_attention": TwoLayerGRUAttentionModel,
     "ubr4ctr": UBR4CTR,

@@ -37,6 +37,8 @@ SMALL = {
     "sim_soft_first_stage": {"k": 2, "short_events": 3},
     "avg_pooling_long_din": {"short_events": 3},
     "din_long": {"short_events": 2},
+    "sim_tm": {"k": 4, "short_events": 2, "heads": 3},
+    "dgin": {"key": "category_id", "groups": 5, "events": 3, "target_events": 4, "heads": 3},
 }
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {
@@ -47,6 +49,19 @@ VARIANTS = {
 VARIANTS["sim_hard-time"] = ("sim_hard", {**SMALL["sim_hard"], "time": True})
 VARIANTS["sim_soft-time"] = ("sim_soft", {**SMALL["sim_soft"], "time": True})
 VARIANTS["sim_hard-backfill"] = ("sim_hard", {**SMALL["sim_hard"], "backfill": True})
+VARIANTS["dgin-simple"] = (
+    "dgin",
+    {**SMALL["dgin"], "statistical": False, "aggregated": False, "target_module": False},
+)
+VARIANTS["dgin-statistical"] = (
+    "dgin",
+    {**SMALL["dgin"], "aggregated": False, "target_module": False},
+)
+VARIANTS["dgin-aggregated"] = ("dgin", {**SMALL["dgin"], "target_module": False})
+VARIANTS["dgin-session"] = (
+    "dgin",
+    {**SMALL["dgin"], "key": "session", "target_module": False},
+)
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 
 

@@ -11,9 +11,12 @@ from dgin_tf.layers.activations import Dice, Elementwise, PReLU
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
 from dgin_tf.layers.crosses import HistoryCross
 from dgin_tf.layers.embedding import FeatureEmbedding
+from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, GAP, EventAttributes
+from dgin_tf.layers.group_statistics import GroupStatistics
+from dgin_tf.layers.groups import GroupAggregation, GroupModule
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, Target
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
-from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.multi_head_attention import HeadKernels, MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.normalization import BatchNorm, MovingMoments
 from dgin_tf.layers.pooling import Pooling
@@ -29,6 +32,11 @@ from dgin_tf.layers.search.soft import ReleasedSoftSearch, SoftSearch
 from dgin_tf.layers.search.twin import ConsistentInterest, CrossFeature
 from dgin_tf.layers.search.ubr4ctr import AttributeSearch, FeatureSelection
 from dgin_tf.layers.search.unit import FoundEvents, SearchedInterest, SearchUnit
+from dgin_tf.layers.self_attention import (
+    MultiHeadSelfAttention,
+    ResidualFeedForward,
+    SelfAttentionEncoder,
+)
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
 from dgin_tf.layers.target_attention import (
@@ -37,6 +45,7 @@ from dgin_tf.layers.target_attention import (
     QueryProjection,
     TargetAttention,
 )
+from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
 from tests.conformance.catalogue import (
@@ -49,7 +58,7 @@ from tests.conformance.catalogue import (
 )
 from tests.prepared import make_schema
 
-DIM, UNITS = 6, 5
+DIM, UNITS, TYPES = 6, 5, 3
 
 
 def tensors():
@@ -109,6 +118,12 @@ def reading(layer, x):
     return layer(x["target"], FoundEvents(events, mask, gaps, None))["interest"]
 
 
+def attributes_of(x):
+    """Raw attributes of events."""
+    times = x["features"]["hist_timestamp"]
+    return {GAP: times, BEHAVIOR_TYPE: tf.cast(times % TYPES, tf.int32)}
+
+
 # Class -> (settings, call). A public layer without an entry fails the catalogue's test.
 CATALOGUE = {
     Dice: ({}, lambda layer, x: layer(x["rows"])),
@@ -128,6 +143,7 @@ CATALOGUE = {
         {"heads": 3, "key_dim": UNITS},
         lambda layer, x: layer(x["target"], x["events"], x["mask"])[0],
     ),
+    HeadKernels: ({"heads": 3, "units": UNITS}, lambda layer, x: layer(x["rows"])),
     GRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["mask"])[1]),
     AIGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
     AGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
@@ -189,6 +205,34 @@ CATALOGUE = {
         {"fields": ["item_id", "category_id"], "k": 3, "policy": FeatureSelection(heads=3)},
         through_search,
     ),
+    MultiHeadSelfAttention: ({"heads": 3}, lambda layer, x: layer(x["events"], x["mask"])),
+    ResidualFeedForward: ({"expansion": 2}, lambda layer, x: layer(x["events"])),
+    SelfAttentionEncoder: ({"heads": 3}, lambda layer, x: layer(x["events"], x["mask"])),
+    EventAttributes: (
+        {"dim": UNITS, "behavior_types": TYPES},
+        lambda layer, x: layer(attributes_of(x)),
+    ),
+    GroupStatistics: (
+        {"dim": UNITS, "distinct": ["item_id"], "edges": {"count": [1, 3]}},
+        lambda layer, x: layer(
+            {"count": tf.argsort(x["scores"])[0], "distinct_item_id": tf.argsort(x["scores"])[1]}
+        ),
+    ),
+    GroupAggregation: (
+        {"attributes": EventAttributes(3), "heads": 3},
+        lambda layer, x: layer(attributes_of(x), x["mask"][:, None], TIME, x["events"]),
+    ),
+    GroupModule: (
+        {
+            "key": "category_id",
+            "groups": 5,
+            "events": 3,
+            "statistics": GroupStatistics(3, distinct=["item_id"]),
+            "aggregation": GroupAggregation(EventAttributes(3)),
+        },
+        through_embedding,
+    ),
+    TargetModule: ({"attributes": EventAttributes(3), "heads": 3}, reading),
     FeatureEmbedding: (
         {"schema": make_schema(), "dim": BACKBONE.embedding_dim, "user_fields": ["user_id"]},
         lambda layer, x: layer.history(x["features"]).events,

@@ -53,12 +53,14 @@ class FoundEvents(NamedTuple):
       gaps: seconds from each event to the candidate, int64 [users, candidates, k], or None where
         times are not kept.
       found: what the unit gave.
+      features: raw features `hist_*` of the found events, each [users, candidates, k].
     """
 
     events: tf.Tensor
     mask: tf.Tensor
     gaps: tf.Tensor | None
     found: Found
+    features: State | None = None
 
 
 class SearchUnit(tf.keras.layers.Layer):
@@ -130,7 +132,8 @@ class SearchedInterest(InterestEncoder):
     Args:
       unit: finds events for a candidate.
       reader: layer called as `reader(target, found_events, training=)`, which returns `interest`
-        [users, candidates, dim] and named intermediates.
+        [users, candidates, dim] and named intermediates. Its `event_features`, where it has them, are
+        names of raw features that it reads besides.
       times: whether times of events are kept, for readers that look at gaps.
     """
 
@@ -146,12 +149,13 @@ class SearchedInterest(InterestEncoder):
         self.unit = deserialize(unit) if isinstance(unit, dict) else unit
         self.reader = deserialize(reader) if isinstance(reader, dict) else reader
         self.times = times
+        self.event_features = getattr(self.reader, "event_features", ())
         self.auxiliary_logits_weight = self.unit.auxiliary_logits_weight
 
     def encode(self, history: History, training: bool = False) -> State:
         """Keeps the events' ids and prepares the search."""
         return {
-            **store_events(history, self.times),
+            **store_events(history, self.times, self.event_features),
             **self.unit.prepare(history, training=training),
         }
 
@@ -176,7 +180,9 @@ class SearchedInterest(InterestEncoder):
             gaps = target.features["cand_timestamp"][..., tf.newaxis] - features[TIMESTAMP]
             gaps = tf.where(found.mask, gaps, 0)
         read = self.reader(
-            target.embedding, FoundEvents(events, found.mask, gaps, found), training=training
+            target.embedding,
+            FoundEvents(events, found.mask, gaps, found, features),
+            training=training,
         )
         return {**read, **(found.outputs or {}), FOUND: found.indices, FOUND_MASK: found.mask}
 

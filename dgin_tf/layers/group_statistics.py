@@ -1,0 +1,158 @@
+"""Statistics of groups of events, cut into classes and embedded (DGIN, Eq. 3)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE
+from dgin_tf.layers.interest_encoder import History, State
+from dgin_tf.ops.grouping import EventGroups, count_distinct, count_values
+from dgin_tf.schema import FIRST_ID
+
+COUNT, TYPES = "count", "types"
+_HIGHEST = 10_000  # the longest history of the paper
+
+
+def log_edges(highest: int = _HIGHEST) -> list[int]:
+    """Two classes for every doubling: 1, 2, 3, 4, 6, 8, 12, 16, ... up to `highest`.
+
+    Below the first edge is zero. Small counts, which most are, have classes of their own.
+    """
+    powers = 2 ** np.arange(0, np.log2(highest) + 1)
+    edges = np.unique(np.concatenate([powers, 3 * powers // 2])).astype(int)
+    return [int(edge) for edge in edges if 1 <= edge <= highest]
+
+
+def quantile_edges(values: np.ndarray, classes: int = 16) -> list[int]:
+    """Edges between classes that are about equally frequent in a sample of a training split.
+
+    Args:
+      values: counts of any shape.
+      classes: how many classes at most; values that are frequent in themselves make fewer.
+
+    Raises:
+      ValueError: there are no values, or fewer than two classes are wanted.
+    """
+    if not np.size(values) or classes < 2:
+        raise ValueError(
+            f"edges need values and at least 2 classes; got {np.size(values)} values and {classes}."
+        )
+    inner = np.quantile(values, np.arange(1, classes) / classes, method="higher")
+    edges = np.unique(inner.astype(int))
+    return [int(edge) for edge in edges if edge > np.min(values)]
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class GroupStatistics(tf.keras.layers.Layer):
+    """Embeds how many events a group has, of how many types, of each type, and of how many items.
+
+    The paper counts dwell time and money besides, which no data set here has; what a data set does
+    not have is left out and never taken for zero.
+
+    Args:
+      dim: width of one statistic's embedding.
+      behavior_types: names of the counted types, in the order of their ids; () for none.
+      type_ids: their ids; () for all types of a schema, from the first id on.
+      distinct: names of fields whose different values are counted, such as `item_id` where groups
+        are categories.
+      edges: statistic -> first value of every class but the lowest, rising; `log_edges` for those
+        that are not named.
+
+    Raises:
+      ValueError: edges are given for an unknown statistic or do not rise.
+    """
+
+    def __init__(
+        self,
+        dim: int = 18,
+        behavior_types: Sequence[str] = (),
+        type_ids: Sequence[int] = (),
+        distinct: Sequence[str] = (),
+        edges: Mapping[str, Sequence[int]] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.dim = dim
+        self.behavior_types = tuple(behavior_types)
+        self.type_ids = tuple(type_ids) or tuple(
+            range(FIRST_ID, FIRST_ID + len(self.behavior_types))
+        )
+        self.distinct = tuple(distinct)
+        self.edges = {name: list(values) for name, values in (edges or {}).items()}
+        unknown = sorted(set(self.edges) - set(self.names))
+        if unknown:
+            raise ValueError(f"edges are for statistics among {self.names}; got {unknown}.")
+        for name, values in self.edges.items():
+            if any(after <= before for before, after in zip(values, values[1:], strict=False)):
+                raise ValueError(f"edges of {name!r} must rise; got {values}.")
+
+    @property
+    def names(self) -> list[str]:
+        """The statistics, in the order of their embeddings."""
+        types = [TYPES, *(f"{COUNT}_{name}" for name in self.behavior_types)]
+        return [
+            COUNT,
+            *(types if self.behavior_types else []),
+            *(f"distinct_{name}" for name in self.distinct),
+        ]
+
+    @property
+    def event_features(self) -> tuple[str, ...]:
+        """Names of the raw history features that are counted, keys left out."""
+        types = (HIST_BEHAVIOR_TYPE,) if self.behavior_types else ()
+        return (*types, *(f"hist_{name}" for name in self.distinct))
+
+    def count(self, groups: EventGroups, keys: tf.Tensor, history: History) -> State:
+        """Counts all events of each group, also those beyond its newest.
+
+        Args:
+          groups: what was made of the keys.
+          keys: interest keys, [users, time].
+          history: its raw features hold `event_features`.
+
+        Returns:
+          Statistic -> int32 [users, groups].
+        """
+        found = {COUNT: groups.counts}
+        if self.behavior_types:
+            types = history.features[HIST_BEHAVIOR_TYPE]
+            per_type = count_values(groups, types, self.type_ids)
+            found[TYPES] = tf.math.count_nonzero(per_type, axis=-1, dtype=tf.int32)
+            for name, value in zip(self.behavior_types, tf.unstack(per_type, axis=-1), strict=True):
+                found[f"{COUNT}_{name}"] = value
+        for name in self.distinct:
+            values = history.features[f"hist_{name}"]
+            found[f"distinct_{name}"] = count_distinct(groups, keys, history.mask, values)
+        return found
+
+    def build(self, input_shape: Any) -> None:
+        self._edges = [self.edges.get(name) or log_edges() for name in self.names]
+        sizes = [len(edges) + 1 for edges in self._edges]
+        self._offsets = [0, *np.cumsum(sizes)[:-1].tolist()]
+        self.table = self.add_weight("table", [sum(sizes), self.dim], initializer="glorot_uniform")
+        super().build(input_shape)
+
+    def call(self, statistics: State) -> tf.Tensor:
+        """Embeds what `count` gave: statistics, each [users, groups] -> [users, groups, width]."""
+        rows = []
+        for name, edges, offset in zip(self.names, self._edges, self._offsets, strict=True):
+            value = statistics[name]
+            bucket = tf.searchsorted(
+                tf.constant(edges, value.dtype), tf.reshape(value, [-1]), side="right"
+            )
+            rows.append(offset + tf.reshape(bucket, tf.shape(value)))
+        found = tf.gather(tf.convert_to_tensor(self.table), tf.stack(rows, axis=-1))
+        shape = [*tf.unstack(tf.shape(found)[:-2]), len(rows) * self.dim]
+        return tf.reshape(found, shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "behavior_types": self.behavior_types,
+            "type_ids": self.type_ids,
+            "distinct": self.distinct,
+            "edges": {name: list(values) for name, values in self.edges.items()},
+        }

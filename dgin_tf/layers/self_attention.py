@@ -1,0 +1,199 @@
+"""Multi-head self-attention over sets of events, and the encoder made of it (DGIN, Eqs. 4-6, 8)."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.multi_head_attention import HeadKernels
+from dgin_tf.ops import masking
+
+
+def self_attention_weights(
+    asking: tf.Tensor,
+    asked: tf.Tensor,
+    mask: tf.Tensor,
+    query_kernel: tf.Tensor,
+    key_kernel: tf.Tensor,
+) -> tf.Tensor:
+    """Eq. (5): softmax(e W_Q (e W_K)^T / sqrt(d')) of each head.
+
+    Sets are small and many, so that W_Q W_K^T is multiplied first: one large product, and one small
+    product a set without a transposition.
+
+    Args:
+      asking: events e, [..., queries, dim].
+      asked: events that they attend to, [..., time, dim].
+      mask: True where one may attend to the other, bool, broadcastable to [..., queries, time].
+      query_kernel, key_kernel: [dim, heads, units].
+
+    Returns:
+      What each event pays to the others, float32 [..., queries, heads, time]; zero where masked.
+    """
+    dim, heads, units = query_kernel.shape
+    both = tf.reshape(tf.einsum("dhk,ehk->dhe", query_kernel, key_kernel), [dim, heads * dim])
+    shape = tf.shape(asking)
+    rows = tf.matmul(tf.reshape(asking, [-1, dim]), both)
+    rows = tf.reshape(rows, tf.concat([shape[:-2], [shape[-2] * heads, dim]], axis=0))
+    scores = tf.matmul(rows, asked, transpose_b=True)
+    scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype)) / tf.sqrt(float(units))
+    by_head = tf.concat([shape[:-1], [heads, tf.shape(asked)[-2]]], axis=0)
+    return masking.masked_softmax(tf.reshape(scores, by_head), mask[..., tf.newaxis, :])
+
+
+def _by_head(weights: tf.Tensor) -> tf.Tensor:
+    """[..., queries, heads, time] -> [..., queries * heads, time]."""
+    shape = tf.shape(weights)
+    return tf.reshape(weights, tf.concat([shape[:-3], [shape[-3] * shape[-2], shape[-1]]], axis=0))
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class MultiHeadSelfAttention(tf.keras.layers.Layer):
+    """Eqs. (4), (5): concat(head_1, ..., head_h) W_O, without positions.
+
+    Args:
+      heads: h; the width d' of a head is that of an event over h, rounded up.
+
+    Raises:
+      ValueError: `heads` is below 1.
+    """
+
+    def __init__(self, heads: int = 2, **kwargs: Any):
+        super().__init__(**kwargs)
+        if heads < 1:
+            raise ValueError(f"heads must be at least 1; got {heads}.")
+        self.heads = heads
+
+        def kernels(name: str) -> HeadKernels:
+            return HeadKernels(heads, name=name, dtype=self.dtype_policy)
+
+        self.query_kernels, self.key_kernels = kernels("query"), kernels("key")
+        # The output's are kept transposed, [dim, heads * units], like the other three.
+        self.value_kernels, self.output_kernels = kernels("value"), kernels("output")
+
+    def call(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """What every event learns from all of its set.
+
+        Args:
+          events: [..., time, dim].
+          mask: True where the event is real, bool [..., time].
+
+        Returns:
+          [..., time, dim]; zero in sets without events, and of no meaning for other padding.
+        """
+        rows = tf.cast(events, self.compute_dtype)
+        kernels = self.query_kernels(rows), self.key_kernels(rows)
+        weights = self_attention_weights(rows, rows, mask[..., tf.newaxis, :], *kernels)
+        heads = tf.matmul(_by_head(tf.cast(weights, rows.dtype)), rows)
+        by_event = tf.concat([tf.shape(rows)[:-1], [self.heads, rows.shape[-1]]], axis=0)
+        return self._project(tf.reshape(heads, by_event), rows)
+
+    def mean_of_sets(self, events: tf.Tensor, member: tf.Tensor, longest: int) -> tf.Tensor:
+        """Eq. (6): the mean of `call` over each of many sets that lie behind each other.
+
+        Sets padded to one length would be padding for the most part, so that events stay in a row:
+        blocks as long as the longest set attend to themselves and to both neighbours, which is
+        everything that a set can reach. W_V and W_O are linear and applied to the mean alone.
+
+        Args:
+          events: [users, time, dim], the events of a set side by side.
+          member: which events are in which set, each in one at most, bool [users, sets, time].
+          longest: no set has more events than this.
+
+        Returns:
+          [users, sets, dim]; zero for sets without events.
+        """
+        rows = tf.cast(events, self.compute_dtype)
+        users, time, dim = tf.shape(rows)[0], tf.shape(rows)[1], rows.shape[-1]
+        number = tf.range(1, tf.shape(member)[1] + 1)[:, tf.newaxis]
+        owner = tf.reduce_max(tf.where(member, number, 0), axis=1)  # zero for none
+        count = tf.maximum(1, -(-time // longest))
+        padding = [longest, (count + 1) * longest - time]
+        blocks = tf.reshape(
+            tf.pad(rows, [[0, 0], padding, [0, 0]]), [users, count + 2, longest, dim]
+        )
+        owners = tf.reshape(tf.pad(owner, [[0, 0], padding]), [users, count + 2, longest])
+        near = tf.concat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], axis=2)
+        near_owners = tf.concat([owners[:, :-2], owners[:, 1:-1], owners[:, 2:]], axis=2)
+        near_owners = near_owners[:, :, tf.newaxis]
+        mask = (owners[:, 1:-1, :, tf.newaxis] == near_owners) & (near_owners > 0)
+        kernels = self.query_kernels(rows), self.key_kernels(rows)
+        blocks = blocks[:, 1:-1]
+        weights = self_attention_weights(blocks, near, mask, *kernels)
+        heads = tf.matmul(_by_head(tf.cast(weights, rows.dtype)), near)
+        heads = tf.reshape(heads, [users, count * longest, self.heads * dim])[:, :time]
+        share = tf.cast(member, heads.dtype)
+        total = tf.maximum(tf.reduce_sum(share, axis=-1, keepdims=True), 1.0)
+        mean = tf.matmul(share, heads) / total
+        return self._project(tf.reshape(mean, [users, -1, self.heads, dim]), rows)
+
+    def _project(self, heads, rows):
+        """W_V and W_O of sums of events by head, [..., heads, dim] -> [..., dim].
+
+        Multiplied with each other first, so that it is one product; the gradient of one product a
+        head is a hundred times slower.
+        """
+        both = tf.einsum("dhk,ehk->hde", self.value_kernels(rows), self.output_kernels(rows))
+        dim = rows.shape[-1]
+        flat = tf.reshape(heads, [-1, self.heads * dim])
+        projected = tf.matmul(flat, tf.reshape(both, [self.heads * dim, dim]))
+        shape = tf.concat([tf.shape(heads)[:-2], [dim]], axis=0)
+        return tf.ensure_shape(tf.reshape(projected, shape), heads.shape[:-2].concatenate(dim))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class ResidualFeedForward(tf.keras.layers.Layer):
+    """LN(x + FFN(x)), the second half of each stage of Eq. (8).
+
+    The paper does not say how wide FFN is: here two layers, four times as wide in between, ReLU.
+
+    Args:
+      expansion: width between the layers over that of the inputs.
+    """
+
+    def __init__(self, expansion: int = 4, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.expansion = expansion
+        self.norm = tf.keras.layers.LayerNormalization(name="norm", dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any) -> None:
+        dim = tf.TensorShape(input_shape)[-1]
+        policy = self.dtype_policy
+        self.hidden = tf.keras.layers.Dense(
+            self.expansion * dim, "relu", name="hidden", dtype=policy
+        )
+        self.output_layer = tf.keras.layers.Dense(dim, name="output", dtype=policy)
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """[..., dim] -> [..., dim]."""
+        return self.norm(inputs + self.output_layer(self.hidden(inputs)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "expansion": self.expansion}
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class SelfAttentionEncoder(tf.keras.layers.Layer):
+    """Eq. (8), the first two lines: LN(e + MHSA(e)), then LN(a + FFN(a)).
+
+    Args:
+      heads: of the self-attention.
+    """
+
+    def __init__(self, heads: int = 2, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.heads = heads
+        policy = self.dtype_policy
+        self.attention = MultiHeadSelfAttention(heads, name="attention", dtype=policy)
+        self.norm = tf.keras.layers.LayerNormalization(name="norm", dtype=policy)
+        self.feed_forward = ResidualFeedForward(name="feed_forward", dtype=policy)
+
+    def call(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Events [..., time, dim] and their mask [..., time] -> [..., time, dim]."""
+        return self.feed_forward(self.norm(events + self.attention(events, mask)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}

@@ -1,0 +1,197 @@
+"""Deep Group Interest Network (Liu et al., 2023): all that a person ever did, as a few interest groups.
+
+A group module attends to groups of the whole history (section 3.3), a target module to the events of
+the candidate's own group (section 3.4). Serving keeps the groups, and the events' ids by key.
+"""
+
+from collections.abc import Sequence
+
+from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, EventAttributes, events_of_types
+from dgin_tf.layers.group_statistics import GroupStatistics
+from dgin_tf.layers.groups import ITEM, SESSION, GroupAggregation, GroupModule
+from dgin_tf.layers.interest_encoder import History, State
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.search.hard import HardSearch
+from dgin_tf.layers.search.unit import SearchedInterest
+from dgin_tf.layers.short_and_long import ShortAndLong
+from dgin_tf.layers.target_module import TargetModule
+from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.sim import din_history
+from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, Schema
+
+TIMESTAMP = "timestamp"
+
+
+class DGIN(CTRModel):
+    """Sections 3.2 to 3.4. The rows of table 3 are `statistical`, `aggregated` and `target_module`
+    switched on one after the other, table 4 is `behavior_types`, table 5 is `key`.
+
+    Attributes of events are what the schema has of timestamps and behaviour types.
+
+    Args:
+      schema: the data.
+      backbone: embedding and head.
+      key: interest key: `item_id`, another field that events and candidates share, or `session`, which
+        no candidate belongs to, so that there is no target module.
+      statistical: whether groups have attr_s (Eq. 3).
+      aggregated: whether groups have attr_a (Eqs. 4-6).
+      target_module: whether there is one (Eq. 8).
+      behavior_types: names of the types that are seen, () for all. With one alone the attributes of
+        behaviour types are left out ("click-only").
+      groups: G, the most recent groups that are kept. The paper does not say how many.
+      events: B, how many of a group's newest events its self-attention reads. Neither.
+      target_events: T, how many of the newest events the target module reads.
+      heads: h, of every attention.
+      edges: (statistic, edges of its classes) pairs, see `GroupStatistics`.
+
+    Raises:
+      ValueError: the settings ask for what the schema or the key does not have.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        backbone: Backbone | None = None,
+        key: str = ITEM,
+        statistical: bool = True,
+        aggregated: bool = True,
+        target_module: bool = True,
+        behavior_types: Sequence[str] = (),
+        groups: int = 100,
+        events: int = 10,
+        target_events: int = 50,
+        heads: int = 2,
+        edges: Sequence[tuple[str, Sequence[int]]] | None = None,
+    ):
+        _check_key(schema, key, target_module)
+        backbone = backbone or Backbone()
+        dim = backbone.embedding_dim
+        seen = _type_ids(schema, behavior_types)
+        statistics = aggregation = None
+        if statistical:
+            counted = seen if len(seen) > 1 else {}
+            has_items = ITEM in [field.name for field in schema.paired_fields]
+            distinct = (ITEM,) if has_items and key != ITEM else ()
+            statistics = GroupStatistics(
+                dim,
+                list(counted),
+                list(counted.values()),
+                distinct,
+                dict(edges or ()),
+                name="statistics",
+            )
+        if aggregated:
+            attributes = _event_attributes(schema, dim, len(seen) > 1)
+            if attributes is None and key == ITEM:
+                raise ValueError(
+                    "the aggregated attribute needs timestamps or behaviour types of events; the "
+                    "schema has neither. Prepare the data with them, or set aggregated=False."
+                )
+            aggregation = GroupAggregation(attributes, heads, name="aggregation")
+        attention = MultiHeadAttention(heads, name="attention")
+        encoders = {
+            "group_module": GroupModule(
+                key, groups, events, statistics, aggregation, attention, name="group_module"
+            )
+        }
+        if target_module:
+            encoders["target_module"] = _own_events(
+                schema, dim, key, target_events, heads, len(seen) > 1
+            )
+        super().__init__(schema, encoders, backbone, name="dgin")
+        self._seen = tuple(seen.values()) if behavior_types else ()
+
+    def seen(self, history: History) -> History:
+        """The part of a history that is of the wanted behaviour types."""
+        return events_of_types(history, self._seen) if self._seen else history
+
+    def _encode(self, history: History, features, training: bool) -> State:
+        return super()._encode(self.seen(history), features, training)
+
+
+class SIMTargetModule(CTRModel):
+    """SIM-TM (section 4.2): SIM with hard search, what it finds read by DGIN's target module.
+
+    Args:
+      schema: the data.
+      backbone: embedding and head.
+      k: how many events are found at most.
+      field: the attribute to search by.
+      short_events: how many of the newest events DIN reads; the others are searched.
+      softmax: whether DIN's weights are normalised.
+      heads: of the target module's attentions.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        backbone: Backbone | None = None,
+        k: int = 50,
+        field: str = "category_id",
+        short_events: int = 10,
+        softmax: bool = False,
+        heads: int = 2,
+    ):
+        backbone = backbone or Backbone()
+        long = _own_events(schema, backbone.embedding_dim, field, k, heads)
+        encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
+        super().__init__(schema, {"": encoder}, backbone, name="sim_tm")
+
+
+def _own_events(
+    schema: Schema, dim: int, key: str, events: int, heads: int, typed: bool = True
+) -> SearchedInterest:
+    """The newest events that share a candidate's key, read by a target module."""
+    if key not in [field.name for field in schema.paired_fields]:
+        raise ValueError(_no_such_key(schema, key))
+    attributes = _event_attributes(schema, dim, typed)
+    return SearchedInterest(
+        HardSearch(events, key, name="unit"),
+        TargetModule(attributes, heads, name="reader"),
+        times=attributes is not None and attributes.times,
+        name="target_module",
+    )
+
+
+def _event_attributes(schema: Schema, dim: int, typed: bool) -> EventAttributes | None:
+    """The attributes that only events have: all of which the schema knows."""
+    fields = {field.name: field for field in schema.with_role(HISTORY)}
+    times = TIMESTAMP in fields and CANDIDATE in fields[TIMESTAMP].roles
+    types = 0
+    if typed and BEHAVIOR_TYPE in fields and CANDIDATE not in fields[BEHAVIOR_TYPE].roles:
+        types = schema.vocabulary_sizes[fields[BEHAVIOR_TYPE].vocabulary]
+    return EventAttributes(dim, times, types, name="attributes") if times or types else None
+
+
+def _type_ids(schema: Schema, behavior_types: Sequence[str]) -> dict[str, int]:
+    """Name -> id of the behaviour types that are seen."""
+    has_types = BEHAVIOR_TYPE in [field.name for field in schema.with_role(HISTORY)]
+    names = schema.behavior_types if has_types else ()
+    known = {name: FIRST_ID + n for n, name in enumerate(names)}
+    unknown = sorted(set(behavior_types) - set(known))
+    if unknown:
+        raise ValueError(
+            f"behavior_types are names among {list(known)}, those of the schema; got {unknown}."
+        )
+    return {name: known[name] for name in behavior_types} if behavior_types else known
+
+
+def _check_key(schema: Schema, key: str, target_module: bool) -> None:
+    if key == SESSION:
+        if target_module:
+            raise ValueError(
+                "no candidate belongs to a session; set target_module=False with key='session'."
+            )
+        if not any(f.name == TIMESTAMP for f in schema.with_role(HISTORY)):
+            raise ValueError(
+                "key='session' needs times of events; the schema has none. Prepare the data with "
+                "timestamps, or group by a field."
+            )
+        return
+    if key not in [field.name for field in schema.paired_fields]:
+        raise ValueError(_no_such_key(schema, key))
+
+
+def _no_such_key(schema: Schema, key: str) -> str:
+    known = [field.name for field in schema.paired_fields]
+    return f"events and candidates must share the key, a field among {known}; got {key!r}."

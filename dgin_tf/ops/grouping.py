@@ -1,0 +1,179 @@
+"""Long histories as few groups of events that share an interest key (DGIN, section 3.3).
+
+Events are sorted by key once; a group is then a run of neighbours, and whatever is counted in it is a
+difference of two running sums. Counts are of all events of a group; only the newest few of them are
+named one by one.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from dgin_tf.ops.event_order import order_events
+
+SESSION_GAP = 30 * 60
+
+
+class EventGroups(NamedTuple):
+    """The most recent groups of every user, the one with the newest event first.
+
+    Attributes:
+      keys: what a group's events share, in the type of the keys, [users, groups]; zero where there
+        is no group.
+      mask: True where there is a group, bool [users, groups].
+      places: where in time a group's newest events are, oldest first, int32 [users, groups, events];
+        zero where there is none.
+      event_mask: True where there is an event, bool [users, groups, events].
+      newest: where in time a group's newest event is, int32 [users, groups].
+      order: places of all events sorted by key and, within a key, by time, int32 [users, time].
+      start, end: which part of `order` is the group's, int32 [users, groups]; both zero where there
+        is no group.
+    """
+
+    keys: tf.Tensor
+    mask: tf.Tensor
+    places: tf.Tensor
+    event_mask: tf.Tensor
+    newest: tf.Tensor
+    order: tf.Tensor
+    start: tf.Tensor
+    end: tf.Tensor
+
+    @property
+    def counts(self) -> tf.Tensor:
+        """How many events each group has in all, int32 [users, groups]."""
+        return self.end - self.start
+
+
+def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int, events: int) -> EventGroups:
+    """Groups events by their keys.
+
+    Args:
+      keys: interest keys, integers [users, time] below the highest number of their type.
+      mask: True where the event is real, bool [users, time]. Padding may be anywhere.
+      groups: G, how many groups to keep, those with the newest events.
+      events: B, how many of a group's newest events to name.
+
+    Raises:
+      ValueError: `groups` or `events` is below 1.
+    """
+    if groups < 1 or events < 1:
+        raise ValueError(f"groups and events must be at least 1; got {groups} and {events}.")
+    ordered = order_events(keys, mask)
+    # One more event behind all others: nothing is gathered from an axis of no length.
+    sentinel = keys.dtype.max
+    key = tf.pad(ordered.keys, [[0, 0], [0, 1]], constant_values=sentinel)
+    places = tf.pad(ordered.places, [[0, 0], [0, 1]])
+    is_last = (ordered.keys != key[:, 1:]) & (ordered.keys < sentinel)
+    # Where in time each group ends says how recent it is; places are all different, so are these.
+    recency = tf.pad(
+        tf.where(is_last, ordered.places, -1), [[0, 0], [0, groups]], constant_values=-1
+    )
+    newest, last = tf.math.top_k(recency, groups)
+    found = newest >= 0
+    last = tf.where(found, last, 0)
+    wanted = tf.gather(key, last, batch_dims=1)
+    start = tf.where(found, tf.searchsorted(key, wanted, side="left"), 0)
+    end = tf.where(found, last + 1, 0)
+    kept = tf.minimum(end - start, events)
+    step = tf.range(events)
+    event_mask = step < kept[..., tf.newaxis]
+    member = tf.where(event_mask, (end - kept)[..., tf.newaxis] + step, 0)
+    return EventGroups(
+        keys=tf.where(found, wanted, 0),
+        mask=found,
+        places=tf.where(event_mask, tf.gather(places, member, batch_dims=1), 0),
+        event_mask=event_mask,
+        newest=tf.where(found, newest, 0),
+        order=ordered.places,
+        start=start,
+        end=end,
+    )
+
+
+def newest_members(groups: EventGroups, events: int) -> tf.Tensor:
+    """Which of the events in `groups.order` are a group's newest ones, bool [users, groups, time]."""
+    place = tf.range(tf.shape(groups.order)[1])
+    end = groups.end[..., tf.newaxis]
+    return (place < end) & (place >= tf.maximum(groups.start[..., tf.newaxis], end - events))
+
+
+def sum_in_groups(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
+    """Sums over all events of each group.
+
+    Args:
+      groups: the groups.
+      values: numbers of every event, integers so that running sums are exact, [users, time, ...].
+
+    Returns:
+      [users, groups, ...]; zero where there is no group.
+    """
+    return _sum_of_runs(groups, tf.gather(values, groups.order, batch_dims=1))
+
+
+def count_values(groups: EventGroups, values: tf.Tensor, wanted: Sequence[int]) -> tf.Tensor:
+    """How many of a group's events have each of some values (Eq. 3, counts of every type).
+
+    Args:
+      groups: the groups.
+      values: ids of every event, [users, time].
+      wanted: the ids to count.
+
+    Returns:
+      int32 [users, groups, ids].
+    """
+    ids = tf.constant(list(wanted), values.dtype)
+    return sum_in_groups(groups, tf.cast(values[..., tf.newaxis] == ids, tf.int32))
+
+
+def count_distinct(
+    groups: EventGroups, keys: tf.Tensor, mask: tf.Tensor, values: tf.Tensor
+) -> tf.Tensor:
+    """How many different values a group's events have.
+
+    Args:
+      groups: what `group_events` made of `keys` and `mask`.
+      keys: interest keys, [users, time].
+      mask: True where the event is real, bool [users, time].
+      values: ids of every event, [users, time].
+
+    Returns:
+      int32 [users, groups].
+    """
+    # Sorted by value and then, stably, by key: the groups are the same runs as in `groups.order`.
+    by_value = order_events(values, mask)
+    real = tf.gather(mask, by_value.places, batch_dims=1)
+    by_key = order_events(tf.gather(keys, by_value.places, batch_dims=1), real)
+    value = tf.gather(by_value.keys, by_key.places, batch_dims=1)
+    is_new = (value[:, 1:] != value[:, :-1]) | (by_key.keys[:, 1:] != by_key.keys[:, :-1])
+    first = tf.ones_like(value[:, :1], tf.int32)
+    return _sum_of_runs(groups, tf.concat([first, tf.cast(is_new, tf.int32)], axis=1))
+
+
+def session_keys(timestamps: tf.Tensor, mask: tf.Tensor, gap: int = SESSION_GAP) -> tf.Tensor:
+    """Numbers of sessions: a longer break than `gap` begins a new one (DSIN, section 3.2).
+
+    Args:
+      timestamps: seconds, rising, integers [users, time].
+      mask: True where the event is real, bool [users, time].
+      gap: seconds; 30 minutes in DSIN.
+
+    Returns:
+      The number of each event's session, from 0, int32 [users, time]; of no meaning under padding.
+    """
+    # The real events side by side, whatever lies between them.
+    places = tf.argsort(tf.cast(~mask, tf.int32), axis=1, stable=True)
+    times = tf.gather(timestamps, places, batch_dims=1)
+    begins = tf.cast(times[:, 1:] - times[:, :-1] > gap, tf.int32)
+    number = tf.pad(tf.cumsum(begins, axis=1), [[0, 0], [1, 0]])
+    rank = tf.cumsum(tf.cast(mask, tf.int32), axis=1, exclusive=True)
+    return tf.gather(number, rank, batch_dims=1)
+
+
+def _sum_of_runs(groups: EventGroups, ordered: tf.Tensor) -> tf.Tensor:
+    """Sums of the groups' parts of values [users, time, ...] that are in the groups' order."""
+    padding = [[0, 0], [1, 0]] + [[0, 0]] * (len(ordered.shape) - 2)
+    total = tf.pad(tf.cumsum(ordered, axis=1), padding)
+    until_end = tf.gather(total, groups.end, batch_dims=1)
+    return until_end - tf.gather(total, groups.start, batch_dims=1)

@@ -1,0 +1,72 @@
+"""Tables 2 to 5 of the DGIN paper (Liu et al., 2023) and what they claim.
+
+Of table 2, DMT, DMBIN, TEM4CTR, NINN and DSIN are not here; the row of sessions in table 5 is DSIN in
+the paper, and here DGIN with sessions for groups.
+"""
+
+from experiments.paper_tables import PaperTable, Row
+
+COLUMNS = ("Industry", "Taobao")
+TWIN = Row("twin", "TWIN", (0.6984, 0.7394))
+DGIN = Row("dgin", "DGIN", (0.7028, 0.7663))
+
+TABLES = (
+    PaperTable(
+        title="Table 2: performance of all methods",
+        columns=COLUMNS,
+        rows=(
+            Row("din", "DIN", (0.6910, 0.6622)),
+            Row("dien", "DIEN", (0.6916, 0.6806)),
+            Row("sim_hard", "SIM", (0.6948, 0.7137)),
+            Row("sim_tm", "SIM-TM", (0.6958, 0.7256)),
+            Row("eta", "ETA", (0.6962, 0.7334)),
+            Row("sdim", "SDIM", (0.6979, 0.7355)),
+            TWIN,
+            DGIN,
+        ),
+    ),
+    PaperTable(
+        title="Table 3: components one after the other",
+        columns=COLUMNS,
+        rows=(
+            TWIN,
+            Row("dgin_simple", "DGIN-simple", (0.6960, 0.7006)),
+            Row("dgin_statistical", "+Statistical Attributes", (0.6973, 0.7364)),
+            Row("dgin_aggregated", "+Aggregated Attribute", (0.6998, 0.7423)),
+            DGIN,
+        ),
+    ),
+    PaperTable(
+        title="Table 4: types of behaviour",
+        columns=COLUMNS,
+        rows=(TWIN, Row("dgin_click_only", "click-only", (0.7003, 0.7442)), DGIN),
+    ),
+    PaperTable(
+        title="Table 5: interest keys",
+        columns=COLUMNS,
+        rows=(
+            TWIN,
+            Row("dgin_session", "session", (0.6932, 0.7286)),
+            Row("dgin_category_without_tm", "category_id/wo TM", (0.6985, 0.7408)),
+            Row("dgin_category", "category_id", (0.7015, 0.7639)),
+            Row("dgin_aggregated", "item_id/wo TM", (0.6998, 0.7423)),
+            DGIN,
+        ),
+    ),
+)
+
+CLAIMS = (
+    ("din", "dien"),
+    ("sim_hard", "sim_tm"),
+    ("sim_tm", "twin"),
+    ("twin", "dgin"),
+    ("dgin_simple", "dgin_statistical"),
+    ("dgin_statistical", "dgin_aggregated"),
+    ("dgin_aggregated", "dgin"),
+    ("dgin_click_only", "dgin"),
+    ("dgin_session", "dgin"),
+    ("dgin_category_without_tm", "dgin_category"),
+    ("dgin_category", "dgin"),
+)
+
+YARDSTICKS: dict[str, dict[str, float]] = {}

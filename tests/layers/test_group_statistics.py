@@ -1,0 +1,52 @@
+"""Edges of the statistics' classes, and which class a count is in."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.layers.group_statistics import GroupStatistics, log_edges, quantile_edges
+
+
+def test_two_classes_for_every_doubling():
+    assert log_edges(20) == [1, 2, 3, 4, 6, 8, 12, 16]
+    assert log_edges()[-1] <= 10_000 < 2 * log_edges()[-1]
+
+
+def test_quantiles_cut_a_sample_into_classes_of_about_one_size():
+    values = np.arange(1, 1001)
+    edges = quantile_edges(values, classes=4)
+    sizes = np.diff(np.searchsorted(values, [0, *edges, 2000]))
+    assert len(sizes) == 4
+    np.testing.assert_allclose(sizes, 250, atol=2)
+
+
+def test_a_value_that_is_frequent_in_itself_makes_fewer_classes():
+    assert quantile_edges([1] * 90 + [2] * 5 + [7] * 5, classes=10) == [2]
+    assert quantile_edges([3, 3, 3]) == []
+
+
+@pytest.mark.parametrize(("values", "classes"), [([], 4), ([1, 2], 1)])
+def test_edges_need_values_and_two_classes(values, classes):
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        quantile_edges(values, classes)
+
+
+def test_counts_of_a_class_share_a_row_and_statistics_share_none():
+    layer = GroupStatistics(3, ["view", "buy"], edges={"count": [2, 5]})
+    assert layer.names == ["count", "types", "count_view", "count_buy"]
+    same = tf.constant([[0, 1, 2, 4, 5, 90]])
+    found = layer(dict.fromkeys(layer.names, same)).numpy()[0].reshape(6, 4, 3)
+    count = found[:, 0]
+    for left, right in ((0, 1), (2, 3), (4, 5)):
+        np.testing.assert_array_equal(count[left], count[right])
+    rows = {tuple(row) for row in found[[0, 2, 4]].reshape(-1, 3)}
+    assert len(rows) == 3 * 4
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [({"price": [1]}, r"got \['price'\]"), ({"count": [1, 1]}, "must rise")],
+)
+def test_edges_that_mean_nothing_are_refused(edges, message):
+    with pytest.raises(ValueError, match=message):
+        GroupStatistics(edges=edges)

@@ -1,0 +1,181 @@
+"""The group module: what describes a group, and what a candidate makes of groups."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
+from dgin_tf.layers.group_statistics import GroupStatistics
+from dgin_tf.layers.groups import SESSION, GroupAggregation, GroupModule
+from dgin_tf.layers.interest_encoder import History
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.time_gap import gap_buckets
+from tests.layers.search.embedded import NAMES
+from tests.layers.search.searching import Data
+from tests.oracles import dgin
+
+TYPES, WIDTH, GROUPS, EVENTS = ("view", "cart", "buy"), 5, 4, 3
+
+
+class Grouped(Data):
+    """A log of few items, whose embeddings are a part of their own and one of their category."""
+
+    def __init__(self, **sizes):
+        super().__init__(length=(19, 7, 1, 0), time=19, items=8, **sizes)
+
+    def embed(self, features):
+        item = tf.gather(self.table, features["hist_item_id"])
+        category = tf.gather(self.table, features["hist_category_id"])
+        return tf.concat([item, 2 * category], axis=-1)
+
+
+def module(key="item_id", statistical=True, aggregated=True, groups=GROUPS, events=EVENTS):
+    distinct = () if key == "item_id" else ("item_id",)
+    return GroupModule(
+        key,
+        groups,
+        events,
+        GroupStatistics(WIDTH, TYPES, distinct=distinct) if statistical else None,
+        GroupAggregation(EventAttributes(WIDTH, behavior_types=5)) if aggregated else None,
+        MultiHeadAttention(3),
+    )
+
+
+def reordered(data, order):
+    """The same events of the first user in another order, each at the time of its place."""
+    features = {n: v.numpy() for n, v in data.history.features.items()}
+    for name in ("hist_item_id", "hist_category_id", "hist_behavior_type", "hist_timestamp"):
+        features[name][0] = features[name][0, order]
+    features = {n: tf.constant(v) for n, v in features.items()}
+    events = data.embed(features)
+    return History(events, data.history.mask, features, embed=data.embed, embedded_features=NAMES)
+
+
+@pytest.mark.parametrize("key", ["item_id", "category_id"])
+def test_a_group_is_its_identity_its_statistics_and_its_aggregation(key):
+    data, layer = Grouped(), module(key)
+    state, raw = layer.encode(data.history), data.features
+    table, dim = data.table.numpy(), data.table.shape[-1]
+    attributes = layer.aggregation.attributes
+    kernels = [
+        getattr(layer.aggregation.attention, f"{part}_kernels").kernel.numpy()
+        for part in ("query", "key", "value", "output")
+    ]
+    kernels = [kernel.reshape(len(kernel), 2, -1) for kernel in kernels]
+    for user, mask in enumerate(data.mask):
+        found = dgin.group_events(raw[f"hist_{key}"][user], mask, GROUPS, EVENTS)
+        assert np.sum(state["mask"][user]) == len(found)
+        assert not np.any(state["groups"][user, len(found) :])
+        now = raw["hist_timestamp"][user][mask].max(initial=0)
+        for n, (_, everything, newest) in enumerate(found):
+            group = state["groups"][user, n].numpy()
+            item, category, kind = (
+                raw[f"hist_{name}"][user] for name in ("item_id", "category_id", "behavior_type")
+            )
+            shared = [table[item[newest[0]]]] if key == "item_id" else []
+            identity = np.concatenate([*shared, 2 * table[category[newest[0]]]])
+            np.testing.assert_allclose(group[: len(identity)], identity, rtol=1e-6)
+            kinds = np.bincount(kind[everything], minlength=5)[2:]
+            counts = {
+                "count": len(everything),
+                "types": np.sum(kinds > 0),
+                **{f"count_{name}": count for name, count in zip(TYPES, kinds, strict=True)},
+            }
+            if key == "category_id":
+                counts["distinct_item_id"] = len(set(item[everything]))
+            given = {name: tf.constant([[value]], tf.int32) for name, value in counts.items()}
+            statistics = layer.statistics(given).numpy()[0, 0]
+            end = len(identity) + len(statistics)
+            np.testing.assert_allclose(group[len(identity) : end], statistics, rtol=1e-6)
+            ages = gap_buckets(tf.constant(now - raw["hist_timestamp"][user, newest])).numpy()
+            parts = [attributes.gaps.table.numpy()[ages], attributes.table.numpy()[kind[newest]]]
+            if key == "category_id":
+                parts = [table[item[newest]], *parts]
+            events = np.concatenate(parts, axis=-1)
+            aggregated = dgin.self_attention(events, *kernels).mean(axis=0)
+            np.testing.assert_allclose(group[end:], aggregated, rtol=1e-4, atol=1e-6)
+            assert dim == 6
+
+
+def test_only_the_order_within_a_group_matters_when_ages_are_left_out():
+    data, layer = Grouped(), module(aggregated=False, groups=50)
+    layer.encode(data.history)
+    items = data.features["hist_item_id"][0]
+    order = np.argsort(items, kind="stable")
+    found, expected = (
+        layer.interest(layer.encode(history), data.target)["interest"]
+        for history in (reordered(data, order), data.history)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_with_one_group_the_candidate_changes_nothing():
+    data, layer = Grouped(candidates=3), module(groups=1)
+    interest = layer.interest(layer.encode(data.history), data.target)["interest"].numpy()
+    np.testing.assert_allclose(interest, interest[:, :1].repeat(3, axis=1), rtol=1e-5, atol=1e-6)
+    assert np.any(interest[0])
+    assert not np.any(interest[-1])  # of the empty history
+
+
+def test_attention_to_groups_is_equation_7():
+    data, layer = Grouped(), module()
+    state = layer.encode(data.history)
+    found = layer.interest(state, data.target)["interest"].numpy()
+    query = data.target.embedding.numpy()
+    kernels = [
+        getattr(layer.attention, f"{part}_kernels")(tensor).numpy()
+        for part, tensor in (
+            ("query", query),
+            *((p, state["groups"]) for p in ("key", "value", "output")),
+        )
+    ]
+    for user, mask in enumerate(state["mask"].numpy()):
+        groups = state["groups"][user].numpy()[mask]
+        for place, candidate in enumerate(query[user]):
+            expected = dgin.target_attention(candidate, groups, *kernels)
+            np.testing.assert_allclose(found[user, place], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_by_session_are_described_without_an_identity():
+    data, layer = Grouped(), module(SESSION)
+    state = layer.encode(data.history)
+    times = data.features["hist_timestamp"][0]
+    sessions = dgin.session_keys(times, data.mask[0], 1800)
+    assert np.sum(state["mask"][0]) == min(GROUPS, len(set(sessions)))
+    assert state["keys"][0, 0] == sessions[-1]
+
+
+def test_events_of_other_types_leave_no_trace():
+    data, layer = Grouped(), module(groups=50)
+    layer.encode(data.history)
+    other = Grouped()
+    is_view = other.features["hist_behavior_type"] == 2
+    other.features["hist_item_id"] = np.where(is_view, other.features["hist_item_id"], 7)
+    states = [layer.encode(events_of_types(d.history, [2])) for d in (data, other)]
+    for name in states[0]:
+        np.testing.assert_array_equal(states[0][name], states[1][name])
+    counts = layer.encode(data.history)["mask"]
+    assert np.sum(states[0]["mask"]) < np.sum(counts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"key": "shop_id"}, "by 'shop_id' needs the feature 'hist_shop_id'"),
+        ({"key": SESSION, "statistical": False, "aggregated": False}, "share no field"),
+    ],
+)
+def test_groups_that_cannot_be_made_or_described_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        module(**settings).encode(Grouped().history)
+
+
+def test_an_aggregation_of_nothing_is_refused():
+    layer = GroupModule(aggregation=GroupAggregation())
+    with pytest.raises(ValueError, match="differ in nothing"):
+        layer.encode(Grouped().history)
+
+
+def test_attributes_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="neither times nor behaviour types"):
+        EventAttributes(times=False)

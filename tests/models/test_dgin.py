@@ -1,0 +1,158 @@
+"""DGIN whole, on a log of several behaviour types in which items come back."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.layers.group_statistics import GroupStatistics
+from dgin_tf.models.dgin import DGIN, SIMTargetModule
+from tests.conformance.catalogue import BACKBONE
+from tests.models.test_searching_models import with_behavior_types
+from tests.prepared import category_of, make_schema
+
+SCHEMA, FEATURES = with_behavior_types()
+SMALL = {"groups": 5, "events": 3, "target_events": 4, "heads": 2}
+VIEW = 2
+
+
+def log_of_few_items():
+    """Items that come back, among them candidates."""
+    random = np.random.default_rng(0)
+    features = dict(FEATURES)
+    for prefix in ("hist_", "cand_"):
+        item = random.integers(2, 5, features[prefix + "item_id"].shape)
+        item = np.where(features[prefix + "mask"], item, 0)
+        features[prefix + "item_id"] = tf.constant(item, tf.int32)
+        features[prefix + "category_id"] = tf.constant(
+            np.where(item > 0, category_of(item), 0), tf.int32
+        )
+    return features
+
+
+LOG = log_of_few_items()
+
+
+def build(schema=SCHEMA, features=LOG, **settings):
+    model = DGIN(schema, BACKBONE, **{**SMALL, **settings})
+    model(features)
+    random = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(random.normal(0, 0.3, variable.shape))
+    return model
+
+
+@pytest.mark.parametrize("key", ["item_id", "category_id"])
+def test_every_weight_learns_from_a_log_of_several_types(key):
+    model = build(key=key)
+    with tf.GradientTape() as tape:
+        losses = model.compute_losses(LOG, model(LOG, training=True))
+        loss = tf.add_n(list(losses.values()))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    names = [variable.name for variable in model.trainable_variables]
+    assert sum("behavior_type" in name for name in names) == 2  # of groups and of the target
+    dead = [
+        name
+        for name, gradient in zip(names, gradients, strict=True)
+        if gradient is None or not np.any(tf.convert_to_tensor(gradient))
+    ]
+    assert dead == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"statistical": False, "aggregated": False, "target_module": False}, (False, False, 1)),
+        ({"aggregated": False, "target_module": False}, (True, False, 1)),
+        ({"target_module": False}, (True, True, 1)),
+        ({}, (True, True, 2)),
+    ],
+)
+def test_the_rows_of_table_3_have_their_parts(settings, parts):
+    model = build(**settings)
+    module = model.encoders["group_module"]
+    found = module.statistics is not None, module.aggregation is not None, len(model.encoders)
+    assert found == parts
+
+
+def test_clicks_alone_are_all_that_a_click_only_model_sees():
+    model = build(behavior_types=("view",))
+    expected = model(LOG)["logits"]
+    is_view = LOG["hist_behavior_type"] == VIEW
+    other = {
+        name: tf.where(is_view, value, tf.ones_like(value) * 4)
+        for name, value in LOG.items()
+        if name in ("hist_item_id", "hist_category_id")
+    }
+    np.testing.assert_array_equal(model({**LOG, **other})["logits"], expected)
+    assert np.any(np.abs(build()({**LOG, **other})["logits"] - build()(LOG)["logits"]) > 1e-3)
+    module = model.encoders["group_module"]
+    assert module.statistics.names == ["count"]
+    assert module.aggregation.attributes.behavior_types == 0
+
+
+def test_statistics_are_of_the_types_that_are_seen():
+    model = build(behavior_types=("buy", "view"))
+    statistics = model.encoders["group_module"].statistics
+    assert statistics.names == ["count", "types", "count_buy", "count_view"]
+    assert statistics.type_ids == (4, 2)
+
+
+def test_edges_reach_the_statistics():
+    model = build(edges=(("count", [1, 4]), ("types", [2])))
+    statistics = model.encoders["group_module"].statistics
+    usual = GroupStatistics(3, statistics.behavior_types)
+    usual.build(None)
+    assert statistics.table.shape[0] < usual.table.shape[0]
+
+
+def test_the_cached_groups_do_not_know_the_candidate():
+    model = build()
+    states = [
+        model.encode_user({**LOG, "cand_timestamp": LOG["cand_timestamp"] + late})
+        for late in (0, 10**7)
+    ]
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name])
+    later = {**LOG, "cand_timestamp": LOG["cand_timestamp"] + 10**7}
+    assert np.any(np.abs(model(later)["logits"] - model(LOG)["logits"]) > 1e-4)
+
+
+def test_sim_tm_reads_types_of_what_it_finds_before_the_newest_events():
+    model = SIMTargetModule(SCHEMA, BACKBONE, k=4, short_events=1)
+    expected = model(LOG)["logits"]
+    changed = {**LOG, "hist_behavior_type": 6 - LOG["hist_behavior_type"]}
+    assert np.any(np.abs(model(changed)["logits"] - expected) > 1e-5)
+    state = model.encode_user(LOG)
+    assert "long_past_behavior_type" in state
+    for start in (3, 5):
+        parts = [
+            {name: value[:, part] for name, value in LOG.items() if name.startswith("hist_")}
+            for part in (slice(start), slice(start, None))
+        ]
+        state = model.update_user(model.encode_user({**LOG, **parts[0]}), parts[1])
+        found = model.score(state, LOG)["logits"]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"key": "shop_id"}, r"a field among \['item_id', 'category_id'\]; got 'shop_id'"),
+        ({"key": "session"}, "set target_module=False with key='session'"),
+        ({"behavior_types": ("look",)}, r"\['view', 'cart', 'buy'\].*got \['look'\]"),
+        ({"edges": (("price", [1]),)}, r"got \['price'\]"),
+    ],
+)
+def test_what_the_data_do_not_have_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DGIN(SCHEMA, BACKBONE, **settings)
+
+
+def test_without_types_and_times_only_items_can_tell_events_apart():
+    schema = make_schema()
+    bare = type(schema)(schema.fields[:-1], schema.vocabulary_sizes, schema.max_history)
+    with pytest.raises(ValueError, match="set aggregated=False"):
+        DGIN(bare, BACKBONE)
+    with pytest.raises(ValueError, match="needs times of events"):
+        DGIN(bare, BACKBONE, key="session", target_module=False)
+    assert np.all(np.isfinite(build(bare, key="category_id")(LOG)["logits"]))
