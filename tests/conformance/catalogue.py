@@ -37,6 +37,10 @@ SMALL = {
     "sim_soft_first_stage": {"k": 2, "short_events": 3},
     "avg_pooling_long_din": {"short_events": 3},
     "din_long": {"short_events": 2},
+    "mimn": {"slots": 3, "units": 5},
+    "rum": {"slots": 3},
+    "gru4rec": {"units": 5},
+    "arnn": {},
 }
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {
@@ -47,6 +51,11 @@ VARIANTS = {
 VARIANTS["sim_hard-time"] = ("sim_hard", {**SMALL["sim_hard"], "time": True})
 VARIANTS["sim_soft-time"] = ("sim_soft", {**SMALL["sim_soft"], "time": True})
 VARIANTS["sim_hard-backfill"] = ("sim_hard", {**SMALL["sim_hard"], "backfill": True})
+VARIANTS["mimn-plain"] = ("mimn", {"slots": 2, "utilization_weight": 0.0, "top_k": 0})
+VARIANTS["mimn-two_channels-auxiliary"] = (
+    "mimn",
+    {"slots": 3, "top_k": 2, "auxiliary_weight": 0.5},
+)
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 
 
