@@ -48,7 +48,8 @@ class FoldedMemory(tf.keras.layers.Layer):
         Args:
           inputs: e_t, [users, time, event dim].
           mask: True where the event is real, bool [users, time]; None where all are.
-          initial_state: a state to go on from; None for the one before any event.
+          initial_state: a state to go on from, in which other names are ignored; None for the one
+            before any event.
           traced: names of what is wanted after every step.
           training: whether this is a step of training, whose graphs XLA may compile.
 
@@ -60,8 +61,10 @@ class FoldedMemory(tf.keras.layers.Layer):
         if mask is None:
             mask = tf.ensure_shape(tf.ones(tf.shape(inputs)[:2], tf.bool), inputs.shape[:2])
         sequences = self._sequences(inputs, mask, initial_state is not None)
-        state = initial_state or self.initial_state(tf.shape(inputs)[0])
+        state = self.initial_state(tf.shape(inputs)[0])
         names = tuple(state)
+        if initial_state is not None:
+            state = {name: initial_state[name] for name in names}
         state = {name: tf.cast(value, self._state_dtype) for name, value in state.items()}
         for name in set(traced) - set(state):
             shape = tf.concat([tf.shape(inputs)[:1], self.trace_shapes[name]], 0)
