@@ -87,7 +87,9 @@ def _write(paper, results, labels, output_dir):
     claims = paper_tables.check_claims(done, paper.CLAIMS)
     origin = paper_tables.origin(done, labels)
     parts = [paper_tables.markdown(table, done, paper.YARDSTICKS) for table in paper.TABLES]
-    text = "\n".join([*filter(None, parts), paper_tables.claims_markdown(claims, labels), origin, ""])
+    text = "\n".join(
+        [*filter(None, parts), paper_tables.claims_markdown(claims, labels), origin, ""]
+    )
     content = {
         "results": done,
         "claims": claims,

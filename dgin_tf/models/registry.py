@@ -2,8 +2,10 @@
 
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.baselines.base_model import BaseModel
+from dgin_tf.models.baselines.hidden_states import ARNN, GRU4Rec
 from dgin_tf.models.baselines.long_din import AvgPoolingLongDIN, DINLong
 from dgin_tf.models.baselines.pnn import PNN
+from dgin_tf.models.baselines.rum import RUM
 from dgin_tf.models.baselines.wide_deep import WideDeep
 from dgin_tf.models.dgin import DGIN, SIMTargetModule
 from dgin_tf.models.dien import (
@@ -15,6 +17,7 @@ from dgin_tf.models.dien import (
 )
 from dgin_tf.models.din import DIN
 from dgin_tf.models.eta import ETA
+from dgin_tf.models.mimn import MIMN
 from dgin_tf.models.rocket_launching import RocketLaunching
 from dgin_tf.models.sdim import SDIM
 from dgin_tf.models.sim import SIMHard, SIMHardFirstStage, SIMSoft, SIMSoftFirstStage
@@ -24,6 +27,7 @@ from dgin_tf.models.ubr4ctr import UBR4CTR
 MODELS: dict[str, type[CTRModel]] = {
     "agru": AGRUModel,
     "aigru": AIGRUModel,
+    "arnn": ARNN,
     "augru": AUGRUModel,
     "avg_pooling_long_din": AvgPoolingLongDIN,
     "base_model": BaseModel,
@@ -32,8 +36,11 @@ MODELS: dict[str, type[CTRModel]] = {
     "din": DIN,
     "din_long": DINLong,
     "eta": ETA,
+    "gru4rec": GRU4Rec,
+    "mimn": MIMN,
     "pnn": PNN,
     "rocket_launching": RocketLaunching,
+    "rum": RUM,
     "sdim": SDIM,
     "sim_hard": SIMHard,
     "sim_hard_first_stage": SIMHardFirstStage,

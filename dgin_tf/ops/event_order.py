@@ -58,3 +58,17 @@ def at_most(k: int, values: tf.Tensor) -> int | tf.Tensor:
     """The smaller one of k and the size of the last axis, a Python number where that is known."""
     size = values.shape[-1]
     return tf.minimum(k, tf.shape(values)[-1]) if size is None else min(k, size)
+
+
+def padding_first(values: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The same histories with their padding on the left, for code that reads them to the end.
+
+    Args:
+      values: [users, time, ...].
+      mask: True where the event is real, bool [users, time]; padding may be on either side.
+
+    Returns:
+      Values and mask, real events last and in their order.
+    """
+    places = tf.argsort(tf.cast(mask, tf.int32), axis=1, stable=True)
+    return tf.gather(values, places, batch_dims=1), tf.gather(mask, places, batch_dims=1)

@@ -39,6 +39,10 @@ SMALL = {
     "din_long": {"short_events": 2},
     "sim_tm": {"k": 4, "short_events": 2, "heads": 3},
     "dgin": {"key": "category_id", "groups": 5, "events": 3, "target_events": 4, "heads": 3},
+    "mimn": {"slots": 3, "units": 5},
+    "rum": {"slots": 3},
+    "gru4rec": {"units": 5},
+    "arnn": {},
 }
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {
@@ -61,6 +65,11 @@ VARIANTS["dgin-aggregated"] = ("dgin", {**SMALL["dgin"], "target_module": False}
 VARIANTS["dgin-session"] = (
     "dgin",
     {**SMALL["dgin"], "key": "session", "target_module": False},
+)
+VARIANTS["mimn-plain"] = ("mimn", {"slots": 2, "utilization_weight": 0.0, "top_k": 0})
+VARIANTS["mimn-two_channels-auxiliary"] = (
+    "mimn",
+    {"slots": 3, "top_k": 2, "auxiliary_weight": 0.5},
 )
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 

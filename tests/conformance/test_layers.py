@@ -14,8 +14,16 @@ from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, GAP, EventAttributes
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import GroupAggregation, GroupModule
+from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, Target
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
+from dgin_tf.layers.memory.folded import FoldedMemory
+from dgin_tf.layers.memory.induction import MemoryInduction
+from dgin_tf.layers.memory.multi_channel import MultiChannelMemory
+from dgin_tf.layers.memory.released import ReleasedMemoryInterest, ReleasedTuringMemory
+from dgin_tf.layers.memory.turing import TuringMemory
+from dgin_tf.layers.memory.user_memory import KeyedMemory, UserMemory
+from dgin_tf.layers.memory.utilization import UtilizationRegularization
 from dgin_tf.layers.multi_head_attention import HeadKernels, MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.normalization import BatchNorm, MovingMoments
@@ -48,6 +56,7 @@ from dgin_tf.layers.target_attention import (
 from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
+from dgin_tf.ops.released_memory import ReleasedStep
 from tests.conformance.catalogue import (
     BACKBONE,
     CANDIDATES,
@@ -122,6 +131,18 @@ def attributes_of(x):
     """Raw attributes of events."""
     times = x["features"]["hist_timestamp"]
     return {GAP: times, BEHAVIOR_TYPE: tf.cast(times % TYPES, tf.int32)}
+
+
+def folded(layer, x):
+    """What a memory holds after the events."""
+    return layer(x["events"], x["mask"])[0]["memory"]
+
+
+def inducing(layer, x):
+    """Channels after one event."""
+    channels = tf.ones([USERS_IN_BATCH, CANDIDATES, layer.units])
+    weights = tf.nn.softmax(x["target"][..., 0])
+    return layer(channels, x["target"], x["events"][:, 0], weights)
 
 
 # Class -> (settings, call). A public layer without an entry fails the catalogue's test.
@@ -233,6 +254,31 @@ CATALOGUE = {
         through_embedding,
     ),
     TargetModule: ({"attributes": EventAttributes(3), "heads": 3}, reading),
+    UtilizationRegularization: (
+        {"weight": 0.5},
+        lambda layer, x: layer(x["target"][:, 0], 3.0 * x["target"][:, 1] ** 2),
+    ),
+    MemoryInduction: ({"units": UNITS, "k": 2}, inducing),
+    TuringMemory: (
+        {"slots": 3, "dim": UNITS, "units": 4, "utilization": UtilizationRegularization()},
+        folded,
+    ),
+    MultiChannelMemory: (
+        {"memory": TuringMemory(3, UNITS, None, None, MemoryInduction(4, 2))},
+        through_encoder,
+    ),
+    ReleasedTuringMemory: (
+        {"step": ReleasedStep(DIM, 2, 2, balances=True), "slots": 3, "output_units": 4},
+        folded,
+    ),
+    ReleasedMemoryInterest: (
+        {"memory": ReleasedTuringMemory(ReleasedStep(DIM, induces=True), 3, UNITS)},
+        through_encoder,
+    ),
+    KeyedMemory: ({"slots": 3, "strength": 2.0}, folded),
+    UserMemory: ({"memory": KeyedMemory(3)}, through_encoder),
+    LastHiddenState: ({"gru": GRU(UNITS)}, through_encoder),
+    AttendedHiddenStates: ({"gru": GRU(DIM)}, through_encoder),
     FeatureEmbedding: (
         {"schema": make_schema(), "dim": BACKBONE.embedding_dim, "user_fields": ["user_id"]},
         lambda layer, x: layer.history(x["features"]).events,
@@ -242,7 +288,7 @@ every_layer = pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind._
 
 
 def test_the_catalogue_holds_every_public_layer():
-    wanted = set(public_layers().values()) - {InterestEncoder, SearchUnit}
+    wanted = set(public_layers().values()) - {InterestEncoder, SearchUnit, FoldedMemory}
     assert wanted == set(CATALOGUE)
 
 

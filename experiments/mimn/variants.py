@@ -1,0 +1,32 @@
+"""What the configs of this folder share: the rows of the paper's tables by name, its training."""
+
+from typing import Any
+
+import ml_collections
+
+from experiments import defaults
+
+PLAIN: dict[str, Any] = {"utilization_weight": 0.0, "top_k": 0}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mimn_4_slots": {**PLAIN, "slots": 4},
+    "mimn_6_slots": {**PLAIN, "slots": 6},
+    "mimn_8_slots": {**PLAIN, "slots": 8},
+    "mimn_without_induction": {"top_k": 0},
+}
+
+
+def get_config(model: str, max_history: int) -> ml_collections.ConfigDict:
+    """The paper's settings (section 5.1) of a model.
+
+    Args:
+      model: a name of `dgin_tf.models.registry.MODELS`, such as `mimn`; or a row of tables 3 and 4:
+        `mimn_4_slots`, `mimn_6_slots` and `mimn_8_slots` are the Turing machine alone,
+        `mimn_without_induction` is the one with utilisation regularisation.
+      max_history: events that the model sees.
+    """
+    config = defaults.get_config("mimn" if model in VARIANTS else model)
+    config.model.update(VARIANTS.get(model, {}))
+    config.backbone.embedding_dim = 16
+    config.data.max_history = max_history
+    config.optimizer.decay = 0.9
+    return config

@@ -1,0 +1,67 @@
+"""MIMN's experiments: configs and tables."""
+
+import math
+import pathlib
+
+import pytest
+
+from dgin_tf.models.registry import MODELS
+from experiments import paper_tables, runs
+from experiments.mimn import amazon_books, movielens, paper, taobao, variants
+from tests.experiments.test_runs import result_of, small
+from tests.prepared import write_prepared
+
+CONFIGS = {"amazon_books": amazon_books, "movielens": movielens, "taobao": taobao}
+ROWS = {row.model: row for table in paper.TABLES for row in table.rows}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_experiment_says_what_it_claims_costs_and_expects(name):
+    module = pathlib.Path(paper.__file__).with_name(f"{name}.py").read_text()
+    for word in ("Claim:", "python -m experiments.train", "Cost:", "Expected"):
+        assert word in module
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_every_row_of_the_tables_has_a_config(config):
+    for model in ROWS:
+        found = config.get_config(model)
+        assert found.model.name in MODELS
+        assert (found.backbone.embedding_dim, found.optimizer.decay) == (16, 0.9)
+
+
+def test_the_tables_take_mimn_apart():
+    configs = {name: taobao.get_config(name).model for name in (*variants.VARIANTS, "mimn")}
+    parts = {
+        name: (model.slots, model.utilization_weight > 0, model.top_k > 0)
+        for name, model in configs.items()
+    }
+    assert parts == {
+        "mimn_4_slots": (4, False, False),
+        "mimn_6_slots": (6, False, False),
+        "mimn_8_slots": (8, False, False),
+        "mimn_without_induction": (8, True, False),
+        "mimn": (8, True, True),
+    }
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_the_printed_figures_agree_with_the_claims(column):
+    for worse, better in paper.CLAIMS:
+        assert ROWS[worse].printed[column] < ROWS[better].printed[column]
+
+
+def test_the_tables_print():
+    results = {"uniform": {name: result_of([0.7, 0.8]) for name in ("gru4rec", "mimn")}}
+    text = paper_tables.markdown(paper.TABLES[0], results, paper.YARDSTICKS)
+    assert "GRU4REC | 0.9006 | 0.7411 | 0.7500" in text
+
+
+def test_a_small_run_of_mimn_trains_and_scores(tmp_path):
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    write_prepared(data_dir, users=31)
+    config = small(movielens.get_config("mimn"))
+    config.model.slots = 3
+    result = runs.train_seeds(config, str(data_dir), tmp_path / "run", [1])
+    assert math.isfinite(result["seeds"][0]["test"]["auc"])

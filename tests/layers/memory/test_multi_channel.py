@@ -1,0 +1,183 @@
+"""MIMN's memory as a layer: numpy's equations, streams, what the losses train, and recall."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.layers.memory.induction import MemoryInduction
+from dgin_tf.layers.memory.multi_channel import MultiChannelMemory
+from dgin_tf.layers.memory.turing import TuringMemory
+from dgin_tf.layers.memory.user_memory import KeyedMemory, UserMemory
+from dgin_tf.layers.memory.utilization import UtilizationRegularization
+from tests.oracles import mimn
+
+USERS, TIME, EVENT_DIM, SLOTS, DIM, UNITS, CHANNEL_UNITS = 4, 9, 6, 5, 3, 7, 2
+LENGTHS = (9, 4, 1, 0)
+
+
+def make(k=2, balanced=True, **kwargs):
+    """A built memory whose every weight matters."""
+    memory = TuringMemory(
+        SLOTS,
+        DIM,
+        UNITS,
+        UtilizationRegularization(0.5, **kwargs) if balanced else None,
+        MemoryInduction(CHANNEL_UNITS, k, **kwargs) if k else None,
+        **kwargs,
+    )
+    memory.build([None, None, EVENT_DIM])
+    rng = np.random.default_rng(3)
+    for variable in memory.trainable_variables:
+        variable.assign(rng.normal(0, 0.6, variable.shape))
+    return memory
+
+
+def history(dtype=tf.float32, seed=1):
+    rng = np.random.default_rng(seed)
+    mask = np.arange(TIME) < np.array(LENGTHS)[:, None]
+    events = np.where(mask[..., None], rng.normal(size=(USERS, TIME, EVENT_DIM)), 0)
+    negatives = np.where(mask[..., None], rng.normal(size=events.shape), 0)
+    return History(tf.constant(events, dtype), tf.constant(mask), {}, tf.constant(negatives, dtype))
+
+
+def cut(events, start, end):
+    return History(events.events[:, start:end], events.mask[:, start:end], {})
+
+
+@pytest.mark.parametrize(("k", "balanced"), [(0, False), (0, True), (1, True), (3, False)])
+def test_the_state_is_that_of_numpys_equations(k, balanced):
+    memory, x = make(k, balanced, dtype="float64"), history(tf.float64)
+    found, _ = memory(x.events, x.mask)
+    weights = {name: value.numpy() for name, value in memory.tensors().items()}
+    start = {name: value[0].numpy() for name, value in memory.initial_state(1).items()}
+    for user in range(USERS):
+        wanted = mimn.fold(start, x.events[user].numpy(), x.mask[user].numpy(), weights, k)
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name][user], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+def test_updates_of_a_stored_state_equal_one_encoding_bitwise(chunk):
+    encoder, x = MultiChannelMemory(make()), history()
+    state = encoder.encode(cut(x, 0, 3))
+    for start in range(3, TIME, chunk):
+        state = encoder.update(state, cut(x, start, start + chunk))
+    for name, value in encoder.encode(x).items():
+        np.testing.assert_array_equal(state[name], value)
+
+
+def test_padded_events_change_nothing_bitwise():
+    memory, x = make(), history()
+    state, _ = memory(x.events, x.mask)
+    longer = tf.concat([x.events, tf.ones_like(x.events)], 1)
+    padded, _ = memory(longer, tf.concat([x.mask, tf.zeros_like(x.mask)], 1))
+    for name, value in state.items():
+        np.testing.assert_array_equal(padded[name], value)
+
+
+def test_the_use_of_the_slots_counts_the_events():
+    state, _ = make()(history().events, history().mask)
+    np.testing.assert_allclose(tf.reduce_sum(state["usage"], -1), LENGTHS, rtol=1e-5)
+
+
+def test_all_weights_of_the_slots_sum_to_one():
+    x = history()
+    _, traces = make()(x.events, x.mask, traced=["read_weights", "write_weights"])
+    for name in ("read_weights", "write_weights"):
+        np.testing.assert_allclose(tf.reduce_sum(traces[name], -1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_an_event_changes_k_channels(k):
+    x = history()
+    _, traces = make(k)(x.events, x.mask, traced=["channels"])
+    channels = np.concatenate([np.zeros([USERS, 1, SLOTS, CHANNEL_UNITS]), traces["channels"]], 1)
+    moved = np.any(channels[:, 1:] != channels[:, :-1], -1).sum(-1)
+    np.testing.assert_array_equal(moved, np.where(x.mask, k, 0))
+
+
+def test_without_events_the_interest_is_exactly_zero():
+    encoder, x = MultiChannelMemory(make()), history()
+    target = Target(tf.ones([USERS, 2, EVENT_DIM]), tf.ones([USERS, 2], tf.bool), {})
+    interest = encoder.interest(encoder.encode(x), target)["interest"]
+    assert interest.shape == [USERS, 2, DIM + CHANNEL_UNITS]
+    np.testing.assert_array_equal(np.any(interest, (1, 2)), np.array(LENGTHS) > 0)
+
+
+def test_the_regularisation_trains_the_transfer_and_lowers_the_variance_of_the_use():
+    encoder, x = MultiChannelMemory(make()), history()
+    optimizer = tf.keras.optimizers.Adam(0.05)
+    losses = []
+    for _ in range(6):
+        with tf.GradientTape() as tape:
+            found = encoder.auxiliary_losses(encoder.encode(x), x)
+            loss = tf.reduce_mean(found["utilization"])
+        kernel = encoder.memory.utilization.kernel
+        optimizer.apply_gradients([(tape.gradient(loss, kernel), kernel)])
+        losses.append(float(loss))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_more_channels_than_slots_are_refused():
+    with pytest.raises(ValueError, match="at most as many channels as there are slots, 5; got k=6"):
+        make(k=6)
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        MemoryInduction(k=0)
+
+
+def test_rums_predictions_do_not_depend_on_the_order_of_the_slots():
+    memory, x = KeyedMemory(SLOTS), history()
+    encoder = UserMemory(memory)
+    target = Target(x.events[:, :2], x.mask[:, :2], {})
+    before = encoder.interest(encoder.encode(x), target)["interest"]
+    keys = memory.named("keys")
+    keys.assign(tf.gather(keys, [3, 0, 4, 2, 1]))
+    after = encoder.interest(encoder.encode(x), target)["interest"]
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-6)
+
+
+def test_an_item_of_many_events_ago_is_recalled():
+    """The first of 21 events is one of two items, the others are noise; was it the candidate?"""
+    tf.keras.utils.set_random_seed(1)
+    rng, rows, time, dim = np.random.default_rng(0), 64, 21, 4
+    encoder = MultiChannelMemory(TuringMemory(2, dim, 8))
+    head = tf.keras.layers.Dense(1)
+    optimizer = tf.keras.optimizers.Adam(0.02)
+
+    def logits(events, candidates):
+        mask = tf.ones(tf.shape(events)[:2], tf.bool)
+        state = encoder.encode(History(events, mask, {}))
+        target = Target(candidates, tf.ones(tf.shape(candidates)[:2], tf.bool), {})
+        interest = encoder.interest(state, target)["interest"]
+        return head(interest * candidates)[:, 0, 0]
+
+    @tf.function(  # of a number of rows that is not known, which XLA would spend seconds on
+        input_signature=[
+            tf.TensorSpec([None, time, dim]),
+            tf.TensorSpec([None, 1, dim]),
+            tf.TensorSpec([None]),
+        ]
+    )
+    def train(events, candidates, labels):
+        with tf.GradientTape() as tape:
+            found = logits(events, candidates)
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, found))
+        variables = encoder.trainable_variables + head.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+
+    def sample():
+        first, candidate = rng.integers(0, 2, (2, rows))
+        events = rng.normal(0, 0.3, (rows, time, dim)).astype(np.float32)
+        events[:, 0] = np.eye(dim)[first] * 2
+        candidates = np.eye(dim, dtype=np.float32)[candidate][:, None]
+        return tf.constant(events), tf.constant(candidates), (first == candidate).astype("float32")
+
+    events, candidates, _ = sample()
+    logits(events, candidates)
+    optimizer.build(encoder.trainable_variables + head.trainable_variables)
+    for _ in range(150):
+        train(*sample())
+    events, candidates, labels = sample()
+    right = (logits(events, candidates).numpy() > 0) == (labels > 0)
+    assert right.mean() > 0.9

@@ -1,0 +1,109 @@
+"""The released cells against the numbers that the published code computed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.layers.memory.released import ReleasedMemoryInterest, ReleasedTuringMemory
+from dgin_tf.ops import folding
+from tests import golden_files
+from tests.layers.memory import golden_memory
+
+CELLS = (
+    "mimn_base",
+    "mimn_util",
+    "mimn_induction",
+    "mimn_util_induction",
+    "mimn_util_sharp1_clip_shift2",
+    "mimn_two_heads",
+    "rum",
+)
+MIMN_CELLS = CELLS[:-1]
+WHOLE = {
+    "M": "memory",
+    "controller_state": "controller",
+    "usage_w_aggre": "usage",
+    "sum_aggre": "written",
+    "channel_gru_state": "channels",
+    "channel_output_list": "channel_output",
+    "read_output": "output",
+}
+HEADS = {"read_vector": "read", "read_weight": "read_weights", "write_weight": "write_weights"}
+TOLERANCE = 1e-9
+
+
+def run(golden, **kwargs):
+    inputs = golden_memory.inputs(golden)
+    layer = golden_memory.built(golden, inputs)
+    known = {*layer.initial_state(1), *layer.trace_shapes}
+    return layer, *layer(inputs, traced=sorted(known), **kwargs)
+
+
+@pytest.mark.parametrize("stem", CELLS)
+def test_golden_steps_of_the_released_cell(stem):
+    golden = golden_files.load(stem)
+    layer, last, traces = run(golden)
+    compared = 0
+    for theirs, ours in WHOLE.items():
+        pairs = ((traces.get(ours), f"out_{theirs}"), (last.get(ours), f"out_final_{theirs}"))
+        for found, name in pairs:
+            if name in golden:
+                golden_files.assert_close(found, golden[name], TOLERANCE)
+                compared += 1
+    reads = layer.step.read_heads
+    read = tf.reshape(traces["read"], [*traces["read"].shape[:2], reads, -1])
+    traces = {**traces, "read": read}
+    for theirs, ours in HEADS.items():
+        for head in range(traces[ours].shape[2]):
+            golden_files.assert_close(
+                traces[ours][:, :, head], golden[f"out_{theirs}_head{head}"], TOLERANCE
+            )
+            compared += 1
+    outputs = {n for n in golden if n.startswith("out_") and "grad" not in n and "loss" not in n}
+    assert compared == len(outputs)
+
+
+@pytest.mark.parametrize(
+    ("stem", "jit_compile"),
+    [
+        *((stem, False) for stem in MIMN_CELLS),
+        pytest.param("mimn_util_induction", True, marks=pytest.mark.slow),
+    ],
+)
+def test_golden_gradients_of_the_released_cell(stem, jit_compile):
+    golden = golden_files.load(stem)
+    layer, x = (
+        golden_memory.built(golden, golden_memory.inputs(golden)),
+        golden_memory.inputs(golden),
+    )
+    state = layer.initial_state(len(x))
+    state["output"] = tf.zeros([len(x), *layer.trace_shapes["output"]], x.dtype)
+    ones = tf.ones(x.shape[:2], x.dtype)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        last, traces = folding.fold(
+            layer.step,
+            state,
+            (x, ones, ones),
+            layer.tensors(),
+            traced=["output"],
+            jit_compile=jit_compile,
+        )
+        read_out = tf.reduce_sum(traces["output"] * golden["in_cotangent"])
+        capacity = utilization_loss(layer, last)
+    golden_files.assert_close(
+        tape.gradient(read_out, x), golden["out_grad_x_of_dot_read_output_cotangent"], TOLERANCE
+    )
+    wanted = golden["out_grad_x_of_capacity_loss"]
+    scale = np.abs(wanted).max()
+    golden_files.assert_close(tape.gradient(capacity, x) / scale, wanted / scale, 1e-8)
+    golden_files.assert_close(capacity / golden["out_capacity_loss"], 1.0, 1e-8)
+
+
+def utilization_loss(layer, state):
+    """The released regularisation of a state, also of cells that do not balance their writing."""
+    balanced = ReleasedTuringMemory(dataclasses.replace(layer.step, balances=True))
+    losses = ReleasedMemoryInterest(balanced).auxiliary_losses(state, None)
+    return tf.reduce_mean(losses["utilization"])

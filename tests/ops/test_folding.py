@@ -1,0 +1,96 @@
+"""The fold and its gradient against a loop that TensorFlow differentiates by itself."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.ops.folding import fold
+
+USERS, TIME, DIM = 3, 5, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A state of two tensors, one of which the other's step reads."""
+
+    def __call__(self, state, values, weights):
+        event, real = values
+        level = tf.tanh(state["level"] @ weights["kernel"] + event)
+        total = state["total"] + real[:, None] * level * weights["scale"]
+        return {"level": level, "total": total, "dropped": event}
+
+
+def arguments():
+    rng = np.random.default_rng(5)
+
+    def normal(*shape):
+        return tf.constant(rng.normal(size=shape))
+
+    state = {"total": normal(USERS, DIM), "level": normal(USERS, DIM)}
+    weights = {"scale": normal(DIM), "kernel": normal(DIM, DIM)}
+    return state, (normal(USERS, TIME, DIM), normal(USERS, TIME)), weights
+
+
+def unrolled(step, state, sequences, weights, traced):
+    levels = []
+    for t in range(sequences[0].shape[1]):
+        found = step(state, tuple(sequence[:, t] for sequence in sequences), weights)
+        state = {name: found[name] for name in state}
+        levels.append(found["level"])
+    return state, {"level": tf.stack(levels, 1)}
+
+
+def value_and_gradients(run, traced):
+    inputs = arguments()
+    with tf.GradientTape() as tape:
+        tape.watch(tf.nest.flatten(inputs))
+        last, traces = run(Step(), *inputs, traced=traced)
+        loss = tf.reduce_sum(tf.sin(last["total"])) + tf.reduce_sum(last["level"] ** 3)
+        if traced:
+            loss += tf.reduce_sum(tf.cos(traces["level"]) * arguments()[1][0])
+    return [loss, *tf.nest.flatten(tape.gradient(loss, inputs))]
+
+
+@pytest.mark.parametrize("traced", [(), ("level",)])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_values_and_gradients_are_those_of_the_unrolled_loop(traced, jit_compile):
+    def run(*args, **kwargs):
+        return fold(*args, **kwargs, jit_compile=jit_compile)
+
+    found, wanted = value_and_gradients(run, traced), value_and_gradients(unrolled, traced)
+    assert len(found) == len(wanted) == 7
+    for mine, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_no_event_leaves_the_state():
+    state, (events, real), weights = arguments()
+    last, traces = fold(Step(), state, (events[:, :0], real[:, :0]), weights, traced=["level"])
+    for name, value in state.items():
+        np.testing.assert_array_equal(last[name], value)
+    assert traces["level"].shape == [USERS, 0, DIM]
+
+
+@pytest.mark.parametrize("cut", range(1, TIME))
+def test_folding_in_two_parts_is_folding_at_once_bitwise(cut):
+    state, sequences, weights = arguments()
+    whole, _ = fold(Step(), state, sequences, weights)
+    first, _ = fold(Step(), state, [s[:, :cut] for s in sequences], weights)
+    second, _ = fold(Step(), first, [s[:, cut:] for s in sequences], weights)
+    for name, value in whole.items():
+        np.testing.assert_array_equal(second[name], value)
+
+
+def test_steps_of_unknown_number_and_users_are_folded():
+    state, sequences, weights = arguments()
+    whole, _ = fold(Step(), state, sequences, weights)
+    loose = [tf.TensorSpec([None, None, *s.shape[2:]], s.dtype) for s in sequences]
+    states = {name: tf.TensorSpec([None, DIM], tf.float64) for name in state}
+    run = tf.function(
+        lambda state, sequences: fold(Step(), state, sequences, weights)[0],
+        input_signature=[states, loose],
+    )
+    for name, value in run(state, list(sequences)).items():
+        np.testing.assert_allclose(value, whole[name], rtol=1e-12)
