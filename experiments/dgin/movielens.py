@@ -12,8 +12,7 @@ row for clicks alone.
 `:dgin` is a row of `experiments.dgin.variants.ROWS`, by genre unless it is `dgin_session`, or any
 model of `dgin_tf.models.registry.MODELS`.
 
-Cost: 67,923 rows of two candidates a pass; not measured. With 18 genres there are few groups and many
-events in each, so that the self-attention within groups is most of the work.
+Cost: 67,923 rows of two candidates a pass; not trained here.
 
 Expected: identity alone < with statistics < with the aggregated attribute < with the target module,
 table 3's order, against SIM (hard) .903 and target attention over everything .907 with negatives
