@@ -184,7 +184,7 @@ class ReleasedMemoryInterest(InterestEncoder):
         self.memory = memory
         self.utilization_weight = utilization_weight
         self.auxiliary_loss = auxiliary_loss
-        self.attention = None
+        self.attention: Any = None
         if memory.step.induces or not memory.step.keyed:
             unit = ActivationUnit((80, 40), "sigmoid", name="unit", dtype=self.dtype_policy)
             self.attention = TargetAttention(
@@ -240,7 +240,10 @@ class ReleasedMemoryInterest(InterestEncoder):
             losses["auxiliary"] = self.auxiliary_loss(traces[OUTPUT], events, negatives, pairs)
         return losses
 
-    def _attend(self, values, target, training):
+    def _attend(
+        self, values: tf.Tensor, target: Target, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Attention of the candidates over slots or channels, and what they read."""
         values = tf.cast(values, target.embedding.dtype)
         slots = tf.ones(tf.shape(values)[:2], tf.bool)
         weights = self.attention(
