@@ -2,7 +2,8 @@
 
 The formulas are in `dgin_tf.ops.released_memory`. The release pads on the left and reads padding
 like events of zeros, or sets the state back after each; here histories are moved to the right end
-first, so that both paddings give what theirs gives. `update` reads real events alone.
+first, so that both paddings give what theirs gives. Use and reads take part in padded steps, so that
+no stream of real events ends in the state of a padded batch: there is no `update`.
 """
 
 import dataclasses
@@ -217,10 +218,6 @@ class ReleasedMemoryInterest(InterestEncoder):
             parts = [last, attended]
         parts = [tf.cast(part, embedding.dtype) for part in parts]
         return {"interest": tf.concat(parts, -1), **found}
-
-    def update(self, state: State, history: History) -> State:
-        """Goes on over newer events; padding among them leaves the state as it is."""
-        return self.memory(history.events, history.mask, state)[0]
 
     def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
         """`utilization` and `auxiliary` [users], weighted, where there are such losses."""
