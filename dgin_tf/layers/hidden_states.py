@@ -48,6 +48,11 @@ class LastHiddenState(InterestEncoder):
         _, last = self.gru(history.events, history.mask, initial_state=state[LAST])
         return {LAST: last}
 
+    @property
+    def is_incremental(self) -> bool:
+        """Whether `update` ends where `encode` does: not where the GRU has read padding."""
+        return self.gru.variant != RELEASED
+
     def _run(self, history: History, training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Mask [users, time], last state [users, units] and all states [users, time, units]."""
         events, mask = history.events, history.mask

@@ -153,9 +153,8 @@ def _backward(
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tf.nest.flatten(sources))
             found = layout.step(*sources)
-            found = [found[name] for name in layout.names]
         into_state, into_values, parts = tape.gradient(
-            found,
+            [found[name] for name in layout.names],
             sources,
             [upstream[name] for name in layout.names],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,

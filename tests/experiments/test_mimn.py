@@ -57,11 +57,13 @@ def test_the_tables_print():
     assert "GRU4REC | 0.9006 | 0.7411 | 0.7500" in text
 
 
+@pytest.mark.slow
 def test_a_small_run_of_mimn_trains_and_scores(tmp_path):
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     write_prepared(data_dir, users=31)
     config = small(movielens.get_config("mimn"))
     config.model.slots = 3
+    config.data.batch_rows = 8  # too few for XLA, which would compile for longer than the run takes
     result = runs.train_seeds(config, str(data_dir), tmp_path / "run", [1])
     assert math.isfinite(result["seeds"][0]["test"]["auc"])

@@ -64,9 +64,16 @@ class MemoryInduction(tf.keras.layers.Layer):
           [users, slots, units]; all but k channels are as before, bit for bit.
         """
         self.build_for(event.shape[-1], memory.shape[-1])
-        arguments = (channels, memory, event, read_weights)
-        arguments = (tf.cast(argument, self.kernel.dtype) for argument in arguments)
-        after = turing.induction(*arguments, self.tensors(), self.k)
+        weights = self.tensors()
+        dtype = weights["induction/kernel"].dtype
+        after = turing.induction(
+            tf.cast(channels, dtype),
+            tf.cast(memory, dtype),
+            tf.cast(event, dtype),
+            tf.cast(read_weights, dtype),
+            weights,
+            self.k,
+        )
         return tf.cast(after, channels.dtype)
 
     def tensors(self) -> dict[str, tf.Tensor]:

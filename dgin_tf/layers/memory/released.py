@@ -2,7 +2,8 @@
 
 The formulas are in `dgin_tf.ops.released_memory`. The release pads on the left and reads padding
 like events of zeros, or sets the state back after each; here histories are moved to the right end
-first, so that both paddings give what theirs gives. `update` reads real events alone.
+first, so that both paddings give what theirs gives. Use and reads take part in padded steps, so that
+no stream of real events ends in the state of a padded batch: there is no `update`.
 """
 
 import dataclasses
@@ -184,7 +185,7 @@ class ReleasedMemoryInterest(InterestEncoder):
         self.memory = memory
         self.utilization_weight = utilization_weight
         self.auxiliary_loss = auxiliary_loss
-        self.attention = None
+        self.attention: Any = None
         if memory.step.induces or not memory.step.keyed:
             unit = ActivationUnit((80, 40), "sigmoid", name="unit", dtype=self.dtype_policy)
             self.attention = TargetAttention(
@@ -218,10 +219,6 @@ class ReleasedMemoryInterest(InterestEncoder):
         parts = [tf.cast(part, embedding.dtype) for part in parts]
         return {"interest": tf.concat(parts, -1), **found}
 
-    def update(self, state: State, history: History) -> State:
-        """Goes on over newer events; padding among them leaves the state as it is."""
-        return self.memory(history.events, history.mask, state)[0]
-
     def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
         """`utilization` and `auxiliary` [users], weighted, where there are such losses."""
         losses = {}
@@ -240,7 +237,10 @@ class ReleasedMemoryInterest(InterestEncoder):
             losses["auxiliary"] = self.auxiliary_loss(traces[OUTPUT], events, negatives, pairs)
         return losses
 
-    def _attend(self, values, target, training):
+    def _attend(
+        self, values: tf.Tensor, target: Target, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Attention of the candidates over slots or channels, and what they read."""
         values = tf.cast(values, target.embedding.dtype)
         slots = tf.ones(tf.shape(values)[:2], tf.bool)
         weights = self.attention(

@@ -137,6 +137,7 @@ def test_rums_predictions_do_not_depend_on_the_order_of_the_slots():
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_item_of_many_events_ago_is_recalled():
     """The first of 21 events is one of two items, the others are noise; was it the candidate?"""
     tf.keras.utils.set_random_seed(1)
@@ -176,7 +177,7 @@ def test_an_item_of_many_events_ago_is_recalled():
     events, candidates, _ = sample()
     logits(events, candidates)
     optimizer.build(encoder.trainable_variables + head.trainable_variables)
-    for _ in range(150):
+    for _ in range(100):
         train(*sample())
     events, candidates, labels = sample()
     right = (logits(events, candidates).numpy() > 0) == (labels > 0)
