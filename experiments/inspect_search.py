@@ -14,15 +14,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pathlib  # noqa: E402
 import sys  # noqa: E402
 
-import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
 
 from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import BatchOptions, PreparedData  # noqa: E402
-from dgin_tf.inspection import plots, searches, traces  # noqa: E402
+from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
+from dgin_tf.inspection import plots  # noqa: E402
 from dgin_tf.inspection.report import Report  # noqa: E402
 from dgin_tf.records import SPLITS  # noqa: E402
 from experiments import runs  # noqa: E402
+from experiments.sim import searches  # noqa: E402
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Runs, NAME=PATH each.", required=True)
@@ -33,56 +33,13 @@ _BATCHES = flags.DEFINE_integer("batches", 8, "Batches to look through.", lower_
 _K = flags.DEFINE_integer("k", 50, "How many of the attention's favourites to ask for.", 1)
 
 
-def compare(
-    model_dirs: dict[str, str],
-    reference_dir: str,
-    data: PreparedData,
-    split: str,
-    batches: int,
-    k: int,
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Overlap of the units, and their recall of full target attention.
-
-    Args:
-      model_dirs: name -> run of a model with a search unit.
-      reference_dir: run of a `din_long`.
-      data: what they were trained on.
-      split: whose histories.
-      batches: how many batches to look through.
-      k: how many favourites of the attention are asked for.
-
-    Returns:
-      `overlap` and `recall`, as the functions of `dgin_tf.inspection.searches` give them.
-
-    Raises:
-      ValueError: a model searches nothing, or the reference does not attend to everything.
-    """
-    reference, config = runs.load_model(reference_dir, data)
-    options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
-    chosen = list(data.evaluation(split, options).take(batches))
-    attention = [searches.long_attention(traces.trace(reference, batch)) for batch in chosen]
-    width = max(part.shape[2] for part in attention)
-    found = {}
-    for name, path in model_dirs.items():
-        model, _ = runs.load_model(path, data)
-        parts = [searches.found_events(traces.trace(model, batch)) for batch in chosen]
-        found[name] = np.concatenate([_padded(part, width) for part in parts])
-    joined = np.concatenate([_padded(part, width) for part in attention])
-    return {
-        "overlap": searches.overlap(found),
-        "recall": searches.recall(found, joined, k),
-    }
-
-
-def _padded(part, width):
-    return np.pad(part, [(0, 0), (0, 0), (0, width - part.shape[2])])
-
-
 def main(_: object) -> None:
     """Compares, writes the report and says where it is."""
     model_dirs = dict(_named(value) for value in _MODEL_DIRS.value)
     data, folder = PreparedData(_DATA_DIR.value), pathlib.Path(_OUTPUT_DIR.value)
-    found = compare(model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value, _K.value)
+    found = searches.compare_units(
+        model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value, _K.value
+    )
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / "search.json", found)
     report = Report("What search units find")

@@ -1,4 +1,4 @@
-"""What searches do with trained runs: how far back they reach, and how much an index finds."""
+"""What searches do with trained runs: how far back they reach, what they and an index find."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.inspection import returns
+from dgin_tf.inspection import returns, traces
+from dgin_tf.inspection import searches as units
 from dgin_tf.layers.search.alsh import ALSHSearch, AsymmetricHash, recall
 from dgin_tf.layers.search.soft import SoftSearch
 from dgin_tf.models.base import CTRModel
@@ -122,3 +123,48 @@ def _newest(features, count):
         name: tf.gather(values, places, batch_dims=1) if name.startswith("hist_") else values
         for name, values in features.items()
     }
+
+
+def compare_units(
+    model_dirs: dict[str, str],
+    reference_dir: str,
+    data: PreparedData,
+    split: str,
+    batches: int,
+    k: int,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Overlap of the units, and their recall of full target attention.
+
+    Args:
+      model_dirs: name -> run of a model with a search unit.
+      reference_dir: run of a `din_long`.
+      data: what they were trained on.
+      split: whose histories.
+      batches: how many batches to look through.
+      k: how many favourites of the attention are asked for.
+
+    Returns:
+      `overlap` and `recall`, as the functions of `dgin_tf.inspection.searches` give them.
+
+    Raises:
+      ValueError: a model searches nothing, or the reference does not attend to everything.
+    """
+    reference, config = runs.load_model(reference_dir, data)
+    options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
+    chosen = list(data.evaluation(split, options).take(batches))
+    attention = [units.long_attention(traces.trace(reference, batch)) for batch in chosen]
+    width = max(part.shape[2] for part in attention)
+    found = {}
+    for name, path in model_dirs.items():
+        model, _ = runs.load_model(path, data)
+        parts = [units.found_events(traces.trace(model, batch)) for batch in chosen]
+        found[name] = np.concatenate([_padded(part, width) for part in parts])
+    joined = np.concatenate([_padded(part, width) for part in attention])
+    return {
+        "overlap": units.overlap(found),
+        "recall": units.recall(found, joined, k),
+    }
+
+
+def _padded(part, width):
+    return np.pad(part, [(0, 0), (0, 0), (0, width - part.shape[2])])

@@ -7,7 +7,6 @@ import pytest
 
 from dgin_tf.schema import Schema
 from dgin_tf.stores.behavior_index import BehaviorIndex
-from experiments import build_index
 from tests.prepared import write_prepared
 
 
@@ -60,6 +59,7 @@ def test_a_mistake_is_one_sentence(data_dir, tmp_path, flag, message):
 
 def test_an_index_without_users_answers_nothing(tmp_path):
     write_prepared(tmp_path / "data", users=0, buckets=(16,))
-    build_index.build_index(tmp_path / "data", tmp_path / "index", "item_id")
-    index = BehaviorIndex(tmp_path / "index", Schema.load(tmp_path / "data"), "item_id")
-    assert build_index.lookups_per_second(index, 61) == 0.0
+    done = run(f"--data_dir={tmp_path / 'data'}", f"--output_dir={tmp_path / 'index'}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0 users, 0 lists by category_id, 0 events of 0")
+    assert "\n0 keys looked up in a second" in done.stdout

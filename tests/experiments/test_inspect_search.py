@@ -5,7 +5,8 @@ import json
 import pytest
 
 from dgin_tf.inputs.pipeline import PreparedData
-from experiments import defaults, inspect_search, runs
+from experiments import defaults, runs
+from experiments.sim import searches
 from tests.prepared import write_prepared
 
 
@@ -23,7 +24,7 @@ def trained(tmp_path_factory):
 
 
 def test_units_are_compared_with_each_other_and_with_attention(trained):
-    found = inspect_search.compare(
+    found = searches.compare_units(
         {"hard": str(trained / "sim_hard"), "eta": str(trained / "eta")},
         str(trained / "din_long"),
         PreparedData(trained / "data"),
@@ -40,7 +41,7 @@ def test_units_are_compared_with_each_other_and_with_attention(trained):
 
 def test_a_reference_that_does_not_attend_to_everything_is_refused(trained):
     with pytest.raises(ValueError, match="expected attention over all"):
-        inspect_search.compare(
+        searches.compare_units(
             {"eta": str(trained / "eta")},
             str(trained / "sim_hard"),
             PreparedData(trained / "data"),
