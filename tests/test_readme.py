@@ -55,10 +55,21 @@ def test_no_committed_row_is_left_out():
         assert shown == set(committed_rows(name))
 
 
+def medians(name):
+    """Second column of every table of a committed benchmark."""
+    return {cells[1] for cells in table((RESULTS / name).read_text(encoding="utf-8"))}
+
+
 def test_every_rate_is_a_median_of_the_committed_benchmark():
-    medians = {cells[1] for cells in table((RESULTS / "benchmark.md").read_text())}
-    speed = section("**Speed**", "## Serving")
+    speed = section("**Speed**", "Long histories")
     shown = re.findall(r"(\d[\d,]+) examples/s", speed)
     shown += re.findall(r"\d+,\d+", " ".join(" ".join(row[1:]) for row in table(speed)[1:]))
     assert len(shown) > 10
-    assert set(shown) <= medians
+    assert set(shown) <= medians("benchmark.md")
+
+
+def test_every_rate_of_long_histories_is_a_median_of_their_benchmark():
+    rows = table(section("Long histories", "Training from records"))
+    shown = [cell for row in rows[1:] for cell in row[1:]]
+    assert len(shown) == 10
+    assert set(shown) <= medians("benchmark_long.md")
