@@ -79,9 +79,11 @@ def test_a_file_that_the_tables_did_not_write_is_refused(data_dir, text):
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_the_committed_tables_can_be_gone_on_with(path, data_dir, monkeypatch):
+    rows = {row.key: row for table in paper.TABLES for row in table.rows}
     for name, models in json.loads(path.read_text())["results"].items():
         for key, result in models.items():
             schema = result["config"].get("data_dir_schema", "not said")
             monkeypatch.setattr(Schema, "fingerprint", lambda self, schema=schema: schema)
-            config = movielens.get_config(key)
+            config = movielens.get_config(rows[key].model)
+            config.update_from_flattened_dict(rows[key].override)
             assert EarlierResults([path]).find(name, key, config, data_dir, range(1, 6)) == result
