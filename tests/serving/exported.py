@@ -47,11 +47,16 @@ def make_data(data_dir: pathlib.Path) -> PreparedData:
 
 
 def export(
-    name: str, data: PreparedData, export_dir: pathlib.Path, user_fields=(), dim=7, **settings
+    name: str,
+    data: PreparedData,
+    export_dir: pathlib.Path,
+    user_fields=(),
+    embedding_dim=7,
+    **settings,
 ) -> Exported:
     """Exports a model with random weights that are large enough for scores to differ."""
     rng = np.random.default_rng(3)
-    model = MODELS[name](data.schema, Backbone(dim, user_fields, (13, 5)), **settings)
+    model = MODELS[name](data.schema, Backbone(embedding_dim, user_fields, (13, 5)), **settings)
     (batch,) = data.evaluation("test", BatchOptions(USERS * CUTS, MAX_HISTORY)).take(1)
     model(batch)
     for variable in model.variables:

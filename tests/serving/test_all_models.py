@@ -14,7 +14,7 @@ def served(data, tmp_path_factory):
     """Entry of the catalogue -> its export, and what one fresh process scored with all of them."""
     folder = tmp_path_factory.mktemp("all")
     exports = [
-        export(name, data, folder / str(number), dim=BACKBONE.embedding_dim, **settings)
+        export(name, data, folder / str(number), embedding_dim=BACKBONE.embedding_dim, **settings)
         for number, (name, settings) in enumerate(CATALOGUE.values())
     ]
     scores = score_in_a_fresh_process(exports, folder)
