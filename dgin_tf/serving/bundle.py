@@ -34,11 +34,11 @@ from dgin_tf.records import CATALOGUE_FILE, load_catalogue
 from dgin_tf.schema import Schema, write_text
 from dgin_tf.serving import signatures, warmup
 from dgin_tf.serving.requests import RequestMaker
+from dgin_tf.serving.vocabularies import VOCABULARY
 
 ASSETS = "assets.extra"
 METADATA_FILE = "model.json"
 REQUESTS = "requests"
-VOCABULARY = "vocabulary"
 FORMAT_VERSION = 1
 
 # Assets above this size stay where the data is, and model.json says where: a server that keeps

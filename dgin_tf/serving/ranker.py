@@ -26,7 +26,6 @@ from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.records import load_catalogue
 from dgin_tf.schema import (
     CANDIDATE,
-    FIRST_ID,
     HISTORY,
     UNKNOWN_ID,
     USER,
@@ -34,7 +33,7 @@ from dgin_tf.schema import (
     Schema,
     feature_name,
 )
-from dgin_tf.serving.bundle import ASSETS, METADATA_FILE, VOCABULARY, latest_version
+from dgin_tf.serving.bundle import ASSETS, METADATA_FILE, latest_version
 from dgin_tf.serving.signatures import (
     ENCODE_USER,
     PROBABILITIES,
@@ -42,6 +41,7 @@ from dgin_tf.serving.signatures import (
     UPDATE_USER,
     signature_specs,
 )
+from dgin_tf.serving.vocabularies import Vocabularies
 from dgin_tf.stores.behavior_index import BehaviorIndex
 
 Arrays = dict[str, np.ndarray]
@@ -86,7 +86,7 @@ class Ranker:
         self._catalogue = load_catalogue(self._assets)
         self._loaded = tf.saved_model.load(os.fspath(self.version_dir))
         self._inputs = {n: signature_specs(f)[0] for n, f in self._loaded.signatures.items()}
-        self._vocabularies: dict[str, Mapping[str, int]] = {}
+        self._vocabularies = Vocabularies(self._assets)
         self._states = _StateCache(cached_states)
         self._index = index
         if index is not None:
@@ -183,26 +183,10 @@ class Ranker:
         field = self.schema.field(name)
         if not field.is_categorical:
             return raw
-        known = self._vocabulary(field.vocabulary)
+        known = self._vocabularies[field.vocabulary]
         if np.ndim(raw) == 0:
             return known.get(str(raw), UNKNOWN_ID)
         return np.array([known.get(str(value), UNKNOWN_ID) for value in raw], field.dtype)
-
-    def _vocabulary(self, name: str) -> Mapping[str, int]:
-        """Raw value -> id, read when first asked for."""
-        if name not in self._vocabularies:
-            self._vocabularies[name] = self._read_vocabulary(name)
-        return self._vocabularies[name]
-
-    def _read_vocabulary(self, name: str) -> dict[str, int]:
-        path = self._assets / VOCABULARY / f"{name}.txt"
-        if not path.is_file():
-            raise ValueError(
-                f"the bundle has no vocabulary {name!r}, since the model reads none of its ids or the "
-                "data were prepared without it; give dense ids to rank."
-            )
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        return {line: FIRST_ID + n for n, line in enumerate(lines)}
 
     def _features(self, role: str, values: Values, signature: str, whole: bool = False) -> Arrays:
         """A role's inputs of a signature, [1, length], missing ones from the catalogue.

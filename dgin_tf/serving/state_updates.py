@@ -1,0 +1,142 @@
+"""Runs `encode_user` and `update_user` of an exported bundle over many people at once."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dgin_tf.records import load_catalogue
+from dgin_tf.schema import HISTORY, UNKNOWN_ID, USER, Schema, feature_name
+from dgin_tf.serving.bundle import ASSETS
+from dgin_tf.serving.ranker import open_bundle
+from dgin_tf.serving.signatures import ENCODE_USER, UPDATE_USER, signature_specs
+from dgin_tf.serving.stored_states import Arrays
+from dgin_tf.serving.vocabularies import Vocabularies
+
+_MOST_PEOPLE = 256  # in one call: enough to pay for it, few enough for its padding to stay small
+
+Events = Mapping[str, np.ndarray]
+
+
+class StateUpdater:
+    """The user's half of an exported model whose state follows a stream of events.
+
+    Args:
+      bundle: base path of the exported versions, or the directory of one version.
+
+    Raises:
+      FileNotFoundError: there is no bundle.
+      ValueError: the model's state is not incremental.
+    """
+
+    def __init__(self, bundle: str | os.PathLike):
+        self.version_dir, self.metadata = open_bundle(bundle)
+        if UPDATE_USER not in self.metadata["signatures"]:
+            raise ValueError(
+                f"model {self.metadata['name']!r} has no {UPDATE_USER}, so that its state cannot "
+                "follow a stream of events; export a model whose encoders have update, such as mimn."
+            )
+        self.schema = Schema.load(self.version_dir / ASSETS)
+        assets = pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
+        self.vocabularies = Vocabularies(assets)
+        self.catalogue = load_catalogue(assets)
+        self._loaded = tf.saved_model.load(os.fspath(self.version_dir))
+        self._signatures = {n: self._loaded.signatures[n] for n in (ENCODE_USER, UPDATE_USER)}
+        self._inputs = {n: signature_specs(f)[0] for n, f in self._signatures.items()}
+        self._state = signature_specs(self._signatures[UPDATE_USER])[1]
+        # The states of some models grow with the history. Padding them would have to be undone.
+        self._grows = any(None in spec.shape[1:] for spec in self._state.values())
+        self._history = {
+            feature_name(HISTORY, field): field for field in self.schema.with_role(HISTORY)
+        }
+        self._empty: dict[tuple, Arrays] = {}
+
+    def empty(self, user_id: int) -> Arrays:
+        """The state of somebody without events; other fields of the user are unknown."""
+        user = {
+            feature_name(USER, field): user_id if field.name == "user_id" else UNKNOWN_ID
+            for field in self.schema.user_fields
+        }
+        wanted = {name: value for name, value in user.items() if name in self._inputs[ENCODE_USER]}
+        if wanted:  # one by one: there are few newcomers in a batch
+            return self.encode([{}], {n: np.array([v]) for n, v in wanted.items()})[0]
+        if () not in self._empty:
+            self._empty[()] = self.encode([{}], {})[0]
+        return self._empty[()]
+
+    def encode(self, histories: Sequence[Events], users: Mapping[str, np.ndarray]) -> list[Arrays]:
+        """States of whole histories.
+
+        Args:
+          histories: of each person, field -> values, oldest first, [events]; {} for no events.
+          users: feature of the user -> one value for each person.
+        """
+        found: list[Arrays] = [{}] * len(histories)
+        for rows in self._groups([_length(history) for history in histories]):
+            inputs = self._padded(ENCODE_USER, [histories[row] for row in rows])
+            for name in set(self._inputs[ENCODE_USER]) - set(inputs):
+                inputs[name] = np.asarray(users[name])[rows]
+            self._run(ENCODE_USER, inputs, rows, found)
+        return found
+
+    def update(self, states: Sequence[Arrays], events: Sequence[Events]) -> list[Arrays]:
+        """States with newer events folded in.
+
+        Args:
+          states: of each person, name -> array.
+          events: of each person, field -> values, oldest first, [events].
+        """
+        lengths = [_length(history) for history in events]
+        shapes = [self._shape(state) for state in states]
+        found: list[Arrays] = [{}] * len(states)
+        for rows in self._groups(lengths, shapes):
+            inputs: dict[str, np.ndarray] = self._padded(UPDATE_USER, [events[row] for row in rows])
+            for name in self._state:
+                inputs[name] = np.stack([states[row][name] for row in rows])
+            self._run(UPDATE_USER, inputs, rows, found)
+        return found
+
+    def _shape(self, state: Arrays) -> tuple:
+        return tuple(state[name].shape for name in self._state) if self._grows else ()
+
+    def _groups(self, lengths: Sequence[int], shapes: Sequence[tuple] | None = None):
+        """Rows that one call takes: of like lengths, or where states grow of the very same."""
+        groups: dict[Any, list[int]] = {}
+        for row, length in enumerate(lengths):
+            size = length if self._grows else length.bit_length()
+            groups.setdefault((size, shapes[row] if shapes else ()), []).append(row)
+        for rows in groups.values():
+            for start in range(0, len(rows), _MOST_PEOPLE):
+                yield rows[start : start + _MOST_PEOPLE]
+
+    def _padded(self, signature: str, events: Sequence[Events]) -> Arrays:
+        """The signature's features of histories, [people, longest]."""
+        # One column of padding for no events at all: not every operation takes an empty axis.
+        shape = (len(events), max([1, *map(_length, events)]))
+        features = {}
+        for name, field in self._history.items():
+            if name in self._inputs[signature]:
+                value = np.zeros(shape, field.dtype)
+                for row, history in enumerate(events):
+                    if history:
+                        value[row, : len(history[field.name])] = history[field.name]
+                features[name] = value
+        return features
+
+    def _run(
+        self, signature: str, inputs: Arrays, rows: Sequence[int], found: list[Arrays]
+    ) -> None:
+        specs = self._inputs[signature]
+        outputs = self._signatures[signature](
+            **{name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()}
+        )
+        arrays = {name: outputs[name].numpy() for name in self._state}
+        for place, row in enumerate(rows):
+            found[row] = {name: array[place] for name, array in arrays.items()}
+
+
+def _length(history: Events) -> int:
+    return len(next(iter(history.values()))) if history else 0
