@@ -167,9 +167,7 @@ def _first(history: History, count: tf.Tensor) -> History:
         name: value if name.startswith(_NEGATIVES) else value[:, :count]
         for name, value in history.features.items()
     }
-    return history_of(
-        features, history.mask[:, :count], history.embed, history.embedded_features
-    )
+    return history_of(features, history.mask[:, :count], history.embed, history.embedded_features)
 
 
 def _without_gaps(state: State) -> State:

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-MOST_GAPS = 16  # 256 bytes; a number below the oldest gap that is kept counts as one that comes again
+MOST_GAPS = (
+    16  # 256 bytes; a number below the oldest gap that is kept counts as one that comes again
+)
 
 NEW, REPEATED, LATE = "new", "repeated", "late"
 

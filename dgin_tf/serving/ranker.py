@@ -41,8 +41,10 @@ from dgin_tf.serving.signatures import (
     UPDATE_USER,
     signature_specs,
 )
-from dgin_tf.serving.vocabularies import Vocabularies
+from dgin_tf.serving.stored_states import StoredStates
+from dgin_tf.serving.vocabularies import Vocabularies, person_of
 from dgin_tf.stores.behavior_index import BehaviorIndex
+from dgin_tf.stores.state_store import StateStore
 
 Arrays = dict[str, np.ndarray]
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
@@ -60,6 +62,7 @@ class Ranker:
       schema: what the caller's ids follow; checked against the bundle's. None to go unchecked.
       cached_states: how many people's states to keep; the least recently used goes first.
       index: what people did, for `rank_person`; None where callers bring histories.
+      states: what the User Interest Center keeps of people, for `rank_stored`.
 
     Raises:
       FileNotFoundError: there is no bundle.
@@ -73,6 +76,7 @@ class Ranker:
         schema: Schema | None = None,
         cached_states: int = 10_000,
         index: BehaviorIndex | None = None,
+        states: StateStore | None = None,
     ):
         self.version_dir, self.metadata = open_bundle(bundle)
         self.schema = Schema.load(self.version_dir / ASSETS)
@@ -91,6 +95,7 @@ class Ranker:
         self._index = index
         if index is not None:
             _check_index(index, self.metadata, self.schema)
+        self._stored = None if states is None else StoredStates(states, self.metadata)
 
     def rank(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
         """Probability of a click for each candidate, float32 [candidates].
@@ -131,6 +136,31 @@ class Ranker:
         wanted = np.unique(self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates))
         events = self._index.excerpt(person, wanted, excerpt["newest"], before, ties)
         state = self._encode(events, {"user_id": person, **_by_field(user)}, whole=True)
+        return self.score(state, candidates)
+
+    def rank_stored(self, person: int | str, candidates: Values) -> np.ndarray:
+        """As `rank`, under the state that the User Interest Center keeps of a person.
+
+        Args:
+          person: dense user id, or as a text the raw one.
+          candidates: dense ids.
+
+        Raises:
+          ValueError: the ranker has no states, or another version of the model wrote the state.
+          StoreError: the store cannot be read.
+        """
+        if self._stored is None:
+            raise ValueError("rank_stored needs states; give the ranker their store, or use rank.")
+        user_id = person
+        if isinstance(person, str):
+            known = self._vocabularies["user_id"]
+            person, user_id = person_of(person, known), known.get(person, UNKNOWN_ID)
+        (found,) = self._stored.read([person])
+        if found is not None:
+            state = {name: array[np.newaxis] for name, array in found.arrays.items()}
+        else:  # nobody has seen this person do anything
+            user = {field.name: UNKNOWN_ID for field in self.schema.user_fields}
+            state = self.encode(_no_events(self.schema), {**user, "user_id": user_id})
         return self.score(state, candidates)
 
     def rank_raw(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
@@ -296,6 +326,10 @@ def open_bundle(bundle: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]
             f"expected an export with {METADATA_FILE} in {version / ASSETS}, found none that can be "
             "read; export the model with python -m experiments.export."
         ) from error
+
+
+def _no_events(schema: Schema) -> dict[str, list[int]]:
+    return {field.name: [] for field in schema.with_role(HISTORY)}
 
 
 def _by_field(values: Values) -> Mapping[str, Any]:

@@ -219,7 +219,9 @@ def test_values_are_swapped_where_they_are_what_was_read(store):
     assert store.get_many([2, 3]) == [b"new", b"three"]
 
 
-@pytest.mark.parametrize("expected", [{2: b"two", 3: b"old"}, {2: None, 3: None}, {2: b"", 3: None}])
+@pytest.mark.parametrize(
+    "expected", [{2: b"two", 3: b"old"}, {2: None, 3: None}, {2: b"", 3: None}]
+)
 def test_nothing_is_swapped_where_somebody_wrote_meanwhile(store, expected):
     store.put_many({2: b"two"})
     assert not store.swap_many(expected, {3: b"three", 2: b"new"})
