@@ -50,11 +50,15 @@ flags.DEFINE_string("offset_file", "", "How far the file was read; by default be
 flags.DEFINE_list("streams", [], "Redis Streams that this process reads.")
 flags.DEFINE_string("group", "", "Consumer group; the version's where empty.")
 flags.DEFINE_string("consumer", "center", "Name within the group.")
-flags.DEFINE_string("dead_letters", "", "File for what cannot be applied; by default beside the events.")
+flags.DEFINE_string(
+    "dead_letters", "", "File for what cannot be applied; by default beside the events."
+)
 flags.DEFINE_integer("batch_events", 1024, "Most events of a micro-batch.", 1)
 flags.DEFINE_float("patience", 60.0, "Seconds for which a failing store is asked again.", 0.0)
 flags.DEFINE_float("log_seconds", 10.0, "How often to say what happened.", 0.1)
-flags.DEFINE_string("snapshot_dir", "", "Folder of the daily snapshots; none are taken where empty.")
+flags.DEFINE_string(
+    "snapshot_dir", "", "Folder of the daily snapshots; none are taken where empty."
+)
 flags.DEFINE_string("day", "", "Snapshot to roll back to, as 2026-11-21.")
 flags.DEFINE_string("data_dir", "", "Prepared data set to warm up from.")
 flags.DEFINE_integer("days", 0, "Days of it that count, before its newest event; 0 for all.", 0)

@@ -22,3 +22,9 @@ def base_model(data, tmp_path_factory):
     return exported.export(
         "base_model", data, tmp_path_factory.mktemp("base"), user_fields=("user_id",)
     )
+
+
+@pytest.fixture(scope="session")
+def mimn(data, tmp_path_factory):
+    """A MIMN, whose state has a fixed size and follows a stream."""
+    return exported.export("mimn", data, tmp_path_factory.mktemp("mimn"), slots=3)
