@@ -27,6 +27,7 @@ class Centers:
     def __init__(self, folder, flags):
         self._log = folder / "center.log"
         self._flags = flags
+        self._child = None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.serving.forked_centers"],
             cwd=ROOT,
@@ -39,18 +40,22 @@ class Centers:
         self._log.unlink(missing_ok=True)
         self._process.stdin.write(json.dumps([*self._flags, *flags, str(self._log)]) + "\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        self._child = int(self._process.stdout.readline())
+        return self._child
 
     def wait_for_reading(self):
         wait_until(lambda: self._log.is_file() and " follows " in self._log.read_text())
 
     def result(self):
+        self._child = None
         return int(self._process.stdout.readline())
 
     def log(self):
         return self._log.read_text()
 
     def close(self):
+        if self._child is not None:
+            os.kill(self._child, signal.SIGKILL)
         self._process.stdin.close()
         self._process.wait(60)
 
@@ -150,11 +155,11 @@ def check_kills(version, folder, events, kills):
     refused = [json.loads(line)["reason"] for line in letters.read_text().splitlines()]
     assert len(refused) >= sum(line.endswith(": ") for line in lines)
     assert all(reason.startswith("no JSON") for reason in refused)
-    print(
+    sys.stdout.write(
         f"\n{in_reading} centers killed while they read and {in_loading} while they loaded, {events:,} "
         f"events of {len(numbers)} people, {len(lines) - events} lines more: every state is that of an "
         f"undisturbed run (largest difference {difference:.1g}). Of {stream.stat().st_size:,} bytes "
-        f"{offset:,} were acknowledged at the last kill; the last run: {last}"
+        f"{offset:,} were acknowledged at the last kill; the last run: {last}\n"
     )
     return in_reading
 
