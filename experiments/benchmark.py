@@ -19,6 +19,12 @@ part `batch` scores such batches, the histories encoded anew. For the models of 
     python -m experiments.benchmark --output_dir=D --shape=long --parts=train,batch --records=0 \\
         --variants=paper --models=din_long,sim_hard,sim_soft,eta,sdim,twin
 
+The part `center` sends events through the User Interest Center into LMDB, in micro-batches and, for
+the latencies, one by one; a batch's `cpu_ms` says how many a core can take:
+
+    python -m experiments.benchmark --output_dir=D --shape=long --parts=center --models=mimn \\
+        --variants=paper
+
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
 """
@@ -34,7 +40,7 @@ from absl import flags
 from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
-from experiments.benchmarking.cases import FIT, READ, SCORE, STEP, Case
+from experiments.benchmarking.cases import CENTER, FIT, READ, SCORE, STEP, Case
 from experiments.benchmarking.shape import (
     SHAPES,
     Shape,
@@ -43,7 +49,7 @@ from experiments.benchmarking.shape import (
     write_data_set,
 )
 
-PARTS = ("train", "score", "batch", "read", "prepare")
+PARTS = ("train", "score", "batch", "read", "prepare", "center")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
 
@@ -71,6 +77,8 @@ _REQUEST = flags.DEFINE_integer("request", 1_000, "Candidates of a request.")
 _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history, reading.")
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 16, "Of model.fit.")
+_CENTER_EVENTS = flags.DEFINE_integer("center_events", 1_024, "Events of a micro-batch.", 1)
+_CENTER_PEOPLE = flags.DEFINE_integer("center_people", 20_000, "People whom they are of.", 1)
 _PREPARE_ROWS = flags.DEFINE_integer("prepare_rows", 2_000_000, "Rows of the log to prepare.")
 _PREPARE_RUNS = flags.DEFINE_integer("prepare_runs", 1, "How often it is prepared.")
 
@@ -122,6 +130,21 @@ class Benchmark:
     def batch(self, model: str, variant: str) -> list[dict[str, Any]]:
         """Whole batches to score, shared and not, no state at hand."""
         return self._measure(self._whole_batches(f"{model} {variant} score", SCORE, model, variant))
+
+    def center(self, model: str, variant: str) -> list[dict[str, Any]]:
+        """Events through the User Interest Center: parsing, update, commit of LMDB."""
+        case = Case(
+            f"{model} {variant} center, batches of {_CENTER_EVENTS.value} (events/s)",
+            CENTER,
+            model,
+            variant,
+            users=min(_CENTER_PEOPLE.value, self.shape.users - 2),
+            candidates=_CENTER_EVENTS.value,
+            data=self._records(self.shape.batch, 2, self.shape),
+            seconds=_SECONDS.value,
+            settings={"slots": 4} if model == "mimn" else {},
+        )
+        return self._measure([case])
 
     def read(self) -> list[dict[str, Any]]:
         """Long histories from records, without a model."""
@@ -230,6 +253,8 @@ def main(_) -> None:
         parts |= {f"Scoring, {m} {v}": run.score(m, v) for m, v in chosen}
     if "batch" in _PARTS.value:
         parts |= {f"Scoring batches, {m} {v}": run.batch(m, v) for m, v in chosen}
+    if "center" in _PARTS.value:
+        parts |= {f"Interest center, {m} {v}": run.center(m, v) for m, v in chosen}
     if "read" in _PARTS.value:
         parts["Reading"] = run.read()
     if "prepare" in _PARTS.value:

@@ -22,6 +22,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import datetime  # noqa: E402
+import logging  # noqa: E402
 import pathlib  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
@@ -69,6 +70,8 @@ def main(_: object) -> None:
     """Does what `--action` says."""
     # TensorFlow takes seconds: after the flags were checked, and only where a model runs.
     _check_flags()
+    # TensorFlow calls its loader of graphs, the one that TF Serving has, deprecated.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     {
         CONSUME: _consume,
         WARM_UP: _warm_up,

@@ -69,6 +69,7 @@ class _Plan:
     """What a micro-batch does to one person."""
 
     state: PersonState | None
+    user_id: int
     progress: Progress
     events: list[Event]
 
@@ -164,26 +165,30 @@ class InterestCenter:
         held = self.asking(lambda: self._states.read(people))
         plans: dict[int, _Plan] = {}
         for person, state in zip(people, held, strict=True):
-            plan = _Plan(state, state.progress if state else Progress(), [])
-            before = plan.progress
-            for event in by_person[person]:
+            events = by_person[person]
+            progress = state.progress if state else Progress()
+            plan = _Plan(state, events[0].user_id, progress, [])
+            for event in events:
                 if reason := _take(plan, event, counts):
                     letters.append((event.line, reason))
-            if plan.progress != before:
+            if plan.progress != progress:
                 plans[person] = plan
                 counts.newcomers += state is None
         return plans
 
     def _fold(self, plans: dict[int, _Plan]) -> bool:
         """Runs the model and writes; False where somebody else wrote one of the people."""
-        states, moving = {}, []
-        for person, plan in plans.items():
-            if plan.state is None:
-                user_id = plan.events[0].user_id if plan.events else 1
-                plan.state = PersonState(self._updater.empty(user_id), Progress())
-            states[person] = dataclasses.replace(plan.state, progress=plan.progress)
-            if plan.events:
-                moving.append(person)
+        new = [person for person, plan in plans.items() if plan.state is None]
+        empty = self._updater.empty([plans[person].user_id for person in new])
+        starts = {
+            person: PersonState(arrays, Progress())
+            for person, arrays in zip(new, empty, strict=True)
+        }
+        states = {
+            person: dataclasses.replace(plan.state or starts[person], progress=plan.progress)
+            for person, plan in plans.items()
+        }
+        moving = [person for person, plan in plans.items() if plan.events]
         updated = self._updater.update(
             [states[person].arrays for person in moving],
             [_columns(plans[person].events) for person in moving],

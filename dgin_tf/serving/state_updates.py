@@ -38,7 +38,8 @@ class StateUpdater:
 
     def __init__(self, bundle: str | os.PathLike):
         self.version_dir, self.metadata = open_bundle(bundle)
-        if UPDATE_USER not in self.metadata["signatures"]:
+        described = self.metadata["signatures"]
+        if UPDATE_USER not in described:
             raise ValueError(
                 f"model {self.metadata['name']!r} has no {UPDATE_USER}, so that its state cannot "
                 "follow a stream of events; export a model whose encoders have update, such as mimn."
@@ -49,30 +50,32 @@ class StateUpdater:
         self.catalogue = load_catalogue(assets)
         self._functions = _load(self.version_dir)
         self._inputs = {
-            name: {key: np.dtype(spec["dtype"]) for key, spec in signature["inputs"].items()}
-            for name, signature in self.metadata["signatures"].items()
+            name: {key: np.dtype(spec["dtype"]) for key, spec in described[name]["inputs"].items()}
+            for name in (ENCODE_USER, UPDATE_USER)
         }
-        state = self.metadata["signatures"][UPDATE_USER]["outputs"]
+        state = described[UPDATE_USER]["outputs"]
         self._state = tuple(state)
         # The states of some models grow with the history. Padding them would have to be undone.
         self._grows = any(None in spec["shape"][1:] for spec in state.values())
         self._history = {
             feature_name(HISTORY, field): field for field in self.schema.with_role(HISTORY)
         }
-        self._empty: dict[tuple, Arrays] = {}
+        self._empty: Arrays | None = None
+        self._warm_up()
 
-    def empty(self, user_id: int) -> Arrays:
-        """The state of somebody without events; other fields of the user are unknown."""
-        user = {
-            feature_name(USER, field): user_id if field.name == "user_id" else UNKNOWN_ID
-            for field in self.schema.user_fields
-        }
-        wanted = {name: value for name, value in user.items() if name in self._inputs[ENCODE_USER]}
-        if wanted:  # one by one: there are few newcomers in a batch
-            return self.encode([{}], {n: np.array([v]) for n, v in wanted.items()})[0]
-        if () not in self._empty:
-            self._empty[()] = self.encode([{}], {})[0]
-        return self._empty[()]
+    def empty(self, user_ids: Sequence[int]) -> list[Arrays]:
+        """States of people without events, given their dense ids; the rest of them is unknown."""
+        users = {}
+        for field in self.schema.user_fields:
+            name = feature_name(USER, field)
+            if name in self._inputs[ENCODE_USER]:
+                is_id = field.name == "user_id"
+                users[name] = np.array(user_ids if is_id else [UNKNOWN_ID] * len(user_ids))
+        if users:
+            return self.encode([{}] * len(user_ids), users)
+        if self._empty is None:
+            (self._empty,) = self.encode([{}], {})
+        return [self._empty] * len(user_ids)
 
     def encode(self, histories: Sequence[Events], users: Mapping[str, np.ndarray]) -> list[Arrays]:
         """States of whole histories.
@@ -105,6 +108,11 @@ class StateUpdater:
                 inputs[name] = np.stack([states[row][name] for row in rows])
             self._run(UPDATE_USER, inputs, rows, found)
         return found
+
+    def _warm_up(self) -> None:
+        """The first call of a function optimizes it, which takes a second: not somebody's event."""
+        event = {field.name: np.array([UNKNOWN_ID]) for field in self._history.values()}
+        self.update(self.empty([UNKNOWN_ID]), [event])
 
     def _shape(self, state: Arrays) -> tuple:
         return tuple(state[name].shape for name in self._state) if self._grows else ()

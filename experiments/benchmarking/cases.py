@@ -4,23 +4,33 @@ step      the compiled training step on batches in memory
 fit       `model.fit` on batches from records, start of the epoch and Keras's loop included
 score     one request, or one batch: candidates of users with or without their states at hand
 read      batches from records, and nothing else
+center    events through the User Interest Center into LMDB, many at once and one by one
 """
 
+import atexit
 import dataclasses
 import inspect
+import itertools
 import json
+import os
+import pathlib
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from dgin_tf.schema import FIRST_ID
 from experiments.benchmarking import taking_turns
 from experiments.benchmarking.shape import Shape
 
-STEP, FIT, SCORE, READ = "step", "fit", "score", "read"
+STEP, FIT, SCORE, READ, CENTER = "step", "fit", "score", "read", "center"
 UNIFORM = "uniform"
+
+_SINGLE_EVENTS = 300  # for latencies, after the batches of a turn
 
 Turn = Callable[[], dict[str, Any]]
 
@@ -31,14 +41,15 @@ class Case:
 
     Attributes:
       name: of the table's row.
-      kind: one of the module's four, or a peer's name.
+      kind: one of the module's five, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS`; empty for reading.
       variant: "paper" or "released", of models that have variants.
-      users, candidates: of a batch or a request.
+      users, candidates: of a batch or a request; of a center, the people and the events of a batch.
       data: file of batches (step, score) or directory of records (fit, read).
       has_state: whether a request finds the user's state encoded.
       steps_per_execution: steps in one call of the compiled function (fit).
       seconds: how long a turn lasts, where it is not one pass over the records.
+      settings: of the model, beyond its variant.
     """
 
     name: str
@@ -51,6 +62,7 @@ class Case:
     has_state: bool = False
     steps_per_execution: int = 1
     seconds: float = 2.0
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def samples_negatives(self) -> bool:
@@ -67,7 +79,7 @@ def make_model(case: Case, shape: Shape):
     make: Callable[..., Any] = MODELS[case.model]
     has_variants = "variant" in inspect.signature(make).parameters
     settings = {"variant": case.variant} if has_variants else {}
-    return make(shape.schema(), backbone=backbone, **settings)
+    return make(shape.schema(), backbone=backbone, **settings, **case.settings)
 
 
 def load_batches(path: str) -> list[dict[str, Any]]:
@@ -184,12 +196,76 @@ def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     return {**facts, "seconds_to_next_epoch": time.perf_counter() - began}, turn
 
 
+def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+    """Exports a model and starts a center on it; a turn is batches of events, then single ones."""
+    import tensorflow as tf
+
+    from dgin_tf.serving.bundle import Release, export_bundle
+    from dgin_tf.serving.dead_letters import DeadLetters
+    from dgin_tf.serving.events import EventParser
+    from dgin_tf.serving.interest_center import InterestCenter
+    from dgin_tf.serving.state_updates import StateUpdater
+    from dgin_tf.serving.stored_states import StoredStates
+    from dgin_tf.stores.lmdb_store import LmdbStore
+
+    folder = tempfile.mkdtemp(dir=os.path.dirname(case.data))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = pathlib.Path(folder)
+    tf.keras.utils.set_random_seed(shape.seed)
+    model = make_model(case, shape)
+    version = export_bundle(model, Release(case.model, case.data, shape.history), path / "bundle")
+    began = time.perf_counter()
+    updater = StateUpdater(version)
+    states = StoredStates(LmdbStore(path / "states"), updater.metadata)
+    parser = EventParser(updater.schema, updater.catalogue)
+    center = InterestCenter(updater, states, parser, DeadLetters(path / "letters"))
+    events = _events(case.users, shape)
+    center.apply(list(itertools.islice(events, case.candidates)))
+    facts = {
+        "seconds_to_first_step": time.perf_counter() - began,
+        "state_bytes": updater.metadata["state_bytes"]["fixed"],
+    }
+
+    def turn():
+        measured = taking_turns.rate(
+            lambda _: center.apply(list(itertools.islice(events, case.candidates))),
+            case.candidates,
+            case.seconds,
+        )
+        latencies = []
+        for line in itertools.islice(events, _SINGLE_EVENTS):
+            came = time.perf_counter()
+            center.apply([line])
+            latencies.append(1000 * (time.perf_counter() - came))
+        p50, p99 = np.percentile(latencies, [50, 99])
+        per_core = 1000 * case.candidates / measured["cpu_ms"]
+        return {**measured, "rate_a_core": per_core, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+    return facts, turn
+
+
 PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
     STEP: prepare_step,
     FIT: prepare_fit,
     SCORE: prepare_score,
     READ: prepare_read,
+    CENTER: prepare_center,
 }
+
+
+def _events(people: int, shape: Shape) -> Iterator[bytes]:
+    """Events of people in turn of a random order, as JSON with dense ids."""
+    rng, numbers = np.random.default_rng(shape.seed), np.zeros(people, int)
+    while True:
+        drawn = rng.integers(people, size=4096).tolist()
+        for person, item in zip(drawn, shape.draw_items(rng, (4096,)).tolist(), strict=True):
+            numbers[person] += 1
+            event = {
+                "user_id": FIRST_ID + person,
+                "sequence": int(numbers[person]),
+                "item_id": item,
+            }
+            yield json.dumps(event).encode()
 
 
 def _records(case, shape):

@@ -12,7 +12,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def din(data, tmp_path_factory):
-    """A DIN, whose state is not incremental."""
+    """A DIN, whose state grows with the history."""
     return exported.export("din", data, tmp_path_factory.mktemp("din"))
 
 

@@ -26,12 +26,11 @@ class Halving:
 
     schema, catalogue, metadata = SCHEMA, CATALOGUE, METADATA
 
-    def empty(self, user_id):
-        return {"sum": np.zeros(1), "user": np.array([float(user_id)])}
+    def empty(self, user_ids):
+        return [{"sum": np.zeros(1), "user": np.array([float(user)])} for user in user_ids]
 
     def encode(self, histories, users):
-        empty = [self.empty(user) for user in users["user_id"]]
-        return self.update(empty, histories)
+        return self.update(self.empty(users["user_id"]), histories)
 
     def update(self, states, events):
         return [

@@ -44,7 +44,11 @@ class Centers:
         return self._child
 
     def wait_for_reading(self):
-        wait_until(lambda: self._log.is_file() and " follows " in self._log.read_text())
+        def is_reading():
+            os.kill(self._child, 0)  # raises where it has ended
+            return self._log.is_file() and " follows " in self._log.read_text()
+
+        wait_until(is_reading)
 
     def result(self):
         self._child = None
@@ -64,7 +68,7 @@ def wait_until(is_so, seconds=600):
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def acknowledged(folder):

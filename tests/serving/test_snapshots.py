@@ -20,7 +20,7 @@ def store(request, tmp_path):
     if request.param == "redis":
         (tmp_path / "redis").mkdir()
         server = RedisServer(tmp_path / "redis")
-        request.addfinalizer(server.kill)
+        request.addfinalizer(server.kill)  # noqa: PT021
         address = server.url
     elif request.param == "lmdb":
         pytest.importorskip("lmdb", reason="the Python package lmdb is not installed")
