@@ -19,6 +19,13 @@ part `batch` scores such batches, the histories encoded anew. For the models of 
     python -m experiments.benchmark --output_dir=D --shape=long --parts=train,batch --records=0 \\
         --variants=paper --models=din_long,sim_hard,sim_soft,eta,sdim,twin
 
+`--shape=memory` is the block of MIMN, `mimn_plain` being its memory alone and `mimn_full` all of it.
+`--state_histories` adds requests whose states were read from so many events each, which shows whether
+a stored state costs the same however long the history was:
+
+    python -m experiments.benchmark --output_dir=D --shape=memory --parts=train,score,batch --records=0 \\
+        --models=mimn_plain,mimn_full --state_histories=100,54000
+
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
 """
@@ -46,6 +53,7 @@ from experiments.benchmarking.shape import (
 PARTS = ("train", "score", "batch", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
+STATE_OF = "state of"
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 _PARTS = flags.DEFINE_list("parts", list(DEFAULT_PARTS), f"What to measure, of {', '.join(PARTS)}.")
@@ -68,6 +76,9 @@ _SIZES = {
 }
 _RECORDS = flags.DEFINE_integer("records", 16_384, "User records to train on; 0 for no such case.")
 _REQUEST = flags.DEFINE_integer("request", 1_000, "Candidates of a request.")
+_STATE_HISTORIES = flags.DEFINE_list(
+    "state_histories", [], "Events behind stored states, scoring; the first is compared with."
+)
 _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history, reading.")
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 16, "Of model.fit.")
@@ -117,7 +128,11 @@ class Benchmark:
         name = f"{model} {variant} score 1x{count}"
         cold = Case(f"{name}, no state", SCORE, model, variant, users=1, candidates=count)
         cached = dataclasses.replace(cold, name=f"{name}, state cached", has_state=True)
-        return self._measure([self._with_batches(cold), self._with_batches(cached)])
+        cases = [self._with_batches(cold), self._with_batches(cached)]
+        for events in map(int, _STATE_HISTORIES.value):
+            longer = dataclasses.replace(cached, name=f"{name}, {STATE_OF} {events} events")
+            cases.append(self._with_batches(longer, events, count=2))
+        return self._measure(cases)
 
     def batch(self, model: str, variant: str) -> list[dict[str, Any]]:
         """Whole batches to score, shared and not, no state at hand."""
@@ -168,17 +183,26 @@ class Benchmark:
             cases, shape or self.shape, _ROUNDS.value, self.output_dir / "logs", self.peer_python
         )
 
-    def _with_batches(self, case: Case) -> Case:
-        """The case with its file of random batches, drawn once and shared by all who want them."""
+    def _with_batches(
+        self, case: Case, history: int | None = None, count: int | None = None
+    ) -> Case:
+        """The case with its file of random batches, drawn once and shared by all who want them.
+
+        Args:
+          case: what is measured.
+          history: events of a history; None for the shape's.
+          count: batches; None for the number that the kind of the case has.
+        """
+        shape = self.shape
+        if history is not None:
+            shape = dataclasses.replace(shape, history=history)
         negatives = case.kind != SCORE and case.samples_negatives
         suffix = "-negatives" if negatives else ""
-        sizes = f"{case.users}x{case.candidates}-history-{self.shape.history}"
+        sizes = f"{case.users}x{case.candidates}-history-{shape.history}"
         path = self.data_dir / f"batches-{sizes}{suffix}.npz"
         if not path.is_file():
-            count = 8 if case.kind == SCORE else 32
-            save_batches(
-                path, draw_batches(self.shape, count, case.users, case.candidates, negatives)
-            )
+            count = count or (8 if case.kind == SCORE else 32)
+            save_batches(path, draw_batches(shape, count, case.users, case.candidates, negatives))
         return dataclasses.replace(case, data=str(path), seconds=_SECONDS.value)
 
     def _records(self, users: int, candidates: int, shape: Shape) -> str:
@@ -189,12 +213,18 @@ class Benchmark:
 
 
 def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """What is to be compared: ours over the peer, and training from records over the step alone."""
+    """What is to be compared.
+
+    Ours over the peer, training from records over the step alone, a request with a stored state over
+    one without, and one with a state of many events over one with a state of few.
+    """
     rates = {e["case"]["name"]: e["rate"] for part in parts.values() for e in part if "rate" in e}
     found: dict[str, float] = {}
     for entries in parts.values():
         names = [entry["case"]["name"] for entry in entries if "rate" in entry]
         steps = [name for name in names if " step " in name]
+        stored = [name for name in names if STATE_OF in name]
+        found |= {f"{name} / {stored[0]}": rates[name] / rates[stored[0]] for name in stored[1:]}
         for name in names:
             if workers.PEER in name:
                 found |= {f"{step} / {name}": rates[step] / rates[name] for step in steps}

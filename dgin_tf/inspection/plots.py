@@ -143,6 +143,25 @@ def search_recall(units: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
+def slot_use(models: Mapping[str, np.ndarray]) -> Figure:
+    """Figure 6 of the MIMN paper: how much of all writing goes to each slot, for several models.
+
+    Args:
+      models: name -> share of the slots, the most used first, [slots].
+    """
+    figure = _figure(2.5 + 0.5 * max(map(len, models.values())), 3.4)
+    axis = figure.subplots()
+    width = 0.8 / len(models)
+    for number, (name, shares) in enumerate(models.items()):
+        places = np.arange(len(shares)) + (number - (len(models) - 1) / 2) * width
+        axis.bar(places, shares, width, label=name)
+    axis.set_xlabel("slot, the most used first", fontsize=8)
+    axis.set_ylabel("share of the writing", fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.legend(fontsize=7)
+    return figure
+
+
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Training losses and validation figures over steps.
 

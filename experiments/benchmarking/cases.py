@@ -22,6 +22,13 @@ from experiments.benchmarking.shape import Shape
 STEP, FIT, SCORE, READ = "step", "fit", "score", "read"
 UNIFORM = "uniform"
 
+# Parts of a model under a name of their own: MIMN without its regularisation and its induction unit,
+# and with both.
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mimn_plain": ("mimn", {"slots": 4, "utilization_weight": 0.0, "top_k": 0}),
+    "mimn_full": ("mimn", {"slots": 4}),
+}
+
 Turn = Callable[[], dict[str, Any]]
 
 
@@ -32,7 +39,7 @@ class Case:
     Attributes:
       name: of the table's row.
       kind: one of the module's four, or a peer's name.
-      model: name in `dgin_tf.models.registry.MODELS`; empty for reading.
+      model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
       variant: "paper" or "released", of models that have variants.
       users, candidates: of a batch or a request.
       data: file of batches (step, score) or directory of records (fit, read).
@@ -64,9 +71,10 @@ def make_model(case: Case, shape: Shape):
     from dgin_tf.models.registry import MODELS
 
     backbone = Backbone(embedding_dim=shape.width, user_fields=("user_id",))
-    make: Callable[..., Any] = MODELS[case.model]
-    has_variants = "variant" in inspect.signature(make).parameters
-    settings = {"variant": case.variant} if has_variants else {}
+    name, settings = PARTS.get(case.model, (case.model, {}))
+    make: Callable[..., Any] = MODELS[name]
+    if "variant" in inspect.signature(make).parameters:
+        settings = {**settings, "variant": case.variant}
     return make(shape.schema(), backbone=backbone, **settings)
 
 
