@@ -86,7 +86,11 @@ class _Layout(NamedTuple):
 
 
 def _differentiable(
-    layout: _Layout, names: tuple[str, ...], keeps_states: bool, jit: bool, flat: Sequence[tf.Tensor]
+    layout: _Layout,
+    names: tuple[str, ...],
+    keeps_states: bool,
+    jit: bool,
+    flat: Sequence[tf.Tensor],
 ) -> tuple[tf.Tensor, ...]:
     """The last state and the traces of `names`, both in that order, as one differentiable operation."""
     signature = tuple(tuple(tensor.shape) for tensor in flat)
