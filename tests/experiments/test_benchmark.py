@@ -12,7 +12,7 @@ import pytest
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from experiments.benchmarking import preparation, report, taking_turns, workers
-from experiments.benchmarking.cases import Case, prepare_read
+from experiments.benchmarking.cases import Case, make_model, prepare_read
 from experiments.benchmarking.shape import Shape, draw_batches, write_data_set
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -87,6 +87,24 @@ def test_long_histories_are_trained_on_and_scored_in_batches_without_records(tmp
             names = [e["case"]["name"] for e in content["parts"][f"{part}, {model} paper"]]
             assert names == [f"{model} paper {kind} 3x2", f"{model} paper {kind} 6x1"]
             assert all(e["rate"] > 0 for e in content["parts"][f"{part}, {model} paper"])
+
+
+@pytest.mark.slow
+def test_stored_states_of_long_and_short_histories_are_compared(tmp_path):
+    flags = ["--shape=memory", "--parts=score", "--models=mimn_plain", "--variants=paper"]
+    done = run_benchmark(tmp_path, *flags, "--request=5", "--state_histories=3,17")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "benchmark.json").read_text())
+    short, long = (f"mimn_plain paper score 1x5, state of {n} events" for n in (3, 17))
+    rates = {e["case"]["name"]: e["rate"] for part in content["parts"].values() for e in part}
+    assert content["ratios"][f"{long} / {short}"] == rates[long] / rates[short]
+
+
+@pytest.mark.parametrize(("name", "parts"), [("mimn_plain", False), ("mimn_full", True)])
+def test_mimn_is_measured_without_its_parts_and_with_them(name, parts):
+    memory = make_model(Case("", "step", name, "paper"), TINY).encoders[""].memory
+    assert memory.slots == 4
+    assert (memory.utilization is not None, memory.induction is not None) == (parts, parts)
 
 
 def test_an_unknown_part_is_refused_with_one_sentence(tmp_path):
