@@ -19,6 +19,12 @@ part `batch` scores such batches, the histories encoded anew. For the models of 
     python -m experiments.benchmark --output_dir=D --shape=long --parts=train,batch --records=0 \\
         --variants=paper --models=din_long,sim_hard,sim_soft,eta,sdim,twin
 
+The part `request` answers requests end to end, with histories of `--request_histories` events in a
+behaviour index where the model searches by an attribute, and in stored states elsewhere:
+
+    python -m experiments.benchmark --output_dir=D --shape=long --parts=request --variants=paper \
+        --models=sim_hard,sdim
+
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
 """
@@ -34,7 +40,7 @@ from absl import flags
 from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
-from experiments.benchmarking.cases import FIT, READ, SCORE, STEP, Case
+from experiments.benchmarking.cases import FIT, READ, REQUEST, SCORE, STEP, Case
 from experiments.benchmarking.shape import (
     SHAPES,
     Shape,
@@ -43,7 +49,7 @@ from experiments.benchmarking.shape import (
     write_data_set,
 )
 
-PARTS = ("train", "score", "batch", "read", "prepare")
+PARTS = ("train", "score", "batch", "request", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
 
@@ -68,6 +74,9 @@ _SIZES = {
 }
 _RECORDS = flags.DEFINE_integer("records", 16_384, "User records to train on; 0 for no such case.")
 _REQUEST = flags.DEFINE_integer("request", 1_000, "Candidates of a request.")
+_REQUEST_HISTORIES = flags.DEFINE_list(
+    "request_histories", ["1000", "54000"], "Events of a history, requests end to end."
+)
 _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history, reading.")
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 16, "Of model.fit.")
@@ -122,6 +131,17 @@ class Benchmark:
     def batch(self, model: str, variant: str) -> list[dict[str, Any]]:
         """Whole batches to score, shared and not, no state at hand."""
         return self._measure(self._whole_batches(f"{model} {variant} score", SCORE, model, variant))
+
+    def request(self, model: str, variant: str) -> list[dict[str, Any]]:
+        """Requests end to end, short histories and long ones by turns."""
+        count = _REQUEST.value
+        cases = []
+        for events in map(int, _REQUEST_HISTORIES.value):
+            name = f"{model} {variant} request 1x{count}, {events:,} events"
+            case = Case(name, REQUEST, model, variant, users=1, candidates=count, history=events)
+            folder = self.data_dir / f"requests-{self.shape.items}-{variant}-history-{events}"
+            cases.append(dataclasses.replace(case, data=str(folder), seconds=_SECONDS.value))
+        return self._measure(cases)
 
     def read(self) -> list[dict[str, Any]]:
         """Long histories from records, without a model."""
@@ -188,25 +208,6 @@ class Benchmark:
         return str(folder)
 
 
-def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """What is to be compared: ours over the peer, and training from records over the step alone."""
-    rates = {e["case"]["name"]: e["rate"] for part in parts.values() for e in part if "rate" in e}
-    found: dict[str, float] = {}
-    for entries in parts.values():
-        names = [entry["case"]["name"] for entry in entries if "rate" in entry]
-        steps = [name for name in names if " step " in name]
-        for name in names:
-            if workers.PEER in name:
-                found |= {f"{step} / {name}": rates[step] / rates[name] for step in steps}
-            elif " fit " in name and steps:
-                found[f"{name} / {steps[0]}"] = rates[name] / rates[steps[0]]
-            elif "state cached" in name:
-                cold = name.replace("state cached", "no state")
-                if cold in rates:
-                    found[f"{name} / {cold}"] = rates[name] / rates[cold]
-    return found
-
-
 def main(_) -> None:
     """Runs the chosen parts and writes the report."""
     unknown = sorted(set(_PARTS.value) - set(PARTS))
@@ -230,6 +231,8 @@ def main(_) -> None:
         parts |= {f"Scoring, {m} {v}": run.score(m, v) for m, v in chosen}
     if "batch" in _PARTS.value:
         parts |= {f"Scoring batches, {m} {v}": run.batch(m, v) for m, v in chosen}
+    if "request" in _PARTS.value:
+        parts |= {f"Requests, {m} {v}": run.request(m, v) for m, v in chosen}
     if "read" in _PARTS.value:
         parts["Reading"] = run.read()
     if "prepare" in _PARTS.value:
@@ -239,7 +242,7 @@ def main(_) -> None:
         "shape": dataclasses.asdict(shape),
         "rounds": _ROUNDS.value,
         "parts": parts,
-        "ratios": ratios(parts),
+        "ratios": report.ratios(parts),
     }
     write_text(output_dir / "benchmark.json", json.dumps(result, indent=2) + "\n")
     text = report.markdown(result)

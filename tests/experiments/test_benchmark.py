@@ -12,7 +12,7 @@ import pytest
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from experiments.benchmarking import preparation, report, taking_turns, workers
-from experiments.benchmarking.cases import Case, prepare_read
+from experiments.benchmarking.cases import REQUEST, Case, prepare_read, prepare_request
 from experiments.benchmarking.shape import Shape, draw_batches, write_data_set
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -132,6 +132,30 @@ def test_a_turn_of_reading_is_one_pass_over_the_records(tmp_path):
     facts, turn = prepare_read(case, TINY)
     assert turn()["steps"] == math.ceil(17 / 4)
     assert facts["seconds_to_first_batch"] > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "histories"),
+    [("sim_hard", "index", (11, 29)), ("sdim", "stored state", (29,))],
+)
+def test_requests_are_answered_from_an_index_or_from_stored_states(
+    tmp_path, model, source, histories
+):
+    for events in histories:
+        folder = tmp_path / str(events)
+        case = Case("", REQUEST, model, "paper", 1, 5, str(folder), seconds=0.01, history=events)
+        facts, turn = prepare_request(case, TINY)
+        assert facts["source"] == source
+        measured = turn()
+        assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+
+
+def test_requests_with_long_histories_are_compared_with_short_ones():
+    entries = [
+        {"case": {"name": name, "kind": REQUEST}, "rate": 1.0, "p99_ms": p99}
+        for name, p99 in (("short", 4.0), ("long", 5.0))
+    ]
+    assert report.ratios({"Requests": entries}) == {"p99 of long / short": 1.25}
 
 
 def test_a_rate_counts_examples_over_the_time_they_took():
