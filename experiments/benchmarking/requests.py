@@ -118,7 +118,7 @@ class Service:
         """Probabilities [candidates] of dense item ids."""
         if self.source == INDEX:
             return self._ranker.rank_person(person, items)
-        stored = self._store.get(person)
+        stored = self._store.get(person) or b""
         return self._ranker.score(decode_value(stored, **self._owner).arrays, items)
 
     def requests(self, count: int, candidates: int) -> list[tuple[int, np.ndarray]]:
