@@ -9,6 +9,7 @@ The released code (tttwwy/sim) has no W_a and W_b, pools by the softmax of the p
 fewer than k events; that is `ReleasedSoftSearch`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -34,6 +35,34 @@ def relevance(asked: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
       events: e_i, [users, time, dim].
     """
     return tf.matmul(asked, tf.cast(events, asked.dtype), transpose_b=True)
+
+
+@tf.custom_gradient
+def pool_by_relevance(
+    asked: tf.Tensor, events: tf.Tensor, mask: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, None]]]:
+    """Eq. (2), U_r = sum_i r_i e_i, [users, candidates, dim].
+
+    Events enter twice, by r_i and by themselves. Their gradient, the largest tensor of a step, is one
+    product of the two parts side by side rather than a sum of two products.
+
+    Args:
+      asked, events: see `relevance`; of one type.
+      mask: True where the event is real, bool [users, time].
+    """
+    mask = mask[:, tf.newaxis]
+    zero = tf.zeros([], asked.dtype)
+    # Padding is left out by its scores: they are a small part of what the events take.
+    scores = tf.where(mask, relevance(asked, events), zero)
+
+    def gradient(pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
+        by_score = tf.where(mask, tf.matmul(pooled, events, transpose_b=True), zero)
+        of_events = tf.matmul(
+            tf.concat([scores, by_score], 1), tf.concat([pooled, asked], 1), transpose_a=True
+        )
+        return tf.matmul(by_score, events), of_events, None
+
+    return tf.matmul(scores, events), gradient
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -91,14 +120,10 @@ class SoftSearch(SearchUnit):
         """
         asked = self(target.embedding)
         events, mask = _embedded(stored_features(state), target.embed), state[STORED_MASK]
-        scores = relevance(asked, events)
-        found = self._best(scores, state)
+        found = self._best(relevance(asked, events), state)
         if training and self.sample:
             events, mask = self._sampled(state, target)
-            scores = relevance(asked, events)
-        # Padding is left out by its scores: they are a small part of what the events take.
-        scores = tf.where(mask[:, tf.newaxis], scores, tf.zeros([], scores.dtype))
-        pooled = tf.matmul(scores, tf.cast(events, scores.dtype))  # Eq. (2)
+        pooled = pool_by_relevance(asked, tf.cast(events, asked.dtype), mask)
         logits = self.network(
             tf.concat([pooled, target.embedding], axis=-1), mask=target.mask, training=training
         )
