@@ -19,12 +19,16 @@ part `batch` scores such batches, the histories encoded anew. For the models of 
     python -m experiments.benchmark --output_dir=D --shape=long --parts=train,batch --records=0 \\
         --variants=paper --models=din_long,sim_hard,sim_soft,eta,sdim,twin
 
-`--shape=memory` is the block of MIMN, `mimn_plain` being its memory alone and `mimn_full` all of it.
-`--state_histories` adds requests whose states were read from so many events each, which shows whether
-a stored state costs the same however long the history was:
+`--shape=memory` is the block of MIMN, `mimn_plain` being its memory alone and `mimn_full` all of it:
 
     python -m experiments.benchmark --output_dir=D --shape=memory --parts=train,score,batch --records=0 \\
-        --models=mimn_plain,mimn_full --state_histories=100,54000
+        --models=mimn_plain,mimn_full
+
+The part `request` answers requests end to end, with histories of `--request_histories` events in a
+behaviour index where the model searches by an attribute, and in stored states elsewhere:
+
+    python -m experiments.benchmark --output_dir=D --shape=long --parts=request --variants=paper \\
+        --models=sim_hard,sdim,mimn
 
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
@@ -41,7 +45,7 @@ from absl import flags
 from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
-from experiments.benchmarking.cases import FIT, READ, SCORE, STEP, Case
+from experiments.benchmarking.cases import FIT, READ, REQUEST, SCORE, STEP, Case
 from experiments.benchmarking.shape import (
     SHAPES,
     Shape,
@@ -50,10 +54,9 @@ from experiments.benchmarking.shape import (
     write_data_set,
 )
 
-PARTS = ("train", "score", "batch", "read", "prepare")
+PARTS = ("train", "score", "batch", "request", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
-STATE_OF = "state of"
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 _PARTS = flags.DEFINE_list("parts", list(DEFAULT_PARTS), f"What to measure, of {', '.join(PARTS)}.")
@@ -76,8 +79,8 @@ _SIZES = {
 }
 _RECORDS = flags.DEFINE_integer("records", 16_384, "User records to train on; 0 for no such case.")
 _REQUEST = flags.DEFINE_integer("request", 1_000, "Candidates of a request.")
-_STATE_HISTORIES = flags.DEFINE_list(
-    "state_histories", [], "Events behind stored states, scoring; the first is compared with."
+_REQUEST_HISTORIES = flags.DEFINE_list(
+    "request_histories", ["1000", "54000"], "Events of a history, requests end to end."
 )
 _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history, reading.")
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
@@ -128,15 +131,22 @@ class Benchmark:
         name = f"{model} {variant} score 1x{count}"
         cold = Case(f"{name}, no state", SCORE, model, variant, users=1, candidates=count)
         cached = dataclasses.replace(cold, name=f"{name}, state cached", has_state=True)
-        cases = [self._with_batches(cold), self._with_batches(cached)]
-        for events in map(int, _STATE_HISTORIES.value):
-            longer = dataclasses.replace(cached, name=f"{name}, {STATE_OF} {events} events")
-            cases.append(self._with_batches(longer, events, count=2))
-        return self._measure(cases)
+        return self._measure([self._with_batches(cold), self._with_batches(cached)])
 
     def batch(self, model: str, variant: str) -> list[dict[str, Any]]:
         """Whole batches to score, shared and not, no state at hand."""
         return self._measure(self._whole_batches(f"{model} {variant} score", SCORE, model, variant))
+
+    def request(self, model: str, variant: str) -> list[dict[str, Any]]:
+        """Requests end to end, short histories and long ones by turns."""
+        count = _REQUEST.value
+        cases = []
+        for events in map(int, _REQUEST_HISTORIES.value):
+            name = f"{model} {variant} request 1x{count}, {events:,} events"
+            case = Case(name, REQUEST, model, variant, users=1, candidates=count, history=events)
+            folder = self.data_dir / f"requests-{self.shape.items}-{variant}-history-{events}"
+            cases.append(dataclasses.replace(case, data=str(folder), seconds=_SECONDS.value))
+        return self._measure(cases)
 
     def read(self) -> list[dict[str, Any]]:
         """Long histories from records, without a model."""
@@ -183,26 +193,17 @@ class Benchmark:
             cases, shape or self.shape, _ROUNDS.value, self.output_dir / "logs", self.peer_python
         )
 
-    def _with_batches(
-        self, case: Case, history: int | None = None, count: int | None = None
-    ) -> Case:
-        """The case with its file of random batches, drawn once and shared by all who want them.
-
-        Args:
-          case: what is measured.
-          history: events of a history; None for the shape's.
-          count: batches; None for the number that the kind of the case has.
-        """
-        shape = self.shape
-        if history is not None:
-            shape = dataclasses.replace(shape, history=history)
+    def _with_batches(self, case: Case) -> Case:
+        """The case with its file of random batches, drawn once and shared by all who want them."""
         negatives = case.kind != SCORE and case.samples_negatives
         suffix = "-negatives" if negatives else ""
-        sizes = f"{case.users}x{case.candidates}-history-{shape.history}"
+        sizes = f"{case.users}x{case.candidates}-history-{self.shape.history}"
         path = self.data_dir / f"batches-{sizes}{suffix}.npz"
         if not path.is_file():
-            count = count or (8 if case.kind == SCORE else 32)
-            save_batches(path, draw_batches(shape, count, case.users, case.candidates, negatives))
+            count = 8 if case.kind == SCORE else 32
+            save_batches(
+                path, draw_batches(self.shape, count, case.users, case.candidates, negatives)
+            )
         return dataclasses.replace(case, data=str(path), seconds=_SECONDS.value)
 
     def _records(self, users: int, candidates: int, shape: Shape) -> str:
@@ -210,31 +211,6 @@ class Benchmark:
         if not (folder / "manifest.json").is_file():
             write_data_set(shape, folder, users, candidates)
         return str(folder)
-
-
-def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """What is to be compared.
-
-    Ours over the peer, training from records over the step alone, a request with a stored state over
-    one without, and one with a state of many events over one with a state of few.
-    """
-    rates = {e["case"]["name"]: e["rate"] for part in parts.values() for e in part if "rate" in e}
-    found: dict[str, float] = {}
-    for entries in parts.values():
-        names = [entry["case"]["name"] for entry in entries if "rate" in entry]
-        steps = [name for name in names if " step " in name]
-        stored = [name for name in names if STATE_OF in name]
-        found |= {f"{name} / {stored[0]}": rates[name] / rates[stored[0]] for name in stored[1:]}
-        for name in names:
-            if workers.PEER in name:
-                found |= {f"{step} / {name}": rates[step] / rates[name] for step in steps}
-            elif " fit " in name and steps:
-                found[f"{name} / {steps[0]}"] = rates[name] / rates[steps[0]]
-            elif "state cached" in name:
-                cold = name.replace("state cached", "no state")
-                if cold in rates:
-                    found[f"{name} / {cold}"] = rates[name] / rates[cold]
-    return found
 
 
 def main(_) -> None:
@@ -260,6 +236,8 @@ def main(_) -> None:
         parts |= {f"Scoring, {m} {v}": run.score(m, v) for m, v in chosen}
     if "batch" in _PARTS.value:
         parts |= {f"Scoring batches, {m} {v}": run.batch(m, v) for m, v in chosen}
+    if "request" in _PARTS.value:
+        parts |= {f"Requests, {m} {v}": run.request(m, v) for m, v in chosen}
     if "read" in _PARTS.value:
         parts["Reading"] = run.read()
     if "prepare" in _PARTS.value:
@@ -269,7 +247,7 @@ def main(_) -> None:
         "shape": dataclasses.asdict(shape),
         "rounds": _ROUNDS.value,
         "parts": parts,
-        "ratios": ratios(parts),
+        "ratios": report.ratios(parts),
     }
     write_text(output_dir / "benchmark.json", json.dumps(result, indent=2) + "\n")
     text = report.markdown(result)

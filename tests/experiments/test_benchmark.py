@@ -12,7 +12,13 @@ import pytest
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from experiments.benchmarking import preparation, report, taking_turns, workers
-from experiments.benchmarking.cases import Case, make_model, prepare_read
+from experiments.benchmarking.cases import (
+    REQUEST,
+    Case,
+    make_model,
+    prepare_read,
+    prepare_request,
+)
 from experiments.benchmarking.shape import Shape, draw_batches, write_data_set
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -89,17 +95,6 @@ def test_long_histories_are_trained_on_and_scored_in_batches_without_records(tmp
             assert all(e["rate"] > 0 for e in content["parts"][f"{part}, {model} paper"])
 
 
-@pytest.mark.slow
-def test_stored_states_of_long_and_short_histories_are_compared(tmp_path):
-    flags = ["--shape=memory", "--parts=score", "--models=mimn_plain", "--variants=paper"]
-    done = run_benchmark(tmp_path, *flags, "--request=5", "--state_histories=3,17")
-    assert done.returncode == 0, done.stderr
-    content = json.loads((tmp_path / "benchmark.json").read_text())
-    short, long = (f"mimn_plain paper score 1x5, state of {n} events" for n in (3, 17))
-    rates = {e["case"]["name"]: e["rate"] for part in content["parts"].values() for e in part}
-    assert content["ratios"][f"{long} / {short}"] == rates[long] / rates[short]
-
-
 @pytest.mark.parametrize(("name", "parts"), [("mimn_plain", False), ("mimn_full", True)])
 def test_mimn_is_measured_without_its_parts_and_with_them(name, parts):
     memory = make_model(Case("", "step", name, "paper"), TINY).encoders[""].memory
@@ -150,6 +145,30 @@ def test_a_turn_of_reading_is_one_pass_over_the_records(tmp_path):
     facts, turn = prepare_read(case, TINY)
     assert turn()["steps"] == math.ceil(17 / 4)
     assert facts["seconds_to_first_batch"] > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "histories"),
+    [("sim_hard", "index", (11, 29)), ("sdim", "stored state", (29,))],
+)
+def test_requests_are_answered_from_an_index_or_from_stored_states(
+    tmp_path, model, source, histories
+):
+    for events in histories:
+        folder = tmp_path / str(events)
+        case = Case("", REQUEST, model, "paper", 1, 5, str(folder), seconds=0.01, history=events)
+        facts, turn = prepare_request(case, TINY)
+        assert facts["source"] == source
+        measured = turn()
+        assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+
+
+def test_requests_with_long_histories_are_compared_with_short_ones():
+    entries = [
+        {"case": {"name": name, "kind": REQUEST}, "rate": 1.0, "p99_ms": p99}
+        for name, p99 in (("short", 4.0), ("long", 5.0))
+    ]
+    assert report.ratios({"Requests": entries}) == {"p99 of long / short": 1.25}
 
 
 def test_a_rate_counts_examples_over_the_time_they_took():
