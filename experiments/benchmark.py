@@ -87,6 +87,9 @@ _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, read
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 16, "Of model.fit.")
 _PREPARE_ROWS = flags.DEFINE_integer("prepare_rows", 2_000_000, "Rows of the log to prepare.")
 _PREPARE_RUNS = flags.DEFINE_integer("prepare_runs", 1, "How often it is prepared.")
+_PREPARE_PROTOCOLS = flags.DEFINE_list(
+    "prepare_protocols", ["last_event"], "Protocols by which it is prepared, by turns."
+)
 
 
 class Benchmark:
@@ -165,18 +168,22 @@ class Benchmark:
         return self._measure(cases, shape)
 
     def prepare(self) -> list[dict[str, Any]]:
-        """A synthetic log to records."""
-        rows = _PREPARE_ROWS.value
+        """A synthetic log to records, by one protocol or by several in turns."""
+        rows, protocols = _PREPARE_ROWS.value, _PREPARE_PROTOCOLS.value
         log = self.data_dir / f"log-{rows}-{self.shape.seed}.csv"
-        entry: dict[str, Any] = {"case": {"name": f"prepare {rows:,} rows (rows/s)"}}
+        name = f"prepare {rows:,} rows (rows/s)"
+        names = [name, *(f"{name} {protocol}" for protocol in protocols[1:])]
         try:
             preparation.write_log(log, rows, self.shape.seed)
-            entry |= preparation.measure_preparation(
-                log, rows, self.data_dir / "prepared", _PREPARE_RUNS.value
+            found = preparation.measure_preparations(
+                log, rows, self.data_dir / "prepared", protocols, _PREPARE_RUNS.value
             )
         except workers.WorkerFailedError as error:
-            entry["error"] = str(error)
-        return [entry]
+            return [{"case": {"name": name}, "error": str(error)}]
+        return [
+            {"case": {"name": name}} | found[protocol]
+            for name, protocol in zip(names, protocols, strict=True)
+        ]
 
     def _whole_batches(self, name: str, kind: str, model: str, variant: str) -> list[Case]:
         """A batch whose users have two candidates each, and one whose users have one."""

@@ -199,6 +199,32 @@ def length_histogram(lengths: np.ndarray) -> Figure:
     return figure
 
 
+def grouping_lengths(
+    quantiles: Sequence[tuple[float, int, int]], sizes: Sequence[tuple[str, float]]
+) -> Figure:
+    """Lengths of histories before and after grouping, and how large the groups are (DGIN, figure 1).
+
+    Args:
+      quantiles: (quantile, events, groups), as `group_lengths.at_quantiles` gives them.
+      sizes: (class, share of the groups), as `group_lengths.size_shares` gives them.
+    """
+    figure = _figure(10, 3.6)
+    left, right = figure.subplots(1, 2)
+    ranks, before, after = zip(*quantiles, strict=True)
+    place = np.arange(len(ranks))
+    left.bar(place - 0.2, before, 0.4, label="events")
+    left.bar(place + 0.2, after, 0.4, label="groups")
+    left.set_xticks(place, [f"{rank:.0%}" for rank in ranks], fontsize=8)
+    left.set_yscale("log")
+    left.set_xlabel("quantile of histories by length", fontsize=8)
+    left.legend(fontsize=8)
+    names, shares = zip(*sizes, strict=True)
+    right.bar(names, shares)
+    right.set_xlabel("events in a group", fontsize=8)
+    right.set_ylabel("share of the groups", fontsize=8)
+    return figure
+
+
 def to_png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG file."""
     target = io.BytesIO()

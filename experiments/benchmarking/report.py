@@ -70,8 +70,9 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """What is to be compared: ours over the peer, training from records over the step alone, and the
-    99th percentile of requests with longer histories over that with the first.
+    """What is to be compared: ours over the peer, training from records over the step alone, one
+    protocol of the preparation over the first, and the 99th percentile of requests with longer
+    histories over that with the first.
     """
     rates = {e["case"]["name"]: e["rate"] for part in parts.values() for e in part if "rate" in e}
     found: dict[str, float] = {}
@@ -83,6 +84,8 @@ def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
                 found |= {f"{step} / {name}": rates[step] / rates[name] for step in steps}
             elif " fit " in name and steps:
                 found[f"{name} / {steps[0]}"] = rates[name] / rates[steps[0]]
+            elif name.startswith("prepare") and name != names[0]:
+                found[f"{name} / {names[0]}"] = rates[name] / rates[names[0]]
             elif "state cached" in name:
                 cold = name.replace("state cached", "no state")
                 if cold in rates:

@@ -18,12 +18,14 @@ from data_prep.synthetic import (
     PRESETS,
     REPEAT,
     RETURN,
+    STORY,
     WINDOW_END,
     WINDOW_START,
     Catalogue,
     Dormancy,
     Population,
     Purchases,
+    Stories,
     SyntheticLog,
     Taste,
     Truth,
@@ -262,6 +264,55 @@ def test_deep_presets_have_histories_of_one_length_before_the_first_target(prese
     assert population.longest - history in (40, 100)  # targets a user
 
 
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """A log with stories; the events of each item of each user in the first four fifths of a time."""
+    log = dataclasses.replace(
+        SMALL,
+        population=Population(users=59, events=59 * 700, shortest=700, longest=700),
+        purchases=Purchases(consider_share=0.0, buy_share=0.0, repeat_share=0.0),
+        stories=Stories(share=0.6),
+    )
+    path = tmp_path_factory.mktemp("told") / "log.csv"
+    truth = write_log(log, path, seed=3)
+    events = read(path).assign(thread=truth.thread, mechanism=truth.mechanism)
+    events["position"] = events.groupby("user", sort=False).cumcount()
+    return events
+
+
+def test_stories_have_about_the_share_that_was_asked_for_and_one_item_each(told):
+    assert (told["mechanism"] == STORY).mean() == pytest.approx(0.6, rel=0.25)
+    stories = told[told["mechanism"] == STORY].groupby(["user", "thread"])
+    assert stories["item"].nunique().max() == 1
+    assert set(told["behavior"][told["mechanism"] == STORY]) == set(BEHAVIORS)
+
+
+def test_the_kinds_of_its_events_tell_whether_an_item_comes_back(told):
+    stories = told[told["mechanism"] == STORY]
+    early = stories["position"] < 0.7 * 700
+    kinds = stories[early].groupby(["user", "thread"])["behavior"].agg(set)
+    later = stories[~early & (stories["behavior"] == "pv")]
+    returned = kinds.index.isin(pd.MultiIndex.from_frame(later[["user", "thread"]]))
+    share = {
+        name: returned[kinds == wanted].mean()
+        for name, wanted in (("look", {"pv"}), ("fav", {"pv", "fav"}), ("cart", {"pv", "cart"}))
+    }
+    assert share["look"] < 0.05
+    assert share["fav"] > 0.2
+    assert share["cart"] > share["look"]
+
+
+def test_a_purchase_ends_a_story_but_of_a_consumable(told):
+    stories = told[told["mechanism"] == STORY]
+    bought = stories[stories["behavior"] == "buy"].groupby(["user", "thread"])["position"].max()
+    last = stories.groupby(["user", "thread"])["position"].max()[bought.index]
+    once = stories[stories["behavior"] == "buy"].groupby(["user", "thread"]).size() == 1
+    carted = stories.groupby(["user", "thread"])["behavior"].agg(set)[bought.index]
+    ended = (last == bought)[once & carted.map(lambda kinds: "cart" in kinds)]
+    assert ended.all()
+    assert (~once).sum() > 100  # consumables are bought again
+
+
 def drift_of(log, path):
     """Mean distance between the shares of interests in the first and last third of histories."""
     truth = write_log(log, path, seed=1)
@@ -344,6 +395,8 @@ def test_nothing_but_lone_clicks_is_without_causes_but_the_opening_of_threads(wr
         ({"taste": Taste(interests=(4, 3))}, "fewest"),
         ({"taste": Taste(lone_share=1.5)}, "lone_share"),
         ({"purchases": Purchases(consider_share=0.95)}, "leave a tenth for clicks"),
+        ({"stories": Stories(share=0.8)}, "a share of stories"),
+        ({"stories": Stories(share=0.1, rounds=(5.0, 4.0))}, "most rounds"),
         ({"dormancy": Dormancy(share=0.8)}, "leaves a tenth for other clicks"),
         ({"dormancy": Dormancy(share=0.1, rounds=(5.0, 4.0))}, "most rounds"),
     ],

@@ -204,7 +204,9 @@ def test_resident_memory_counts_a_process_and_its_children():
 def test_preparing_reports_rows_and_the_peak_of_the_process_tree(tmp_path):
     log = tmp_path / "log.csv"
     preparation.write_log(log, 6_007, seed=1)
-    found = preparation.measure_preparation(log, 6_007, tmp_path / "prepared", runs=1)
+    (found,) = preparation.measure_preparations(
+        log, 6_007, tmp_path / "prepared", ["last_event"], runs=1
+    ).values()
     assert found["rows"] == len(log.read_text().splitlines()) == 6_007
     assert found["peak_mib"] > 30
     assert found["records_mib"] > 0
