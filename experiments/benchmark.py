@@ -30,6 +30,12 @@ behaviour index where the model searches by an attribute, and in stored states e
     python -m experiments.benchmark --output_dir=D --shape=long --parts=request --variants=paper \\
         --models=sim_hard,sdim,mimn
 
+The part `center` sends events through the User Interest Center into LMDB, in micro-batches and, for
+the latencies, one by one; a batch's `cpu_ms` says how many a core can take:
+
+    python -m experiments.benchmark --output_dir=D --shape=long --parts=center --variants=paper \\
+        --models=mimn_full
+
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
 """
@@ -45,7 +51,7 @@ from absl import flags
 from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
-from experiments.benchmarking.cases import FIT, READ, REQUEST, SCORE, STEP, Case
+from experiments.benchmarking.cases import CENTER, FIT, READ, REQUEST, SCORE, STEP, Case
 from experiments.benchmarking.shape import (
     SHAPES,
     Shape,
@@ -54,7 +60,7 @@ from experiments.benchmarking.shape import (
     write_data_set,
 )
 
-PARTS = ("train", "score", "batch", "request", "read", "prepare")
+PARTS = ("train", "score", "batch", "request", "center", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
 
@@ -85,6 +91,8 @@ _REQUEST_HISTORIES = flags.DEFINE_list(
 _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history, reading.")
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 16, "Of model.fit.")
+_CENTER_EVENTS = flags.DEFINE_integer("center_events", 1_024, "Events of a micro-batch.", 1)
+_CENTER_PEOPLE = flags.DEFINE_integer("center_people", 20_000, "People whom they are of.", 1)
 _PREPARE_ROWS = flags.DEFINE_integer("prepare_rows", 2_000_000, "Rows of the log to prepare.")
 _PREPARE_RUNS = flags.DEFINE_integer("prepare_runs", 1, "How often it is prepared.")
 _PREPARE_PROTOCOLS = flags.DEFINE_list(
@@ -150,6 +158,20 @@ class Benchmark:
             folder = self.data_dir / f"requests-{self.shape.items}-{variant}-history-{events}"
             cases.append(dataclasses.replace(case, data=str(folder), seconds=_SECONDS.value))
         return self._measure(cases)
+
+    def center(self, model: str, variant: str) -> list[dict[str, Any]]:
+        """Events through the User Interest Center: parsing, update, commit of LMDB."""
+        case = Case(
+            f"{model} {variant} center, batches of {_CENTER_EVENTS.value} (events/s)",
+            CENTER,
+            model,
+            variant,
+            users=min(_CENTER_PEOPLE.value, self.shape.users - 2),
+            candidates=_CENTER_EVENTS.value,
+            data=self._records(self.shape.batch, 2, self.shape),
+            seconds=_SECONDS.value,
+        )
+        return self._measure([case])
 
     def read(self) -> list[dict[str, Any]]:
         """Long histories from records, without a model."""
@@ -245,6 +267,8 @@ def main(_) -> None:
         parts |= {f"Scoring batches, {m} {v}": run.batch(m, v) for m, v in chosen}
     if "request" in _PARTS.value:
         parts |= {f"Requests, {m} {v}": run.request(m, v) for m, v in chosen}
+    if "center" in _PARTS.value:
+        parts |= {f"Interest center, {m} {v}": run.center(m, v) for m, v in chosen}
     if "read" in _PARTS.value:
         parts["Reading"] = run.read()
     if "prepare" in _PARTS.value:

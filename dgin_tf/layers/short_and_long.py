@@ -95,7 +95,8 @@ class ShortAndLong(InterestEncoder):
         joined = append_events(stored, self._store(history))
         events = stored_history(_without_gaps(joined), history.embed)
         recent = newest(events, self.short_events)
-        older = all_but_newest(events, self.short_events)
+        # No more events leave the newest ones than come, and they are the first ones here.
+        older = _first(all_but_newest(events, self.short_events), tf.shape(history.mask)[1])
         return _joined(
             {
                 _SHORT: self.short.encode(recent),
@@ -164,6 +165,15 @@ def all_but_newest(history: History, count: int) -> History:
     time = tf.maximum(tf.shape(mask)[1] - count, 1)
     features = {name: value[:, :time] for name, value in history.features.items()}
     return history_of(features, mask[:, :time], history.embed, history.embedded_features)
+
+
+def _first(history: History, count: tf.Tensor) -> History:
+    """The first `count` places in time."""
+    features = {
+        name: value if name.startswith(_NEGATIVES) else value[:, :count]
+        for name, value in history.features.items()
+    }
+    return history_of(features, history.mask[:, :count], history.embed, history.embedded_features)
 
 
 def _without_gaps(state: State) -> State:

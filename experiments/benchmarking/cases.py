@@ -5,23 +5,30 @@ fit       `model.fit` on batches from records, start of the epoch and Keras's lo
 score     one request, or one batch: candidates of users with or without their states at hand
 request   a person's id and candidates' ids to an exported model, with its index or stored states
 read      batches from records, and nothing else
+center    events through the User Interest Center into LMDB, many at once and one by one
 """
 
+import atexit
 import dataclasses
 import inspect
+import itertools
 import json
+import os
 import pathlib
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from dgin_tf.schema import FIRST_ID
 from experiments.benchmarking import taking_turns
 from experiments.benchmarking.shape import Shape
 
-STEP, FIT, SCORE, REQUEST, READ = "step", "fit", "score", "request", "read"
+STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
 UNIFORM = "uniform"
 
 # Parts of a model under a name of their own: MIMN without its regularisation and its induction unit,
@@ -30,6 +37,8 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mimn_plain": ("mimn", {"slots": 4, "utilization_weight": 0.0, "top_k": 0}),
     "mimn_full": ("mimn", {"slots": 4}),
 }
+
+_SINGLE_EVENTS = 300  # for latencies, after the batches of a turn
 
 Turn = Callable[[], dict[str, Any]]
 
@@ -40,10 +49,10 @@ class Case:
 
     Attributes:
       name: of the table's row.
-      kind: one of the module's five, or a peer's name.
+      kind: one of the module's six, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
       variant: "paper" or "released", of models that have variants.
-      users, candidates: of a batch or a request.
+      users, candidates: of a batch or a request; of a center, the people and the events of a batch.
       data: file of batches (step, score), directory of records (fit, read), or one for records, an
         export and what it is served with (request).
       has_state: whether a request finds the user's state encoded.
@@ -202,12 +211,61 @@ def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     return {**facts, "seconds_to_next_epoch": time.perf_counter() - began}, turn
 
 
+def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+    """Exports a model and starts a center on it; a turn is batches of events, then single ones."""
+    import tensorflow as tf
+
+    from dgin_tf.serving.bundle import Release, export_bundle
+    from dgin_tf.serving.dead_letters import DeadLetters
+    from dgin_tf.serving.events import EventParser
+    from dgin_tf.serving.interest_center import InterestCenter
+    from dgin_tf.serving.state_updates import StateUpdater
+    from dgin_tf.serving.stored_states import StoredStates
+    from dgin_tf.stores.lmdb_store import LmdbStore
+
+    folder = tempfile.mkdtemp(dir=os.path.dirname(case.data))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = pathlib.Path(folder)
+    tf.keras.utils.set_random_seed(shape.seed)
+    model = make_model(case, shape)
+    version = export_bundle(model, Release(case.model, case.data, shape.history), path / "bundle")
+    began = time.perf_counter()
+    updater = StateUpdater(version)
+    states = StoredStates(LmdbStore(path / "states"), updater.metadata)
+    parser = EventParser(updater.schema, updater.catalogue)
+    center = InterestCenter(updater, states, parser, DeadLetters(path / "letters"))
+    events = _events(case.users, shape)
+    center.apply(list(itertools.islice(events, case.candidates)))
+    facts = {
+        "seconds_to_first_step": time.perf_counter() - began,
+        "state_bytes": updater.metadata["state_bytes"]["fixed"],
+    }
+
+    def turn():
+        measured = taking_turns.rate(
+            lambda _: center.apply(list(itertools.islice(events, case.candidates))),
+            case.candidates,
+            case.seconds,
+        )
+        latencies = []
+        for line in itertools.islice(events, _SINGLE_EVENTS):
+            came = time.perf_counter()
+            center.apply([line])
+            latencies.append(1000 * (time.perf_counter() - came))
+        p50, p99 = np.percentile(latencies, [50, 99])
+        per_core = 1000 * case.candidates / measured["cpu_ms"]
+        return {**measured, "rate_a_core": per_core, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+    return facts, turn
+
+
 PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
     STEP: prepare_step,
     FIT: prepare_fit,
     SCORE: prepare_score,
     REQUEST: prepare_request,
     READ: prepare_read,
+    CENTER: prepare_center,
 }
 
 
@@ -227,6 +285,21 @@ def _with_latencies(case, answer):
         return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
 
     return turn
+
+
+def _events(people: int, shape: Shape) -> Iterator[bytes]:
+    """Events of people in turn of a random order, as JSON with dense ids."""
+    rng, numbers = np.random.default_rng(shape.seed), np.zeros(people, int)
+    while True:
+        drawn = rng.integers(people, size=4096).tolist()
+        for person, item in zip(drawn, shape.draw_items(rng, (4096,)).tolist(), strict=True):
+            numbers[person] += 1
+            event = {
+                "user_id": FIRST_ID + person,
+                "sequence": int(numbers[person]),
+                "item_id": item,
+            }
+            yield json.dumps(event).encode()
 
 
 def _records(case, shape):

@@ -95,8 +95,16 @@ def test_folding_events_in_moves_the_older_ones_to_the_long_part(chunk):
         np.testing.assert_allclose(interest(encoder, state), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_long_part_that_cannot_follow_a_stream_keeps_no_events_for_it():
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_the_long_part_grows_by_no_more_events_than_come(chunk):
     encoder = ShortAndLong(Pooling(), AttendedHistory(), SHORT)
+    state = encoder.encode(HISTORY)
+    newer = encoder.update(state, embedded.part_of(HISTORY, 0, chunk))
+    assert newer["long_mask"].shape[1] == state["long_mask"].shape[1] + chunk
+
+
+def test_a_long_part_that_cannot_follow_a_stream_keeps_no_events_for_it():
+    encoder = ShortAndLong(Pooling(), Pooling(count_padding=True), SHORT)
     assert not encoder.is_incremental
     state = encoder.encode(HISTORY)
     assert not [name for name in state if name.startswith("recent_")]
