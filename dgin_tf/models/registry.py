@@ -2,6 +2,7 @@
 
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.baselines.base_model import BaseModel
+from dgin_tf.models.baselines.dsin import DSIN
 from dgin_tf.models.baselines.hidden_states import ARNN, GRU4Rec
 from dgin_tf.models.baselines.long_din import AvgPoolingLongDIN, DINLong
 from dgin_tf.models.baselines.pnn import PNN
@@ -35,6 +36,7 @@ MODELS: dict[str, type[CTRModel]] = {
     "dien": DIEN,
     "din": DIN,
     "din_long": DINLong,
+    "dsin": DSIN,
     "eta": ETA,
     "gru4rec": GRU4Rec,
     "mimn": MIMN,
