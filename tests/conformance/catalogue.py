@@ -40,6 +40,8 @@ SMALL = {
     "sim_tm": {"k": 4, "short_events": 2, "heads": 3},
     "dgin": {"key": "category_id", "groups": 5, "events": 3, "target_events": 4, "heads": 3},
     "dsin": {"sessions": 4, "events": 3, "heads": 3, "gap": 200_000},
+    "tem4ctr": {"clicks": 3, "nearest": 2, "units": (5, 4)},
+    "dmt": {"clicks": 4, "others": 3, "heads": 3},
     "mimn": {"slots": 3, "units": 5},
     "rum": {"slots": 3},
     "gru4rec": {"units": 5},

@@ -8,8 +8,10 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.activations import Dice, Elementwise, PReLU
+from dgin_tf.layers.aligned_events import AlignedEvents
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
 from dgin_tf.layers.crosses import HistoryCross
+from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, GAP, EventAttributes
 from dgin_tf.layers.group_statistics import GroupStatistics
@@ -284,6 +286,8 @@ CATALOGUE = {
     UserMemory: ({"memory": KeyedMemory(3)}, through_encoder),
     LastHiddenState: ({"gru": GRU(UNITS)}, through_encoder),
     AttendedHiddenStates: ({"gru": GRU(DIM)}, through_encoder),
+    AlignedEvents: ({"clicks": 3, "units": (UNITS,)}, through_embedding),
+    DeepInterestTransformer: ({"events": 3, "heads": 3}, through_embedding),
     LearnedPositions: ({}, lambda layer, x: layer(x["events"])),
     BiasEncoding: ({}, lambda layer, x: layer(x["events"][:, tf.newaxis])),
     SessionTransformer: (
