@@ -2,10 +2,12 @@
 
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.baselines.base_model import BaseModel
+from dgin_tf.models.baselines.dmbin import DMBIN
 from dgin_tf.models.baselines.dmt import DMT
 from dgin_tf.models.baselines.dsin import DSIN
 from dgin_tf.models.baselines.hidden_states import ARNN, GRU4Rec
 from dgin_tf.models.baselines.long_din import AvgPoolingLongDIN, DINLong
+from dgin_tf.models.baselines.ninn import NINN
 from dgin_tf.models.baselines.pnn import PNN
 from dgin_tf.models.baselines.rum import RUM
 from dgin_tf.models.baselines.tem4ctr import TEM4CTR
@@ -38,11 +40,13 @@ MODELS: dict[str, type[CTRModel]] = {
     "dien": DIEN,
     "din": DIN,
     "din_long": DINLong,
+    "dmbin": DMBIN,
     "dmt": DMT,
     "dsin": DSIN,
     "eta": ETA,
     "gru4rec": GRU4Rec,
     "mimn": MIMN,
+    "ninn": NINN,
     "pnn": PNN,
     "rocket_launching": RocketLaunching,
     "rum": RUM,

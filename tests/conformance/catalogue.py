@@ -42,6 +42,8 @@ SMALL = {
     "dsin": {"sessions": 4, "events": 3, "heads": 3, "gap": 200_000},
     "tem4ctr": {"clicks": 3, "nearest": 2, "units": (5, 4)},
     "dmt": {"clicks": 4, "others": 3, "heads": 3},
+    "ninn": {"parts": 3, "units": (5,), "heads": 3},
+    "dmbin": {"clicks": 4, "others": 3, "heads": 3},
     "mimn": {"slots": 3, "units": 5},
     "rum": {"slots": 3},
     "gru4rec": {"units": 5},

@@ -12,6 +12,7 @@ from dgin_tf.layers.aligned_events import AlignedEvents
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
 from dgin_tf.layers.crosses import HistoryCross
 from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
+from dgin_tf.layers.dual_interest import ContrastProjection, DualInterest
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, GAP, EventAttributes
 from dgin_tf.layers.group_statistics import GroupStatistics
@@ -29,6 +30,7 @@ from dgin_tf.layers.memory.utilization import UtilizationRegularization
 from dgin_tf.layers.multi_head_attention import HeadKernels, MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.normalization import BatchNorm, MovingMoments
+from dgin_tf.layers.partitioned_interest import PartitionedInterest
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.positions import LearnedPositions
 from dgin_tf.layers.product import ProductLayer
@@ -288,6 +290,9 @@ CATALOGUE = {
     AttendedHiddenStates: ({"gru": GRU(DIM)}, through_encoder),
     AlignedEvents: ({"clicks": 3, "units": (UNITS,)}, through_embedding),
     DeepInterestTransformer: ({"events": 3, "heads": 3}, through_embedding),
+    PartitionedInterest: ({"dim": DIM, "parts": 3, "heads": 3}, through_embedding),
+    ContrastProjection: ({}, lambda layer, x: layer(x["events"])),
+    DualInterest: ({"lengths": (3,), "heads": 3}, through_embedding),
     LearnedPositions: ({}, lambda layer, x: layer(x["events"])),
     BiasEncoding: ({}, lambda layer, x: layer(x["events"][:, tf.newaxis])),
     SessionTransformer: (
