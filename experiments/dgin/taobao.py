@@ -1,7 +1,7 @@
 """DGIN and its baselines on Taobao's UserBehavior log, all four kinds of behaviour.
 
-Claim: table 2, AUC DIN .6622 < DIEN .6806 < SIM .7137 < SIM-TM .7256 < ETA .7334 < SDIM .7355 < TWIN
-.7394 < DGIN .7663; table 3, identity alone .7006, with statistics .7364, with the aggregated
+Claim: table 2, AUC DIN .6622 < DIEN .6806 < DMT .6955 < NINN .7017 < SIM .7137 < DMBIN .7252 < SIM-TM
+.7256 < DSIN .7286 < TEM4CTR .7311 < ETA .7334 < SDIM .7355 < TWIN .7394 < DGIN .7663; table 3, identity alone .7006, with statistics .7364, with the aggregated
 attribute .7423, with the target module .7663; table 4, clicks alone .7442; table 5, sessions .7286
 (DSIN), categories .7639, items .7663.
 

@@ -39,6 +39,11 @@ SMALL = {
     "din_long": {"short_events": 2},
     "sim_tm": {"k": 4, "short_events": 2, "heads": 3},
     "dgin": {"key": "category_id", "groups": 5, "events": 3, "target_events": 4, "heads": 3},
+    "dsin": {"sessions": 4, "events": 3, "heads": 3, "gap": 200_000},
+    "tem4ctr": {"clicks": 3, "nearest": 2, "units": (5, 4)},
+    "dmt": {"clicks": 4, "others": 3, "heads": 3},
+    "ninn": {"parts": 3, "units": (5,), "heads": 3},
+    "dmbin": {"clicks": 4, "others": 3, "heads": 3},
     "mimn": {"slots": 3, "units": 5},
     "rum": {"slots": 3},
     "gru4rec": {"units": 5},
@@ -66,6 +71,7 @@ VARIANTS["dgin-session"] = (
     "dgin",
     {**SMALL["dgin"], "key": "session", "target_module": False},
 )
+VARIANTS["dsin-positions"] = ("dsin", {**SMALL["dsin"], "bias_encoding": False})
 VARIANTS["mimn-plain"] = ("mimn", {"slots": 2, "utilization_weight": 0.0, "top_k": 0})
 VARIANTS["mimn-two_channels-auxiliary"] = (
     "mimn",
