@@ -16,6 +16,7 @@ from dgin_tf.models.dien import (
     TwoLayerGRUAttentionModel,
 )
 from dgin_tf.models.din import DIN
+from dgin_tf.models.encode import ENCODE
 from dgin_tf.models.eta import ETA
 from dgin_tf.models.mimn import MIMN
 from dgin_tf.models.rocket_launching import RocketLaunching
@@ -35,6 +36,7 @@ MODELS: dict[str, type[CTRModel]] = {
     "dien": DIEN,
     "din": DIN,
     "din_long": DINLong,
+    "encode": ENCODE,
     "eta": ETA,
     "gru4rec": GRU4Rec,
     "mimn": MIMN,

@@ -39,6 +39,7 @@ SMALL = {
     "din_long": {"short_events": 2},
     "sim_tm": {"k": 4, "short_events": 2, "heads": 3},
     "dgin": {"key": "category_id", "groups": 5, "events": 3, "target_events": 4, "heads": 3},
+    "encode": {"clusters": 2, "dim": 2, "short_events": 2, "beta": 0.5, "rounds": 3},
     "mimn": {"slots": 3, "units": 5},
     "rum": {"slots": 3},
     "gru4rec": {"units": 5},

@@ -14,9 +14,9 @@ import tensorflow as tf
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
 from dgin_tf.ops import signatures
+from dgin_tf.ops.similarity import normalise
 
 NORMS = ("l2", "count", "none")
-_TINY = 1e-24
 
 
 def file_events(events: tf.Tensor, buckets: tf.Tensor, count: int) -> tf.Tensor:
@@ -55,13 +55,6 @@ def sum_collisions(events: tf.Tensor, buckets: tf.Tensor, picked: tf.Tensor) -> 
     collides = tf.reshape(collides, [users, candidates * tables, tf.shape(events)[1]])
     sums = tf.matmul(tf.cast(collides, events.dtype), events)
     return tf.reshape(sums, [users, candidates, tables, events.shape[-1]])
-
-
-def normalise(sums: tf.Tensor) -> tf.Tensor:
-    """v / ||v|| along the last axis, zero for zero, there with a gradient of zero too."""
-    squares = tf.reduce_sum(tf.square(sums), -1, keepdims=True)
-    some = squares > _TINY
-    return sums * tf.where(some, tf.math.rsqrt(tf.where(some, squares, 1.0)), 0.0)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
