@@ -19,9 +19,7 @@ INTERESTS, INTEREST_MASK, INTEREST_WEIGHTS = "interests", "interest_mask", "inte
 REDUCTION = "reduction"
 
 
-def weights_in_clusters(
-    vectors: tf.Tensor, found: Clusters, relevance: Relevance
-) -> tf.Tensor:
+def weights_in_clusters(vectors: tf.Tensor, found: Clusters, relevance: Relevance) -> tf.Tensor:
     """Eq. (8): the softmax, within each cluster, of the similarity of event and centre.
 
     Args:
@@ -62,9 +60,7 @@ def sum_interests(
 
     @tf.custom_gradient
     def weighted_sum(values):
-        sums = clustering.sum_in_clusters(
-            values * weights[..., tf.newaxis], assignment, clusters
-        )
+        sums = clustering.sum_in_clusters(values * weights[..., tf.newaxis], assignment, clusters)
 
         def gradient(into):
             # The built-in gradient of a segment sum passes four times over [users, time, dim].

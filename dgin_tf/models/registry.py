@@ -16,7 +16,7 @@ from dgin_tf.models.dien import (
     TwoLayerGRUAttentionModel,
 )
 from dgin_tf.models.din import DIN
-from dgin_tf.models.encode import ENCODE
+from dgin_tf.models.encode import ENCODE, ETAEncode, ETATargetAttention
 from dgin_tf.models.eta import ETA
 from dgin_tf.models.mimn import MIMN
 from dgin_tf.models.rocket_launching import RocketLaunching
@@ -38,6 +38,8 @@ MODELS: dict[str, type[CTRModel]] = {
     "din_long": DINLong,
     "encode": ENCODE,
     "eta": ETA,
+    "eta_encode": ETAEncode,
+    "eta_ta": ETATargetAttention,
     "gru4rec": GRU4Rec,
     "mimn": MIMN,
     "pnn": PNN,

@@ -189,9 +189,7 @@ def _directions(vectors: tf.Tensor, mask: tf.Tensor, clusters: int) -> tf.Tensor
     return tf.where(mask[..., tf.newaxis], normalise(vectors), 0.0)
 
 
-def _described(
-    unit: tf.Tensor, mask: tf.Tensor, assignment: tf.Tensor, clusters: int
-) -> Clusters:
+def _described(unit: tf.Tensor, mask: tf.Tensor, assignment: tf.Tensor, clusters: int) -> Clusters:
     """Clusters of an assignment; short histories are a cluster for every event."""
     is_short = sampling.counts(mask)[:, tf.newaxis] <= clusters
     assignment = tf.where(is_short, sampling.ranks(mask), assignment)

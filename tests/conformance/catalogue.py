@@ -28,6 +28,8 @@ SMALL = {
     "dien": {},
     "rocket_launching": {"units": (4, 7)},
     "eta": {"k": 2, "bits": 11, "short_events": 2},
+    "eta_encode": {"k": 2, "dim": 2, "short_events": 2},
+    "eta_ta": {"k": 2, "short_events": 2},
     "sdim": {"bits": 6, "tau": 2, "short_events": 2},
     "twin": {"k": 2, "heads": 3, "short_events": 2},
     "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2, "seed": 2},
@@ -71,6 +73,11 @@ VARIANTS["mimn-plain"] = ("mimn", {"slots": 2, "utilization_weight": 0.0, "top_k
 VARIANTS["mimn-two_channels-auxiliary"] = (
     "mimn",
     {"slots": 3, "top_k": 2, "auxiliary_weight": 0.5},
+)
+VARIANTS["encode-minus"] = ("encode", {**SMALL["encode"], "metric": "dot"})
+VARIANTS["encode-routed-without_loss"] = (
+    "encode",
+    {**SMALL["encode"], "clustering": "dynamic_routing", "loss": "none"},
 )
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 
