@@ -12,7 +12,7 @@ LENGTHS, TIME, DIM, CLUSTERS = (23, 11, 5, 3, 1, 0), 23, 3, 5
 every_clustering = pytest.mark.parametrize("name", CLUSTERINGS)
 
 
-def vectors(users=len(LENGTHS), time=TIME, dim=DIM, seed=0):
+def vectors(users=6, time=TIME, dim=DIM, seed=0):
     return np.random.default_rng(seed).normal(size=(users, time, dim)).astype(np.float32)
 
 

@@ -46,7 +46,9 @@ def agglomerative(vectors, clusters):
         best, pair = -np.inf, None
         for left in range(len(groups)):
             for right in range(left + 1, len(groups)):
-                pairs = [cosine(vectors[a], vectors[b]) for a in groups[left] for b in groups[right]]
+                pairs = [
+                    cosine(vectors[a], vectors[b]) for a in groups[left] for b in groups[right]
+                ]
                 if np.mean(pairs) > best:
                     best, pair = np.mean(pairs), (left, right)
         groups[pair[0]] += groups.pop(pair[1])

@@ -97,7 +97,7 @@ class HashedInterest(InterestEncoder):
     def encode(self, history: History, training: bool = False) -> State:
         """Files the events; in training, only finds their buckets."""
         events = tf.cast(history.events, tf.float32)
-        buckets = self._buckets(events)
+        buckets = self.buckets(events)
         if self.norm == "count":
             events = tf.concat([events, tf.cast(history.mask, tf.float32)[..., tf.newaxis]], -1)
         if training:
@@ -109,7 +109,7 @@ class HashedInterest(InterestEncoder):
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Picks each candidate's buckets, and returns `interest` [users, candidates, dim]."""
-        picked = self._buckets(target.embedding)
+        picked = self.buckets(target.embedding)
         if training:
             sums = sum_collisions(state["events"], state["buckets"], picked)
         else:
@@ -126,7 +126,8 @@ class HashedInterest(InterestEncoder):
         newer = self.encode(history)
         return {name: state[name] + newer[name] for name in newer}
 
-    def _buckets(self, vectors: tf.Tensor) -> tf.Tensor:
+    def buckets(self, vectors: tf.Tensor) -> tf.Tensor:
+        """The bucket of vectors [..., dim] in every table, integers [..., bits / tau]."""
         found = signatures.buckets(self.hyperplanes(vectors), self.tau)
         return (
             tf.cast(found, tf.uint8) if self.tau <= 8 else found
