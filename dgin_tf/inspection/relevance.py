@@ -137,7 +137,9 @@ def _found(found: Trace, time: int) -> np.ndarray:
         weights = mask.astype(np.float64)
     elif places.ndim == 3:
         weights = weights.mean(axis=2)
-    places, mask, weights = (array.reshape(*array.shape[:2], -1) for array in (places, mask, weights))
+    places, mask, weights = (
+        array.reshape(*array.shape[:2], -1) for array in (places, mask, weights)
+    )
     total = np.zeros((*places.shape[:2], time + 1))
     users, candidates = np.indices(places.shape)[:2]
     np.add.at(total, (users, candidates, np.where(mask, places, time)), weights * mask)

@@ -262,8 +262,9 @@ def _nearest_compiled(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
             if best is None:
                 best = cosine
             else:
-                found = tf.where(cosine > best, number, found)
-                best = tf.maximum(best, cosine)
+                nearer = cosine > best
+                found = tf.where(nearer, number, found)
+                best = tf.where(nearer, cosine, best)  # a maximum would have to look for NaN
         return found
 
     return assign
