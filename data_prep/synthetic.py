@@ -21,7 +21,7 @@ is exactly `events`; one user has exactly the shortest and one exactly the longe
 *Time.* A user's events come in sessions: gaps are exponential, 200 times longer between sessions.
 
 *Threads.* Every event belongs to exactly one thread of its user, and **the causes of an event are the
-earlier events of its thread**: had they not happened, neither would it. Threads are of three kinds:
+earlier events of its thread**: had they not happened, neither would it. Threads are of four kinds:
 
 - a planted **interest** k, one of the user's few browsing topics. The events between switches (a run
   of `run_length` events on average) follow one interest, drawn with probability proportional to
@@ -30,6 +30,12 @@ earlier events of its thread**: had they not happened, neither would it. Threads
 - a **cycle**: one consumable item, looked at and bought again each time its period has passed, at the
   user's first event after it is due. The period is the user's time divided by a draw from `cycles`,
   so the cause of a repeat lies deep in the history;
+- a **dormant interest** (where `dormancy` has a share): a topic that the user comes back to for one
+  click each time the topic's period has passed, and leaves alone in between. The item is a Zipf draw
+  within the topic. The period is a property of the topic (the user's time divided by between the
+  fewest and most `rounds`, all sizes equally often in the logarithm), so that the time since the last
+  click says whether the topic is due; topics of one category have periods of their own, so that the
+  category alone says neither what nor when. The newest events hold none of the causes;
 - a **lone click** on a Zipf item of a Zipf topic, whatever the user likes: noise, without a cause.
 
 *Funnel.* Interest and lone clicks are `pv`; a share of the events return to an item seen shortly
@@ -73,8 +79,8 @@ from dgin_tf import command_line
 BEHAVIORS = ("pv", "buy", "cart", "fav")
 PV, BUY, CART, FAV = range(4)
 
-MECHANISMS = ("lone", "interest", "repeat", "funnel")
-LONE, INTEREST, REPEAT, FUNNEL = range(4)
+MECHANISMS = ("lone", "interest", "repeat", "funnel", "return")
+LONE, INTEREST, REPEAT, FUNNEL, RETURN = range(5)
 
 TRUTH_SUFFIX = ".truth.npz"
 
@@ -87,6 +93,7 @@ _SESSION_EVENTS = 5.0  # events a session, on average
 _SESSION_GAP = 200.0  # gap between sessions over gap within one
 _EVENTS_PER_CYCLE = 6.0  # a cycle returns no sooner than this many events later, on average
 _PERIOD_JITTER = 0.05  # deviation of a return, in periods
+_GOLDEN_RATIO = 0.5 * (math.sqrt(5.0) - 1.0)  # its multiples fill [0, 1) evenly
 _SPAN_MARGIN = 0.1  # users come within the first tenth of the window and leave within the last
 
 
@@ -152,11 +159,22 @@ class Purchases:
 
 
 @dataclasses.dataclass(frozen=True)
+class Dormancy:
+    """What people come back to after a long time: the `share` of all events that are such returns.
+
+    `rounds` are the fewest and most returns to a topic in a user's time.
+    """
+
+    share: float = 0.0
+    rounds: tuple[float, float] = (2.5, 8.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class SyntheticLog:
     """The generative model with all its parameters; the module's docstring says how they act.
 
     Attributes:
-      population, catalogue, taste, purchases: its four parts.
+      population, catalogue, taste, purchases, dormancy: its five parts.
       window: first second, and first second after the last, of the log.
     """
 
@@ -164,6 +182,7 @@ class SyntheticLog:
     catalogue: Catalogue
     taste: Taste = Taste()
     purchases: Purchases = Purchases()
+    dormancy: Dormancy = Dormancy()
     window: tuple[int, int] = (WINDOW_START, WINDOW_END)
 
     def __post_init__(self):
@@ -180,8 +199,8 @@ class Events:
       item, category: public ids from 1, [events].
       behavior: index into `BEHAVIORS`, [events].
       timestamp: seconds, [events].
-      thread: number of the event's thread within its user: interests count from 0, cycles follow,
-        a lone click at position p and what returns to it have -1 - p. [events].
+      thread: number of the event's thread within its user: interests count from 0, cycles follow
+        and then dormant interests, a lone click at position p and what returns to it have -1 - p. [events].
       mechanism: index into `MECHANISMS`, [events].
       interests: (category [users, interests], strength, slope), category 0 where unused.
     """
@@ -419,13 +438,16 @@ def _draw_chunk(log: SyntheticLog, lengths: np.ndarray, rng: np.random.Generator
     rows = np.arange(len(slots.user))
     cycle_row, cycle_thread, cycle_topic, cycle_rank = _draw_cycles(log, slots, lengths, rng)
     cycle_buy = cycle_row + 1
+    taken = np.zeros(len(rows), bool)
+    taken[cycle_row] = taken[cycle_buy] = True
+    return_row, return_thread, return_topic = _draw_returns(log, slots, lengths, taken, rng)
 
     # Which slots are plain clicks, which return to one, which belong to a cycle.
     purchases = log.purchases
     kind = rng.random(len(rows), dtype=np.float32)
     considers = kind < purchases.consider_share
     buys = (kind >= 1.0 - purchases.buy_share) & ~considers
-    for slot in (cycle_row, cycle_buy, slots.first):
+    for slot in (cycle_row, cycle_buy, return_row, slots.first):
         considers[slot] = buys[slot] = False
     clicks = ~(considers | buys)
     clicks[cycle_row] = clicks[cycle_buy] = False
@@ -444,10 +466,12 @@ def _draw_chunk(log: SyntheticLog, lengths: np.ndarray, rng: np.random.Generator
 
     interests, thread, topic = _draw_interests(log, slots, lengths, rng)
     lone = rng.random(len(rows), dtype=np.float32) < log.taste.lone_share
+    lone[return_row] = False
     thread[lone] = -1 - slots.position[lone]
     lone_rows = np.flatnonzero(lone)
     topic[lone_rows] = _draw_topics(log.catalogue, len(lone_rows), rng, consumable=None)
     thread[cycle_row], topic[cycle_row] = cycle_thread, cycle_topic
+    thread[return_row], topic[return_row] = return_thread, return_topic
     rank_draw = rng.random(len(rows))
     rank_draw[cycle_row] = cycle_rank  # one draw a cycle: always the same item
     item = _draw_items(log.catalogue, topic, rank_draw)
@@ -457,6 +481,7 @@ def _draw_chunk(log: SyntheticLog, lengths: np.ndarray, rng: np.random.Generator
     behavior[completes] = BUY
     behavior[cycle_buy] = BUY
     mechanism = np.where(lone, LONE, INTEREST).astype(np.int8)
+    mechanism[return_row] = RETURN
     mechanism[considers | completes] = FUNNEL
     mechanism[cycle_row] = mechanism[cycle_buy] = REPEAT
     return Events(
@@ -559,6 +584,55 @@ def _draw_cycles(
     apart = np.diff(row, prepend=-2) > 1
     row, staple = row[apart], staple[apart]
     return row, log.taste.interests[1] + number[staple], topic[staple], rank[staple]
+
+
+def _draw_returns(
+    log: SyntheticLog,
+    slots: _Slots,
+    lengths: np.ndarray,
+    taken: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Single clicks on dormant interests: row, thread and topic of each.
+
+    Returns that are due between two sessions queue up and take the next events one after the other.
+    Those that meet an event that is `taken` [events], or that are still queueing when the user's
+    time is over, are given up.
+    """
+    dormancy, users = log.dormancy, len(lengths)
+    if not dormancy.share:
+        return (np.zeros(0, np.int64),) * 3
+    fewest, most = dormancy.rounds
+    mean_rounds = (most - fewest) / math.log(most / fewest) if most > fewest else most
+    held = np.floor(dormancy.share * lengths / mean_rounds + rng.random(users)).astype(np.int64)
+    owner = np.repeat(np.arange(users), held)
+    number = np.arange(len(owner)) - np.repeat(_offsets(held)[:-1], held)
+    topic = _draw_topics(log.catalogue, len(owner), rng, consumable=False)
+    rounds = fewest * (most / fewest) ** (topic * _GOLDEN_RATIO % 1.0)
+    last = _offsets(lengths)[1:] - 1
+    opening, closing = slots.timestamp[slots.first[last]], slots.timestamp[last]
+    period = (closing - opening)[owner] / rounds
+
+    visits = np.ceil(rounds + 1.0).astype(np.int64)
+    of = np.repeat(np.arange(len(owner)), visits)
+    turn = np.arange(len(of)) - np.repeat(_offsets(visits)[:-1], visits)
+    turn = turn + rng.random(len(owner))[of] + _PERIOD_JITTER * rng.standard_normal(len(of))
+    due = opening[owner[of]] + turn * period[of]
+    known = (turn > 0.0) & (due < closing[owner[of]])
+    of, due = of[known], due[known]
+    window = log.window[1] - log.window[0]
+    clock = slots.user * window + (slots.timestamp - log.window[0])
+    row = np.searchsorted(clock, owner[of] * window + (due - log.window[0]))
+    in_time = np.lexsort((due, owner[of]))
+    of, row = of[in_time], row[in_time]
+    place = np.arange(len(row))
+    row = np.maximum.accumulate(row - place) + place  # the queue: one event, one return
+    fits = row <= last[owner[of]]
+    of, row = of[fits], row[fits]
+    free = ~taken[row] & (row > slots.first[row])
+    of, row = of[free], row[free]
+    cycles = int(np.max(lengths))  # more than any user has, so that threads stay apart
+    return row, log.taste.interests[1] + cycles + number[of], topic[of]
 
 
 def _draw_topics(
@@ -729,6 +803,13 @@ def _requirements(log: SyntheticLog) -> Iterator[tuple[object, str, bool]]:
         min(shares) >= 0.0 and sum(shares) < 0.9,
     )
     yield purchases, "1 <= fewest <= most cycles", 1.0 <= purchases.cycles[0] <= purchases.cycles[1]
+    dormancy = log.dormancy
+    yield (
+        dormancy,
+        "a share of returns of at least 0 that leaves a tenth for other clicks",
+        0.0 <= dormancy.share <= 0.9 - sum(shares),
+    )
+    yield dormancy, "1 <= fewest <= most rounds", 1.0 <= dormancy.rounds[0] <= dormancy.rounds[1]
 
 
 PRESETS = {
@@ -740,6 +821,20 @@ PRESETS = {
         Population(users=200_000, events=20_000_000, spread=1.2),
         Catalogue(items=1_000_000, categories=5_000, topics_per_category=4, item_zipf=1.0),
         Taste(interests=(3, 8)),
+    ),
+    # Clicks alone, three in five of them returns: 500 events before the first of 40 targets ...
+    "deep_500": SyntheticLog(
+        Population(users=5_000, events=5_000 * 540, shortest=540, longest=540),
+        Catalogue(items=3_000, categories=60, topics_per_category=5, consumable_share=0.1),
+        purchases=Purchases(consider_share=0.0, buy_share=0.0, repeat_share=0.0),
+        dormancy=Dormancy(share=0.6),
+    ),
+    # ... and 5,000 before the first of 100.
+    "deep_5000": SyntheticLog(
+        Population(users=1_900, events=1_900 * 5_100, shortest=5_100, longest=5_100),
+        Catalogue(items=6_000, categories=120, topics_per_category=5, consumable_share=0.1),
+        purchases=Purchases(consider_share=0.0, buy_share=0.0, repeat_share=0.0),
+        dormancy=Dormancy(share=0.6, rounds=(8.0, 30.0)),
     ),
 }
 

@@ -60,6 +60,7 @@ class Ranker:
       schema: what the caller's ids follow; checked against the bundle's. None to go unchecked.
       cached_states: how many people's states to keep; the least recently used goes first.
       index: what people did, for `rank_person`; None where callers bring histories.
+      signatures: those of the version, where they are loaded already; None to load them.
 
     Raises:
       FileNotFoundError: there is no bundle.
@@ -73,6 +74,7 @@ class Ranker:
         schema: Schema | None = None,
         cached_states: int = 10_000,
         index: BehaviorIndex | None = None,
+        signatures: Mapping[str, Any] | None = None,
     ):
         self.version_dir, self.metadata = open_bundle(bundle)
         self.schema = Schema.load(self.version_dir / ASSETS)
@@ -84,8 +86,10 @@ class Ranker:
             )
         self._assets = pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
         self._catalogue = load_catalogue(self._assets)
-        self._loaded = tf.saved_model.load(os.fspath(self.version_dir))
-        self._inputs = {n: signature_specs(f)[0] for n, f in self._loaded.signatures.items()}
+        if signatures is None:
+            signatures = tf.saved_model.load(os.fspath(self.version_dir)).signatures
+        self._signatures = signatures
+        self._inputs = {n: signature_specs(f)[0] for n, f in signatures.items()}
         self._vocabularies: dict[str, Mapping[str, int]] = {}
         self._states = _StateCache(cached_states)
         self._index = index
@@ -265,7 +269,7 @@ class Ranker:
     def _run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         specs = self._inputs[signature]
         tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()}
-        outputs = self._loaded.signatures[signature](**tensors)
+        outputs = self._signatures[signature](**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 

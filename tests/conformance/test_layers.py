@@ -314,7 +314,8 @@ def test_a_layer_rebuilt_from_its_config_computes_the_same(kind):
     rebuilt = kind.from_config(config)
     call(rebuilt, x)
     rebuilt.set_weights(layer.get_weights())
-    np.testing.assert_array_equal(call(rebuilt, x), expected)
+    # Layers that fold under XLA differ in the last bits from one compilation to the next.
+    np.testing.assert_allclose(call(rebuilt, x), expected, rtol=1e-5, atol=1e-6)
 
 
 @every_layer
