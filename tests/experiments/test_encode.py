@@ -16,7 +16,7 @@ from tests.prepared import write_prepared
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = {"amazon_books": amazon_books, "movielens": movielens}
-ROWS = {row.model: row for table in paper.TABLES for row in table.rows}
+ROWS = {row.model: row for table in reversed(paper.TABLES) for row in table.rows}
 
 
 @pytest.fixture(scope="module")

@@ -63,5 +63,5 @@ def test_a_nan_in_an_embedding_stops_the_run_with_the_step_and_the_table():
     table.assign(tf.tensor_scatter_nd_update(table, [[item, 1]], [np.nan]))
     model.compile(rowwise_adam(model, 0.1))
     data = tf.data.Dataset.from_tensors(features)
-    with pytest.raises(DivergenceError, match=r"at step 18; .*no numbers: \S*item_id"):
+    with pytest.raises(DivergenceError, match=r"at step 18; .*no numbers: .*item_id"):
         model.fit(data, verbose=0, callbacks=[StopOnNan(17)])
