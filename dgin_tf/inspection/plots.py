@@ -162,6 +162,42 @@ def slot_use(models: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+def clusters(
+    points: np.ndarray, assignment: np.ndarray, labels: Sequence[str], weights: np.ndarray
+) -> Figure:
+    """Events in two principal components, coloured by cluster, as large as their weight.
+
+    Args:
+      points: embedded events, [time, dim].
+      assignment: number of each event's cluster, [time].
+      labels: what the events were, such as their categories, [time].
+      weights: of the events for one candidate, [time].
+
+    Raises:
+      ValueError: the arrays do not fit each other.
+    """
+    if not len(points) == len(assignment) == len(labels) == len(weights):
+        raise ValueError(
+            "expected a cluster, a label and a weight for each point; got "
+            f"{len(points)}, {len(assignment)}, {len(labels)} and {len(weights)}."
+        )
+    figure = _figure(9, 6)
+    axis = figure.subplots()
+    flat = principal_components(points)
+    largest = max(float(np.max(weights, initial=0.0)), 1e-12)
+    numbers = np.unique(assignment)
+    for color, number in enumerate(numbers):
+        members = assignment == number
+        size = 12 + 150 * weights[members] / largest
+        axis.scatter(*flat[members].T, s=size, color=f"C{color % 10}", alpha=0.7)
+        kinds, counts = np.unique(np.asarray(labels)[members], return_counts=True)
+        text = str(kinds[counts.argmax()])[:_LABEL_LENGTH]
+        axis.annotate(text, flat[members].mean(axis=0), fontsize=7)
+    axis.set_title(f"{len(numbers)} clusters; the larger, the more weight", fontsize=9, loc="left")
+    axis.tick_params(labelsize=7)
+    return figure
+
+
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Training losses and validation figures over steps.
 

@@ -105,6 +105,11 @@ class ShortAndLong(InterestEncoder):
             }
         )
 
+    def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
+        """The long part's own losses."""
+        older = all_but_newest(history, self.short_events)
+        return self.long.auxiliary_losses(_part(state, _LONG), older)
+
     @property
     def excerpt(self) -> Excerpt | None:
         """The newest events, and what the long part depends on before them."""

@@ -12,6 +12,7 @@ NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.ipynb"))
 SAYS = {
     "dien": "on causes",
     "mimn": "effective_slots",
+    "encode": "relevance indicator",
     "search_units": "recall",
 }  # what the last cells print
 
