@@ -62,6 +62,7 @@ class Ranker:
       schema: what the caller's ids follow; checked against the bundle's. None to go unchecked.
       cached_states: how many people's states to keep; the least recently used goes first.
       index: what people did, for `rank_person`; None where callers bring histories.
+      signatures: those of the version, where they are loaded already; None to load them.
       states: what the User Interest Center keeps of people, for `rank_stored`.
 
     Raises:
@@ -76,6 +77,7 @@ class Ranker:
         schema: Schema | None = None,
         cached_states: int = 10_000,
         index: BehaviorIndex | None = None,
+        signatures: Mapping[str, Any] | None = None,
         states: StateStore | None = None,
     ):
         self.version_dir, self.metadata = open_bundle(bundle)
@@ -88,8 +90,10 @@ class Ranker:
             )
         self._assets = pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
         self._catalogue = load_catalogue(self._assets)
-        self._loaded = tf.saved_model.load(os.fspath(self.version_dir))
-        self._inputs = {n: signature_specs(f)[0] for n, f in self._loaded.signatures.items()}
+        if signatures is None:
+            signatures = tf.saved_model.load(os.fspath(self.version_dir)).signatures
+        self._signatures = signatures
+        self._inputs = {n: signature_specs(f)[0] for n, f in signatures.items()}
         self._vocabularies = Vocabularies(self._assets)
         self._states = _StateCache(cached_states)
         self._index = index
@@ -279,7 +283,7 @@ class Ranker:
     def _run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         specs = self._inputs[signature]
         tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()}
-        outputs = self._loaded.signatures[signature](**tensors)
+        outputs = self._signatures[signature](**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 

@@ -49,6 +49,11 @@ def test_the_parts_share_no_event_and_lose_none(count, history):
     assert [len(row) for row in recent] == [min(count, length) for length in LENGTHS]
 
 
+def test_the_earlier_events_take_no_room_for_the_newest():
+    assert all_but_newest(HISTORY, SHORT).mask.shape == (len(LENGTHS), TIME - SHORT)
+    assert all_but_newest(HISTORY, 2 * TIME).mask.shape == (len(LENGTHS), 1)
+
+
 def test_the_newest_events_take_no_more_room_than_they_may():
     recent = newest(HISTORY, SHORT)
     assert recent.mask.shape == (len(LENGTHS), SHORT)
