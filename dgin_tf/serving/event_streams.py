@@ -61,6 +61,9 @@ class RedisStreams(EventSource):
         self._group, self._consumer = group, consumer
         self._take_over = take_over
         self._given: dict[bytes, list[bytes]] = {name: [] for name in self._streams}
+        # Stream -> the last of our own entries that came again; empty when all of them have.
+        self._own: dict[Any, Any] = {}
+        self._look_again = 0.0
         self._client = redis.Redis.from_url(
             url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
         )
@@ -117,7 +120,7 @@ class RedisStreams(EventSource):
             if lines:
                 return lines
             self._own = {}
-        asked = dict.fromkeys(self._streams, ">")
+        asked: dict[Any, Any] = dict.fromkeys(self._streams, ">")
         return self._take(self._client.xreadgroup(*self._me, asked, most, _BLOCK))
 
     def _take(self, reply: Any) -> list[bytes]:
@@ -154,7 +157,7 @@ class RedisStreams(EventSource):
                     break
 
     def _start_over(self) -> None:
-        self._own: dict[bytes, bytes] = dict.fromkeys(self._streams, b"0")
+        self._own = dict.fromkeys(self._streams, b"0")
         self._look_again = 0.0
 
     def _make_groups(self) -> None:

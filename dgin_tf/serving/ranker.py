@@ -155,11 +155,12 @@ class Ranker:
         """
         if self._stored is None:
             raise ValueError("rank_stored needs states; give the ranker their store, or use rank.")
-        user_id = person
         if isinstance(person, str):
             known = self._vocabularies["user_id"]
-            person, user_id = person_of(person, known), known.get(person, UNKNOWN_ID)
-        (found,) = self._stored.read([person])
+            key, user_id = person_of(person, known), known.get(person, UNKNOWN_ID)
+        else:
+            key = user_id = person
+        (found,) = self._stored.read([key])
         if found is not None:
             state = {name: array[np.newaxis] for name, array in found.arrays.items()}
         else:  # nobody has seen this person do anything
