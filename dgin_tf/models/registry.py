@@ -21,6 +21,7 @@ from dgin_tf.models.dien import (
     TwoLayerGRUAttentionModel,
 )
 from dgin_tf.models.din import DIN
+from dgin_tf.models.encode import ENCODE, ETAEncode, ETATargetAttention
 from dgin_tf.models.eta import ETA
 from dgin_tf.models.mimn import MIMN
 from dgin_tf.models.rocket_launching import RocketLaunching
@@ -43,7 +44,10 @@ MODELS: dict[str, type[CTRModel]] = {
     "dmbin": DMBIN,
     "dmt": DMT,
     "dsin": DSIN,
+    "encode": ENCODE,
     "eta": ETA,
+    "eta_encode": ETAEncode,
+    "eta_ta": ETATargetAttention,
     "gru4rec": GRU4Rec,
     "mimn": MIMN,
     "ninn": NINN,

@@ -26,7 +26,6 @@ from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.records import load_catalogue
 from dgin_tf.schema import (
     CANDIDATE,
-    FIRST_ID,
     HISTORY,
     UNKNOWN_ID,
     USER,
@@ -34,7 +33,7 @@ from dgin_tf.schema import (
     Schema,
     feature_name,
 )
-from dgin_tf.serving.bundle import ASSETS, METADATA_FILE, VOCABULARY, latest_version
+from dgin_tf.serving.bundle import ASSETS, METADATA_FILE, latest_version
 from dgin_tf.serving.signatures import (
     ENCODE_USER,
     PROBABILITIES,
@@ -42,7 +41,10 @@ from dgin_tf.serving.signatures import (
     UPDATE_USER,
     signature_specs,
 )
+from dgin_tf.serving.stored_states import StoredStates
+from dgin_tf.serving.vocabularies import Vocabularies, person_of
 from dgin_tf.stores.behavior_index import BehaviorIndex
+from dgin_tf.stores.state_store import StateStore
 
 Arrays = dict[str, np.ndarray]
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
@@ -60,6 +62,8 @@ class Ranker:
       schema: what the caller's ids follow; checked against the bundle's. None to go unchecked.
       cached_states: how many people's states to keep; the least recently used goes first.
       index: what people did, for `rank_person`; None where callers bring histories.
+      signatures: those of the version, where they are loaded already; None to load them.
+      states: what the User Interest Center keeps of people, for `rank_stored`.
 
     Raises:
       FileNotFoundError: there is no bundle.
@@ -73,6 +77,8 @@ class Ranker:
         schema: Schema | None = None,
         cached_states: int = 10_000,
         index: BehaviorIndex | None = None,
+        signatures: Mapping[str, Any] | None = None,
+        states: StateStore | None = None,
     ):
         self.version_dir, self.metadata = open_bundle(bundle)
         self.schema = Schema.load(self.version_dir / ASSETS)
@@ -84,13 +90,16 @@ class Ranker:
             )
         self._assets = pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
         self._catalogue = load_catalogue(self._assets)
-        self._loaded = tf.saved_model.load(os.fspath(self.version_dir))
-        self._inputs = {n: signature_specs(f)[0] for n, f in self._loaded.signatures.items()}
-        self._vocabularies: dict[str, Mapping[str, int]] = {}
+        if signatures is None:
+            signatures = tf.saved_model.load(os.fspath(self.version_dir)).signatures
+        self._signatures = signatures
+        self._inputs = {n: signature_specs(f)[0] for n, f in signatures.items()}
+        self._vocabularies = Vocabularies(self._assets)
         self._states = _StateCache(cached_states)
         self._index = index
         if index is not None:
             _check_index(index, self.metadata, self.schema)
+        self._stored = None if states is None else StoredStates(states, self.metadata)
 
     def rank(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
         """Probability of a click for each candidate, float32 [candidates].
@@ -131,6 +140,31 @@ class Ranker:
         wanted = np.unique(self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates))
         events = self._index.excerpt(person, wanted, excerpt["newest"], before, ties)
         state = self._encode(events, {"user_id": person, **_by_field(user)}, whole=True)
+        return self.score(state, candidates)
+
+    def rank_stored(self, person: int | str, candidates: Values) -> np.ndarray:
+        """As `rank`, under the state that the User Interest Center keeps of a person.
+
+        Args:
+          person: dense user id, or as a text the raw one.
+          candidates: dense ids.
+
+        Raises:
+          ValueError: the ranker has no states, or another version of the model wrote the state.
+          StoreError: the store cannot be read.
+        """
+        if self._stored is None:
+            raise ValueError("rank_stored needs states; give the ranker their store, or use rank.")
+        user_id = person
+        if isinstance(person, str):
+            known = self._vocabularies["user_id"]
+            person, user_id = person_of(person, known), known.get(person, UNKNOWN_ID)
+        (found,) = self._stored.read([person])
+        if found is not None:
+            state = {name: array[np.newaxis] for name, array in found.arrays.items()}
+        else:  # nobody has seen this person do anything
+            user = {field.name: UNKNOWN_ID for field in self.schema.user_fields}
+            state = self.encode(_no_events(self.schema), {**user, "user_id": user_id})
         return self.score(state, candidates)
 
     def rank_raw(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
@@ -183,26 +217,10 @@ class Ranker:
         field = self.schema.field(name)
         if not field.is_categorical:
             return raw
-        known = self._vocabulary(field.vocabulary)
+        known = self._vocabularies[field.vocabulary]
         if np.ndim(raw) == 0:
             return known.get(str(raw), UNKNOWN_ID)
         return np.array([known.get(str(value), UNKNOWN_ID) for value in raw], field.dtype)
-
-    def _vocabulary(self, name: str) -> Mapping[str, int]:
-        """Raw value -> id, read when first asked for."""
-        if name not in self._vocabularies:
-            self._vocabularies[name] = self._read_vocabulary(name)
-        return self._vocabularies[name]
-
-    def _read_vocabulary(self, name: str) -> dict[str, int]:
-        path = self._assets / VOCABULARY / f"{name}.txt"
-        if not path.is_file():
-            raise ValueError(
-                f"the bundle has no vocabulary {name!r}, since the model reads none of its ids or the "
-                "data were prepared without it; give dense ids to rank."
-            )
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        return {line: FIRST_ID + n for n, line in enumerate(lines)}
 
     def _features(self, role: str, values: Values, signature: str, whole: bool = False) -> Arrays:
         """A role's inputs of a signature, [1, length], missing ones from the catalogue.
@@ -265,7 +283,7 @@ class Ranker:
     def _run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         specs = self._inputs[signature]
         tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()}
-        outputs = self._loaded.signatures[signature](**tensors)
+        outputs = self._signatures[signature](**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
@@ -312,6 +330,10 @@ def open_bundle(bundle: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]
             f"expected an export with {METADATA_FILE} in {version / ASSETS}, found none that can be "
             "read; export the model with python -m experiments.export."
         ) from error
+
+
+def _no_events(schema: Schema) -> dict[str, list[int]]:
+    return {field.name: [] for field in schema.with_role(HISTORY)}
 
 
 def _by_field(values: Values) -> Mapping[str, Any]:

@@ -3,24 +3,42 @@
 step      the compiled training step on batches in memory
 fit       `model.fit` on batches from records, start of the epoch and Keras's loop included
 score     one request, or one batch: candidates of users with or without their states at hand
+request   a person's id and candidates' ids to an exported model, with its index or stored states
 read      batches from records, and nothing else
+center    events through the User Interest Center into LMDB, many at once and one by one
 """
 
+import atexit
 import dataclasses
 import inspect
+import itertools
 import json
+import os
+import pathlib
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from dgin_tf.schema import FIRST_ID
 from experiments.benchmarking import taking_turns
 from experiments.benchmarking.shape import Shape
 
-STEP, FIT, SCORE, READ = "step", "fit", "score", "read"
+STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
 UNIFORM = "uniform"
+
+# Parts of a model under a name of their own: MIMN without its regularisation and its induction unit,
+# and with both.
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mimn_plain": ("mimn", {"slots": 4, "utilization_weight": 0.0, "top_k": 0}),
+    "mimn_full": ("mimn", {"slots": 4}),
+}
+
+_SINGLE_EVENTS = 300  # for latencies, after the batches of a turn
 
 Turn = Callable[[], dict[str, Any]]
 
@@ -31,14 +49,16 @@ class Case:
 
     Attributes:
       name: of the table's row.
-      kind: one of the module's four, or a peer's name.
-      model: name in `dgin_tf.models.registry.MODELS`; empty for reading.
+      kind: one of the module's six, or a peer's name.
+      model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
       variant: "paper" or "released", of models that have variants.
-      users, candidates: of a batch or a request.
-      data: file of batches (step, score) or directory of records (fit, read).
+      users, candidates: of a batch or a request; of a center, the people and the events of a batch.
+      data: file of batches (step, score), directory of records (fit, read), or one for records, an
+        export and what it is served with (request).
       has_state: whether a request finds the user's state encoded.
       steps_per_execution: steps in one call of the compiled function (fit).
       seconds: how long a turn lasts, where it is not one pass over the records.
+      history: events of every history, where they are not the shape's (request).
     """
 
     name: str
@@ -51,6 +71,7 @@ class Case:
     has_state: bool = False
     steps_per_execution: int = 1
     seconds: float = 2.0
+    history: int = 0
 
     @property
     def samples_negatives(self) -> bool:
@@ -64,9 +85,10 @@ def make_model(case: Case, shape: Shape):
     from dgin_tf.models.registry import MODELS
 
     backbone = Backbone(embedding_dim=shape.width, user_fields=("user_id",))
-    make: Callable[..., Any] = MODELS[case.model]
-    has_variants = "variant" in inspect.signature(make).parameters
-    settings = {"variant": case.variant} if has_variants else {}
+    name, settings = PARTS.get(case.model, (case.model, {}))
+    make: Callable[..., Any] = MODELS[name]
+    if "variant" in inspect.signature(make).parameters:
+        settings = {**settings, "variant": case.variant}
     return make(shape.schema(), backbone=backbone, **settings)
 
 
@@ -146,20 +168,25 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     answer(0)
     first = time.perf_counter() - began
     answer(1)
+    return {"seconds_to_first_step": first}, _with_latencies(case, answer)
 
-    def turn():
-        latencies = []
 
-        def timed(number):
-            asked = time.perf_counter()
-            answer(number)
-            latencies.append(1000 * (time.perf_counter() - asked))
+def prepare_request(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+    """Exports the model and fills its index or store; a turn answers requests of changing people."""
+    from experiments.benchmarking.requests import PEOPLE, Service, TimedShape
 
-        measured = taking_turns.rate(timed, case.users * case.candidates, case.seconds)
-        p50, p99 = np.percentile(latencies, [50, 99])
-        return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
+    timed = TimedShape(**{**dataclasses.asdict(shape), "history": case.history})
+    began = time.perf_counter()
+    service = Service(make_model(case, timed), case.model, timed, pathlib.Path(case.data))
+    asked = service.requests(8 * PEOPLE, case.candidates)
 
-    return {"seconds_to_first_step": first}, turn
+    def answer(number):
+        return service.answer(*asked[number % len(asked)])
+
+    for number in range(len(asked)):  # every length once: allocators and caches warm up
+        answer(number)
+    facts = {"seconds_to_first_step": time.perf_counter() - began, "source": service.source}
+    return facts, _with_latencies(case, answer)
 
 
 def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
@@ -184,12 +211,95 @@ def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     return {**facts, "seconds_to_next_epoch": time.perf_counter() - began}, turn
 
 
+def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+    """Exports a model and starts a center on it; a turn is batches of events, then single ones."""
+    import tensorflow as tf
+
+    from dgin_tf.serving.bundle import Release, export_bundle
+    from dgin_tf.serving.dead_letters import DeadLetters
+    from dgin_tf.serving.events import EventParser
+    from dgin_tf.serving.interest_center import InterestCenter
+    from dgin_tf.serving.state_updates import StateUpdater
+    from dgin_tf.serving.stored_states import StoredStates
+    from dgin_tf.stores.lmdb_store import LmdbStore
+
+    folder = tempfile.mkdtemp(dir=os.path.dirname(case.data))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = pathlib.Path(folder)
+    tf.keras.utils.set_random_seed(shape.seed)
+    model = make_model(case, shape)
+    version = export_bundle(model, Release(case.model, case.data, shape.history), path / "bundle")
+    began = time.perf_counter()
+    updater = StateUpdater(version)
+    states = StoredStates(LmdbStore(path / "states"), updater.metadata)
+    parser = EventParser(updater.schema, updater.catalogue)
+    center = InterestCenter(updater, states, parser, DeadLetters(path / "letters"))
+    events = _events(case.users, shape)
+    center.apply(list(itertools.islice(events, case.candidates)))
+    facts = {
+        "seconds_to_first_step": time.perf_counter() - began,
+        "state_bytes": updater.metadata["state_bytes"]["fixed"],
+    }
+
+    def turn():
+        measured = taking_turns.rate(
+            lambda _: center.apply(list(itertools.islice(events, case.candidates))),
+            case.candidates,
+            case.seconds,
+        )
+        latencies = []
+        for line in itertools.islice(events, _SINGLE_EVENTS):
+            came = time.perf_counter()
+            center.apply([line])
+            latencies.append(1000 * (time.perf_counter() - came))
+        p50, p99 = np.percentile(latencies, [50, 99])
+        per_core = 1000 * case.candidates / measured["cpu_ms"]
+        return {**measured, "rate_a_core": per_core, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+    return facts, turn
+
+
 PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
     STEP: prepare_step,
     FIT: prepare_fit,
     SCORE: prepare_score,
+    REQUEST: prepare_request,
     READ: prepare_read,
+    CENTER: prepare_center,
 }
+
+
+def _with_latencies(case, answer):
+    """A turn that answers requests one after the other."""
+
+    def turn():
+        latencies = []
+
+        def timed(number):
+            asked = time.perf_counter()
+            answer(number)
+            latencies.append(1000 * (time.perf_counter() - asked))
+
+        measured = taking_turns.rate(timed, case.users * case.candidates, case.seconds)
+        p50, p99 = np.percentile(latencies, [50, 99])
+        return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+    return turn
+
+
+def _events(people: int, shape: Shape) -> Iterator[bytes]:
+    """Events of people in turn of a random order, as JSON with dense ids."""
+    rng, numbers = np.random.default_rng(shape.seed), np.zeros(people, int)
+    while True:
+        drawn = rng.integers(people, size=4096).tolist()
+        for person, item in zip(drawn, shape.draw_items(rng, (4096,)).tolist(), strict=True):
+            numbers[person] += 1
+            event = {
+                "user_id": FIRST_ID + person,
+                "sequence": int(numbers[person]),
+                "item_id": item,
+            }
+            yield json.dumps(event).encode()
 
 
 def _records(case, shape):

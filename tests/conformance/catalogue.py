@@ -28,6 +28,8 @@ SMALL = {
     "dien": {},
     "rocket_launching": {"units": (4, 7)},
     "eta": {"k": 2, "bits": 11, "short_events": 2},
+    "eta_encode": {"k": 2, "dim": 2, "short_events": 2},
+    "eta_ta": {"k": 2, "short_events": 2},
     "sdim": {"bits": 6, "tau": 2, "short_events": 2},
     "twin": {"k": 2, "heads": 3, "short_events": 2},
     "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2, "seed": 2},
@@ -44,6 +46,7 @@ SMALL = {
     "dmt": {"clicks": 4, "others": 3, "heads": 3},
     "ninn": {"parts": 3, "units": (5,), "heads": 3},
     "dmbin": {"clicks": 4, "others": 3, "heads": 3},
+    "encode": {"clusters": 2, "dim": 2, "short_events": 2, "beta": 0.5, "rounds": 3},
     "mimn": {"slots": 3, "units": 5},
     "rum": {"slots": 3},
     "gru4rec": {"units": 5},
@@ -76,6 +79,11 @@ VARIANTS["mimn-plain"] = ("mimn", {"slots": 2, "utilization_weight": 0.0, "top_k
 VARIANTS["mimn-two_channels-auxiliary"] = (
     "mimn",
     {"slots": 3, "top_k": 2, "auxiliary_weight": 0.5},
+)
+VARIANTS["encode-minus"] = ("encode", {**SMALL["encode"], "metric": "dot"})
+VARIANTS["encode-routed-without_loss"] = (
+    "encode",
+    {**SMALL["encode"], "clustering": "dynamic_routing", "loss": "none"},
 )
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 

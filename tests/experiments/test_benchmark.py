@@ -12,7 +12,13 @@ import pytest
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from experiments.benchmarking import preparation, report, taking_turns, workers
-from experiments.benchmarking.cases import Case, prepare_read
+from experiments.benchmarking.cases import (
+    REQUEST,
+    Case,
+    make_model,
+    prepare_read,
+    prepare_request,
+)
 from experiments.benchmarking.shape import Shape, draw_batches, write_data_set
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -89,6 +95,13 @@ def test_long_histories_are_trained_on_and_scored_in_batches_without_records(tmp
             assert all(e["rate"] > 0 for e in content["parts"][f"{part}, {model} paper"])
 
 
+@pytest.mark.parametrize(("name", "parts"), [("mimn_plain", False), ("mimn_full", True)])
+def test_mimn_is_measured_without_its_parts_and_with_them(name, parts):
+    memory = make_model(Case("", "step", name, "paper"), TINY).encoders[""].memory
+    assert memory.slots == 4
+    assert (memory.utilization is not None, memory.induction is not None) == (parts, parts)
+
+
 def test_an_unknown_part_is_refused_with_one_sentence(tmp_path):
     done = run_benchmark(tmp_path, "--parts=flying")
     assert done.returncode != 0
@@ -134,6 +147,30 @@ def test_a_turn_of_reading_is_one_pass_over_the_records(tmp_path):
     assert facts["seconds_to_first_batch"] > 0
 
 
+@pytest.mark.parametrize(
+    ("model", "source", "histories"),
+    [("sim_hard", "index", (11, 29)), ("sdim", "stored state", (29,))],
+)
+def test_requests_are_answered_from_an_index_or_from_stored_states(
+    tmp_path, model, source, histories
+):
+    for events in histories:
+        folder = tmp_path / str(events)
+        case = Case("", REQUEST, model, "paper", 1, 5, str(folder), seconds=0.01, history=events)
+        facts, turn = prepare_request(case, TINY)
+        assert facts["source"] == source
+        measured = turn()
+        assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+
+
+def test_requests_with_long_histories_are_compared_with_short_ones():
+    entries = [
+        {"case": {"name": name, "kind": REQUEST}, "rate": 1.0, "p99_ms": p99}
+        for name, p99 in (("short", 4.0), ("long", 5.0))
+    ]
+    assert report.ratios({"Requests": entries}) == {"p99 of long / short": 1.25}
+
+
 def test_a_rate_counts_examples_over_the_time_they_took():
     calls = []
     measured = taking_turns.rate(calls.append, examples=7, seconds=0.0)
@@ -167,7 +204,9 @@ def test_resident_memory_counts_a_process_and_its_children():
 def test_preparing_reports_rows_and_the_peak_of_the_process_tree(tmp_path):
     log = tmp_path / "log.csv"
     preparation.write_log(log, 6_007, seed=1)
-    found = preparation.measure_preparation(log, 6_007, tmp_path / "prepared", runs=1)
+    (found,) = preparation.measure_preparations(
+        log, 6_007, tmp_path / "prepared", ["last_event"], runs=1
+    ).values()
     assert found["rows"] == len(log.read_text().splitlines()) == 6_007
     assert found["peak_mib"] > 30
     assert found["records_mib"] > 0
