@@ -28,3 +28,9 @@ def base_model(data, tmp_path_factory):
 def mimn(data, tmp_path_factory):
     """A MIMN, whose state has a fixed size and follows a stream."""
     return exported.export("mimn", data, tmp_path_factory.mktemp("mimn"), slots=3)
+
+
+@pytest.fixture(scope="session")
+def wide_deep(data, tmp_path_factory):
+    """A Wide&Deep, whose state cannot follow a stream."""
+    return exported.export("wide_deep", data, tmp_path_factory.mktemp("wide"), buckets=31)

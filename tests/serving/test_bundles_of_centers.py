@@ -128,8 +128,7 @@ def test_a_state_of_other_weights_is_refused_by_the_ranker(base_model, tmp_path)
         ranker.rank_stored(2, CANDIDATES)
 
 
-def test_a_model_whose_state_cannot_follow_events_is_refused(data, tmp_path):
-    wide_deep = exported.export("wide_deep", data, tmp_path, buckets=31)
+def test_a_model_whose_state_cannot_follow_events_is_refused(wide_deep):
     with pytest.raises(
         ValueError, match="'wide_deep' has no update_user, so that its state cannot"
     ):
