@@ -61,6 +61,8 @@ class RedisStreams(EventSource):
         self._group, self._consumer = group, consumer
         self._take_over = take_over
         self._given: dict[bytes, list[bytes]] = {name: [] for name in self._streams}
+        self._own: dict[bytes, bytes] = {}
+        self._look_again = 0.0
         self._client = redis.Redis.from_url(
             url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
         )
@@ -111,9 +113,10 @@ class RedisStreams(EventSource):
         if time.monotonic() >= self._look_again:
             self._look_again = time.monotonic() + self._take_over
             self._claim()
-        lines: list[bytes] = []
+        asked: dict[Any, Any]
         if self._own:  # what was given before and not acknowledged, from the oldest on
-            lines = self._take(self._client.xreadgroup(*self._me, self._own, most))
+            asked = dict(self._own)
+            lines = self._take(self._client.xreadgroup(*self._me, asked, most))
             if lines:
                 return lines
             self._own = {}
@@ -154,7 +157,7 @@ class RedisStreams(EventSource):
                     break
 
     def _start_over(self) -> None:
-        self._own: dict[bytes, bytes] = dict.fromkeys(self._streams, b"0")
+        self._own = dict.fromkeys(self._streams, b"0")
         self._look_again = 0.0
 
     def _make_groups(self) -> None:

@@ -155,11 +155,12 @@ class Ranker:
         """
         if self._stored is None:
             raise ValueError("rank_stored needs states; give the ranker their store, or use rank.")
-        user_id = person
         if isinstance(person, str):
             known = self._vocabularies["user_id"]
-            person, user_id = person_of(person, known), known.get(person, UNKNOWN_ID)
-        (found,) = self._stored.read([person])
+            number, user_id = person_of(person, known), known.get(person, UNKNOWN_ID)
+        else:
+            number = user_id = person
+        (found,) = self._stored.read([number])
         if found is not None:
             state = {name: array[np.newaxis] for name, array in found.arrays.items()}
         else:  # nobody has seen this person do anything
