@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.schema import FIRST_ID, HISTORY, UNKNOWN_ID, Field, Schema
 from dgin_tf.serving.vocabularies import Vocabularies, person_of
 
-PERSON, SEQUENCE, TIME = "user_id", "sequence", "timestamp"
+PERSON, SEQUENCE, ITEM, TIME = "user_id", "sequence", "item_id", "timestamp"
 LONGEST_LINE = 1 << 20  # bytes
 
 _LARGEST = 2**63 - 1

@@ -12,8 +12,8 @@ mistake do twice the work and harm nothing.
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from dgin_tf.serving.dead_letters import DeadLetters
 from dgin_tf.serving.event_sources import EventSource
 from dgin_tf.serving.events import BadEventError, Event, EventParser
 from dgin_tf.serving.progress import LATE, REPEATED, Progress
-from dgin_tf.serving.state_updates import StateUpdater
-from dgin_tf.serving.stored_states import PersonState, StoredStates
+from dgin_tf.serving.stored_states import Arrays, PersonState, StoredStates
 from dgin_tf.stores.state_store import StoreError
 
 Result = TypeVar("Result")
@@ -30,6 +29,18 @@ Say = Callable[[str], None]
 
 _MOST_COLLISIONS = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds
+
+
+class Updater(Protocol):
+    """What a center asks of a model; see `StateUpdater`, which runs an exported one."""
+
+    def empty(self, user_ids: Sequence[int]) -> list[Arrays]:
+        """States of people without events."""
+
+    def update(
+        self, states: Sequence[Arrays], events: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[Arrays]:
+        """States with newer events folded in."""
 
 
 @dataclasses.dataclass
@@ -88,7 +99,7 @@ class InterestCenter:
 
     def __init__(
         self,
-        updater: StateUpdater,
+        updater: Updater,
         states: StoredStates,
         parser: EventParser,
         dead_letters: DeadLetters,
