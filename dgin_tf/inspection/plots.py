@@ -170,7 +170,7 @@ def clusters(
     for color, number in enumerate(numbers):
         members = assignment == number
         size = 12 + 150 * weights[members] / largest
-        axis.scatter(*flat[members].T, s=size, color=f"C{color % 10}", alpha=0.7)
+        axis.scatter(flat[members, 0], flat[members, 1], s=size, color=f"C{color % 10}", alpha=0.7)
         kinds, counts = np.unique(np.asarray(labels)[members], return_counts=True)
         text = str(kinds[counts.argmax()])[:_LABEL_LENGTH]
         axis.annotate(text, flat[members].mean(axis=0), fontsize=7)
