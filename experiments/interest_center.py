@@ -55,6 +55,7 @@ flags.DEFINE_string(
     "dead_letters", "", "File for what cannot be applied; by default beside the events."
 )
 flags.DEFINE_integer("batch_events", 1024, "Most events of a micro-batch.", 1)
+flags.DEFINE_float("acknowledge_seconds", 1.0, "How often what is stored is acknowledged.", 0.0)
 flags.DEFINE_float("patience", 60.0, "Seconds for which a failing store is asked again.", 0.0)
 flags.DEFINE_float("log_seconds", 10.0, "How often to say what happened.", 0.1)
 flags.DEFINE_string(
@@ -120,6 +121,7 @@ def _consume() -> None:
                 source,
                 stop.is_set,
                 FLAGS.batch_events,
+                FLAGS.acknowledge_seconds,
                 after_acknowledging=after_acknowledging,
             )
         finally:

@@ -47,6 +47,7 @@ def run_halving(arguments):
     for name in ("export_dir", "events", "store", "dead_letters", "offset_file"):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--batch_events", type=int)
+    parser.add_argument("--acknowledge_seconds", type=float)
     parser.add_argument("--follow", action="store_true")
     flags = parser.parse_args(arguments)
     with open_store(flags.store) as store:
@@ -57,7 +58,8 @@ def run_halving(arguments):
         source = GrowingFile(flags.events, offset, flags.follow)
         sys.stderr.write("halving follows events\n")
         sys.stderr.flush()
-        consume(center, source, batch_events=flags.batch_events)
+        settings = flags.batch_events, flags.acknowledge_seconds
+        consume(center, source, lambda: False, *settings)
         sys.stderr.write(f"{center.counts}\n")
 
 
