@@ -19,6 +19,13 @@ part `batch` scores such batches, the histories encoded anew. For the models of 
     python -m experiments.benchmark --output_dir=D --shape=long --parts=train,batch --records=0 \\
         --variants=paper --models=din_long,sim_hard,sim_soft,eta,sdim,twin
 
+`--shape=groups` is DGIN's: 256 examples a step, histories of 10,000 events of about 300 items. What its
+batches are condensed to is measured apart (`condense`, in `events_per_second`), for it happens where
+records are read; `step_mib` is what a step holds beside tables, slots and batches:
+
+    python -m experiments.benchmark --output_dir=D --shape=groups --parts=train,score --records=1024 \\
+        --variants=paper --models=dgin,din_long,sim_hard --request=500 --steps_per_execution=1
+
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
 """
@@ -34,7 +41,7 @@ from absl import flags
 from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
-from experiments.benchmarking.cases import FIT, READ, SCORE, STEP, Case
+from experiments.benchmarking.cases import CONDENSE, FIT, READ, SCORE, STEP, Case
 from experiments.benchmarking.shape import (
     SHAPES,
     Shape,
@@ -46,6 +53,7 @@ from experiments.benchmarking.shape import (
 PARTS = ("train", "score", "batch", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
+_DRAWN_EVENTS = 17_000_000  # of all batches of a file
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 _PARTS = flags.DEFINE_list("parts", list(DEFAULT_PARTS), f"What to measure, of {', '.join(PARTS)}.")
@@ -95,6 +103,9 @@ class Benchmark:
         """The training step, shared and not, training from records, and the peer."""
         shared, single = self._whole_batches(f"{model} {variant} step", STEP, model, variant)
         cases = [shared, single]
+        if shared.condenses:
+            name = shared.name.replace(STEP, CONDENSE)
+            cases.append(dataclasses.replace(shared, name=name, kind=CONDENSE))
         if _RECORDS.value:
             fit = dataclasses.replace(
                 shared,
@@ -176,6 +187,7 @@ class Benchmark:
         path = self.data_dir / f"batches-{sizes}{suffix}.npz"
         if not path.is_file():
             count = 8 if case.kind == SCORE else 32
+            count = max(2, min(count, _DRAWN_EVENTS // (case.users * self.shape.history)))
             save_batches(
                 path, draw_batches(self.shape, count, case.users, case.candidates, negatives)
             )

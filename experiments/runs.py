@@ -67,8 +67,8 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
     return Task(
         make_model=lambda: make_model(config, data.schema),
         make_optimizer=make_optimizer,
-        training=lambda number: data.training(batches, seed, number),
-        evaluation=lambda split: data.evaluation(split, scored),
+        training=lambda number, condense=None: data.training(batches, seed, number, condense),
+        evaluation=lambda split, condense=None: data.evaluation(split, scored, condense),
         schema=data.schema.fingerprint(),
         config={**config, "seed": seed, DATA_SCHEMA: data.schema.fingerprint()},
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 import tensorflow as tf
 
 AUXILIARY_LOGITS = "auxiliary_logits"
+HISTORY_LENGTH = "history_length"  # of batches whose histories are no longer whole
 
 State = dict[str, tf.Tensor]
 Embed: TypeAlias = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
