@@ -34,6 +34,7 @@ GROUPED = PREFIX[HISTORY] + "group_"  # of the features of a batch that is group
 GROUP_MASK, GROUP_KEYS = GROUPED + "mask", GROUPED + "keys"
 EVENT_MASK, EVENT = GROUPED + "event_mask", GROUPED + "event_"
 NEWEST = GROUPED + "newest_"
+TOTAL = PREFIX[HISTORY] + "total_"  # of the running statistics of each event's group
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -149,7 +150,8 @@ class GroupModule(InterestEncoder):
 
         Args:
           groups: what `sorted_into_groups` gave.
-          history: raw features [users, time].
+          history: raw features [users, time]. Where events are the newest of their groups alone, as an
+            index holds them, `hist_total_<statistic>` are the statistics of each event's group.
 
         Returns:
           Features of a batch, `hist_group_*`: `mask` bool and `keys` [users, groups]; every statistic
@@ -165,8 +167,8 @@ class GroupModule(InterestEncoder):
                 value = _of_events(history.features[name], groups.newest)
                 found[NEWEST + _field(name)] = tf.where(groups.mask, value, 0)
         if self.statistics is not None:
-            counted = self.statistics.count(groups, self.keys(history), history)
-            found.update({GROUPED + name: value for name, value in counted.items()})
+            for name, value in self._counted(self.statistics, groups, history).items():
+                found[GROUPED + name] = value
         if self.aggregation is not None:
             raw = _attributes(history, self.aggregation.attributes)
             if differing:
@@ -176,6 +178,16 @@ class GroupModule(InterestEncoder):
                 found[EVENT + name] = tf.where(groups.event_mask, value, 0)
             found[EVENT_MASK] = groups.event_mask
         return found
+
+    def _counted(
+        self, statistics: GroupStatistics, groups: EventGroups, history: History
+    ) -> dict[str, tf.Tensor]:
+        """The statistics: running ones where events carry them, otherwise of the events themselves."""
+        names = statistics.names
+        if TOTAL + names[0] not in history.features:
+            return statistics.count(groups, self.keys(history), history)
+        found = {name: _of_events(history.features[TOTAL + name], groups.newest) for name in names}
+        return {name: tf.where(groups.mask, value, 0) for name, value in found.items()}
 
     def describe(
         self, grouped: Mapping[str, tf.Tensor], embed: Embed | None, names: tuple[str, ...]

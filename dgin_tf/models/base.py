@@ -19,6 +19,7 @@ from dgin_tf.layers.interest_encoder import (
     Excerpt,
     History,
     InterestEncoder,
+    Kept,
     State,
     Target,
 )
@@ -197,6 +198,14 @@ class CTRModel(tfrs.models.Model):
         """What of a history the scores depend on; None for all of it."""
         encoders = list(self.encoders.values())
         return encoders[0].excerpt if len(encoders) == 1 else None
+
+    @property
+    def kept(self) -> Kept | None:
+        """What serving keeps of each person where an index holds the histories; None for nothing.
+
+        The other states are then encoded of an `excerpt` for every request.
+        """
+        return None
 
     @property
     def is_incremental(self) -> bool:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, EventAttributes, events_of_types
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import ITEM, SESSION, GroupAggregation, GroupModule
-from dgin_tf.layers.interest_encoder import HISTORY_LENGTH, Excerpt, History, State
+from dgin_tf.layers.interest_encoder import HISTORY_LENGTH, Excerpt, History, Kept, State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import SearchedInterest
@@ -116,7 +116,8 @@ class DGIN(CTRModel):
         module = self.encoders["group_module"]
         groups = module.sorted_into_groups(history)
         places, mask = groups.newest[:, :1], groups.mask[:, :1]
-        if (excerpt := self.excerpt) is not None:
+        excerpt = self._own_events
+        if excerpt is not None:
             wanted = features[PREFIX[CANDIDATE] + excerpt.key]
             wanted = tf.where(
                 features["cand_mask"] & (wanted >= FIRST_ID), wanted, wanted.dtype.max
@@ -134,7 +135,20 @@ class DGIN(CTRModel):
 
     @property
     def excerpt(self) -> Excerpt | None:
-        """What of a history is read beside the groups; None where there is no target module."""
+        """What of a history is read beside the kept groups; None for nothing, or where none are kept."""
+        return self._own_events if self.kept else None
+
+    @property
+    def kept(self) -> Kept | None:
+        """The groups, but not those of sessions or of some behaviour types, which no index lists."""
+        module = self.encoders["group_module"]
+        if module.key == SESSION or self._seen:
+            return None
+        names = tuple(module.statistics.names) if module.statistics is not None else ()
+        return Kept("group_module_", module.key, module.groups, module.events, names)
+
+    @property
+    def _own_events(self) -> Excerpt | None:
         module = self.encoders.get("target_module")
         return None if module is None else module.excerpt
 

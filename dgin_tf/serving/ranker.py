@@ -8,6 +8,10 @@ never stale, and a second request of the same person pays for scoring alone.
 Where a model searches a history by an attribute of the candidates (SIM's hard search), a behaviour
 index stands in for the history: a request names the person, and what its candidates can find is looked
 up on disk, however long the history is.
+
+Where a model makes groups of a history (DGIN), the engine that knows the groups' statistics stands in
+for it. What a person's groups mean to the model is kept in a store until the person does something or
+the model is replaced; a request pays for reading it and for the candidates' own events.
 """
 
 import collections
@@ -36,13 +40,19 @@ from dgin_tf.schema import (
 )
 from dgin_tf.serving.bundle import ASSETS, METADATA_FILE, VOCABULARY, latest_version
 from dgin_tf.serving.signatures import (
+    ENCODE_FOUND,
+    ENCODE_GROUPS,
     ENCODE_USER,
     PROBABILITIES,
     SCORE_CANDIDATES,
     UPDATE_USER,
     signature_specs,
+    total_feature,
 )
+from dgin_tf.stores.behavior_engine import TOTAL, BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
+from dgin_tf.stores.state_store import InMemoryStore, StateStore
+from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
 
 Arrays = dict[str, np.ndarray]
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
@@ -59,7 +69,9 @@ class Ranker:
       bundle: base path of the exported versions, or the directory of one version.
       schema: what the caller's ids follow; checked against the bundle's. None to go unchecked.
       cached_states: how many people's states to keep; the least recently used goes first.
-      index: what people did, for `rank_person`; None where callers bring histories.
+      index: what people did, for `rank_person`, an engine for models that keep groups; None where
+        callers bring histories.
+      kept_states: where the states of people's groups are kept; in memory by default.
 
     Raises:
       FileNotFoundError: there is no bundle.
@@ -72,7 +84,8 @@ class Ranker:
         bundle: str | os.PathLike,
         schema: Schema | None = None,
         cached_states: int = 10_000,
-        index: BehaviorIndex | None = None,
+        index: BehaviorIndex | BehaviorEngine | None = None,
+        kept_states: StateStore | None = None,
     ):
         self.version_dir, self.metadata = open_bundle(bundle)
         self.schema = Schema.load(self.version_dir / ASSETS)
@@ -89,6 +102,7 @@ class Ranker:
         self._vocabularies: dict[str, Mapping[str, int]] = {}
         self._states = _StateCache(cached_states)
         self._index = index
+        self._kept_states = kept_states or InMemoryStore()
         if index is not None:
             _check_index(index, self.metadata, self.schema)
 
@@ -123,15 +137,59 @@ class Ranker:
           ties: how many events of that very second count too; see `BehaviorIndex.lookup`.
 
         Raises:
-          ValueError: the ranker has no index, or as for `rank`.
+          ValueError: the ranker has no index, groups are kept of now and `before` is given, or as for
+            `rank`.
         """
         if self._index is None:
             raise ValueError("rank_person needs an index; give the ranker one, or use rank.")
-        excerpt = self.metadata["excerpt"]
-        wanted = np.unique(self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates))
-        events = self._index.excerpt(person, wanted, excerpt["newest"], before, ties)
-        state = self._encode(events, {"user_id": person, **_by_field(user)}, whole=True)
+        excerpt, kept = self.metadata["excerpt"], self.metadata.get("kept")
+        if kept and before is not None:
+            raise ValueError(
+                f"model {self.metadata['name']!r} keeps groups of all that people did until now; leave "
+                "`before` out, or give the history of that time to rank."
+            )
+        state = self.kept_state(person) if kept else {}
+        signature = ENCODE_FOUND if kept else ENCODE_USER
+        if signature in self._inputs:
+            wanted = np.zeros(0, np.int64)
+            if excerpt:
+                field = self.schema.field(excerpt["key"])
+                wanted = np.unique(self._values(CANDIDATE, field, candidates))
+            newest = excerpt["newest"] if excerpt else 0
+            events = self._index.excerpt(person, wanted, newest, before, ties)
+            user = {"user_id": person, **_by_field(user)}
+            state = {**state, **self._encode(events, user, signature, whole=True)}
         return self.score(state, candidates)
+
+    def kept_state(self, person: int) -> Arrays:
+        """The state of a person's groups, from the store unless model or person have changed since.
+
+        Called for everybody after a model update, it fills the store before requests come.
+        """
+        engine, kept = self._index, self.metadata["kept"]
+        if not isinstance(engine, BehaviorEngine):
+            raise ValueError("the states of groups are kept with an engine; give one as index.")
+        version = engine.version(person)
+        labels = {
+            "model_version": f"{self.metadata['name']}/{self.metadata['version']}",
+            "schema": self.schema.fingerprint(),
+        }
+        if (data := self._kept_states.get(max(person, 0))) is not None:
+            try:
+                value = decode_value(data, **labels)
+                if value.sequence == version:
+                    return dict(value.arrays)
+            except StaleValueError:
+                pass  # of the model before
+        events = engine.groups(person, kept["groups"], kept["events"])
+        features = self._features(HISTORY, events, ENCODE_GROUPS, whole=True)
+        for name in kept["statistics"]:
+            features[total_feature(name)] = _padded(events[TOTAL + name], np.int32)
+        state = self._run(ENCODE_GROUPS, features)
+        if version:
+            written = encode_value(state, sequence=version, **labels)
+            self._kept_states.put_many({person: written})
+        return state
 
     def rank_raw(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
         """As `rank`, with ids as the log has them; unknown ones count as out-of-vocabulary."""
@@ -139,17 +197,17 @@ class Ranker:
 
     def encode(self, history: Values, user: Values = ()) -> Arrays:
         """The state of one person, name -> [1, ...]; from the cache where these ids were seen."""
-        return self._encode(history, user)
+        return self._encode(history, user, ENCODE_USER)
 
-    def _encode(self, history: Values, user: Values, whole: bool = False) -> Arrays:
-        features = self._features(HISTORY, history, ENCODE_USER, whole)
-        inputs = {**features, **self._user(user)}
-        digest = hashlib.blake2b(digest_size=16)
+    def _encode(self, history: Values, user: Values, signature: str, whole: bool = False) -> Arrays:
+        features = self._features(HISTORY, history, signature, whole)
+        inputs = {**features, **self._user(user, signature)}
+        digest = hashlib.blake2b(signature.encode(), digest_size=16)
         for name in sorted(inputs):
             digest.update(f"{name}{inputs[name].shape}".encode() + inputs[name].tobytes())
         state = self._states.get(digest.digest())
         if state is None:
-            state = self._run(ENCODE_USER, inputs)
+            state = self._run(signature, inputs)
             self._states.put(digest.digest(), state)
         return state
 
@@ -216,9 +274,7 @@ class Ranker:
             if name in self._inputs[signature]:
                 value = self._values(role, field, values)
                 value = value[max(len(value) - limit, 0) :] if limit else value
-                # One column of padding for an empty list: not every operation takes an empty axis.
-                features[name] = np.zeros((1, max(len(value), 1)), field.dtype)
-                features[name][0, : len(value)] = value
+                features[name] = _padded(value, field.dtype)
         return features
 
     def _values(self, role: str, field: Field, values: Values) -> np.ndarray:
@@ -249,12 +305,12 @@ class Ranker:
             value = np.where((value >= 0) & (value < size), value, UNKNOWN_ID)
         return value
 
-    def _user(self, user: Values) -> Arrays:
+    def _user(self, user: Values, signature: str) -> Arrays:
         given = _by_field(user) if len(user) else {}
         features = {}
         for field in self.schema.user_fields:
             name = feature_name(USER, field)
-            if name in self._inputs[ENCODE_USER]:
+            if name in self._inputs[signature]:
                 if field.name not in given:
                     raise ValueError(
                         f"model {self.metadata['name']!r} reads {field.name} of the user; give it."
@@ -269,28 +325,50 @@ class Ranker:
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-def _check_index(index: BehaviorIndex, metadata: Mapping[str, Any], schema: Schema) -> None:
+def _padded(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """[length] -> [1, length], with one column of padding for an empty list."""
+    row = np.zeros((1, max(len(values), 1)), dtype)  # not every operation takes an empty axis
+    row[0, : len(values)] = values
+    return row
+
+
+def _check_index(
+    index: BehaviorIndex | BehaviorEngine, metadata: Mapping[str, Any], schema: Schema
+) -> None:
     """Raises ValueError where an index cannot stand in for the histories of a model."""
-    excerpt, found = metadata.get("excerpt"), index.metadata
-    if excerpt is None:
+    excerpt, kept, found = metadata.get("excerpt"), metadata.get("kept"), index.metadata
+    if excerpt is None and kept is None:
         raise ValueError(
             f"model {metadata['name']!r} reads whole histories, which a behaviour index does not "
             "hold; give histories to rank, or export a model with hard search."
         )
+    needed = max(excerpt["per_key"] if excerpt else 0, kept["events"] if kept else 0)
     for name, wanted, got in (
         ("schema", schema.fingerprint(), found.schema),
-        ("key", excerpt["key"], found.key),
+        ("key", (excerpt or kept or {})["key"], found.key),
     ):
         if wanted != got:
             raise ValueError(
                 f"model {metadata['name']!r} needs a behaviour index of {name} {wanted!r}; this one "
                 f"has {got!r}. Build one with python -m experiments.build_index."
             )
-    if found.max_events_per_key < excerpt["per_key"]:
+    if found.max_events_per_key < needed:
         raise ValueError(
-            f"model {metadata['name']!r} may read the newest {excerpt['per_key']} events under a key; "
+            f"model {metadata['name']!r} may read the newest {needed} events under a key; "
             f"this index keeps {found.max_events_per_key}. Build it with --max_events_per_key="
-            f"{excerpt['per_key']} or more."
+            f"{needed} or more."
+        )
+    if not kept:
+        return
+    if not isinstance(index, BehaviorEngine):
+        raise ValueError(
+            f"model {metadata['name']!r} keeps groups, whose statistics an index alone has not; give a "
+            "BehaviorEngine of index and totals."
+        )
+    if missing := sorted(set(kept["statistics"]) - set(index.totals.names)):
+        raise ValueError(
+            f"model {metadata['name']!r} describes groups by {missing}, which these totals do not "
+            f"count; they have {index.totals.names}. Name the fields in `distinct`."
         )
 
 

@@ -47,7 +47,7 @@ class Shape:
     def schema(self) -> Schema:
         """User id, and items with their categories in history and candidates."""
         both = (HISTORY, CANDIDATE)
-        fields = (
+        fields: tuple[Field, ...] = (
             Field("user_id", (USER,), "user_id"),
             Field("item_id", both, "item_id"),
             Field("category_id", both, "category_id"),

@@ -1,0 +1,193 @@
+"""Scores of kept groups and of one list of the index are those of the whole history in the graph."""
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from dgin_tf.inputs.pipeline import BatchOptions
+from dgin_tf.records import Manifest, decode_record, read_records
+from dgin_tf.serving.ranker import Ranker
+from dgin_tf.serving.signatures import ENCODE_FOUND, ENCODE_GROUPS
+from dgin_tf.stores.behavior_engine import BehaviorEngine
+from dgin_tf.stores.behavior_index import BehaviorIndex
+from dgin_tf.stores.behavior_overlay import take
+from dgin_tf.stores.behavior_totals import BehaviorTotals
+from dgin_tf.stores.index_building import build_index
+from dgin_tf.stores.state_store import InMemoryStore
+from tests.serving.exported import export
+
+GROUPS, EVENTS, OWN = 6, 2, 4
+SETTINGS = {
+    "key": "category_id",
+    "groups": GROUPS,
+    "events": EVENTS,
+    "target_events": OWN,
+    "user_fields": ("user_id",),
+}
+
+
+@pytest.fixture(scope="module")
+def dgin(data, tmp_path_factory):
+    return export("dgin", data, tmp_path_factory.mktemp("export"), **SETTINGS)
+
+
+@pytest.fixture
+def engine(data, tmp_path):
+    # The splits of this random data tell different stories of the same people: take one.
+    return make_engine(data, tmp_path)
+
+
+def make_engine(data, folder, limit=OWN):
+    shutil.copytree(pathlib.Path(data.data_dir) / "test", folder / "one" / "test")
+    data.schema.save(folder / "one")
+    Manifest(data.schema.fingerprint(), {"test": data.shards("test")}).save(folder / "one")
+    store = InMemoryStore()
+    totals = BehaviorTotals(store.scoped("totals"), data.schema, "category_id", ("item_id",))
+    with totals.loading() as load:
+        build_index(folder / "one", folder / "index", "category_id", limit, on_history=load)
+    index = BehaviorIndex(folder / "index", data.schema, "category_id", store.scoped("late"))
+    return BehaviorEngine(index, totals)
+
+
+def histories(data):
+    (shard,) = data.shards("test")
+    for payload in read_records(f"{data.data_dir}/{shard.path}"):
+        record = decode_record(data.schema, payload)
+        names = ("item_id", "category_id", "timestamp")
+        yield int(record["user_id"][0]), {name: record[f"hist_{name}"] for name in names}
+
+
+def whole(model, person, events, candidates):
+    """The model's own scores of a whole history."""
+    features = {f"hist_{name}": values[np.newaxis] for name, values in events.items()}
+    items = np.asarray(candidates["item_id"], np.int32)
+    return model.predict_on_batch(
+        {
+            **features,
+            "hist_mask": np.ones(features["hist_item_id"].shape, bool),
+            "user_id": np.array([person], np.int32),
+            "cand_item_id": items[np.newaxis],
+            "cand_category_id": np.asarray(candidates["category_id"], np.int32)[np.newaxis],
+            "cand_timestamp": np.asarray(candidates["timestamp"], np.int64)[np.newaxis],
+            "cand_mask": np.ones((1, len(items)), bool),
+            "label": np.zeros((1, len(items)), np.float32),
+        }
+    )[0]
+
+
+def some_candidates(events, now=1_600_000_000):
+    """Two of the categories that somebody knows, and an item that nobody does."""
+    return {
+        "item_id": np.append(events["item_id"][[0, -1]], 1),
+        "category_id": np.append(events["category_id"][[0, -1]], 1),
+        "timestamp": np.full(3, now),
+    }
+
+
+def test_kept_groups_and_the_candidates_own_events_score_as_the_whole_history_does(
+    dgin, data, engine
+):
+    ranker, compared = Ranker(dgin.version, index=engine), 0
+    for person, events in histories(data):
+        candidates = some_candidates(events)
+        expected = whole(dgin.model, person, events, candidates)
+        for _ in range(2):  # made, and kept
+            np.testing.assert_allclose(ranker.rank_person(person, candidates), expected, atol=1e-6)
+        compared += len(events["item_id"]) > GROUPS * EVENTS
+    assert compared > 10
+
+
+def test_a_request_reads_no_more_than_the_lists_of_its_candidates(dgin, data, engine):
+    ranker = Ranker(dgin.version, index=engine)
+    person, events = max(histories(data), key=lambda found: len(found[1]["item_id"]))
+    ranker.kept_state(person)
+    asked = []
+    run = ranker._run
+    ranker._run = lambda name, inputs: asked.append((name, inputs)) or run(name, inputs)
+    ranker.rank_person(person, some_candidates(events))
+    assert ENCODE_GROUPS not in [name for name, _ in asked]
+    found = next(inputs for name, inputs in asked if name == ENCODE_FOUND)
+    assert found["hist_item_id"].shape[1] <= 2 * OWN
+
+
+def test_a_stream_gives_what_loading_everything_gives(dgin, data, tmp_path, monkeypatch):
+    engine = make_engine(data, tmp_path, limit=100)
+    ranker = Ranker(dgin.version, index=engine)
+    person, events = max(histories(data), key=lambda found: len(found[1]["item_id"]))
+    later = take(events, slice(-9, None))
+    later = {**later, "timestamp": later["timestamp"] + 10**6}
+    ranker.rank_person(person, some_candidates(events))
+    for number, start in enumerate((0, 4, 7)):
+        delivery = take(later, slice(start, (4, 7, 9)[number]))
+        assert engine.append(person, delivery, sequence=number + 1)
+        assert not engine.append(person, delivery, sequence=number + 1)
+    engine.append(person, take(events, slice(3)), sequence=9)  # which the batch brought before
+    joined = {name: np.append(values, later[name]) for name, values in events.items()}
+    found = engine.totals.of(person)
+    np.testing.assert_array_equal(found.counts, engine.totals.count(joined).counts)
+    candidates = some_candidates(joined)
+    expected = whole(dgin.model, person, joined, candidates)
+    np.testing.assert_allclose(ranker.rank_person(person, candidates), expected, atol=1e-6)
+    # A week later the batch has the events up to the fourth, the others are late still.
+    with engine.totals.loading() as load:
+        load(person, {name: values[:-5] for name, values in joined.items()})
+    held = {name: values[:-5] for name, values in joined.items()}
+    monkeypatch.setattr(
+        engine.index, "indexed", lambda user, keys: take(held, np.isin(held["category_id"], keys))
+    )
+    assert engine.catch_up() == 5
+    np.testing.assert_array_equal(engine.totals.of(person).counts, found.counts)
+
+
+def test_a_state_of_the_model_before_is_made_anew(dgin, data, engine, monkeypatch):
+    store = InMemoryStore()
+    ranker = Ranker(dgin.version, index=engine, kept_states=store)
+    person, _ = next(histories(data))
+    state = ranker.kept_state(person)
+    monkeypatch.setitem(ranker.metadata, "version", 2)
+    monkeypatch.setattr(ranker, "_run", lambda *_: {"made": np.ones(1)})
+    assert "made" in ranker.kept_state(person)
+    assert "group_module_groups" in state
+
+
+def test_somebody_unknown_has_no_groups(dgin, engine):
+    state = Ranker(dgin.version, index=engine).kept_state(10**6)
+    assert not np.any(state["group_module_mask"])
+
+
+def test_groups_of_an_earlier_time_are_refused(dgin, data, engine):
+    person, events = next(histories(data))
+    with pytest.raises(ValueError, match="leave `before` out"):
+        Ranker(dgin.version, index=engine).rank_person(person, some_candidates(events), before=9)
+
+
+def test_an_index_without_statistics_is_refused(dgin, engine, data):
+    with pytest.raises(ValueError, match="give a BehaviorEngine"):
+        Ranker(dgin.version, index=engine.index)
+    few = BehaviorTotals(InMemoryStore(), data.schema, "category_id")
+    with pytest.raises(ValueError, match=r"groups by \['distinct_item_id'\]"):
+        Ranker(dgin.version, index=BehaviorEngine(engine.index, few))
+
+
+def test_totals_of_another_key_are_refused(engine, data):
+    other = BehaviorTotals(InMemoryStore(), data.schema, "item_id")
+    with pytest.raises(ValueError, match="totals of the index's schema and key"):
+        BehaviorEngine(engine.index, other)
+
+
+def test_without_a_target_module_the_groups_are_all(data, tmp_path, engine):
+    alone = export("dgin", data, tmp_path / "alone", **{**SETTINGS, "target_module": False})
+    ranker = Ranker(alone.version, index=engine)
+    person, events = next(histories(data))
+    candidates = some_candidates(events)
+    expected = whole(alone.model, person, events, candidates)
+    np.testing.assert_allclose(ranker.rank_person(person, candidates), expected, atol=1e-6)
+
+
+def test_the_batches_of_the_test_split_are_scored_alike(dgin, data, engine):
+    (batch,) = data.evaluation("test", BatchOptions(200, data.schema.max_history)).take(1)
+    expected = dgin.model.predict_on_batch(batch)
+    condensed = dgin.model.predict_on_batch(dgin.model.condense(batch))
+    np.testing.assert_allclose(condensed, expected, atol=1e-6)
