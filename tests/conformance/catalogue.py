@@ -69,7 +69,6 @@ VARIANTS["dgin-session"] = (
     "dgin",
     {**SMALL["dgin"], "key": "session", "target_module": False},
 )
-VARIANTS["dgin-click_only"] = ("dgin", {**SMALL["dgin"], "behavior_types": ("view",)})
 VARIANTS["mimn-plain"] = ("mimn", {"slots": 2, "utilization_weight": 0.0, "top_k": 0})
 VARIANTS["mimn-two_channels-auxiliary"] = (
     "mimn",

@@ -9,7 +9,11 @@ nbclient = pytest.importorskip("nbclient", reason="needs nbclient")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.ipynb"))
-SAYS = {"dien": "on causes", "search_units": "recall"}  # what the last cells print
+SAYS = {
+    "dgin": "strongest",
+    "dien": "on causes",
+    "search_units": "recall",
+}  # what the last cells print
 
 
 def test_there_is_a_sentence_to_look_for_in_every_notebook():
