@@ -23,8 +23,10 @@ part `batch` scores such batches, the histories encoded anew. For the models of 
 batches are condensed to is measured apart (`condense`, in `events_per_second`), for it happens where
 records are read; `step_mib` is what a step holds beside tables, slots and batches:
 
-    python -m experiments.benchmark --output_dir=D --shape=groups --parts=train,score --records=1024 \\
-        --variants=paper --models=dgin,din_long,sim_hard --request=500 --steps_per_execution=1
+    python -m experiments.benchmark --output_dir=D --shape=groups --parts=train --records=0 \\
+        --variants=paper --models=dgin,din_long --together
+    python -m experiments.benchmark --output_dir=D --shape=groups --parts=request --request=500 \\
+        --variants=paper --models=sim_hard,dgin --together
 
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
@@ -34,6 +36,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -41,7 +44,7 @@ from absl import flags
 from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
-from experiments.benchmarking.cases import CONDENSE, FIT, READ, SCORE, STEP, Case
+from experiments.benchmarking.cases import CONDENSE, FIT, READ, REQUEST, SCORE, STEP, Case
 from experiments.benchmarking.shape import (
     SHAPES,
     Shape,
@@ -50,15 +53,19 @@ from experiments.benchmarking.shape import (
     write_data_set,
 )
 
-PARTS = ("train", "score", "batch", "read", "prepare")
+PARTS = ("train", "score", "request", "batch", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
+_REQUEST_USERS = 64
 _DRAWN_EVENTS = 17_000_000  # of all batches of a file
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 _PARTS = flags.DEFINE_list("parts", list(DEFAULT_PARTS), f"What to measure, of {', '.join(PARTS)}.")
 _MODELS = flags.DEFINE_list("models", ["din", "dien"], "Models to train and to score with.")
 _VARIANTS = flags.DEFINE_list("variants", ["released", "paper"], "Variants of them.")
+_TOGETHER = flags.DEFINE_boolean(
+    "together", False, "Let the cases of all models take turns, to compare models with each other."
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of every case.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "Length of a turn.", lower_bound=0.0)
 _PEER = flags.DEFINE_enum("peer", "", ["", workers.PEER], "Measure another library by turns.")
@@ -76,6 +83,9 @@ _SIZES = {
 }
 _RECORDS = flags.DEFINE_integer("records", 16_384, "User records to train on; 0 for no such case.")
 _REQUEST = flags.DEFINE_integer("request", 1_000, "Candidates of a request.")
+_REQUEST_HISTORIES = flags.DEFINE_list(
+    "request_histories", ["1000", "10000", "54000"], "Events of a history, of the part `request`."
+)
 _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history, reading.")
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 16, "Of model.fit.")
@@ -99,7 +109,7 @@ class Benchmark:
         self.data_dir = output_dir / "data"
         self.data_dir.mkdir(parents=True, exist_ok=True)
 
-    def train(self, model: str, variant: str) -> list[dict[str, Any]]:
+    def train(self, model: str, variant: str) -> list[Case]:
         """The training step, shared and not, training from records, and the peer."""
         shared, single = self._whole_batches(f"{model} {variant} step", STEP, model, variant)
         cases = [shared, single]
@@ -120,19 +130,39 @@ class Benchmark:
                 single, name=f"{model} {workers.PEER} {self.shape.batch}x1", kind=workers.PEER
             )
             cases.append(self._with_batches(peer))
-        return self._measure(cases)
+        return cases
 
-    def score(self, model: str, variant: str) -> list[dict[str, Any]]:
+    def score(self, model: str, variant: str) -> list[Case]:
         """One user's candidates, with the user's state at hand and without."""
         count = _REQUEST.value
         name = f"{model} {variant} score 1x{count}"
         cold = Case(f"{name}, no state", SCORE, model, variant, users=1, candidates=count)
         cached = dataclasses.replace(cold, name=f"{name}, state cached", has_state=True)
-        return self._measure([self._with_batches(cold), self._with_batches(cached)])
+        return [self._with_batches(cold), self._with_batches(cached)]
 
-    def batch(self, model: str, variant: str) -> list[dict[str, Any]]:
+    def request(self, model: str, variant: str) -> list[Case]:
+        """Candidates of people whose histories are in a behaviour index, short ones and long ones."""
+        cases = []
+        for history in _REQUEST_HISTORIES.value:
+            shape = dataclasses.replace(self.shape, history=int(history))
+            name = f"{model} {variant} request 1x{_REQUEST.value}, {history} events"
+            case = Case(name, REQUEST, model, variant, users=1, candidates=_REQUEST.value)
+            data = self._records(_REQUEST_USERS, 2, shape)
+            cases.append(dataclasses.replace(case, data=data, seconds=_SECONDS.value))
+        return cases
+
+    def batch(self, model: str, variant: str) -> list[Case]:
         """Whole batches to score, shared and not, no state at hand."""
-        return self._measure(self._whole_batches(f"{model} {variant} score", SCORE, model, variant))
+        return self._whole_batches(f"{model} {variant} score", SCORE, model, variant)
+
+    def blocks(
+        self, title: str, cases: Callable[[str, str], list[Case]], together: bool
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Measures the cases of all models, those of one model by turns or all of them."""
+        chosen = {f"{m} {v}": cases(m, v) for m in _MODELS.value for v in _VARIANTS.value}
+        if together:
+            chosen = {", ".join(chosen): [case for part in chosen.values() for case in part]}
+        return {f"{title}, {name}": self._measure(part) for name, part in chosen.items()}
 
     def read(self) -> list[dict[str, Any]]:
         """Long histories from records, without a model."""
@@ -216,7 +246,25 @@ def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
                 cold = name.replace("state cached", "no state")
                 if cold in rates:
                     found[f"{name} / {cold}"] = rates[name] / rates[cold]
+        found |= _rivals([entry for entry in entries if "rate" in entry])
     return found
+
+
+def _rivals(entries: list[dict[str, Any]]) -> dict[str, float]:
+    """The first model over every other one of the block, in the cases that both have."""
+
+    def what(entry):
+        case = entry["case"]
+        names = ("kind", "variant", "users", "candidates", "has_state")
+        return [case["name"].removeprefix(str(case.get("model"))), *map(case.get, names)]
+
+    own = [e for e in entries if e["case"].get("model") == entries[0]["case"].get("model")]
+    return {
+        f"{mine['case']['name']} / {other['case']['name']}": mine["rate"] / other["rate"]
+        for other in entries
+        for mine in own
+        if other not in own and what(mine) == what(other)
+    }
 
 
 def main(_) -> None:
@@ -235,13 +283,14 @@ def main(_) -> None:
     machine = report.machine()
     run = Benchmark(shape, output_dir, peer_python)
     parts: dict[str, list[dict[str, Any]]] = {}
-    chosen = [(m, v) for m in _MODELS.value for v in _VARIANTS.value]
-    if "train" in _PARTS.value:
-        parts |= {f"Training, {m} {v}": run.train(m, v) for m, v in chosen}
-    if "score" in _PARTS.value:
-        parts |= {f"Scoring, {m} {v}": run.score(m, v) for m, v in chosen}
-    if "batch" in _PARTS.value:
-        parts |= {f"Scoring batches, {m} {v}": run.batch(m, v) for m, v in chosen}
+    for part, title, cases in (
+        ("train", "Training", run.train),
+        ("score", "Scoring", run.score),
+        ("request", "Requests", run.request),
+        ("batch", "Scoring batches", run.batch),
+    ):
+        if part in _PARTS.value:
+            parts |= run.blocks(title, cases, _TOGETHER.value)
     if "read" in _PARTS.value:
         parts["Reading"] = run.read()
     if "prepare" in _PARTS.value:

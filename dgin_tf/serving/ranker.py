@@ -51,6 +51,7 @@ from dgin_tf.serving.signatures import (
 )
 from dgin_tf.stores.behavior_engine import TOTAL, BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
+from dgin_tf.stores.behavior_overlay import take
 from dgin_tf.stores.state_store import InMemoryStore, StateStore
 from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
 
@@ -142,24 +143,46 @@ class Ranker:
         """
         if self._index is None:
             raise ValueError("rank_person needs an index; give the ranker one, or use rank.")
-        excerpt, kept = self.metadata["excerpt"], self.metadata.get("kept")
-        if kept and before is not None:
-            raise ValueError(
-                f"model {self.metadata['name']!r} keeps groups of all that people did until now; leave "
-                "`before` out, or give the history of that time to rank."
-            )
-        state = self.kept_state(person) if kept else {}
-        signature = ENCODE_FOUND if kept else ENCODE_USER
-        if signature in self._inputs:
-            wanted = np.zeros(0, np.int64)
-            if excerpt:
-                field = self.schema.field(excerpt["key"])
-                wanted = np.unique(self._values(CANDIDATE, field, candidates))
-            newest = excerpt["newest"] if excerpt else 0
-            events = self._index.excerpt(person, wanted, newest, before, ties)
-            user = {"user_id": person, **_by_field(user)}
-            state = {**state, **self._encode(events, user, signature, whole=True)}
-        return self.score(state, candidates)
+        user = {"user_id": person, **_by_field(user)}
+        if self.metadata.get("kept"):
+            if before is not None:
+                raise ValueError(
+                    f"model {self.metadata['name']!r} keeps groups of all that people did until now; "
+                    "leave `before` out, or give the history of that time to rank."
+                )
+            return self._rank_by_groups(self._index, person, candidates, user)
+        excerpt = self.metadata["excerpt"]
+        wanted = np.unique(self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates))
+        events = self._index.excerpt(person, wanted, excerpt["newest"], before, ties)
+        return self.score(self._encode(events, user, ENCODE_USER, whole=True), candidates)
+
+    def _rank_by_groups(
+        self,
+        index: BehaviorIndex | BehaviorEngine,
+        person: int,
+        candidates: Values,
+        user: Values,
+    ) -> np.ndarray:
+        """Scores by the kept groups and, where the model has a target module, the candidates' events."""
+        groups, excerpt = self.kept_state(person), self.metadata["excerpt"]
+        count = np.size(_by_field(candidates)[ITEM])
+        keys, events = np.zeros(count, np.int64), index.lookup(person, [])
+        if excerpt:
+            keys = self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates)
+            events = index.lookup(person, np.unique(keys))
+        # Most candidates find nothing: they are scored apart, with no places for events.
+        own = np.isin(keys, events[excerpt["key"]]) if excerpt else np.zeros(count, bool)
+        scores = np.zeros(count, np.float32)
+        for chosen, found in ((own, events), (~own, take(events, slice(0)))):
+            if chosen.any():
+                part = {
+                    n: np.asarray(v).reshape(-1)[chosen] for n, v in _by_field(candidates).items()
+                }
+                state = groups
+                if ENCODE_FOUND in self._inputs:
+                    state = {**groups, **self._encode(found, user, ENCODE_FOUND, whole=True)}
+                scores[chosen] = self.score(state, part)
+        return scores
 
     def kept_state(self, person: int) -> Arrays:
         """The state of a person's groups, from the store unless model or person have changed since.

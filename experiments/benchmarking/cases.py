@@ -4,6 +4,7 @@ step      the compiled training step on batches in memory
 fit       `model.fit` on batches from records, start of the epoch and Keras's loop included
 score     one request, or one batch: candidates of users with or without their states at hand
 condense  what a model's batches are reduced to before it sees them, such as groups of events
+request   what a service answers: candidates of a person whose history is in a behaviour index
 read      batches from records, and nothing else
 """
 
@@ -11,7 +12,9 @@ import concurrent.futures
 import dataclasses
 import inspect
 import json
+import pathlib
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,10 +22,12 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarking import taking_turns
-from experiments.benchmarking.shape import Shape
+from experiments.benchmarking.shape import Shape, draw_batches
 
-STEP, FIT, SCORE, CONDENSE, READ = "step", "fit", "score", "condense", "read"
+STEP, FIT, SCORE, READ = "step", "fit", "score", "read"
+CONDENSE, REQUEST = "condense", "request"
 UNIFORM = "uniform"
+_SERVED_HISTORY = 100  # that an export is tried with
 
 Turn = Callable[[], dict[str, Any]]
 
@@ -33,7 +38,7 @@ class Case:
 
     Attributes:
       name: of the table's row.
-      kind: one of the module's five, or a peer's name.
+      kind: one of the module's six, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS`; empty for reading.
       variant: "paper" or "released", of models that have variants.
       users, candidates: of a batch or a request.
@@ -93,13 +98,18 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
     batches = load_batches(case.data)
     began = time.perf_counter()
-    condense = tf.function(make_model(case, shape).condense) if case.condenses else lambda b: b
+    condense = (
+        tf.function(make_model(case, shape).condense, autograph=False)
+        if case.condenses
+        else lambda b: b
+    )
     batches = [condense(batches.pop(0)) for _ in range(len(batches))]
     model = _compiled(case, shape, batches[0])
     train_step = tf.function(model.train_step)
+    train_step.get_concrete_function(batches[0])
+    held = taking_turns.resident_mib()  # tables, slots, batches and graphs
     loss = float(train_step(batches[0])["loss"])
     first_step = time.perf_counter() - began
-    held = taking_turns.resident_mib()
     train_step(batches[-1])
     step_mib = taking_turns.peak_mib() - held
 
@@ -161,19 +171,7 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     first = time.perf_counter() - began
     answer(1)
 
-    def turn():
-        latencies = []
-
-        def timed(number):
-            asked = time.perf_counter()
-            answer(number)
-            latencies.append(1000 * (time.perf_counter() - asked))
-
-        measured = taking_turns.rate(timed, case.users * case.candidates, case.seconds)
-        p50, p99 = np.percentile(latencies, [50, 99])
-        return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
-
-    return {"seconds_to_first_step": first}, turn
+    return {"seconds_to_first_step": first}, lambda: _latencies(answer, case)
 
 
 def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
@@ -181,7 +179,7 @@ def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     import tensorflow as tf
 
     batches = load_batches(case.data)
-    condense = tf.function(make_model(case, shape).condense)
+    condense = tf.function(make_model(case, shape).condense, autograph=False)
     condense(batches[0])
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         list(pool.map(condense, batches[:2]))
@@ -197,6 +195,66 @@ def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
         return {**measured, "events_per_second": events}
 
     return {}, turn
+
+
+def prepare_request(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+    """Exports a model and indexes the records; a turn answers requests of changing people."""
+    from dgin_tf.records import decode_record, read_records
+    from dgin_tf.schema import Schema
+    from dgin_tf.serving.bundle import Release, export_bundle
+    from dgin_tf.serving.ranker import Ranker
+    from dgin_tf.stores.behavior_engine import BehaviorEngine
+    from dgin_tf.stores.behavior_index import BehaviorIndex
+    from dgin_tf.stores.behavior_totals import BehaviorTotals
+    from dgin_tf.stores.index_building import build_index
+    from dgin_tf.stores.state_store import InMemoryStore
+
+    rng = np.random.default_rng(shape.seed)
+    schema = Schema.load(case.data)
+    shape = dataclasses.replace(shape, history=schema.max_history)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        model = make_model(case, shape)
+        batch = draw_batches(shape, 1, 1, 2, False)
+        model({name: value[0] for name, value in batch.items()})
+        version = export_bundle(
+            model, Release(case.model, case.data, _SERVED_HISTORY), folder / "export"
+        )
+        key, store = model.excerpt.key, InMemoryStore()
+        totals = BehaviorTotals(store, schema, key, () if key == "item_id" else ("item_id",))
+        with totals.loading() as load:
+            build_index(case.data, folder / "index", key, on_history=load)
+        index = BehaviorIndex(folder / "index", schema, key)
+        ranker = Ranker(version, index=BehaviorEngine(index, totals) if model.kept else index)
+        people = [
+            int(decode_record(schema, payload)["user_id"][0])
+            for path in sorted(pathlib.Path(case.data).glob("train/*"))
+            for payload in read_records(path)
+        ]
+
+    def answer(number: int) -> None:
+        drawn = shape.draw_candidates(rng, (case.candidates,))
+        candidates = {name.removeprefix("cand_"): values for name, values in drawn.items()}
+        ranker.rank_person(people[number % len(people)], candidates)
+
+    for number in range(len(people)):
+        answer(number)  # which keeps everybody's groups
+
+    return {}, lambda: _latencies(answer, case)
+
+
+def _latencies(answer: Callable[[int], Any], case: Case) -> dict[str, Any]:
+    """Answers requests for a turn; rate, and median and 99th percentile of their times."""
+    latencies = []
+
+    def timed(number):
+        asked = time.perf_counter()
+        answer(number)
+        latencies.append(1000 * (time.perf_counter() - asked))
+
+    measured = taking_turns.rate(timed, case.users * case.candidates, case.seconds)
+    p50, p99 = np.percentile(latencies, [50, 99])
+    return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
 
 
 def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
@@ -226,6 +284,7 @@ PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
     FIT: prepare_fit,
     SCORE: prepare_score,
     CONDENSE: prepare_condense,
+    REQUEST: prepare_request,
     READ: prepare_read,
 }
 

@@ -19,6 +19,8 @@ COLUMNS = (
     "p99 ms",
     "first step s",
     "peak MiB",
+    "step MiB",
+    "events/s",
 )
 
 
@@ -85,6 +87,8 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         shown("p99_ms", 2),
         shown("seconds_to_first_step", 1),
         shown("peak_mib"),
+        shown("step_mib"),
+        shown("events_per_second"),
     ]
 
 
