@@ -96,16 +96,16 @@ class Ranker:
                 f"{self.version_dir} was exported under {self.schema.fingerprint()}. Export the model "
                 "that was trained on these data."
             )
+        self._index = index
+        if index is not None:
+            _check_index(index, self.metadata, self.schema)
         self._assets = pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
         self._catalogue = load_catalogue(self._assets)
         self._loaded = tf.saved_model.load(os.fspath(self.version_dir))
         self._inputs = {n: signature_specs(f)[0] for n, f in self._loaded.signatures.items()}
         self._vocabularies: dict[str, Mapping[str, int]] = {}
         self._states = _StateCache(cached_states)
-        self._index = index
         self._kept_states = kept_states or InMemoryStore()
-        if index is not None:
-            _check_index(index, self.metadata, self.schema)
 
     def rank(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
         """Probability of a click for each candidate, float32 [candidates].

@@ -150,6 +150,18 @@ def test_counts_beyond_the_last_edge_are_of_the_last_class():
     np.testing.assert_array_equal(few[: layer.dim], many[: layer.dim])
 
 
+def test_an_event_of_an_unknown_type_counts_but_for_no_type():
+    model = build()
+    types = {**LOG, "hist_behavior_type": tf.where(LOG["hist_mask"], 1, 0)}
+    grouped = model.condense(types)
+    np.testing.assert_array_equal(
+        grouped["hist_group_count"], model.condense(LOG)["hist_group_count"]
+    )
+    for name in ("types", "count_view", "count_cart", "count_buy"):
+        assert not np.any(grouped[f"hist_group_{name}"])
+    assert np.all(np.isfinite(model(types)["logits"]))
+
+
 def test_clicks_alone_are_all_that_a_click_only_model_sees():
     model = build(behavior_types=("view",))
     expected = model(LOG)["logits"]
