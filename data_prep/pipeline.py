@@ -29,8 +29,8 @@ from data_prep.events import (
     check_names,
     id_keys,
 )
-from data_prep.plan import GIVEN, PAPER, Limits, Protocol
-from data_prep.plan import TIME as BY_TIME
+from data_prep.plan import GIVEN, LAST_TIME, PAPER, Limits, Protocol
+from data_prep.plan import USER as BY_USER
 from data_prep.quarantine import QUARANTINE_FILE, check_fraction, collect
 from data_prep.readers.base import Reader, is_compressed
 from data_prep.report import report_page
@@ -98,12 +98,16 @@ class Preparation:
                 "protocol given needs --examples=FILE and no other protocol takes it; got protocol "
                 f"{self.protocol.name} with examples {self.examples!r}."
             )
-        unknown = set(self.limits.behavior_types) - set(self.reader.behavior_types)
-        if unknown:
-            raise ValueError(
-                f"unknown behaviour types {sorted(unknown)}; this log has "
-                f"{list(self.reader.behavior_types)}."
-            )
+        kept = self.limits.behavior_types or self.reader.behavior_types
+        for wanted, known in (
+            (self.limits.behavior_types, self.reader.behavior_types),
+            (self.protocol.positive_types, kept),
+        ):
+            unknown = set(wanted) - set(known)
+            if unknown:
+                raise ValueError(
+                    f"unknown behaviour types {sorted(unknown)}; this log has {list(known)}."
+                )
 
     def files(self) -> tuple[str, ...]:
         return (*self.reader.files(), *([self.examples] if self.examples else []))
@@ -120,6 +124,11 @@ class Preparation:
             "seed": self.seed,
             "examples": os.path.basename(self.examples),
         }
+
+    @property
+    def positive_kinds(self) -> tuple[int, ...]:
+        """Numbers of the kinds of events that are positives; empty where all are."""
+        return tuple(map(self.reader.behavior_types.index, self.protocol.positive_types))
 
     def key(self) -> str:
         """Changes with every choice and with every change of an input file."""
@@ -202,7 +211,8 @@ class _Run:
         self.engine = engine
         self.folder = engine.folder
         sizes = [(is_compressed(path), os.path.getsize(path)) for path in preparation.reader.paths]
-        self.buckets = preparation.limits.bucket_count(sizes)
+        per_event = preparation.protocol.row_width
+        self.buckets = preparation.limits.bucket_count(sizes, per_event)
 
     def run(self, key: str) -> Result:
         """Runs every stage and writes the data set; returns the data card."""
@@ -314,9 +324,11 @@ class _Run:
 
     def _histories(self, partition: Sequence[Result]) -> list[Result]:
         """Sorts every bucket."""
-        span = None
-        if self.preparation.protocol.split_by == BY_TIME:
+        span, last_of = None, None
+        if self.preparation.protocol.split_by != BY_USER:
             span = _span(partition)
+        if self.preparation.protocol.split_by == LAST_TIME:
+            last_of = self.preparation.positive_kinds
         tasks = []
         for bucket in range(self.buckets):
             segments = tuple(
@@ -326,13 +338,15 @@ class _Run:
             )
             target = self.folder / "histories" / f"{bucket:05d}.columns"
             events = sum(last - first for _, first, last in segments)
-            tasks.append(Task(build_bucket, HistoryTask(bucket, segments, target, span), events))
+            tasks.append(
+                Task(build_bucket, HistoryTask(bucket, segments, target, span, last_of), events)
+            )
         return self.engine.run("histories", tasks)
 
     def _cuts(self, partition: Sequence[Result], histories: Sequence[Result]) -> tuple[int, ...]:
         """Seconds at which validation and test begin; none where the split is by user."""
         protocol = self.preparation.protocol
-        if protocol.split_by != BY_TIME or protocol.name == GIVEN:
+        if protocol.split_by == BY_USER or protocol.name == GIVEN:
             return ()
         if protocol.time_cuts:
             return protocol.time_cuts
@@ -345,7 +359,10 @@ class _Run:
 
     def _bucket_tasks(self, cuts: tuple[int, ...]) -> list[BucketTask]:
         protocol, seed = self.preparation.protocol, self.preparation.seed
-        return [BucketTask(n, self.folder, protocol, seed, cuts) for n in range(self.buckets)]
+        kinds = self.preparation.positive_kinds
+        return [
+            BucketTask(n, self.folder, protocol, seed, cuts, kinds) for n in range(self.buckets)
+        ]
 
     def _items(
         self, counts: Sequence[Result], lines: Columns | None, words: dict[str, Words]

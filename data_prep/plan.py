@@ -2,13 +2,18 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 LAST_EVENT = "last_event"
+MULTI_BEHAVIOR = "multi_behavior"
+EVERY_EVENT = "every_event"
 GIVEN = "given"
+PROTOCOLS = (LAST_EVENT, MULTI_BEHAVIOR, EVERY_EVENT, GIVEN)
 STRICT = "strict"
 PAPER = "paper"
 USER = "user"
 TIME = "time"
+LAST_TIME = "last_time"
 UNIFORM = "uniform"
 POPULARITY = "popularity"
 
@@ -18,25 +23,35 @@ class Protocol:
     """How examples are made from histories.
 
     Attributes:
-      name: `last_event` (each user's last events against sampled negatives) or `given` (the lines of
-        an examples file).
+      name: `last_event` (each user's last events against sampled negatives), `multi_behavior` (each
+        user's last clicks against sampled negatives, all kinds of events in the history),
+        `every_event` (each event is an example of what came before it) or `given` (the lines of an
+        examples file).
       form: `strict`: negatives are items of the training vocabulary that the user has no event with,
-        and no candidate sees an event of its own second or later. `paper` (last_event only): what
-        DIEN's released code does; see `paper_form`.
-      negatives: for each positive.
+        and no candidate sees an event of its own second or later. `paper` (not of `given`): what the
+        papers' code does; see `paper_form`.
+      positive_types: kinds of events that are positives. The targets of `multi_behavior` are events
+        of these kinds. In `every_event`, where some are named, events of all other kinds are the
+        negatives and none are sampled; without, every event is a positive.
+      negatives: for each positive; none where `positive_types` tells them.
       negative_distribution: `uniform` or `popularity` (in proportion to training events).
+      own_negatives: share of the negatives of `multi_behavior` that are drawn from the user's own
+        earlier events, of items that the user has no later event with.
       targets_per_user: the newest so many events of a user (by time: of each of the user's splits).
       min_history: a target with fewer events before it is left out.
       max_history: events stored before a user's first target; 0 stores all.
-      split_by: `user` or `time`.
-      fractions: of users, or of events in time order, in train, validation and test.
+      split_by: `user` (by a hash), `time` (of the target), or `last_time` (users by the time of their
+        last target).
+      fractions: of users, or of events (of users) in time order, in train, validation and test.
       time_cuts: seconds at which validation and test begin; empty takes them from `fractions`.
     """
 
     name: str = LAST_EVENT
     form: str = STRICT
+    positive_types: tuple[str, ...] = ()
     negatives: int = 1
     negative_distribution: str = UNIFORM
+    own_negatives: float = 0.0
     targets_per_user: int = 1
     min_history: int = 1
     max_history: int = 0
@@ -46,10 +61,10 @@ class Protocol:
 
     def __post_init__(self):
         for name, allowed in (
-            ("name", (LAST_EVENT, GIVEN)),
+            ("name", PROTOCOLS),
             ("form", (STRICT, PAPER)),
             ("negative_distribution", (UNIFORM, POPULARITY)),
-            ("split_by", (USER, TIME)),
+            ("split_by", (USER, TIME, LAST_TIME)),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -57,7 +72,7 @@ class Protocol:
                     f"got {getattr(self, name)!r}."
                 )
         for name, least in (
-            ("negatives", 1),
+            ("negatives", 0 if self.labelled else 1),
             ("targets_per_user", 1),
             ("min_history", 0),
             ("max_history", 0),
@@ -75,38 +90,123 @@ class Protocol:
                 f"{list(self.time_cuts)}."
             )
 
+        for holds, expected in (
+            (
+                not self.positive_types or self.name in (MULTI_BEHAVIOR, EVERY_EVENT),
+                f"positive_types with {MULTI_BEHAVIOR} or {EVERY_EVENT} only",
+            ),
+            (
+                self.positive_types or self.name != MULTI_BEHAVIOR,
+                f"positive_types for {MULTI_BEHAVIOR}: the kinds of events that are clicks",
+            ),
+            (
+                not self.labelled or not self.negatives,
+                f"no sampled negatives where {EVERY_EVENT} has positive_types",
+            ),
+            (
+                self.targets_per_user == 1 or self.name != EVERY_EVENT,
+                f"no targets_per_user with {EVERY_EVENT}, of which every event is one",
+            ),
+            (
+                not self.own_negatives or self.name == MULTI_BEHAVIOR,
+                f"own_negatives with {MULTI_BEHAVIOR} only",
+            ),
+            (0.0 <= self.own_negatives <= 1.0, "own_negatives between 0 and 1"),
+        ):
+            if not holds:
+                raise ValueError(f"expected {expected}; got {self}.")
+
     @property
     def strict(self) -> bool:
         return self.form == STRICT
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the events say themselves which of them are positives."""
+        return self.name == EVERY_EVENT and bool(self.positive_types)
+
+    @property
+    def row_width(self) -> int:
+        """Candidates that one row may have at most; 0 where all of one cut share a row.
+
+        Raters click through a page within a second: rows of every event that saw the same history
+        would make a few rows as wide as the busiest second and all others as wide with padding.
+        """
+        return 1 + self.negatives if self.name == EVERY_EVENT else 0
+
+
+def make_protocol(name: str, form: str, **choices: Any) -> Protocol:
+    """The protocol with the choices that are not None, and its own default for the others.
+
+    `every_event` is split by time, 80 to 20, with a tenth of the training time for validation (ENCODE,
+    section 4.1), and `multi_behavior` has 99 negatives in the paper form, which gives the paper's
+    level of log loss.
+
+    Raises:
+      ValueError: the choices contradict each other.
+    """
+    defaults: dict[str, Any] = {}
+    if name == EVERY_EVENT:
+        defaults = {"split_by": TIME, "fractions": (0.72, 0.08, 0.2)}
+        if choices.get("positive_types"):
+            defaults["negatives"] = 0
+    elif name == MULTI_BEHAVIOR and form == PAPER:
+        defaults = {"negatives": 99}
+    given = {key: value for key, value in choices.items() if value is not None}
+    if form != PAPER or name == GIVEN:
+        return Protocol(name, form, **{**defaults, **given})
+    return paper_form(Protocol(name, **{**defaults, **given}))
+
 
 def paper_form(protocol: Protocol) -> Protocol:
-    """The protocol of DIEN's released code, of which only the lengths can be chosen.
+    """The protocol with the quirks of the papers and of their released code.
 
-    Differences from the strict form: nine users in ten train and the tenth tests, and the test users
-    are the validation users too (the code keeps the checkpoint that is best on the test set); one
-    negative a positive, drawn from the multiset of all events and rejected only where it equals the
-    positive, so that it may be something that the user clicked; the vocabulary counts every event,
-    those of test users and the targets among them; events of the target's own second that sort before
-    it are in its history.
+    In all: the test examples are the validation examples too; negatives are rejected only where they
+    equal the positive, so that one may be something that the user clicked; the vocabulary counts
+    every event, those of test users and the targets among them; events of the target's own second
+    that sort before it are in its history.
+
+    - `last_event` (DIEN's code, of which only the lengths can be chosen): nine users in ten train and
+      the tenth tests; one negative a positive, drawn from the multiset of all events.
+    - `multi_behavior` (DGIN on Taobao, "following MIMN"): the last click of each user, histories of
+      at most 500 events unless told otherwise; users are split by the second of their last click,
+      the first seven in ten train (MIMN's code; DGIN does not say); negatives are uniform.
+    - `every_event` (ENCODE): the first 80 % of the time train, the first event of a user is an
+      example too.
 
     Raises:
       ValueError: a setting that the released code does not have.
     """
-    default = Protocol()
-    for name in ("negatives", "targets_per_user", "split_by"):
+    changes, fixed = _PAPER_FORMS[protocol.name]
+    default = make_protocol(protocol.name, STRICT, positive_types=protocol.positive_types)
+    for name in fixed:
         if getattr(protocol, name) != getattr(default, name):
             raise ValueError(
                 f"the paper form has {name}={getattr(default, name)}; got "
                 f"{getattr(protocol, name)!r}. Leave the flag out or use --form=strict."
             )
+    longest = protocol.max_history
+    if protocol.name == MULTI_BEHAVIOR:
+        longest = longest or _DGIN_HISTORY
     return dataclasses.replace(
-        protocol,
-        form=PAPER,
-        negative_distribution=POPULARITY,
-        fractions=(0.9, 0.0, 0.1),
-        time_cuts=(),
+        protocol, form=PAPER, max_history=longest, time_cuts=(), **dict(changes)
     )
+
+
+_DGIN_HISTORY = 500
+
+# What the paper form changes, and what cannot be chosen in it.
+_PAPER_FORMS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    LAST_EVENT: (
+        {"negative_distribution": POPULARITY, "fractions": (0.9, 0.0, 0.1)},
+        ("negatives", "targets_per_user", "split_by"),
+    ),
+    MULTI_BEHAVIOR: (
+        {"split_by": LAST_TIME, "fractions": (0.7, 0.0, 0.3)},
+        ("targets_per_user", "split_by", "own_negatives"),
+    ),
+    EVERY_EVENT: ({"fractions": (0.8, 0.0, 0.2), "min_history": 0}, ("split_by",)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,16 +236,23 @@ class Limits:
                 f"expected max_bad_fraction between 0 and 1, got {self.max_bad_fraction}."
             )
 
-    def bucket_count(self, input_bytes: Sequence[tuple[bool, int]]) -> int:
-        """Buckets for files given as (is compressed, bytes); nothing but them matters."""
+    def bucket_count(self, input_bytes: Sequence[tuple[bool, int]], candidates: int = 0) -> int:
+        """Buckets for files given as (is compressed, bytes), nothing else of which matters.
+
+        Args:
+          input_bytes: the files.
+          candidates: for each event of the log, where they are as many as the events.
+        """
         rows = sum(
             size * (_COMPRESSION if compressed else 1) for compressed, size in input_bytes
         ) // (_BYTES_PER_ROW)
-        return self.buckets or max(1, -(-rows * _MEMORY_PER_ROW // (self.memory_mb << 20)))
+        memory = _MEMORY_PER_ROW + candidates * _MEMORY_PER_CANDIDATE
+        return self.buckets or max(1, -(-rows * memory // (self.memory_mb << 20)))
 
 
 # Estimates that only have to be about right: a log's bytes a row and compression, and what a row
-# takes while its bucket is sorted and packed.
+# and a candidate take while their bucket is sorted and packed.
 _BYTES_PER_ROW = 32
 _COMPRESSION = 6
 _MEMORY_PER_ROW = 320
+_MEMORY_PER_CANDIDATE = 160

@@ -13,17 +13,19 @@ from absl import flags, logging
 from data_prep.engines.local import LocalEngine
 from data_prep.pipeline import Preparation, prepare, work_folder
 from data_prep.plan import (
-    GIVEN,
     LAST_EVENT,
+    LAST_TIME,
+    MULTI_BEHAVIOR,
     PAPER,
     POPULARITY,
+    PROTOCOLS,
     STRICT,
     TIME,
     UNIFORM,
     USER,
     Limits,
     Protocol,
-    paper_form,
+    make_protocol,
 )
 from data_prep.readers import READERS, Reader
 from dgin_tf import command_line
@@ -36,18 +38,40 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder of the prepared data set.", required=True
 )
 
-_PROTOCOL = flags.DEFINE_enum("protocol", LAST_EVENT, [LAST_EVENT, GIVEN], "How examples are made.")
+_PROTOCOL = flags.DEFINE_enum("protocol", LAST_EVENT, PROTOCOLS, "How examples are made.")
 _EXAMPLES = flags.DEFINE_string("examples", "", "Examples file of --protocol=given.")
 _FORM = flags.DEFINE_enum(
-    "form", STRICT, [STRICT, PAPER], "No leaks, or the quirks of DIEN's released code."
+    "form", STRICT, [STRICT, PAPER], "No leaks, or the quirks of the papers' code."
 )
-_NEGATIVES = flags.DEFINE_integer("negatives", 1, "Negatives for each positive.")
+_POSITIVE_TYPES = flags.DEFINE_list(
+    "positive_types",
+    [],
+    "multi_behavior: kinds of events that are clicks; default the log's first kind. every_event: "
+    "kinds that are positives, all others being negatives; default all, against sampled ones.",
+)
+_NEGATIVES = flags.DEFINE_integer(
+    "negatives", None, "Negatives for each positive; default 1, in multi_behavior's paper form 99."
+)
 _NEGATIVE_DISTRIBUTION = flags.DEFINE_enum(
     "negative_distribution", UNIFORM, [UNIFORM, POPULARITY], "Over the training vocabulary."
 )
-_SPLIT_BY = flags.DEFINE_enum("split_by", USER, [USER, TIME], "What train and test differ in.")
+_OWN_NEGATIVES = flags.DEFINE_float(
+    "own_negatives",
+    None,
+    "multi_behavior: share of the negatives drawn from what the user had and does not come back to.",
+)
+_SPLIT_BY = flags.DEFINE_enum(
+    "split_by",
+    None,
+    [USER, TIME, LAST_TIME],
+    "What train and test differ in: users, the targets' time, or users by the time of their last "
+    "target; default user, for every_event time.",
+)
 _FRACTIONS = flags.DEFINE_list(
-    "fractions", ["0.8", "0.1", "0.1"], "Train, validation, test: of users, or of events by time."
+    "fractions",
+    None,
+    "Train, validation, test: of users, or of events by time; default 0.8,0.1,0.1, for every_event "
+    "0.72,0.08,0.2.",
 )
 _TIME_CUTS = flags.DEFINE_list(
     "time_cuts", [], "Seconds at which validation and test begin, instead of --fractions."
@@ -76,6 +100,9 @@ _TIME_WINDOW = flags.DEFINE_list(
 _MIN_RATING = flags.DEFINE_float(
     "min_rating", None, "movielens, amazon: ratings below are no events; default all are."
 )
+_LIKE_RATING = flags.DEFINE_float(
+    "like_rating", None, "movielens: ratings from this on are of the kind like, others dislike."
+)
 _TABLE_OPTIONS = (
     flags.DEFINE_string("user_column", "", "table: default user_id."),
     flags.DEFINE_string("item_column", "", "table: default item_id."),
@@ -95,28 +122,36 @@ def reader_options() -> dict[str, object]:
     options: dict[str, object] = {
         "time_window": _integers("time_window", _TIME_WINDOW.value, 2),
         "min_rating": _MIN_RATING.value,
+        "like_rating": _LIKE_RATING.value,
         **{flag.name: flag.value for flag in _TABLE_OPTIONS},
     }
     return {name: value for name, value in options.items() if value not in (None, "", (), [])}
 
 
-def protocol_from_flags() -> Protocol:
-    """The protocol that the flags describe."""
-    protocol = Protocol(
-        name=_PROTOCOL.value,
-        form=_FORM.value,
+def protocol_from_flags(reader: Reader) -> Protocol:
+    """The protocol that the flags describe, for a log with the reader's kinds of events."""
+    positive_types = tuple(_POSITIVE_TYPES.value)
+    if _PROTOCOL.value == MULTI_BEHAVIOR:
+        positive_types = positive_types or reader.behavior_types[:1]
+        if not positive_types:
+            raise ValueError(
+                f"protocol {MULTI_BEHAVIOR} needs a log that tells kinds of events apart; "
+                f"--dataset={_DATASET.value} has one kind. Use --protocol={LAST_EVENT}."
+            )
+    return make_protocol(
+        _PROTOCOL.value,
+        _FORM.value,
+        positive_types=positive_types,
         negatives=_NEGATIVES.value,
         negative_distribution=_NEGATIVE_DISTRIBUTION.value,
+        own_negatives=_OWN_NEGATIVES.value,
         targets_per_user=_TARGETS_PER_USER.value,
         min_history=_MIN_HISTORY.value,
         max_history=_MAX_HISTORY.value,
         split_by=_SPLIT_BY.value,
-        fractions=_fractions(_FRACTIONS.value),
+        fractions=None if _FRACTIONS.value is None else _fractions(_FRACTIONS.value),
         time_cuts=_integers("time_cuts", _TIME_CUTS.value, 2),
     )
-    if protocol.form == PAPER and protocol.name == LAST_EVENT:
-        return paper_form(protocol)
-    return protocol
 
 
 def preparation_from_flags() -> Preparation:
@@ -128,7 +163,7 @@ def preparation_from_flags() -> Preparation:
         max_bad_fraction=_MAX_BAD_FRACTION.value,
         behavior_types=tuple(_BEHAVIOR_TYPES.value),
     )
-    return Preparation(reader, protocol_from_flags(), limits, _SEED.value, _EXAMPLES.value)
+    return Preparation(reader, protocol_from_flags(reader), limits, _SEED.value, _EXAMPLES.value)
 
 
 def main(_: object) -> None:

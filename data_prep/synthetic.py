@@ -21,7 +21,7 @@ is exactly `events`; one user has exactly the shortest and one exactly the longe
 *Time.* A user's events come in sessions: gaps are exponential, 200 times longer between sessions.
 
 *Threads.* Every event belongs to exactly one thread of its user, and **the causes of an event are the
-earlier events of its thread**: had they not happened, neither would it. Threads are of three kinds:
+earlier events of its thread**: had they not happened, neither would it. Threads are of five kinds:
 
 - a planted **interest** k, one of the user's few browsing topics. The events between switches (a run
   of `run_length` events on average) follow one interest, drawn with probability proportional to
@@ -30,6 +30,19 @@ earlier events of its thread**: had they not happened, neither would it. Threads
 - a **cycle**: one consumable item, looked at and bought again each time its period has passed, at the
   user's first event after it is due. The period is the user's time divided by a draw from `cycles`,
   so the cause of a repeat lies deep in the history;
+- a **dormant interest** (where `dormancy` has a share): a topic that the user comes back to for one
+  click each time the topic's period has passed, and leaves alone in between. The item is a Zipf draw
+  within the topic. The period is a property of the topic (the user's time divided by between the
+  fewest and most `rounds`, all sizes equally often in the logarithm), so that the time since the last
+  click says whether the topic is due; topics of one category have periods of their own, so that the
+  category alone says neither what nor when. The newest events hold none of the causes;
+- a **story** of one item (where `stories` has a share), told by the kinds of its events. It is looked
+  at once or a few times in a row, and what follows depends on its fate: nothing (`look`); `cart`: it
+  is carted and comes back soon and often, and now and then is bought, which ends it; `fav`: it comes
+  back late and seldom; `buy`: it is bought and never seen again. A consumable is bought at once, and
+  looked at and bought again each time its period has passed. So whether an item that somebody has met
+  is clicked again is told by the kinds of events in its own history and by the time since, much less
+  by their number, and its category only says whether it is consumable;
 - a **lone click** on a Zipf item of a Zipf topic, whatever the user likes: noise, without a cause.
 
 *Funnel.* Interest and lone clicks are `pv`; a share of the events return to an item seen shortly
@@ -73,8 +86,8 @@ from dgin_tf import command_line
 BEHAVIORS = ("pv", "buy", "cart", "fav")
 PV, BUY, CART, FAV = range(4)
 
-MECHANISMS = ("lone", "interest", "repeat", "funnel")
-LONE, INTEREST, REPEAT, FUNNEL = range(4)
+MECHANISMS = ("lone", "interest", "repeat", "funnel", "return", "story")
+LONE, INTEREST, REPEAT, FUNNEL, RETURN, STORY = range(6)
 
 TRUTH_SUFFIX = ".truth.npz"
 
@@ -87,6 +100,8 @@ _SESSION_EVENTS = 5.0  # events a session, on average
 _SESSION_GAP = 200.0  # gap between sessions over gap within one
 _EVENTS_PER_CYCLE = 6.0  # a cycle returns no sooner than this many events later, on average
 _PERIOD_JITTER = 0.05  # deviation of a return, in periods
+_BETWEEN_LOOKS = 0.002  # time between the first looks at an item, in the user's time, on average
+_GOLDEN_RATIO = 0.5 * (math.sqrt(5.0) - 1.0)  # its multiples fill [0, 1) evenly
 _SPAN_MARGIN = 0.1  # users come within the first tenth of the window and leave within the last
 
 
@@ -152,11 +167,61 @@ class Purchases:
 
 
 @dataclasses.dataclass(frozen=True)
+class Dormancy:
+    """What people come back to after a long time: the `share` of all events that are such returns.
+
+    `rounds` are the fewest and most returns to a topic in a user's time.
+    """
+
+    share: float = 0.0
+    rounds: tuple[float, float] = (2.5, 8.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fate:
+    """What becomes of an item that was looked at.
+
+    `chance` that it is this one; `mark`: the kind of event that follows the first looks, if any;
+    `looks`: mean number of looks before it; `returns`: mean number of clicks after it; `gap`: mean
+    time to each of them, in the user's time; `sold`: chance that a purchase ends it.
+    """
+
+    chance: float
+    mark: int | None = None
+    looks: float = 1.5
+    returns: float = 0.0
+    gap: float = 0.0
+    sold: float = 0.0
+
+
+FATES = (
+    Fate(chance=0.45, looks=2.5),
+    Fate(chance=0.2, mark=CART, returns=4.0, gap=0.03, sold=0.4),
+    Fate(chance=0.15, mark=FAV, returns=3.0, gap=0.12),
+    Fate(chance=0.2, mark=BUY, looks=2.5),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stories:
+    """What people do with single items: the `share` of all events, and what becomes of items.
+
+    `consumable` is the share of stories whose item is bought again each time its period has passed,
+    `rounds` the fewest and most purchases of one in a user's time; `fates` are those of the others.
+    """
+
+    share: float = 0.0
+    consumable: float = 0.15
+    rounds: tuple[float, float] = (4.0, 8.0)
+    fates: tuple[Fate, ...] = FATES
+
+
+@dataclasses.dataclass(frozen=True)
 class SyntheticLog:
     """The generative model with all its parameters; the module's docstring says how they act.
 
     Attributes:
-      population, catalogue, taste, purchases: its four parts.
+      population, catalogue, taste, purchases, dormancy, stories: its six parts.
       window: first second, and first second after the last, of the log.
     """
 
@@ -164,6 +229,8 @@ class SyntheticLog:
     catalogue: Catalogue
     taste: Taste = Taste()
     purchases: Purchases = Purchases()
+    dormancy: Dormancy = Dormancy()
+    stories: Stories = Stories()
     window: tuple[int, int] = (WINDOW_START, WINDOW_END)
 
     def __post_init__(self):
@@ -180,8 +247,8 @@ class Events:
       item, category: public ids from 1, [events].
       behavior: index into `BEHAVIORS`, [events].
       timestamp: seconds, [events].
-      thread: number of the event's thread within its user: interests count from 0, cycles follow,
-        a lone click at position p and what returns to it have -1 - p. [events].
+      thread: number of the event's thread within its user: interests count from 0, cycles follow
+        and then dormant interests and stories, a lone click at position p and what returns to it have -1 - p. [events].
       mechanism: index into `MECHANISMS`, [events].
       interests: (category [users, interests], strength, slope), category 0 where unused.
     """
@@ -419,13 +486,18 @@ def _draw_chunk(log: SyntheticLog, lengths: np.ndarray, rng: np.random.Generator
     rows = np.arange(len(slots.user))
     cycle_row, cycle_thread, cycle_topic, cycle_rank = _draw_cycles(log, slots, lengths, rng)
     cycle_buy = cycle_row + 1
+    taken = np.zeros(len(rows), bool)
+    taken[cycle_row] = taken[cycle_buy] = True
+    return_row, return_thread, return_topic = _draw_returns(log, slots, lengths, taken, rng)
+    taken[return_row] = True
+    story_row, story = _draw_stories(log, slots, lengths, taken, rng)
 
     # Which slots are plain clicks, which return to one, which belong to a cycle.
     purchases = log.purchases
     kind = rng.random(len(rows), dtype=np.float32)
     considers = kind < purchases.consider_share
     buys = (kind >= 1.0 - purchases.buy_share) & ~considers
-    for slot in (cycle_row, cycle_buy, slots.first):
+    for slot in (cycle_row, cycle_buy, return_row, story_row, slots.first):
         considers[slot] = buys[slot] = False
     clicks = ~(considers | buys)
     clicks[cycle_row] = clicks[cycle_buy] = False
@@ -444,19 +516,25 @@ def _draw_chunk(log: SyntheticLog, lengths: np.ndarray, rng: np.random.Generator
 
     interests, thread, topic = _draw_interests(log, slots, lengths, rng)
     lone = rng.random(len(rows), dtype=np.float32) < log.taste.lone_share
+    lone[return_row] = lone[story_row] = False
     thread[lone] = -1 - slots.position[lone]
     lone_rows = np.flatnonzero(lone)
     topic[lone_rows] = _draw_topics(log.catalogue, len(lone_rows), rng, consumable=None)
     thread[cycle_row], topic[cycle_row] = cycle_thread, cycle_topic
+    thread[return_row], topic[return_row] = return_thread, return_topic
+    thread[story_row], topic[story_row] = story.thread, story.topic
     rank_draw = rng.random(len(rows))
     rank_draw[cycle_row] = cycle_rank  # one draw a cycle: always the same item
+    rank_draw[story_row] = story.rank
     item = _draw_items(log.catalogue, topic, rank_draw)
 
     behavior = np.zeros(len(rows), np.int8)
     behavior[considers] = np.where(rng.random(int(considers.sum())) < 1 / 3, FAV, CART)
     behavior[completes] = BUY
     behavior[cycle_buy] = BUY
+    behavior[story_row] = story.behavior
     mechanism = np.where(lone, LONE, INTEREST).astype(np.int8)
+    mechanism[return_row], mechanism[story_row] = RETURN, STORY
     mechanism[considers | completes] = FUNNEL
     mechanism[cycle_row] = mechanism[cycle_buy] = REPEAT
     return Events(
@@ -559,6 +637,180 @@ def _draw_cycles(
     apart = np.diff(row, prepend=-2) > 1
     row, staple = row[apart], staple[apart]
     return row, log.taste.interests[1] + number[staple], topic[staple], rank[staple]
+
+
+def _draw_returns(
+    log: SyntheticLog,
+    slots: _Slots,
+    lengths: np.ndarray,
+    taken: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Single clicks on dormant interests: row, thread and topic of each."""
+    dormancy, users = log.dormancy, len(lengths)
+    if not dormancy.share:
+        return (np.zeros(0, np.int64),) * 3
+    fewest, most = dormancy.rounds
+    mean_rounds = (most - fewest) / math.log(most / fewest) if most > fewest else most
+    held = np.floor(dormancy.share * lengths / mean_rounds + rng.random(users)).astype(np.int64)
+    owner = np.repeat(np.arange(users), held)
+    number = np.arange(len(owner)) - np.repeat(_offsets(held)[:-1], held)
+    topic = _draw_topics(log.catalogue, len(owner), rng, consumable=False)
+    rounds = fewest * (most / fewest) ** (topic * _GOLDEN_RATIO % 1.0)
+    last = _offsets(lengths)[1:] - 1
+    opening, closing = slots.timestamp[slots.first[last]], slots.timestamp[last]
+    period = (closing - opening)[owner] / rounds
+
+    visits = np.ceil(rounds + 1.0).astype(np.int64)
+    of = np.repeat(np.arange(len(owner)), visits)
+    turn = np.arange(len(of)) - np.repeat(_offsets(visits)[:-1], visits)
+    turn = turn + rng.random(len(owner))[of] + _PERIOD_JITTER * rng.standard_normal(len(of))
+    due = opening[owner[of]] + turn * period[of]
+    known = (turn > 0.0) & (due < closing[owner[of]])
+    of, due = of[known], due[known]
+    event = np.arange(len(of))
+    event, row = _queue(log, slots, lengths, taken, event, owner[of], due)
+    of = of[event]
+    cycles = int(np.max(lengths))  # more than any user has, so that threads stay apart
+    return row, log.taste.interests[1] + cycles + number[of], topic[of]
+
+
+@dataclasses.dataclass(frozen=True)
+class _StoryEvents:
+    """What happens in stories: thread, topic, item draw and kind of each event, [events]."""
+
+    thread: np.ndarray
+    topic: np.ndarray
+    rank: np.ndarray
+    behavior: np.ndarray
+
+
+def _draw_stories(
+    log: SyntheticLog,
+    slots: _Slots,
+    lengths: np.ndarray,
+    taken: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, _StoryEvents]:
+    """Rows of the events of stories, and these events."""
+    stories, users = log.stories, len(lengths)
+    nothing = np.zeros(0, np.int64)
+    if not stories.share:
+        return nothing, _StoryEvents(nothing, nothing, nothing, nothing)
+    begun = np.floor(stories.share * lengths / _mean_story(stories) + rng.random(users))
+    begun = begun.astype(np.int64)
+    owner = np.repeat(np.arange(users), begun)
+    number = np.arange(len(owner)) - np.repeat(_offsets(begun)[:-1], begun)
+    consumable = rng.random(len(owner)) < stories.consumable
+    topic = _draw_topics(log.catalogue, len(owner), rng, consumable=False)
+    bought_again = np.flatnonzero(consumable)
+    topic[bought_again] = _draw_topics(log.catalogue, len(bought_again), rng, consumable=True)
+    rank, start = rng.random((2, len(owner)))
+    chances = np.cumsum([fate.chance for fate in stories.fates])
+    fate_of = np.searchsorted(chances / chances[-1], rng.random(len(owner)), side="right")
+
+    parts = [_cycles_of(stories, bought_again, start, rng)]
+    for place, fate in enumerate(stories.fates):
+        own = np.flatnonzero(~consumable & (fate_of == place))
+        parts.append(_events_of(fate, own, start, rng))
+    of, tau, kind = (np.concatenate(column) for column in zip(*parts, strict=True))
+    known = tau < 1.0
+    of, tau, kind = of[known], tau[known], kind[known]
+    last = _offsets(lengths)[1:] - 1
+    opening, closing = slots.timestamp[slots.first[last]], slots.timestamp[last]
+    due = opening[owner[of]] + tau * (closing - opening)[owner[of]]
+    event = np.arange(len(of))
+    event, row = _queue(log, slots, lengths, taken, event, owner[of], due)
+    of, kind = of[event], kind[event]
+    others = 2 * int(np.max(lengths))  # more than a user has cycles and dormant interests
+    thread = log.taste.interests[1] + others + number[of]
+    return row, _StoryEvents(thread, topic[of], rank[of], kind)
+
+
+def _events_of(
+    fate: Fate, own: np.ndarray, start: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Story, time (in the user's) and kind of each event of the stories `own` with this fate."""
+    looks = rng.geometric(1.0 / fate.looks, len(own))
+    returns = rng.geometric(1.0 / (1.0 + fate.returns), len(own)) - 1
+    sold = rng.random(len(own)) < fate.sold
+    marked = np.full(len(own), fate.mark is not None)
+    count = looks + marked + returns + sold
+    of = np.repeat(np.arange(len(own)), count)
+    place = np.arange(len(of)) - np.repeat(_offsets(count)[:-1], count)
+    is_mark = marked[of] & (place == looks[of])
+    comes_back = place >= (looks + marked)[of]
+    gap = np.where(comes_back, fate.gap, _BETWEEN_LOOKS) * rng.standard_exponential(len(of))
+    gap[(place == 0) | is_mark] = 0.0  # the mark follows the look at once
+    elapsed = np.cumsum(gap)
+    first = _offsets(count)[:-1][of]
+    tau = start[own][of] + elapsed - elapsed[first] + 1e-9 * place
+    kind = np.full(len(of), PV, np.int8)
+    if fate.mark is not None:
+        kind[is_mark] = fate.mark
+    kind[sold[of] & (place == count[of] - 1)] = BUY
+    return own[of], tau, kind
+
+
+def _cycles_of(
+    stories: Stories, own: np.ndarray, start: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Story, time (in the user's) and kind of each event of the consumables `own`."""
+    period = 1.0 / rng.uniform(*stories.rounds, size=len(own))
+    count = 2 * np.ceil((1.0 - start[own]) / period).astype(np.int64)  # a look and a purchase
+    of = np.repeat(np.arange(len(own)), count)
+    place = np.arange(len(of)) - np.repeat(_offsets(count)[:-1], count)
+    turn = place // 2
+    # Both events of a round are as late as the round is.
+    jitter = _PERIOD_JITTER * np.repeat(rng.standard_normal(len(of) // 2), 2)
+    late = np.where(turn == 0, 0.0, jitter)
+    tau = start[own][of] + (turn + late) * period[of] + 1e-9 * place
+    return own[of], tau, np.where(place % 2 == 0, PV, BUY).astype(np.int8)
+
+
+def _mean_story(stories: Stories) -> float:
+    """Events of a story, about: what would come after the user's time is not told."""
+    chances = sum(fate.chance for fate in stories.fates)
+    told = sum(
+        fate.chance * (fate.looks + (fate.mark is not None) + 0.75 * fate.returns + fate.sold)
+        for fate in stories.fates
+    )
+    consumed = 1.0 + 0.5 * sum(stories.rounds)
+    return stories.consumable * consumed + (1.0 - stories.consumable) * told / chances
+
+
+def _queue(
+    log: SyntheticLog,
+    slots: _Slots,
+    lengths: np.ndarray,
+    taken: np.ndarray,
+    event: np.ndarray,
+    owner: np.ndarray,
+    due: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gives events that are due the user's next rows, one after the other: (event, row) of those kept.
+
+    What is due between two sessions queues up at the next one. Events that meet a row that is `taken`
+    [rows] or the user's first, or that are still queueing when the user's time is over, are given up.
+
+    Args:
+      log, slots, lengths: the chunk.
+      taken: rows that are not free, bool [rows].
+      event, owner, due: number, user and second of each event, [events].
+    """
+    last = _offsets(lengths)[1:] - 1
+    in_time = np.lexsort((due, owner))
+    event, owner, due = event[in_time], owner[in_time], due[in_time]
+    # Rows are found for all users at once: a user's times are shifted past the user before.
+    window = log.window[1] - log.window[0]
+    clock = slots.user * window + (slots.timestamp - log.window[0])
+    row = np.searchsorted(clock, owner * window + (due - log.window[0]))
+    place = np.arange(len(row))
+    row = np.maximum.accumulate(row - place) + place
+    fits = row <= last[owner]
+    event, row = event[fits], row[fits]
+    free = ~taken[row] & (row > slots.first[row])
+    return event[free], row[free]
 
 
 def _draw_topics(
@@ -729,6 +981,21 @@ def _requirements(log: SyntheticLog) -> Iterator[tuple[object, str, bool]]:
         min(shares) >= 0.0 and sum(shares) < 0.9,
     )
     yield purchases, "1 <= fewest <= most cycles", 1.0 <= purchases.cycles[0] <= purchases.cycles[1]
+    dormancy = log.dormancy
+    yield (
+        dormancy,
+        "a share of returns of at least 0 that leaves a tenth for other clicks",
+        0.0 <= dormancy.share <= 0.9 - sum(shares),
+    )
+    yield dormancy, "1 <= fewest <= most rounds", 1.0 <= dormancy.rounds[0] <= dormancy.rounds[1]
+    stories = log.stories
+    yield (
+        stories,
+        "a share of stories of at least 0 that leaves a tenth for other clicks",
+        0.0 <= stories.share <= 0.9 - sum(shares) - dormancy.share,
+    )
+    yield stories, "fates of which one has a chance", any(fate.chance > 0 for fate in stories.fates)
+    yield stories, "1 <= fewest <= most rounds", 1.0 <= stories.rounds[0] <= stories.rounds[1]
 
 
 PRESETS = {
@@ -740,6 +1007,27 @@ PRESETS = {
         Population(users=200_000, events=20_000_000, spread=1.2),
         Catalogue(items=1_000_000, categories=5_000, topics_per_category=4, item_zipf=1.0),
         Taste(interests=(3, 8)),
+    ),
+    # All kinds of events: six in ten tell stories of items that come back, or do not.
+    "lifelong": SyntheticLog(
+        Population(users=3_000, events=2_400_000, shortest=200, longest=4_000, spread=0.6),
+        Catalogue(items=8_000, categories=80, topics_per_category=2),
+        purchases=Purchases(consider_share=0.02, buy_share=0.005, repeat_share=0.0),
+        stories=Stories(share=0.6),
+    ),
+    # Clicks alone, three in five of them returns: 500 events before the first of 40 targets ...
+    "deep_500": SyntheticLog(
+        Population(users=5_000, events=5_000 * 540, shortest=540, longest=540),
+        Catalogue(items=3_000, categories=60, topics_per_category=5, consumable_share=0.1),
+        purchases=Purchases(consider_share=0.0, buy_share=0.0, repeat_share=0.0),
+        dormancy=Dormancy(share=0.6),
+    ),
+    # ... and 5,000 before the first of 100.
+    "deep_5000": SyntheticLog(
+        Population(users=1_900, events=1_900 * 5_100, shortest=5_100, longest=5_100),
+        Catalogue(items=6_000, categories=120, topics_per_category=5, consumable_share=0.1),
+        purchases=Purchases(consider_share=0.0, buy_share=0.0, repeat_share=0.0),
+        dormancy=Dormancy(share=0.6, rounds=(8.0, 30.0)),
     ),
 }
 

@@ -26,16 +26,31 @@ from data_prep.events import (
     check_names,
     concatenate,
 )
-from data_prep.plan import GIVEN, POPULARITY, STRICT, Protocol
+from data_prep.plan import (
+    EVERY_EVENT,
+    GIVEN,
+    LAST_TIME,
+    MULTI_BEHAVIOR,
+    POPULARITY,
+    STRICT,
+    Protocol,
+)
 from data_prep.plan import TIME as BY_TIME
 from data_prep.quarantine import FIRST_BAD, name_rows
 from data_prep.readers.base import Piece, Reader
 from data_prep.stages import leaks
 from data_prep.stages.examples import Candidates, lay_out, positives_of
 from data_prep.stages.histories import Histories, build_histories
-from data_prep.stages.negatives import Sampler, draw_negatives, target_seeds
+from data_prep.stages.negatives import (
+    Sampler,
+    draw_negatives,
+    draw_own,
+    newest_of_item,
+    target_seeds,
+)
 from data_prep.stages.partition import deal
 from data_prep.stages.shards import (
+    Layout,
     group_records,
     pack_records,
     plan_records,
@@ -43,7 +58,13 @@ from data_prep.stages.shards import (
     record_sizes,
 )
 from data_prep.stages.splits import TRAIN, split_of_times, split_of_users, time_histogram
-from data_prep.stages.targets import Targets, given_targets, last_events
+from data_prep.stages.targets import (
+    Targets,
+    every_event,
+    given_targets,
+    last_events,
+    last_times,
+)
 from data_prep.stages.vocabulary import Lookup, count_pairs, merge_pairs
 from data_prep.storage import Columns, load_columns, map_columns, narrow, save_columns
 from dgin_tf.records import SPLITS, write_records
@@ -174,12 +195,15 @@ class HistoryTask:
       segments: (file, first row, row after the last) of the bucket's events.
       target: file to write.
       span: earliest and latest second of the whole log, for the time histogram; None leaves it out.
+      last_of: kinds of events of which the histogram counts each user's last alone; None counts all
+        events.
     """
 
     bucket: int
     segments: tuple[tuple[pathlib.Path, int, int], ...]
     target: pathlib.Path
     span: tuple[int, int] | None
+    last_of: tuple[int, ...] | None = None
 
 
 def build_bucket(task: HistoryTask) -> Result:
@@ -195,7 +219,10 @@ def build_bucket(task: HistoryTask) -> Result:
     }
     times = histories.events[TIME]
     if task.span is not None:
-        stored["histogram"] = time_histogram(times, *task.span)
+        counted = times
+        if task.last_of is not None:
+            counted = last_times(histories, of_kinds(histories, task.last_of))
+        stored["histogram"] = time_histogram(counted, *task.span)
     save_columns(task.target, stored)
     return {
         "users": len(histories.users),
@@ -205,6 +232,13 @@ def build_bucket(task: HistoryTask) -> Result:
         "longest": int(histories.lengths.max(initial=0)),
         "behaviors": np.bincount(histories.events[BEHAVIOR], minlength=1).tolist(),
     }
+
+
+def of_kinds(histories: Histories, kinds: Sequence[int]) -> np.ndarray:
+    """Which events are of some kinds, of any where none is named, bool [events]."""
+    wanted = np.zeros(1 << 8, bool)
+    wanted[list(kinds) or slice(None)] = True
+    return wanted[histories.events[BEHAVIOR]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +251,7 @@ class BucketTask:
       protocol: how examples are made.
       seed: of the run.
       cuts: seconds at which validation and test begin, where the split is by time.
+      positive_kinds: kinds of events that are positives; any where none is named.
     """
 
     bucket: int
@@ -224,6 +259,7 @@ class BucketTask:
     protocol: Protocol
     seed: int
     cuts: tuple[int, ...]
+    positive_kinds: tuple[int, ...] = ()
 
     @property
     def histories_path(self) -> pathlib.Path:
@@ -250,9 +286,12 @@ def load_histories(task: BucketTask) -> Histories:
 
 
 def event_splits(task: BucketTask, histories: Histories) -> np.ndarray:
-    """Split of each event under the last_event protocol, int8 [events]."""
+    """Split of each event under every protocol but `given`, int8 [events]."""
     if task.protocol.split_by == BY_TIME:
         return split_of_times(histories.events[TIME], task.cuts)
+    if task.protocol.split_by == LAST_TIME:
+        last = last_times(histories, of_kinds(histories, task.positive_kinds))
+        return np.repeat(split_of_times(last, task.cuts), histories.lengths)
     of_user = split_of_users(histories.users, task.protocol.fractions, task.seed)
     return np.repeat(of_user, histories.lengths)
 
@@ -402,25 +441,39 @@ def write_bucket(task: WriteTask) -> Result:
 def sampled_candidates(
     task: BucketTask, histories: Histories, catalogue: Catalogue, item_rows: np.ndarray
 ) -> tuple[Candidates, Result]:
-    """Candidates of the last_event protocol, and what was left out on the way."""
+    """Candidates of every protocol but `given`, and what was left out on the way."""
     protocol = task.protocol
-    targets = last_events(
-        histories, event_splits(task, histories), protocol.targets_per_user, strict=protocol.strict
-    )
+    targets = _choose_targets(task, histories)
     all_targets = len(targets)
     targets = targets.take(targets.cut >= protocol.min_history)
     with_history = len(targets)
-    negatives = _draw(task, histories, targets, catalogue, item_rows)
-    drawn = np.flatnonzero((negatives >= 0).all(axis=1))
-    targets, negatives = targets.take(drawn), negatives[drawn]
+    negatives = np.zeros((with_history, 0), np.int64)
+    if protocol.negatives:
+        negatives = _draw(task, histories, targets, catalogue, item_rows)
+        drawn = np.flatnonzero((negatives >= 0).all(axis=1))
+        targets, negatives = targets.take(drawn), negatives[drawn]
     event = histories.offsets[targets.user] + targets.event
-    rows = catalogue.row_of_id[negatives] if len(negatives) else negatives
-    candidates = lay_out(histories, targets, item_rows[event], rows)
+    rows = catalogue.row_of_id[negatives] if negatives.size else negatives
+    labels = of_kinds(histories, task.positive_kinds)[event] if protocol.labelled else None
+    candidates = lay_out(histories, targets, item_rows[event], rows, labels)
     return candidates, {
         "targets": all_targets,
         "targets_without_history": all_targets - with_history,
         "targets_without_negative": with_history - len(targets),
     }
+
+
+def _choose_targets(task: BucketTask, histories: Histories) -> Targets:
+    """The events that the protocol predicts."""
+    protocol, split = task.protocol, event_splits(task, histories)
+    if protocol.name == EVERY_EVENT:
+        return every_event(histories, split, strict=protocol.strict)
+    eligible = None
+    if protocol.name == MULTI_BEHAVIOR:
+        eligible = of_kinds(histories, task.positive_kinds)
+    return last_events(
+        histories, split, protocol.targets_per_user, strict=protocol.strict, eligible=eligible
+    )
 
 
 def _draw(
@@ -443,7 +496,19 @@ def _draw(
         event_items = items[item_rows]
         known = event_items >= 0
         forbidden = (histories.owner[known], event_items[known])
-        return draw_negatives(seeds, targets.user, forbidden, sampler, protocol.negatives)
+        drawn = draw_negatives(seeds, targets.user, forbidden, sampler, protocol.negatives)
+        if not protocol.own_negatives:
+            return drawn
+        first = histories.offsets[targets.user]
+        own = draw_own(
+            seeds,
+            (first, first + targets.cut),
+            event_items,
+            newest_of_item(histories.owner, item_rows),
+            protocol.own_negatives,
+            protocol.negatives,
+        )
+        return np.where(own >= 0, own, drawn)
     positive = items[item_rows[histories.offsets[targets.user] + targets.event]]
     number = np.arange(len(targets))
     return draw_negatives(seeds, number, (number, positive), sampler, protocol.negatives)
@@ -478,7 +543,12 @@ def count_leaks(
     no_ties = protocol.strict and protocol.name != GIVEN
     future = leaks.OWN_SECOND if no_ties else leaks.OWN_EVENT
     checks = {future: leaks.future_events(histories, candidates, strict=no_ties)}
-    if protocol.form == STRICT:
+    if protocol.labelled:
+        pass  # every candidate is an event of the user
+    elif protocol.own_negatives:
+        later = leaks.later_negatives(candidates, histories, item_rows)
+        checks[leaks.LATER_NEGATIVE] = later
+    elif protocol.form == STRICT:
         checks[leaks.SEEN_NEGATIVE] = leaks.seen_negatives(candidates, histories.owner, item_rows)
     else:
         checks[leaks.POSITIVE_AS_NEGATIVE] = leaks.positives_as_negatives(candidates)
@@ -495,7 +565,8 @@ def _write_shards(
     item_rows: np.ndarray,
 ) -> tuple[list[dict], Result]:
     """Writes one file for each split and history length; returns them and figures by split."""
-    layout = plan_records(histories, candidates, task.bucket.protocol.max_history)
+    protocol = task.bucket.protocol
+    layout = plan_records(histories, candidates, protocol.max_history, protocol.row_width)
     users = catalogue.users.rows(histories.users)
     history = {
         ITEM: catalogue.item_id[item_rows],
@@ -530,15 +601,16 @@ def _write_shards(
                 "row_candidates": int(layout.widest_row[group.records].max()),
             }
         )
-    return shards, _split_figures(layout.history_lengths, layout.split, candidates, candidate)
+    starts = candidates.row_starts(protocol.row_width)
+    return shards, _split_figures(layout, starts, candidates, candidate)
 
 
 def _split_figures(
-    lengths: np.ndarray, record_split: np.ndarray, candidates: Candidates, ids: Columns
+    layout: Layout, starts: np.ndarray, candidates: Candidates, ids: Columns
 ) -> Result:
-    """Counts, times and history lengths of each split."""
+    """Counts, times and history lengths of each split; `starts` are the rows' first candidates."""
     figures: Result = {}
-    starts = candidates.row_starts()
+    lengths, record_split = layout.history_lengths, layout.split
     unknown_item, unknown_category = (ids[name] == UNKNOWN_ID for name in (ITEM, CATEGORY))
     for number in np.unique(record_split):
         own = candidates.target.split == number

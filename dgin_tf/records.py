@@ -4,7 +4,7 @@ A record is a `tf.train.Example` in which every feature is one bytes value of li
 (int32 ids, int64 seconds). The history is stored once, oldest event first: a cut at a candidate's
 position and a truncation to the model's length are then one substring of the same bytes. Candidates
 follow each other by position; neighbours with the same `cand_position` share one history cut and
-become one row of a batch.
+become one row of a batch, or several where the file's rows are narrower than that.
 
 The protocol buffer is packed by hand (a bytes feature is four nested length-prefixed fields), which
 is several times faster than building `tf.train.Example` objects and needs no TensorFlow in the
@@ -42,9 +42,10 @@ class Shard:
       path: file name relative to the data directory.
       bucket: every history in the file has at most this many events.
       users: records in the file.
-      rows: history cuts, that is, batch rows.
+      rows: batch rows, each of one history cut.
       candidates: candidates over all rows.
-      row_candidates: candidates in the widest row.
+      row_candidates: candidates in the widest row; neighbours of one position that are more are
+        several rows.
     """
 
     path: str

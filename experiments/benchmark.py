@@ -19,14 +19,30 @@ part `batch` scores such batches, the histories encoded anew. For the models of 
     python -m experiments.benchmark --output_dir=D --shape=long --parts=train,batch --records=0 \\
         --variants=paper --models=din_long,sim_hard,sim_soft,eta,sdim,twin
 
-`--shape=groups` is DGIN's: 256 examples a step, histories of 10,000 events of about 300 items. What its
-batches are condensed to is measured apart (`condense`, in `events_per_second`), for it happens where
-records are read; `step_mib` is what a step holds beside tables, slots and batches:
+`--shape=memory` is the block of MIMN, `mimn_plain` being its memory alone and `mimn_full` all of it:
 
-    python -m experiments.benchmark --output_dir=D --shape=groups --parts=train --records=0 \\
-        --variants=paper --models=dgin,din_long --together
-    python -m experiments.benchmark --output_dir=D --shape=groups --parts=request --request=500 \\
-        --variants=paper --models=sim_hard,dgin --together
+    python -m experiments.benchmark --output_dir=D --shape=memory --parts=train,score,batch --records=0 \\
+        --models=mimn_plain,mimn_full
+
+The part `request` answers requests end to end, with histories of `--request_histories` events in a
+behaviour index where the model searches by an attribute, and in stored states elsewhere:
+
+    python -m experiments.benchmark --output_dir=D --shape=long --parts=request --variants=paper \\
+        --models=sim_hard,sdim,mimn
+
+The part `center` sends events through the User Interest Center into LMDB, in micro-batches and, for
+the latencies, one by one; a batch's `cpu_ms` says how many a core can take:
+
+    python -m experiments.benchmark --output_dir=D --shape=long --parts=center --variants=paper \\
+        --models=mimn_full
+
+`--shape=groups` is the block of DGIN: 256 examples a step, histories of 10,000 events of about 300
+items. What its batches are condensed to is measured apart (`condense`, in events/s), for it happens
+where records are read; `step MiB` is what a step holds beside tables, slots, batches and graphs. With
+`--together` the models take turns with each other, and ratios compare the first with the others:
+
+    python -m experiments.benchmark --output_dir=D --shape=groups --parts=train,request --records=0 \\
+        --variants=paper --models=dgin,din_long,sim_hard --request=500 --together
 
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
@@ -44,7 +60,7 @@ from absl import flags
 from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
-from experiments.benchmarking.cases import CONDENSE, FIT, READ, REQUEST, SCORE, STEP, Case
+from experiments.benchmarking.cases import CENTER, CONDENSE, FIT, READ, REQUEST, SCORE, STEP, Case
 from experiments.benchmarking.shape import (
     SHAPES,
     Shape,
@@ -53,11 +69,10 @@ from experiments.benchmarking.shape import (
     write_data_set,
 )
 
-PARTS = ("train", "score", "request", "batch", "read", "prepare")
+PARTS = ("train", "score", "batch", "request", "center", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
-_REQUEST_USERS = 64
-_DRAWN_EVENTS = 17_000_000  # of all batches of a file
+_DRAWN_EVENTS = 33_000_000  # of all batches of a file
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 _PARTS = flags.DEFINE_list("parts", list(DEFAULT_PARTS), f"What to measure, of {', '.join(PARTS)}.")
@@ -84,13 +99,18 @@ _SIZES = {
 _RECORDS = flags.DEFINE_integer("records", 16_384, "User records to train on; 0 for no such case.")
 _REQUEST = flags.DEFINE_integer("request", 1_000, "Candidates of a request.")
 _REQUEST_HISTORIES = flags.DEFINE_list(
-    "request_histories", ["1000", "10000", "54000"], "Events of a history, of the part `request`."
+    "request_histories", ["1000", "54000"], "Events of a history, requests end to end."
 )
 _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history, reading.")
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 16, "Of model.fit.")
+_CENTER_EVENTS = flags.DEFINE_integer("center_events", 1_024, "Events of a micro-batch.", 1)
+_CENTER_PEOPLE = flags.DEFINE_integer("center_people", 20_000, "People whom they are of.", 1)
 _PREPARE_ROWS = flags.DEFINE_integer("prepare_rows", 2_000_000, "Rows of the log to prepare.")
 _PREPARE_RUNS = flags.DEFINE_integer("prepare_runs", 1, "How often it is prepared.")
+_PREPARE_PROTOCOLS = flags.DEFINE_list(
+    "prepare_protocols", ["last_event"], "Protocols by which it is prepared, by turns."
+)
 
 
 class Benchmark:
@@ -140,20 +160,34 @@ class Benchmark:
         cached = dataclasses.replace(cold, name=f"{name}, state cached", has_state=True)
         return [self._with_batches(cold), self._with_batches(cached)]
 
-    def request(self, model: str, variant: str) -> list[Case]:
-        """Candidates of people whose histories are in a behaviour index, short ones and long ones."""
-        cases = []
-        for history in _REQUEST_HISTORIES.value:
-            shape = dataclasses.replace(self.shape, history=int(history))
-            name = f"{model} {variant} request 1x{_REQUEST.value}, {history} events"
-            case = Case(name, REQUEST, model, variant, users=1, candidates=_REQUEST.value)
-            data = self._records(_REQUEST_USERS, 2, shape)
-            cases.append(dataclasses.replace(case, data=data, seconds=_SECONDS.value))
-        return cases
-
     def batch(self, model: str, variant: str) -> list[Case]:
         """Whole batches to score, shared and not, no state at hand."""
         return self._whole_batches(f"{model} {variant} score", SCORE, model, variant)
+
+    def request(self, model: str, variant: str) -> list[Case]:
+        """Requests end to end, short histories and long ones by turns."""
+        count = _REQUEST.value
+        cases = []
+        for events in map(int, _REQUEST_HISTORIES.value):
+            name = f"{model} {variant} request 1x{count}, {events:,} events"
+            case = Case(name, REQUEST, model, variant, users=1, candidates=count, history=events)
+            folder = self.data_dir / f"requests-{self.shape.items}-{variant}-history-{events}"
+            cases.append(dataclasses.replace(case, data=str(folder), seconds=_SECONDS.value))
+        return cases
+
+    def center(self, model: str, variant: str) -> list[Case]:
+        """Events through the User Interest Center: parsing, update, commit of LMDB."""
+        case = Case(
+            f"{model} {variant} center, batches of {_CENTER_EVENTS.value} (events/s)",
+            CENTER,
+            model,
+            variant,
+            users=min(_CENTER_PEOPLE.value, self.shape.users - 2),
+            candidates=_CENTER_EVENTS.value,
+            data=self._records(self.shape.batch, 2, self.shape),
+            seconds=_SECONDS.value,
+        )
+        return [case]
 
     def blocks(
         self, title: str, cases: Callable[[str, str], list[Case]], together: bool
@@ -181,18 +215,22 @@ class Benchmark:
         return self._measure(cases, shape)
 
     def prepare(self) -> list[dict[str, Any]]:
-        """A synthetic log to records."""
-        rows = _PREPARE_ROWS.value
+        """A synthetic log to records, by one protocol or by several in turns."""
+        rows, protocols = _PREPARE_ROWS.value, _PREPARE_PROTOCOLS.value
         log = self.data_dir / f"log-{rows}-{self.shape.seed}.csv"
-        entry: dict[str, Any] = {"case": {"name": f"prepare {rows:,} rows (rows/s)"}}
+        name = f"prepare {rows:,} rows (rows/s)"
+        names = [name, *(f"{name} {protocol}" for protocol in protocols[1:])]
         try:
             preparation.write_log(log, rows, self.shape.seed)
-            entry |= preparation.measure_preparation(
-                log, rows, self.data_dir / "prepared", _PREPARE_RUNS.value
+            found = preparation.measure_preparations(
+                log, rows, self.data_dir / "prepared", protocols, _PREPARE_RUNS.value
             )
         except workers.WorkerFailedError as error:
-            entry["error"] = str(error)
-        return [entry]
+            return [{"case": {"name": name}, "error": str(error)}]
+        return [
+            {"case": {"name": name}} | found[protocol]
+            for name, protocol in zip(names, protocols, strict=True)
+        ]
 
     def _whole_batches(self, name: str, kind: str, model: str, variant: str) -> list[Case]:
         """A batch whose users have two candidates each, and one whose users have one."""
@@ -230,43 +268,6 @@ class Benchmark:
         return str(folder)
 
 
-def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """What is to be compared: ours over the peer, and training from records over the step alone."""
-    rates = {e["case"]["name"]: e["rate"] for part in parts.values() for e in part if "rate" in e}
-    found: dict[str, float] = {}
-    for entries in parts.values():
-        names = [entry["case"]["name"] for entry in entries if "rate" in entry]
-        steps = [name for name in names if " step " in name]
-        for name in names:
-            if workers.PEER in name:
-                found |= {f"{step} / {name}": rates[step] / rates[name] for step in steps}
-            elif " fit " in name and steps:
-                found[f"{name} / {steps[0]}"] = rates[name] / rates[steps[0]]
-            elif "state cached" in name:
-                cold = name.replace("state cached", "no state")
-                if cold in rates:
-                    found[f"{name} / {cold}"] = rates[name] / rates[cold]
-        found |= _rivals([entry for entry in entries if "rate" in entry])
-    return found
-
-
-def _rivals(entries: list[dict[str, Any]]) -> dict[str, float]:
-    """The first model over every other one of the block, in the cases that both have."""
-
-    def what(entry):
-        case = entry["case"]
-        names = ("kind", "variant", "users", "candidates", "has_state")
-        return [case["name"].removeprefix(str(case.get("model"))), *map(case.get, names)]
-
-    own = [e for e in entries if e["case"].get("model") == entries[0]["case"].get("model")]
-    return {
-        f"{mine['case']['name']} / {other['case']['name']}": mine["rate"] / other["rate"]
-        for other in entries
-        for mine in own
-        if other not in own and what(mine) == what(other)
-    }
-
-
 def main(_) -> None:
     """Runs the chosen parts and writes the report."""
     unknown = sorted(set(_PARTS.value) - set(PARTS))
@@ -286,8 +287,9 @@ def main(_) -> None:
     for part, title, cases in (
         ("train", "Training", run.train),
         ("score", "Scoring", run.score),
-        ("request", "Requests", run.request),
         ("batch", "Scoring batches", run.batch),
+        ("request", "Requests", run.request),
+        ("center", "Interest center", run.center),
     ):
         if part in _PARTS.value:
             parts |= run.blocks(title, cases, _TOGETHER.value)
@@ -300,7 +302,7 @@ def main(_) -> None:
         "shape": dataclasses.asdict(shape),
         "rounds": _ROUNDS.value,
         "parts": parts,
-        "ratios": ratios(parts),
+        "ratios": report.ratios(parts),
     }
     write_text(output_dir / "benchmark.json", json.dumps(result, indent=2) + "\n")
     text = report.markdown(result)

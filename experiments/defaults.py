@@ -36,6 +36,7 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
     config.model = _arguments(model)
     config.backbone = _fields(Backbone)
     config.data = dataclasses.asdict(BatchOptions())
+    config.data.history_negatives = config_dict.placeholder(str)  # what the model's losses want
     config.evaluation_rows = 512  # rows of a batch that is only scored
     config.loop = dataclasses.asdict(LoopOptions())
     del config.loop.seed  # a flag of the commands
@@ -44,8 +45,6 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 1e-3
     config.optimizer.decay = 1.0  # factor of the learning rate after every pass
     config.precision = "float32"  # or "mixed_bfloat16"
-    if model == "dien":
-        config.data.history_negatives = "uniform"  # what the auxiliary loss needs
     return config.lock()
 
 

@@ -236,8 +236,13 @@ def find_run(model_dir: str | os.PathLike) -> pathlib.Path:
 
 
 def plain_config(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """A config as plain JSON values."""
-    return json.loads(config.to_json())
+    """A config as plain JSON values, the sampling of non-clicks decided where it was left open."""
+    plain = json.loads(config.to_json())
+    if plain["data"]["history_negatives"] is None:
+        model = plain["model"]
+        wanted = MODELS[model["name"]].wants_negatives(model)
+        plain["data"]["history_negatives"] = "uniform" if wanted else "none"
+    return plain
 
 
 def machine() -> dict[str, Any]:

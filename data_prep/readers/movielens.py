@@ -7,7 +7,7 @@
 
 A rating is an event, its movie the item, the movie's first genre the category; a movie without
 genres, or without a line in the movies file, has the category unknown. Gender, age and occupation are
-the profile.
+the profile. With `like_rating` there are two kinds of events, likes and dislikes.
 """
 
 import dataclasses
@@ -19,7 +19,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from data_prep.events import CATEGORY, ITEM, MISSING_NAME, TIME, USER, Chunk, bad_rows, make_chunk
+from data_prep.events import (
+    BEHAVIOR,
+    CATEGORY,
+    ITEM,
+    MISSING_NAME,
+    TIME,
+    USER,
+    Chunk,
+    bad_rows,
+    make_chunk,
+)
 from data_prep.readers.base import Piece, Reader, file_pieces
 from data_prep.readers.rows import (
     DECIMAL,
@@ -37,6 +47,8 @@ from data_prep.readers.side_table import CategoryTable
 RATING = "rating"
 GENRES = "genres"
 PROFILE = ("user_gender", "user_age", "user_occupation")
+
+KINDS = ("like", "dislike")
 
 _NO_GENRES = "(no genres listed)"
 
@@ -81,7 +93,8 @@ _USERS = Delimited(
 class MovieLensReader(Reader):
     """Reads ratings with the movies (and users) file beside them; the input may be their folder.
 
-    Options: `min_rating`, the lowest rating that is an event (4 for positives only; all if None).
+    Options: `min_rating`, the lowest rating that is an event (4 for positives only; all if None), and
+    `like_rating`: with it there are two kinds of events, ratings from it on and ratings below.
     """
 
     where_to_get_it = (
@@ -102,6 +115,8 @@ class MovieLensReader(Reader):
         self._users = self._side_file(paths, r"users\.dat", required=False)
         self.profile_fields = PROFILE if self._users else ()
         self._min_rating = number_option(options, "min_rating")
+        self._like_rating = number_option(options, "like_rating")
+        self.behavior_types = () if self._like_rating is None else KINDS
 
     def _side_file(self, named: Sequence[str], pattern: str, required: bool = True) -> str:
         """The side file, among those named or beside the ratings; empty where there is none."""
@@ -142,7 +157,10 @@ class MovieLensReader(Reader):
                 rows = rows.reject(rows.table[name].to_numpy() < 0, f"negative {name}")
             if self._min_rating is not None:
                 rows = rows.keep(rows.table[RATING].to_numpy() >= self._min_rating)
-            yield self._chunk(rows.table, rows)
+            events = rows.table
+            if self._like_rating is not None:
+                events = events.assign(**{BEHAVIOR: events[RATING] < self._like_rating})
+            yield self._chunk(events, rows)
 
     def profiles(self) -> pd.DataFrame:
         if not self._users:

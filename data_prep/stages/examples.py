@@ -32,13 +32,26 @@ class Candidates:
         """First candidate of every record, int64 [records]."""
         return _changes(self.target.split, self.target.user)
 
-    def row_starts(self) -> np.ndarray:
-        """First candidate of every history cut, int64 [rows]."""
-        return _changes(self.target.split, self.target.user, self.target.cut)
+    def row_starts(self, width: int = 0) -> np.ndarray:
+        """First candidate of every row, int64 [rows].
+
+        Args:
+          width: candidates that a row may have at most; 0 gives one row to each history cut.
+        """
+        starts = _changes(self.target.split, self.target.user, self.target.cut)
+        if not width or not len(starts):
+            return starts
+        count = np.diff(np.append(starts, len(self)))
+        member = np.arange(len(self)) - np.repeat(starts, count)
+        return np.flatnonzero(member % width == 0)
 
 
 def lay_out(
-    histories: Histories, targets: Targets, positives: np.ndarray, negatives: np.ndarray
+    histories: Histories,
+    targets: Targets,
+    positives: np.ndarray,
+    negatives: np.ndarray,
+    labels: np.ndarray | None = None,
 ) -> Candidates:
     """Orders targets by split, user and event and sets each one's negatives behind its positive.
 
@@ -47,6 +60,7 @@ def lay_out(
       targets: what is predicted.
       positives: catalogue rows, [targets].
       negatives: catalogue rows, [targets, negatives].
+      labels: of the targets, where not all of them are positives, [targets].
     """
     order = np.lexsort((targets.event, targets.user, targets.split))
     width = 1 + negatives.shape[1]
@@ -54,7 +68,7 @@ def lay_out(
     target = targets.take(repeated)
     items = np.column_stack([positives, negatives])[order].reshape(-1)
     label = np.zeros((len(order), width), np.int32)
-    label[:, 0] = 1
+    label[:, 0] = 1 if labels is None else labels[order]
     time = histories.events[TIME][histories.offsets[target.user] + target.event]
     return Candidates(target, items, time, label.reshape(-1))
 

@@ -17,6 +17,7 @@ OWN_EVENT = (
     "behaviour (of its own second they see what sorts before it)"
 )
 SEEN_NEGATIVE = "negatives that the user has an event with"
+LATER_NEGATIVE = "negatives that the user has an event with after what the candidate sees"
 POSITIVE_AS_NEGATIVE = "negatives equal to a positive of the same cut"
 SHARED_USER = "users in more than one split"
 TIME_ORDER = "splits that overlap in time"
@@ -50,6 +51,22 @@ def seen_negatives(candidates: Candidates, event_user: np.ndarray, event_item: n
     drawn = pd.Series(pack(candidates.target.user[negative], candidates.item[negative]))
     events = pd.Series(pack(event_user, event_item))
     return int(drawn.isin(events[events.isin(drawn)]).sum())
+
+
+def later_negatives(candidates: Candidates, histories: Histories, event_item: np.ndarray) -> int:
+    """Negatives among the items of the user's events at or after the candidate's cut.
+
+    Args:
+      candidates: of one bucket.
+      histories: of the same bucket.
+      event_item: catalogue row of the item, [events].
+    """
+    negative = candidates.label == 0
+    position = np.arange(len(event_item)) - histories.offsets[histories.owner]
+    last = pd.Series(position).groupby(pack(histories.owner, event_item)).max()
+    drawn = pack(candidates.target.user[negative], candidates.item[negative])
+    newest = last.reindex(drawn, fill_value=-1).to_numpy()
+    return int(np.sum(newest >= candidates.target.cut[negative]))
 
 
 def positives_as_negatives(candidates: Candidates) -> int:

@@ -1,4 +1,5 @@
-"""Draws negatives: uniformly or by popularity, never among what the user has (or never the positive).
+"""Draws negatives: uniformly or by popularity, never among what the user has (or never the positive),
+or from what the user had and left behind.
 
 Every draw is a hash of (seed, user, target, number of the negative, attempt), so that it does not
 depend on the bucket or the worker that makes it. Draws are with replacement: a user may meet one
@@ -98,6 +99,59 @@ def draw_negatives(
         allowed = np.setdiff1d(np.arange(sampler.size), banned[first:last] & 0xFFFFFFFF)
         items[draw] = sampler.among(allowed, mix(base[draw : draw + 1], _ATTEMPTS))
     return items.reshape(len(seeds), negatives)
+
+
+def draw_own(
+    seeds: np.ndarray,
+    cuts: tuple[np.ndarray, np.ndarray],
+    item: np.ndarray,
+    newest: np.ndarray,
+    share: float,
+    negatives: int,
+) -> np.ndarray:
+    """Draws some of the negatives from what the user left behind, by event.
+
+    Args:
+      seeds: of the targets, uint64 [targets].
+      cuts: the user's first event, and the first event that the target must not see, as rows of the
+        events, two int64 arrays [targets].
+      item: item of every event, negative where it cannot be drawn, int64 [events].
+      newest: row of the newest event of the same user and item, int64 [events].
+      share: of the negatives that are drawn so, between 0 and 1.
+      negatives: how many per target.
+
+    Returns:
+      Items of events before the cut that no event from the cut on has, int64 [targets, negatives];
+      -1 for the others, and where none was found.
+    """
+    first, end = (np.repeat(rows, negatives) for rows in cuts)
+    number = np.tile(np.arange(negatives), len(seeds))
+    base = mix(np.repeat(seeds, negatives) ^ mix(number, 3), 4)
+    items = np.full(len(base), _NONE, np.int64)
+    open_draws = np.flatnonzero((unit(mix(base, _ATTEMPTS)) < share) & (end > first))
+    for attempt in range(_ATTEMPTS):
+        if not len(open_draws):
+            break
+        reach = end[open_draws] - first[open_draws]
+        place = np.floor(unit(mix(base[open_draws], attempt)) * reach).astype(np.int64)
+        event = first[open_draws] + place
+        accepted = (newest[event] < end[open_draws]) & (item[event] >= 0)
+        items[open_draws[accepted]] = item[event[accepted]]
+        open_draws = open_draws[~accepted]
+    return items.reshape(len(seeds), negatives)
+
+
+def newest_of_item(owner: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Row of the newest event of the same user and item as each event, int64 [events].
+
+    Args:
+      owner, item: row of the user, rising, and item of every event, int64 [events]; a user's events
+        are sorted by time.
+    """
+    _, codes = np.unique(pack(owner, item), return_inverse=True)
+    newest = np.zeros(len(codes), np.int64)
+    newest[codes] = np.arange(len(codes))  # the last of several assignments stays
+    return newest[codes]
 
 
 def pack(rows: np.ndarray, items: np.ndarray | int) -> np.ndarray:

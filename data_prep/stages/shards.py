@@ -44,7 +44,7 @@ class Layout:
       first_event, last_event: its stored history as rows of `Histories.events`, the last excluded.
       first_candidate, last_candidate: its candidates, the last excluded.
       position: `cand_position` of every candidate, counted from the first stored event.
-      rows, widest_row: history cuts of each record, and the candidates of the widest one.
+      rows, widest_row: batch rows of each record, and the candidates of the widest one.
     """
 
     split: np.ndarray
@@ -62,7 +62,9 @@ class Layout:
         return self.last_event - self.first_event
 
 
-def plan_records(histories: Histories, candidates: Candidates, max_history: int) -> Layout:
+def plan_records(
+    histories: Histories, candidates: Candidates, max_history: int, row_width: int = 0
+) -> Layout:
     """Decides what each record stores.
 
     The stored history ends at the record's largest cut. With `max_history` it begins that many events
@@ -72,6 +74,7 @@ def plan_records(histories: Histories, candidates: Candidates, max_history: int)
       histories: of the bucket.
       candidates: of the bucket, ordered by split, user and cut.
       max_history: 0 keeps everything.
+      row_width: candidates that a row may have at most; 0 sets no limit.
     """
     starts = candidates.group_starts()
     ends = np.append(starts, len(candidates))[1:]
@@ -79,7 +82,7 @@ def plan_records(histories: Histories, candidates: Candidates, max_history: int)
     smallest, largest = cut[starts], cut[ends - 1]
     skipped = np.maximum(smallest - max_history, 0) if max_history else np.zeros_like(smallest)
     begin = histories.offsets[user]
-    row_starts = candidates.row_starts()
+    row_starts = candidates.row_starts(row_width)
     row_record = np.searchsorted(starts, row_starts, side="right") - 1
     widths = np.diff(np.append(row_starts, len(candidates)))
     widest = np.zeros(len(starts), np.int64)

@@ -36,7 +36,12 @@ class Targets:
 
 
 def last_events(
-    histories: Histories, event_split: np.ndarray, targets_per_user: int, *, strict: bool
+    histories: Histories,
+    event_split: np.ndarray,
+    targets_per_user: int,
+    *,
+    strict: bool,
+    eligible: np.ndarray | None = None,
 ) -> Targets:
     """The last events of each user in each split that the user has events in.
 
@@ -46,13 +51,43 @@ def last_events(
       targets_per_user: at most this many, the newest.
       strict: the cut excludes events of the target's own second, whose order is not known; otherwise
         it holds all events that are sorted before the target.
+      eligible: which events may be targets, bool [events]; all where None.
     """
     owner = histories.owner
-    run = owner * 4 + event_split
+    among = np.arange(len(owner)) if eligible is None else np.flatnonzero(eligible)
+    run = (owner * 4 + event_split)[among]
     rows = np.arange(len(run))
     ends = np.append(np.flatnonzero(run[1:] != run[:-1]) + 1, len(run)) if len(run) else rows
     from_end = np.repeat(ends, np.diff(ends, prepend=0)) - rows
-    chosen = np.flatnonzero(from_end <= targets_per_user)
+    chosen = among[from_end <= targets_per_user]
+    return _targets(histories, owner, chosen, event_split, strict=strict)
+
+
+def every_event(histories: Histories, event_split: np.ndarray, *, strict: bool) -> Targets:
+    """All events, seen from their own places; see `last_events`."""
+    owner = histories.owner
+    return _targets(histories, owner, np.arange(len(owner)), event_split, strict=strict)
+
+
+def last_times(histories: Histories, eligible: np.ndarray) -> np.ndarray:
+    """Second of each user's last eligible event, or last event where none is, int64 [users]."""
+    events = np.arange(len(eligible))
+    rank = np.where(eligible, events + len(events), events)
+    if not len(histories.users):
+        return np.zeros(0, np.int64)
+    newest = np.maximum.reduceat(rank, histories.offsets[:-1]) % max(len(events), 1)
+    return histories.events[TIME][newest]
+
+
+def _targets(
+    histories: Histories,
+    owner: np.ndarray,
+    chosen: np.ndarray,
+    event_split: np.ndarray,
+    *,
+    strict: bool,
+) -> Targets:
+    """The chosen events, rising, as targets."""
     begin = histories.offsets[owner[chosen]]
     cut = chosen - begin
     if strict:

@@ -40,12 +40,14 @@ class Rows(NamedTuple):
     count: tf.Tensor
 
 
-def parse_rows(serialized: tf.Tensor, schema: Schema) -> Rows:
+def parse_rows(serialized: tf.Tensor, schema: Schema, width: tf.Tensor | None = None) -> Rows:
     """Parses serialised records and finds their rows.
 
     Args:
       serialized: `tf.train.Example`s as `dgin_tf.records` writes them, string [users].
       schema: what the records hold.
+      width: candidates in the widest row of the file, int32 []; more candidates of one position are
+        several rows. None makes one row of them all.
 
     Returns:
       `Rows` in the order of the records, each record's by rising position.
@@ -58,7 +60,7 @@ def parse_rows(serialized: tf.Tensor, schema: Schema) -> Rows:
         name: _decode_all(stored[name], dtypes[name])
         for name in (*names(CANDIDATE), POSITION, LABEL)
     }
-    # A row begins where the record or the position changes.
+    # A cut begins where the record or the position changes.
     per_user = tf.strings.length(stored[POSITION]) // dtypes[POSITION].size
     user = tf.repeat(tf.range(tf.size(per_user)), per_user)
     position = candidates.pop(POSITION)
@@ -66,6 +68,11 @@ def parse_rows(serialized: tf.Tensor, schema: Schema) -> Rows:
     start = tf.concat(
         [tf.zeros_like(user[:1]), tf.cast(tf.where(changes)[:, 0], tf.int32) + 1], axis=0
     )
+    if width is not None:
+        # A row begins at every so many candidates of a cut.
+        candidate = tf.range(tf.size(user))
+        first = tf.gather(start, tf.searchsorted(start, candidate, side="right") - 1)
+        start = tf.cast(tf.where((candidate - first) % width == 0)[:, 0], tf.int32)
     end = tf.concat([start[1:], tf.shape(user)[:1]], axis=0)
     return Rows(
         users={name: _decode_all(stored[name], dtypes[name]) for name in names(USER)},

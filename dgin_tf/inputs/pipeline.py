@@ -167,7 +167,8 @@ class PreparedData:
                 sequence.spawn(1)[0].generate_state(2 * len(shards)).view(np.int32).reshape(-1, 2)
             )
         times = np.full(len(shards), length, np.int32)
-        files = tf.data.Dataset.from_tensor_slices((paths, users, rows, seeds, times))
+        widths = np.asarray([shard.row_candidates for shard in shards], np.int32)
+        files = tf.data.Dataset.from_tensor_slices((paths, users, rows, widths, seeds, times))
         return files.interleave(
             self._shard_opener(batch_rows, sequence is not None),
             cycle_length=2,
@@ -179,12 +180,12 @@ class PreparedData:
         """Function from a file to its uncut batches."""
 
         def make():
-            def open_shard(path, user_count, row_count, seed, time):
+            def open_shard(path, user_count, row_count, width, seed, time):
                 records = tf.data.TFRecordDataset(path).batch(user_count).get_single_element()
                 order = tf.range(row_count)
                 if shuffled:
                     order = tf.random.experimental.stateless_shuffle(order, seed)
-                rows = (parse_rows(records, self.schema), time)
+                rows = (parse_rows(records, self.schema, width), time)
                 return tf.data.Dataset.zip(
                     tf.data.Dataset.from_tensors(rows).repeat(),
                     tf.data.Dataset.from_tensor_slices(batch_index(order, batch_rows)),

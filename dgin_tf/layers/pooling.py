@@ -72,6 +72,11 @@ class Pooling(InterestEncoder):
         newer = self.encode(history)
         return {name: state[name] + newer[name] for name in newer}
 
+    @property
+    def is_incremental(self) -> bool:
+        """Whether `update` ends where `encode` does: not where padding counts."""
+        return not self.count_padding
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

@@ -95,7 +95,8 @@ class ShortAndLong(InterestEncoder):
         joined = append_events(stored, self._store(history))
         events = stored_history(_without_gaps(joined), history.embed)
         recent = newest(events, self.short_events)
-        older = all_but_newest(events, self.short_events)
+        # No more events leave the newest ones than come, and they are the first ones here.
+        older = _first(all_but_newest(events, self.short_events), tf.shape(history.mask)[1])
         return _joined(
             {
                 _SHORT: self.short.encode(recent),
@@ -103,6 +104,11 @@ class ShortAndLong(InterestEncoder):
                 _RECENT: self._store(recent),
             }
         )
+
+    def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
+        """The long part's own losses."""
+        older = all_but_newest(history, self.short_events)
+        return self.long.auxiliary_losses(_part(state, _LONG), older)
 
     @property
     def excerpt(self) -> Excerpt | None:
@@ -154,10 +160,25 @@ def newest(history: History, count: int) -> History:
 
 
 def all_but_newest(history: History, count: int) -> History:
-    """The same arrays with the newest `count` events masked."""
+    """The same arrays with the newest `count` events masked, and without their last columns.
+
+    An event behind which `count` real ones lie is never in the last `count` columns, so that these
+    need not be embedded. One column stays, since not every operation takes an empty axis.
+    """
     rank = tf.cumsum(tf.cast(history.mask, tf.int32), axis=1, exclusive=True, reverse=True)
     mask = history.mask & (rank >= count)
-    return history_of(history.features, mask, history.embed, history.embedded_features)
+    time = tf.maximum(tf.shape(mask)[1] - count, 1)
+    features = {name: value[:, :time] for name, value in history.features.items()}
+    return history_of(features, mask[:, :time], history.embed, history.embedded_features)
+
+
+def _first(history: History, count: tf.Tensor) -> History:
+    """The first `count` places in time."""
+    features = {
+        name: value if name.startswith(_NEGATIVES) else value[:, :count]
+        for name, value in history.features.items()
+    }
+    return history_of(features, history.mask[:, :count], history.embed, history.embedded_features)
 
 
 def _without_gaps(state: State) -> State:

@@ -97,6 +97,31 @@ def gather_events(state: State, indices: tf.Tensor) -> State:
     }
 
 
+def embed_events_at(history: History, places: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Embeddings of a history's events at some places, without those of all others.
+
+    Args:
+      history: the events.
+      places: places in time, int32 [users, ...].
+      mask: True where a place holds an event, bool in the shape of `places`.
+
+    Returns:
+      [users, ..., dim]; zero where there is no event.
+
+    Raises:
+      ValueError: the history comes without `History.embed`.
+    """
+    if history.embed is None:
+        raise ValueError("these events are ids; they need History.embed to be embedded.")
+    # One event more, so that a time axis of no length can be read.
+    ids = {
+        name: tf.gather(tf.pad(history.features[name], [[0, 0], [0, 1]]), places, batch_dims=1)
+        for name in history.embedded_features
+    }
+    found = history.embed(ids)
+    return tf.where(mask[..., tf.newaxis], found, tf.zeros([], found.dtype))
+
+
 def append_events(state: State, newer: State) -> State:
     """Joins the per-event tensors [users, time, ...] of two states along time."""
     return {name: tf.concat([value, newer[name]], axis=1) for name, value in state.items()}

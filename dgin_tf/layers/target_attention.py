@@ -263,5 +263,10 @@ class AttendedHistory(InterestEncoder):
         )
         return {"interest": attend(weights, state["events"]), "attention": weights}
 
+    def update(self, state: State, history: History) -> State:
+        """Appends newer events."""
+        newer = self.encode(history)
+        return {name: tf.concat([state[name], newer[name]], 1) for name in newer}
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "attention": tf.keras.layers.serialize(self.attention)}

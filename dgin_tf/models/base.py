@@ -199,6 +199,16 @@ class CTRModel(tfrs.models.Model):
         encoders = list(self.encoders.values())
         return encoders[0].excerpt if len(encoders) == 1 else None
 
+    @classmethod
+    def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
+        """Whether a loss needs a sampled non-click for every past event of a training batch.
+
+        Args:
+          arguments: of the constructor, by name.
+        """
+        del arguments
+        return False
+
     @property
     def kept(self) -> Kept | None:
         """What serving keeps of each person where an index holds the histories; None for nothing.

@@ -19,6 +19,7 @@ from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.stored_events import history_of
 from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.behavior_types import type_ids
 from dgin_tf.models.sim import din_history
 from dgin_tf.ops.event_order import newest_of_keys
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, Schema, feature_name
@@ -70,7 +71,7 @@ class DGIN(CTRModel):
         _check_key(schema, key, target_module)
         backbone = backbone or Backbone()
         dim = backbone.embedding_dim
-        seen = _type_ids(schema, behavior_types)
+        seen = type_ids(schema, behavior_types)
         statistics = aggregation = None
         if statistical:
             counted = seen if len(seen) > 1 else {}
@@ -222,19 +223,6 @@ def _event_attributes(schema: Schema, dim: int, typed: bool) -> EventAttributes 
     if typed and BEHAVIOR_TYPE in fields and CANDIDATE not in fields[BEHAVIOR_TYPE].roles:
         types = schema.vocabulary_sizes[fields[BEHAVIOR_TYPE].vocabulary]
     return EventAttributes(dim, times, types, name="attributes") if times or types else None
-
-
-def _type_ids(schema: Schema, behavior_types: Sequence[str]) -> dict[str, int]:
-    """Name -> id of the behaviour types that are seen."""
-    has_types = BEHAVIOR_TYPE in [field.name for field in schema.with_role(HISTORY)]
-    names = schema.behavior_types if has_types else ()
-    known = {name: FIRST_ID + n for n, name in enumerate(names)}
-    unknown = sorted(set(behavior_types) - set(known))
-    if unknown:
-        raise ValueError(
-            f"behavior_types are names among {list(known)}, those of the schema; got {unknown}."
-        )
-    return {name: known[name] for name in behavior_types} if behavior_types else known
 
 
 def _check_key(schema: Schema, key: str, target_module: bool) -> None:

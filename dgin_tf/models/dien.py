@@ -9,6 +9,9 @@ attention on the keep gate, DIN's activation unit as attention, a network in the
 product in the auxiliary loss, and the head of `dgin_tf.models.released`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from dgin_tf.layers.auxiliary_loss import RELEASED as RELEASED_MEAN
 from dgin_tf.layers.auxiliary_loss import SUM, AuxiliaryLoss, click_net
 from dgin_tf.layers.interest_encoder import InterestEncoder
@@ -170,6 +173,11 @@ class DIEN(_SequenceModel):
             )
         encoder = interest_evolution(units or width, variant, auxiliary_loss=loss)
         super().__init__(schema, encoder, backbone, variant)
+
+    @classmethod
+    def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
+        """Always, for the auxiliary loss."""
+        return True
 
 
 class TwoLayerGRUAttentionModel(_SequenceModel):

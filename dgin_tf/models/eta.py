@@ -4,7 +4,7 @@ from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.search.eta import SimHashSearch
 from dgin_tf.layers.search.readers import ExactSearchUnit
-from dgin_tf.layers.search.unit import SearchedInterest
+from dgin_tf.layers.search.unit import SearchedInterest, SearchUnit
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.models.base import Backbone, CTRModel
 from dgin_tf.schema import Schema
@@ -35,9 +35,19 @@ class ETA(CTRModel):
     ):
         width = (backbone or Backbone()).embedding_dim * len(schema.paired_fields)
         unit = SimHashSearch(k, bits or 2 * width, seed, name="search")
-        reader = ExactSearchUnit(MultiHeadAttention(heads, name="attention"), name="reader")
-        short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
-        interest = ShortAndLong(
-            short, SearchedInterest(unit, reader, name="long"), short_events, name="interest"
-        )
+        interest = searched_history(unit, heads, short_events)
         super().__init__(schema, {"": interest}, backbone, name="eta")
+
+
+def searched_history(unit: SearchUnit, heads: int, short_events: int) -> ShortAndLong:
+    """ETA's two parts, whatever unit searches the long one.
+
+    Args:
+      unit: finds events for a candidate.
+      heads: of both attentions.
+      short_events: how many of the newest events are read one by one.
+    """
+    reader = ExactSearchUnit(MultiHeadAttention(heads, name="attention"), name="reader")
+    short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
+    long = SearchedInterest(unit, reader, name="long")
+    return ShortAndLong(short, long, short_events, name="interest")

@@ -9,6 +9,8 @@ slots of the first.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.induction import MemoryInduction
@@ -95,3 +97,8 @@ class MIMN(MemoryFamilyModel):
             )
             encoder = MultiChannelMemory(memory, auxiliary_loss=loss, name="interest")
         super().__init__(schema, encoder, backbone, variant)
+
+    @classmethod
+    def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
+        """Where there is an auxiliary loss."""
+        return arguments["auxiliary_weight"] > 0

@@ -2,10 +2,15 @@
 
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.baselines.base_model import BaseModel
+from dgin_tf.models.baselines.dmbin import DMBIN
+from dgin_tf.models.baselines.dmt import DMT
+from dgin_tf.models.baselines.dsin import DSIN
 from dgin_tf.models.baselines.hidden_states import ARNN, GRU4Rec
 from dgin_tf.models.baselines.long_din import AvgPoolingLongDIN, DINLong
+from dgin_tf.models.baselines.ninn import NINN
 from dgin_tf.models.baselines.pnn import PNN
 from dgin_tf.models.baselines.rum import RUM
+from dgin_tf.models.baselines.tem4ctr import TEM4CTR
 from dgin_tf.models.baselines.wide_deep import WideDeep
 from dgin_tf.models.dgin import DGIN, SIMTargetModule
 from dgin_tf.models.dien import (
@@ -16,6 +21,7 @@ from dgin_tf.models.dien import (
     TwoLayerGRUAttentionModel,
 )
 from dgin_tf.models.din import DIN
+from dgin_tf.models.encode import ENCODE, ETAEncode, ETATargetAttention
 from dgin_tf.models.eta import ETA
 from dgin_tf.models.mimn import MIMN
 from dgin_tf.models.rocket_launching import RocketLaunching
@@ -35,9 +41,16 @@ MODELS: dict[str, type[CTRModel]] = {
     "dien": DIEN,
     "din": DIN,
     "din_long": DINLong,
+    "dmbin": DMBIN,
+    "dmt": DMT,
+    "dsin": DSIN,
+    "encode": ENCODE,
     "eta": ETA,
+    "eta_encode": ETAEncode,
+    "eta_ta": ETATargetAttention,
     "gru4rec": GRU4Rec,
     "mimn": MIMN,
+    "ninn": NINN,
     "pnn": PNN,
     "rocket_launching": RocketLaunching,
     "rum": RUM,
@@ -47,6 +60,7 @@ MODELS: dict[str, type[CTRModel]] = {
     "sim_soft": SIMSoft,
     "sim_soft_first_stage": SIMSoftFirstStage,
     "sim_tm": SIMTargetModule,
+    "tem4ctr": TEM4CTR,
     "twin": TWIN,
     "two_layer_gru_attention": TwoLayerGRUAttentionModel,
     "ubr4ctr": UBR4CTR,

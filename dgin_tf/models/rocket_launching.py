@@ -15,6 +15,7 @@ signature touches a variable of the booster. By itself it is the attribute `ligh
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -72,6 +73,11 @@ class RocketLaunching(CTRModel):
         self.booster = DIEN(schema, shared, variant, booster_units, auxiliary_score=CLICK_NET)
         self.hint_weight = hint_weight
         self.gradient_block = gradient_block
+
+    @classmethod
+    def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
+        """Always, for the auxiliary losses of both nets."""
+        return True
 
     @property
     def auxiliary_loss_names(self) -> list[str]:

@@ -54,6 +54,22 @@ def newest_of_key(order: EventOrder, wanted: tf.Tensor, k: int) -> tuple[tf.Tens
     return tf.gather(order.places, tf.where(mask, rank, 0), batch_dims=1), mask
 
 
+def newest_events(mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The newest of the events that a mask leaves, wherever they lie.
+
+    Args:
+      mask: bool [users, time].
+      k: how many.
+
+    Returns:
+      Places in time, newest first, int32 [users, k], zero where there are fewer; and whether there
+      is an event, bool.
+    """
+    place = tf.where(mask, tf.range(tf.shape(mask)[1]), -1)
+    newest, _ = tf.math.top_k(tf.pad(place, [[0, 0], [0, k]], constant_values=-1), k)
+    return tf.maximum(newest, 0), newest >= 0
+
+
 def at_most(k: int, values: tf.Tensor) -> int | tf.Tensor:
     """The smaller one of k and the size of the last axis, a Python number where that is known."""
     size = values.shape[-1]

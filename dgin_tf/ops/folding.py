@@ -3,7 +3,8 @@
 `fold` runs a step function along time. Forward keeps the states alone; backward runs the step once
 more at each of them and differentiates that, so that memory grows with time by one state and not by
 all that a step computes. Forward and backward are graph functions of their own, each of which XLA
-may compile: a compiled loop inside an ordinary tape does not work.
+may compile: a compiled loop inside an ordinary tape does not work. XLA runs such a loop on one core,
+so that compiled batches are cut into pieces that run side by side.
 """
 
 import functools
@@ -12,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
-from dgin_tf.ops.recurrence import MIN_XLA_ROWS
+from dgin_tf.ops.recurrence import MIN_XLA_ROWS, shard_count
 
 Tensors: TypeAlias = dict[str, tf.Tensor]
 Step: TypeAlias = Callable[[Tensors, tuple[tf.Tensor, ...], Tensors], Tensors]
@@ -25,6 +26,7 @@ def fold(
     weights: Tensors,
     *,
     traced: Sequence[str] = (),
+    keeps_states: bool = True,
     jit_compile: bool | None = None,
 ) -> tuple[Tensors, Tensors]:
     """Runs `step(state, values, weights) -> state` along time; differentiable once in every argument.
@@ -36,6 +38,8 @@ def fold(
       sequences: what steps read, each [users, time, ...], of that type.
       weights: what all steps share, as tensors: a variable of another replica cannot be read here.
       traced: names of the state whose values after every step are wanted.
+      keeps_states: whether the forward pass keeps all states for the gradient. Where it does not,
+        which takes half the time, a gradient that is asked for after all runs it once more.
       jit_compile: whether XLA compiles the loops. None means: in graphs of static shapes with enough
         users to be worth it; a function exported with unknown sizes therefore holds plain loops.
 
@@ -47,28 +51,14 @@ def fold(
         is_static = all(tensor.shape.is_fully_defined() for tensor in flat)
         jit_compile = is_static and is_worth_compiling(sequences[0])
     layout = _Layout(step, tuple(sorted(state)), len(sequences), tuple(sorted(weights)))
-    signature = tuple(tuple(tensor.shape) for tensor in flat)
-    forward = _traced(_forward, layout, jit_compile, signature)
-    backward = _traced(_backward, layout, jit_compile, signature)
     names = tuple(sorted(traced))
-
-    @tf.custom_gradient
-    def run(*tensors):
-        # Without stop_gradient an outer tape looks into the jitted function and asks it for its
-        # TensorLists, which cannot cross the border of XLA.
-        constants = [tf.stop_gradient(tensor) for tensor in tensors]
-        last, before, after = forward(constants)
-        outputs = [last[name] for name in layout.names]
-        outputs += [_swap(after[name]) for name in names]
-
-        def gradient(*upstream):
-            into_last = dict(zip(layout.names, upstream, strict=False))
-            into_traced = dict(zip(names, map(_swap, upstream[len(layout.names) :]), strict=True))
-            return backward(constants, before, into_last, into_traced)
-
-        return tuple(map(tf.identity, outputs)), gradient
-
-    outputs = run(*flat)
+    run = functools.partial(_differentiable, layout, names, keeps_states, jit_compile)
+    shards = shard_count(sequences[0].shape[0]) if jit_compile else 1
+    of_users = len(flat) - len(weights)
+    split = [tf.split(tensor, shards) for tensor in flat[:of_users]]
+    split += [[tensor] * shards for tensor in flat[of_users:]]
+    results = zip(*(run(part) for part in zip(*split, strict=True)), strict=True)
+    outputs = [tf.concat(parts, 0) if shards > 1 else parts[0] for parts in results]
     last = dict(zip(layout.names, outputs, strict=False))
     return last, dict(zip(names, outputs[len(layout.names) :], strict=True))
 
@@ -95,49 +85,86 @@ class _Layout(NamedTuple):
         return state, steps, dict(zip(self.weights, tensors[count + sequences :], strict=True))
 
 
+def _differentiable(
+    layout: _Layout,
+    names: tuple[str, ...],
+    keeps_states: bool,
+    jit: bool,
+    flat: Sequence[tf.Tensor],
+) -> tuple[tf.Tensor, ...]:
+    """The last state and the traces of `names`, both in that order, as one differentiable operation."""
+    signature = tuple(tuple(tensor.shape) for tensor in flat)
+    kept = layout.names if keeps_states else names
+    forward = _traced(_forward, layout, kept, jit, signature)
+    forward_again = _traced(_forward, layout, layout.names, jit, signature)
+    backward = _traced(_backward, layout, (), jit, signature)
+
+    @tf.custom_gradient
+    def run(*tensors):
+        # Without stop_gradient an outer tape looks into the jitted function and asks it for its
+        # TensorLists, which cannot cross the border of XLA.
+        constants = [tf.stop_gradient(tensor) for tensor in tensors]
+        last, states = forward(constants)
+        outputs = [last[name] for name in layout.names]
+        outputs += [_swap(states[name][1:]) for name in names]
+
+        def gradient(*upstream):
+            into_last = dict(zip(layout.names, upstream, strict=False))
+            into_traced = dict(zip(names, map(_swap, upstream[len(layout.names) :]), strict=True))
+            all_states = states if keeps_states else forward_again(constants)[1]
+            return backward(constants, all_states, into_last, into_traced)
+
+        return tuple(map(tf.identity, outputs)), gradient
+
+    return run(*flat)
+
+
 @functools.cache
-def _traced(loop, layout: _Layout, jit: bool, signature: tuple):
+def _traced(loop, layout: _Layout, names: tuple[str, ...], jit: bool, signature: tuple):
     """A loop as a graph function, one for each signature: shared, they would warn of retracing."""
     del signature
-    return tf.function(functools.partial(loop, layout), jit_compile=jit or None, autograph=False)
+    return tf.function(
+        functools.partial(loop, layout, names), jit_compile=jit or None, autograph=False
+    )
 
 
-def _forward(layout: _Layout, tensors: list[tf.Tensor]) -> tuple[Tensors, Tensors, Tensors]:
-    """The last state, and the states before and after every step, [time, users, ...]."""
+def _forward(
+    layout: _Layout, names: tuple[str, ...], tensors: list[tf.Tensor]
+) -> tuple[Tensors, Tensors]:
+    """The last state, and of `names` the states from the first to the last, [time + 1, users, ...]."""
     state, sequences, weights = layout.unpack(tensors)
     steps = tf.shape(sequences[0])[0]
     reads = [_array(sequence, steps).unstack(sequence) for sequence in sequences]
-    writes = {name: _array(value[tf.newaxis], steps) for name, value in state.items()}
+    writes = {
+        name: _array(state[name][tf.newaxis], steps + 1).write(0, state[name]) for name in names
+    }
 
     def body(index, state, writes):
         found = layout.step(state, tuple(array.read(index) for array in reads), weights)
         state = {name: tf.ensure_shape(found[name], old.shape) for name, old in state.items()}
-        writes = {name: array.write(index, state[name]) for name, array in writes.items()}
+        writes = {name: array.write(index + 1, state[name]) for name, array in writes.items()}
         return index + 1, state, writes
 
     _, last, writes = tf.while_loop(
         lambda index, *_: index < steps, body, (0, state, writes), maximum_iterations=steps
     )
-    after = {name: array.stack() for name, array in writes.items()}
-    before = {
-        name: tf.concat([state[name][tf.newaxis], values[:-1]], 0)[: tf.shape(values)[0]]
-        for name, values in after.items()
-    }
-    return last, before, after
+    return last, {name: array.stack() for name, array in writes.items()}
 
 
 def _backward(
     layout: _Layout,
+    names: tuple[str, ...],
     tensors: list[tf.Tensor],
-    before: Tensors,
+    states: Tensors,
     into_last: Tensors,
     into_traced: Tensors,
 ) -> list[tf.Tensor]:
-    """Gradients with respect to all tensors, in their order."""
+    """Gradients with respect to all tensors, in their order; `states` of all names by `_forward`."""
+    del names
     _, sequences, weights = layout.unpack(tensors)
     steps = tf.shape(sequences[0])[0]
     reads = [_array(sequence, steps).unstack(sequence) for sequence in sequences]
-    states = {name: _array(value, steps).unstack(value) for name, value in before.items()}
+    before = {name: _array(value, steps + 1).unstack(value) for name, value in states.items()}
     arriving = {name: _array(value, steps).unstack(value) for name, value in into_traced.items()}
     writes = [_array(sequence, steps) for sequence in sequences]
 
@@ -146,7 +173,7 @@ def _backward(
         for name, array in arriving.items():
             upstream[name] += array.read(index)
         sources = (
-            {name: array.read(index) for name, array in states.items()},
+            {name: array.read(index) for name, array in before.items()},
             tuple(array.read(index) for array in reads),
             weights,
         )

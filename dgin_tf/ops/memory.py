@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from dgin_tf.ops.recurrence import RecurrentWeights, gru_step
 
+FEW_HEADS = 8
+
 
 def cosine(keys: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
     """K(k, M(i)), Eq. (2).
@@ -22,7 +24,7 @@ def cosine(keys: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
       product of the norms, and so does this one.
     """
     norms = _norm(keys)[..., tf.newaxis] * _norm(memory)[:, tf.newaxis]
-    return tf.matmul(keys, memory, transpose_b=True) / (norms + 1e-8)
+    return _inner_products(keys, memory) / (norms + 1e-8)
 
 
 def address(similarity: tf.Tensor, sharpness: tf.Tensor | float = 1.0) -> tf.Tensor:
@@ -32,7 +34,7 @@ def address(similarity: tf.Tensor, sharpness: tf.Tensor | float = 1.0) -> tf.Ten
 
 def read(weights: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
     """r, Eq. (3): [users, heads, slots] and [users, slots, dim] -> [users, heads, dim]."""
-    return tf.matmul(weights, memory)
+    return _mixtures(weights, memory)
 
 
 def write(
@@ -68,7 +70,7 @@ def transfer(usage: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 def rebalance(weights: tf.Tensor, transfer_matrix: tf.Tensor) -> tf.Tensor:
     """w^w P, Eq. (6): [users, slots] and [users, slots, slots] -> [users, slots]."""
-    return tf.matmul(weights[:, tf.newaxis], transfer_matrix)[:, 0]
+    return _mixtures(weights[:, tf.newaxis], transfer_matrix)[:, 0]
 
 
 def utilization_variance(usage: tf.Tensor) -> tf.Tensor:
@@ -112,8 +114,14 @@ def top_channels(weights: tf.Tensor, k: int) -> tf.Tensor:
     Returns:
       Ones and zeros in the type of `weights`, one row a chosen channel, [users, k, slots].
     """
-    chosen = tf.math.top_k(weights, k).indices
-    return tf.one_hot(chosen, weights.shape[-1], dtype=weights.dtype)
+    # Every slot's rank by comparison with the few others: top_k is a sort, which costs more than all
+    # else in a step.
+    mine, others = weights[:, :, tf.newaxis], weights[:, tf.newaxis]
+    slots = tf.range(weights.shape[-1])
+    is_before = slots < slots[:, tf.newaxis]
+    beaten = (others > mine) | ((others == mine) & is_before)
+    rank = tf.reduce_sum(tf.cast(beaten, tf.int32), -1)
+    return tf.cast(rank[:, tf.newaxis] == tf.range(k)[:, tf.newaxis], weights.dtype)
 
 
 def induce(
@@ -134,9 +142,28 @@ def induce(
       [users, slots, units]; channels that were not chosen are unchanged, bit for bit.
     """
     # Products with rows of a single one: exact, and their gradients are products too, no scatter.
-    stepped = gru_step(inputs, tf.matmul(chosen, channels), weights)
+    stepped = gru_step(inputs, _mixtures(chosen, channels), weights)
     is_chosen = tf.reduce_sum(chosen, 1)[..., tf.newaxis] > 0
-    return tf.where(is_chosen, tf.matmul(chosen, stepped, transpose_a=True), channels)
+    return tf.where(is_chosen, _mixtures(tf.linalg.matrix_transpose(chosen), stepped), channels)
+
+
+def _inner_products(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """[users, heads, dim] and [users, slots, dim] -> [users, heads, slots]."""
+    if _are_few(left):
+        return tf.reduce_sum(left[:, :, tf.newaxis] * right[:, tf.newaxis], -1)
+    return tf.matmul(left, right, transpose_b=True)
+
+
+def _mixtures(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """[users, heads, slots] and [users, slots, dim] -> [users, heads, dim]."""
+    if _are_few(weights):
+        return tf.reduce_sum(weights[..., tf.newaxis] * values[:, tf.newaxis], 2)
+    return tf.matmul(weights, values)
+
+
+def _are_few(heads: tf.Tensor) -> bool:
+    """Whether there are so few heads that a product of matrices, a call for every user, costs more."""
+    return heads.shape[1] is not None and heads.shape[1] <= FEW_HEADS
 
 
 def _norm(values: tf.Tensor) -> tf.Tensor:

@@ -188,7 +188,7 @@ def recurrence(
     run = functools.partial(
         _differentiable, reset_after=weights.reset_after, states=return_states, jit=jit_compile
     )
-    shards = _shard_count(inputs.shape[0]) if jit_compile else 1
+    shards = shard_count(inputs.shape[0]) if jit_compile else 1
     if shards == 1:
         return run(arguments)
     split = [
@@ -223,7 +223,7 @@ class _Arguments(NamedTuple):
 _SHARED = ("kernel", "bias")
 
 
-def _shard_count(users: int | None) -> int:
+def shard_count(users: int | None) -> int:
     """Number of pieces of a batch to run side by side: XLA uses one core for one small loop.
 
     The largest divisor of the batch that there are cores for and that leaves a core enough to do;

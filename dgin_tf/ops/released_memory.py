@@ -44,8 +44,7 @@ class ReleasedStep:
     State: `memory` [users, slots, dim], `controller` [users, units], `read` of all heads side by
     side [users, heads * dim], `usage` [users, slots], `written` [users, slots, dim]; with induction
     `channels` and `channel_output` [users, slots, channel units].
-    Values: the event [users, event dim], whether it is real, one or zero [users], and whether that
-    holds the state, one or zero [users] (a server's padding, which the release does not know).
+    Values: the event [users, event dim] and whether it is real, one or zero [users].
     Weights: as of `TuringStep`, with `output/*`, `keys` [slots, dim], and `initial/<name>` of what
     is cleared.
 
@@ -88,7 +87,7 @@ class ReleasedStep:
         weights: dict[str, tf.Tensor],
     ) -> dict[str, tf.Tensor]:
         """The state after the event, and its `output`, `read_weights` and `write_weights`."""
-        event, real, held = values
+        event, real = values
         after = self.look(state, event, weights)
         instructions, all_weights = after.pop("instructions"), after.pop("all_weights")
         after = {**after, **self._write(state, instructions, all_weights)}
@@ -107,8 +106,6 @@ class ReleasedStep:
         if self.clears:
             for name in set(CLEARED) & set(state):
                 after[name] = hold_padding(after[name], weights[f"initial/{name}"], real)
-        for name, old in state.items():
-            after[name] = hold_padding(after[name], old, held)
         return after
 
     def look(

@@ -17,8 +17,10 @@ last: a version that a server can see is whole and scores as the model does.
 import base64
 import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import re
@@ -34,11 +36,11 @@ from dgin_tf.records import CATALOGUE_FILE, load_catalogue
 from dgin_tf.schema import Schema, write_text
 from dgin_tf.serving import signatures, warmup
 from dgin_tf.serving.requests import RequestMaker
+from dgin_tf.serving.vocabularies import VOCABULARY
 
 ASSETS = "assets.extra"
 METADATA_FILE = "model.json"
 REQUESTS = "requests"
-VOCABULARY = "vocabulary"
 FORMAT_VERSION = 1
 
 # Assets above this size stay where the data is, and model.json says where: a server that keeps
@@ -125,10 +127,13 @@ def write_configs(base: pathlib.Path, name: str) -> None:
 
 
 def usage(version: pathlib.Path) -> str:
-    """The commands that serve a version and ask it for scores."""
+    """What a user's state takes, and the commands that serve a version and ask it for scores."""
     base, assets = version.parent.resolve(), version.resolve() / ASSETS
-    name = json.loads((assets / METADATA_FILE).read_text(encoding="utf-8"))["name"]
+    metadata = json.loads((assets / METADATA_FILE).read_text(encoding="utf-8"))
+    name, state = metadata["name"], metadata["state_bytes"]
+    growth = f" and {state['per_event']:,} an event of the history" if state["per_event"] else ""
     return (
+        f"state:  {state['fixed']:,} bytes a user{growth}\n"
         f"serve:  python -m experiments.serve --export_dir={base} --rest_port=8501\n"
         f"   or:  tensorflow_model_server --rest_api_port=8501 "
         f"--model_config_file={base}/models.config "
@@ -145,6 +150,9 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
     # so that auxiliary networks and optimizer slots stay at home.
     captured = {id(tensor) for function in traced.values() for tensor in function.captured_inputs}
     module.weights = [v for v in model.variables if id(v.handle) in captured]
+    digest = hashlib.blake2b(digest_size=8)
+    for variable in module.weights:
+        digest.update(variable.numpy().tobytes())
     tf.saved_model.save(module, os.fspath(folder), signatures=traced)
     loaded = tf.saved_model.load(os.fspath(folder)).signatures
     maker = RequestMaker(model.schema, load_catalogue(release.data_dir))
@@ -179,10 +187,22 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
         "kept": model.kept._asdict() if model.kept else None,
         "config": dict(release.config),
         "signatures": {name: _describe(function) for name, function in loaded.items()},
+        "state_bytes": state_bytes(loaded),
+        "weights_digest": digest.hexdigest(),
         "assets_dir": _copy_assets(release, model.schema, loaded, assets),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     write_text(assets / METADATA_FILE, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+
+
+def state_bytes(loaded: Mapping[str, Any]) -> dict[str, int]:
+    """What a user's state takes as arrays: `fixed` bytes, and `per_event` more of the history."""
+    found = {"fixed": 0, "per_event": 0}
+    for spec in signatures.signature_specs(loaded[signatures.ENCODE_USER])[1].values():
+        sizes = spec.shape.as_list()[1:]
+        kind = "per_event" if None in sizes else "fixed"
+        found[kind] += spec.dtype.size * math.prod(size for size in sizes if size is not None)
+    return found
 
 
 def rest_request(signature: str, inputs: Mapping[str, np.ndarray]) -> str:
@@ -269,6 +289,8 @@ def _copy_assets(release: Release, schema: Schema, loaded, assets: pathlib.Path)
     asked = {
         name for function in loaded.values() for name in signatures.signature_specs(function)[0]
     }
+    if signatures.UPDATE_USER in loaded:  # the states of people are kept by their ids
+        asked.add("user_id")
     vocabularies = {f.vocabulary for name, f in schema.features().items() if name in asked} - {""}
     data_dir = pathlib.Path(release.data_dir)
     paths = [data_dir / CATALOGUE_FILE]

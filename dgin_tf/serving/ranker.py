@@ -30,7 +30,6 @@ from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.records import load_catalogue
 from dgin_tf.schema import (
     CANDIDATE,
-    FIRST_ID,
     HISTORY,
     UNKNOWN_ID,
     USER,
@@ -38,7 +37,8 @@ from dgin_tf.schema import (
     Schema,
     feature_name,
 )
-from dgin_tf.serving.bundle import ASSETS, METADATA_FILE, VOCABULARY, latest_version
+from dgin_tf.serving.bundle import ASSETS, METADATA_FILE, latest_version
+from dgin_tf.serving.kept_groups import KeptGroups
 from dgin_tf.serving.signatures import (
     ENCODE_FOUND,
     ENCODE_GROUPS,
@@ -49,11 +49,12 @@ from dgin_tf.serving.signatures import (
     signature_specs,
     total_feature,
 )
+from dgin_tf.serving.stored_states import StoredStates
+from dgin_tf.serving.vocabularies import Vocabularies, person_of
 from dgin_tf.stores.behavior_engine import TOTAL, BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.behavior_overlay import take
 from dgin_tf.stores.state_store import InMemoryStore, StateStore
-from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
 
 Arrays = dict[str, np.ndarray]
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
@@ -72,7 +73,9 @@ class Ranker:
       cached_states: how many people's states to keep; the least recently used goes first.
       index: what people did, for `rank_person`, an engine for models that keep groups; None where
         callers bring histories.
-      kept_states: where the states of people's groups are kept; in memory by default.
+      signatures: those of the version, where they are loaded already; None to load them.
+      states: what is kept of people: by the User Interest Center, for `rank_stored`, or of their
+        groups, which without it are kept in memory.
 
     Raises:
       FileNotFoundError: there is no bundle.
@@ -86,7 +89,8 @@ class Ranker:
         schema: Schema | None = None,
         cached_states: int = 10_000,
         index: BehaviorIndex | BehaviorEngine | None = None,
-        kept_states: StateStore | None = None,
+        signatures: Mapping[str, Any] | None = None,
+        states: StateStore | None = None,
     ):
         self.version_dir, self.metadata = open_bundle(bundle)
         self.schema = Schema.load(self.version_dir / ASSETS)
@@ -101,11 +105,14 @@ class Ranker:
             _check_index(index, self.metadata, self.schema)
         self._assets = pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
         self._catalogue = load_catalogue(self._assets)
-        self._loaded = tf.saved_model.load(os.fspath(self.version_dir))
-        self._inputs = {n: signature_specs(f)[0] for n, f in self._loaded.signatures.items()}
-        self._vocabularies: dict[str, Mapping[str, int]] = {}
+        if signatures is None:
+            signatures = tf.saved_model.load(os.fspath(self.version_dir)).signatures
+        self._signatures = signatures
+        self._inputs = {n: signature_specs(f)[0] for n, f in signatures.items()}
+        self._vocabularies = Vocabularies(self._assets)
         self._states = _StateCache(cached_states)
-        self._kept_states = kept_states or InMemoryStore()
+        self._stored = None if states is None else StoredStates(states, self.metadata)
+        self._kept = KeptGroups(states or InMemoryStore(), self.metadata)
 
     def rank(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
         """Probability of a click for each candidate, float32 [candidates].
@@ -193,26 +200,42 @@ class Ranker:
         if not isinstance(engine, BehaviorEngine):
             raise ValueError("the states of groups are kept with an engine; give one as index.")
         version = engine.version(person)
-        labels = {
-            "model_version": f"{self.metadata['name']}/{self.metadata['version']}",
-            "schema": self.schema.fingerprint(),
-        }
-        if (data := self._kept_states.get(max(person, 0))) is not None:
-            try:
-                value = decode_value(data, **labels)
-                if value.sequence == version:
-                    return dict(value.arrays)
-            except StaleValueError:
-                pass  # of the model before
-        events = engine.groups(person, kept["groups"], kept["events"])
-        features = self._features(HISTORY, events, ENCODE_GROUPS, whole=True)
-        for name in kept["statistics"]:
-            features[total_feature(name)] = _padded(events[TOTAL + name], np.int32)
-        state = self._run(ENCODE_GROUPS, features)
-        if version:
-            written = encode_value(state, sequence=version, **labels)
-            self._kept_states.put_many({person: written})
+        state = self._kept.read(person, version)
+        if state is None:
+            events = engine.groups(person, kept["groups"], kept["events"])
+            features = self._features(HISTORY, events, ENCODE_GROUPS, whole=True)
+            for name in kept["statistics"]:
+                features[total_feature(name)] = _padded(events[TOTAL + name], np.int32)
+            state = self._run(ENCODE_GROUPS, features)
+            if version:  # of somebody known
+                self._kept.write(person, version, state)
         return state
+
+    def rank_stored(self, person: int | str, candidates: Values) -> np.ndarray:
+        """As `rank`, under the state that the User Interest Center keeps of a person.
+
+        Args:
+          person: dense user id, or as a text the raw one.
+          candidates: dense ids.
+
+        Raises:
+          ValueError: the ranker has no states, or another version of the model wrote the state.
+          StoreError: the store cannot be read.
+        """
+        if self._stored is None:
+            raise ValueError("rank_stored needs states; give the ranker their store, or use rank.")
+        if isinstance(person, str):
+            known = self._vocabularies["user_id"]
+            number, user_id = person_of(person, known), known.get(person, UNKNOWN_ID)
+        else:
+            number = user_id = person
+        (found,) = self._stored.read([number])
+        if found is not None:
+            state = {name: array[np.newaxis] for name, array in found.arrays.items()}
+        else:  # nobody has seen this person do anything
+            user = {field.name: UNKNOWN_ID for field in self.schema.user_fields}
+            state = self.encode(_no_events(self.schema), {**user, "user_id": user_id})
+        return self.score(state, candidates)
 
     def rank_raw(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
         """As `rank`, with ids as the log has them; unknown ones count as out-of-vocabulary."""
@@ -264,26 +287,10 @@ class Ranker:
         field = self.schema.field(name)
         if not field.is_categorical:
             return raw
-        known = self._vocabulary(field.vocabulary)
+        known = self._vocabularies[field.vocabulary]
         if np.ndim(raw) == 0:
             return known.get(str(raw), UNKNOWN_ID)
         return np.array([known.get(str(value), UNKNOWN_ID) for value in raw], field.dtype)
-
-    def _vocabulary(self, name: str) -> Mapping[str, int]:
-        """Raw value -> id, read when first asked for."""
-        if name not in self._vocabularies:
-            self._vocabularies[name] = self._read_vocabulary(name)
-        return self._vocabularies[name]
-
-    def _read_vocabulary(self, name: str) -> dict[str, int]:
-        path = self._assets / VOCABULARY / f"{name}.txt"
-        if not path.is_file():
-            raise ValueError(
-                f"the bundle has no vocabulary {name!r}, since the model reads none of its ids or the "
-                "data were prepared without it; give dense ids to rank."
-            )
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        return {line: FIRST_ID + n for n, line in enumerate(lines)}
 
     def _features(self, role: str, values: Values, signature: str, whole: bool = False) -> Arrays:
         """A role's inputs of a signature, [1, length], missing ones from the catalogue.
@@ -344,7 +351,7 @@ class Ranker:
     def _run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         specs = self._inputs[signature]
         tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()}
-        outputs = self._loaded.signatures[signature](**tensors)
+        outputs = self._signatures[signature](**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
@@ -413,6 +420,10 @@ def open_bundle(bundle: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]
             f"expected an export with {METADATA_FILE} in {version / ASSETS}, found none that can be "
             "read; export the model with python -m experiments.export."
         ) from error
+
+
+def _no_events(schema: Schema) -> dict[str, list[int]]:
+    return {field.name: [] for field in schema.with_role(HISTORY)}
 
 
 def _by_field(values: Values) -> Mapping[str, Any]:

@@ -1,16 +1,19 @@
 """Serves an export bundle over HTTP as TF Serving's REST interface does, with TensorFlow alone.
 
     POST /v1/models/NAME[/versions/N]:predict      rows ("instances") or columns ("inputs")
+    POST /v1/models/NAME[/versions/N]:rank         a person or a history, and candidates; ours alone
     GET  /v1/models/NAME[/versions/N]              state of the versions
     GET  /v1/models/NAME[/versions/N]/metadata     signatures
 
 It is meant for trying a model out, for tests, and for hosts where tensorflow_model_server cannot be
 had: it takes the same requests and gives the same answers, but does not merge requests to batches.
+What `:rank` takes is told in `rank_requests`; with a behaviour index it knows what people did.
 """
 
 import base64
 import binascii
 import dataclasses
+import functools
 import http.server
 import json
 import os
@@ -27,7 +30,11 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dgin_tf.serving.bundle import ASSETS, REQUESTS, latest_version
+from dgin_tf.serving.rank_requests import rank_request
+from dgin_tf.serving.ranker import Ranker
 from dgin_tf.serving.signatures import SERVING_DEFAULT, Specs, signature_specs
+from dgin_tf.stores.behavior_index import BehaviorIndex
+from dgin_tf.stores.state_store import StoreError
 
 LARGEST_BODY = 64 << 20
 
@@ -41,14 +48,29 @@ class LoadedVersion:
     """One version of a model in memory.
 
     Attributes:
-      number: the version.
+      path: its directory, named by its number.
       signatures: name -> loaded concrete function.
       definitions: name -> `SignatureDef`, as TF Serving describes a model.
+      index: what people did; None where there is none.
     """
 
-    number: int
+    path: pathlib.Path
     signatures: Mapping[str, Any]
     definitions: Mapping[str, Any]
+    index: BehaviorIndex | None = None
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name)
+
+    @functools.cached_property
+    def ranker(self) -> Ranker:
+        """Ranks with this version; made when first asked for, since it reads the catalogue.
+
+        Raises:
+          ValueError: the index does not hold what the model searches.
+        """
+        return Ranker(self.path, index=self.index, signatures=self.signatures)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a signature.
@@ -80,14 +102,19 @@ class Servable:
     Args:
       name: under which requests ask for the model.
       export_dir: base path of its versions.
+      index: what people did, for rank requests that name a person; None where they bring histories.
 
     Raises:
       FileNotFoundError: there is no version yet.
+      ValueError: the index does not hold what the model searches.
     """
 
-    def __init__(self, name: str, export_dir: str | os.PathLike):
+    def __init__(
+        self, name: str, export_dir: str | os.PathLike, index: BehaviorIndex | None = None
+    ):
         self.name = name
         self._base = pathlib.Path(export_dir)
+        self._index = index
         self.current = self._load(latest_version(self._base))
 
     def refresh(self) -> bool:
@@ -112,10 +139,13 @@ class Servable:
     def _load(self, path: pathlib.Path) -> LoadedVersion:
         saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         loaded = LoadedVersion(
-            int(path.name),
+            path,
             tf.saved_model.load(os.fspath(path)).signatures,
             {n: d for n, d in saved.meta_graphs[0].signature_def.items() if not n.startswith("__")},
+            self._index,
         )
+        if self._index is not None:
+            _ = loaded.ranker  # one that does not fit is refused now, not at the first request
         for request in sorted((path / ASSETS / REQUESTS).glob("*.json")):
             respond(loaded, request.read_bytes())  # the first request to a function is its slowest
         return loaded
@@ -198,8 +228,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         tf.get_logger().debug(format, *args)
 
     def _predict(self, found, version):
+        if found["verb"] == ":rank":
+            return rank_request(version.ranker, self._body())
         if found["verb"] != ":predict":
-            raise LookupError(f"Malformed request: POST {self.path}; the verb served is :predict.")
+            raise LookupError(
+                f"Malformed request: POST {self.path}; the verbs served are :predict and :rank."
+            )
         return respond(version, self._body())
 
     def _describe(self, found, version):
@@ -229,6 +263,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             content, status = {"error": error.args[0]}, HTTPStatus.NOT_FOUND
         except ValueError as error:
             content, status = {"error": str(error)}, HTTPStatus.BAD_REQUEST
+        except StoreError as error:
+            content, status = {"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE
         payload = json.dumps(content, indent=1).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -60,21 +60,41 @@ class LmdbStore(StateStore):
     def put_many(self, values: Mapping[int, bytes]) -> None:
         self._write([(self._key(user), bytes(value)) for user, value in values.items()])
 
+    def swap_many(self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
+        rows = [(self._key(user), bytes(value)) for user, value in values.items()]
+        return self._write(rows, [(self._key(user), expected[user]) for user in values])
+
     def delete(self, user: int) -> None:
         self._write([(self._key(user), None)])
 
-    def _write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Writes, or for None deletes, all in one transaction, in a larger map if need be."""
+    def copy(self, path: str | os.PathLike) -> None:
+        """Copies all namespaces, as of one moment and without free pages, into an empty folder."""
+        with self._errors("copy"):
+            os.makedirs(path, exist_ok=True)
+            self._environment.copy(os.fspath(path), compact=True)
+
+    def _write(
+        self,
+        rows: Sequence[tuple[bytes, bytes | None]],
+        expected: Sequence[tuple[bytes, bytes | None]] = (),
+    ) -> bool:
+        """Writes, or for None deletes, all in one transaction, in a larger map if need be.
+
+        Returns:
+          Whether the keys of `expected` had those values; otherwise nothing is written.
+        """
         with self._lock:
             while True:
                 try:
                     with self._transaction("write") as transaction:
+                        if any(transaction.get(key) != value for key, value in expected):
+                            return False
                         for key, value in rows:
                             if value is None:
                                 transaction.delete(key)
                             else:
                                 transaction.put(key, value)
-                    return
+                    return True
                 except self._lmdb.MapFullError:
                     with self._errors("grow"):
                         self._environment.set_mapsize(2 * self._environment.info()["map_size"])

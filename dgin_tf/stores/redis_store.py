@@ -1,10 +1,12 @@
 """The store that several machines share: a Redis server.
 
 Keys are `prefix:namespace:user`. Reads and writes of many users are one command each (MGET, MSET),
-which Redis carries out as a whole.
+which Redis carries out as a whole. What a server keeps when it dies is its own matter: only with
+`appendonly yes` and `appendfsync always` is everything that it confirmed on disk.
 """
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +15,15 @@ from dgin_tf.stores.state_store import StateStore, StoreError, check_namespace, 
 
 _SECONDS = 5.0  # without an answer for so long, the server counts as unreachable
 _SCAN = 1024
+# Redis runs a script as a whole. Digests spare the way there for values that it has already.
+_SWAP = """
+for place, key in ipairs(KEYS) do
+  local held = redis.call('GET', key)
+  if (held and redis.sha1hex(held) or '') ~= ARGV[2 * place - 1] then return 0 end
+end
+for place, key in ipairs(KEYS) do redis.call('SET', key, ARGV[2 * place]) end
+return 1
+"""
 _SECRET = re.compile(r"//[^@/]*@")
 
 
@@ -44,6 +55,7 @@ class RedisStore(StateStore):
                 url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
             )
             self._client.ping()
+            self._swap = self._client.register_script(_SWAP)
 
     def get_many(self, users: Sequence[int]) -> list[bytes | None]:
         keys = [self._key(user) for user in users]
@@ -58,6 +70,13 @@ class RedisStore(StateStore):
         with self._errors():
             if rows:
                 self._client.mset(rows)
+
+    def swap_many(self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
+        arguments: list[str | bytes] = []
+        for user, value in values.items():
+            arguments += [_digest(expected[user]), bytes(value)]
+        with self._errors():
+            return bool(self._swap([self._key(user) for user in values], arguments))
 
     def delete(self, user: int) -> None:
         key = self._key(user)
@@ -95,3 +114,8 @@ class RedisStore(StateStore):
                 f"the Redis server at {self._name} did not do what was asked ({error}); check its "
                 "address, that it runs, and that it has memory and accepts writes."
             ) from error
+
+
+def _digest(value: bytes | None) -> str:
+    """What `redis.sha1hex` gives for a value, and nothing for none."""
+    return "" if value is None else hashlib.sha1(value, usedforsecurity=False).hexdigest()

@@ -53,6 +53,18 @@ class StateStore(abc.ABC):
         """Writes all values or, where it fails, none: no reader ever sees a part of them."""
 
     @abc.abstractmethod
+    def swap_many(self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
+        """Writes all values if nobody has written those users since they were read.
+
+        Args:
+          expected: what was read of each user of `values`, None for nothing.
+          values: what to write.
+
+        Returns:
+          Whether the values were written; otherwise nothing was.
+        """
+
+    @abc.abstractmethod
     def delete(self, user: int) -> None:
         """Forgets a user; one that is not there is no error."""
 
@@ -93,7 +105,7 @@ class InMemoryStore(StateStore):
     def __init__(self, namespace: str = ""):
         super().__init__(namespace)
         self._values: dict[str, dict[int, bytes]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def get_many(self, users: Sequence[int]) -> list[bytes | None]:
         with self._lock:
@@ -104,6 +116,14 @@ class InMemoryStore(StateStore):
         checked = {check_user(user): bytes(value) for user, value in values.items()}
         with self._lock:
             self._values.setdefault(self._namespace, {}).update(checked)
+
+    def swap_many(self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
+        with self._lock:
+            held = self._values.get(self._namespace, {})
+            if any(held.get(check_user(user)) != expected[user] for user in values):
+                return False
+            self.put_many(values)
+            return True
 
     def delete(self, user: int) -> None:
         with self._lock:

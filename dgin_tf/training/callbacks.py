@@ -5,6 +5,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+_NAMED = 3
+
 
 class DivergenceError(ValueError):
     """A loss is no longer a finite number."""
@@ -24,7 +26,7 @@ class StopOnNan(tf.keras.callbacks.Callback):
         self.finished_steps = finished_steps
 
     def on_train_batch_end(self, batch, logs=None):
-        """Raises DivergenceError with the step and the name of the loss that is no number."""
+        """Raises DivergenceError: the step, the loss that is no number, and the weights that are none."""
         if np.isfinite(float(logs["loss"])):
             return
         values = {name: float(value) for name, value in logs.items()}
@@ -33,7 +35,17 @@ class StopOnNan(tf.keras.callbacks.Callback):
         raise DivergenceError(
             f"the {name} loss became {values[name]} at step {self.finished_steps + batch + 1}; expected "
             "finite losses. Lower the learning rate, or look for damaged inputs in that batch."
+            f"{_broken_weights(self.model)}"
         )
+
+
+def _broken_weights(model: tf.keras.Model) -> str:
+    """A sentence that names the weights with a NaN or an infinity; embeddings come first."""
+    names = [v.name for v in model.trainable_variables if not np.all(np.isfinite(v.numpy()))]
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f" Weights that are no numbers: {', '.join(names[:_NAMED])}{more}."
 
 
 class StepCurves(tf.keras.callbacks.Callback):

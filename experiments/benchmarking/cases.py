@@ -3,31 +3,45 @@
 step      the compiled training step on batches in memory
 fit       `model.fit` on batches from records, start of the epoch and Keras's loop included
 score     one request, or one batch: candidates of users with or without their states at hand
+request   a person's id and candidates' ids to an exported model, with its index or stored states
 condense  what a model's batches are reduced to before it sees them, such as groups of events
-request   what a service answers: candidates of a person whose history is in a behaviour index
 read      batches from records, and nothing else
+center    events through the User Interest Center into LMDB, many at once and one by one
 """
 
+import atexit
 import concurrent.futures
 import dataclasses
 import inspect
+import itertools
 import json
+import os
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from dgin_tf.schema import FIRST_ID
 from experiments.benchmarking import taking_turns
-from experiments.benchmarking.shape import Shape, draw_batches
+from experiments.benchmarking.shape import Shape
 
-STEP, FIT, SCORE, READ = "step", "fit", "score", "read"
-CONDENSE, REQUEST = "condense", "request"
+STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
+CONDENSE = "condense"
 UNIFORM = "uniform"
-_SERVED_HISTORY = 100  # that an export is tried with
+
+# Parts of a model under a name of their own: MIMN without its regularisation and its induction unit,
+# and with both.
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mimn_plain": ("mimn", {"slots": 4, "utilization_weight": 0.0, "top_k": 0}),
+    "mimn_full": ("mimn", {"slots": 4}),
+}
+
+_SINGLE_EVENTS = 300  # for latencies, after the batches of a turn
 
 Turn = Callable[[], dict[str, Any]]
 
@@ -38,14 +52,16 @@ class Case:
 
     Attributes:
       name: of the table's row.
-      kind: one of the module's six, or a peer's name.
-      model: name in `dgin_tf.models.registry.MODELS`; empty for reading.
+      kind: one of the module's seven, or a peer's name.
+      model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
       variant: "paper" or "released", of models that have variants.
-      users, candidates: of a batch or a request.
-      data: file of batches (step, score) or directory of records (fit, read).
+      users, candidates: of a batch or a request; of a center, the people and the events of a batch.
+      data: file of batches (step, score), directory of records (fit, read), or one for records, an
+        export and what it is served with (request).
       has_state: whether a request finds the user's state encoded.
       steps_per_execution: steps in one call of the compiled function (fit).
       seconds: how long a turn lasts, where it is not one pass over the records.
+      history: events of every history, where they are not the shape's (request).
     """
 
     name: str
@@ -58,6 +74,7 @@ class Case:
     has_state: bool = False
     steps_per_execution: int = 1
     seconds: float = 2.0
+    history: int = 0
 
     @property
     def samples_negatives(self) -> bool:
@@ -76,9 +93,10 @@ def make_model(case: Case, shape: Shape):
     from dgin_tf.models.registry import MODELS
 
     backbone = Backbone(embedding_dim=shape.width, user_fields=("user_id",))
-    make: Callable[..., Any] = MODELS[case.model]
-    has_variants = "variant" in inspect.signature(make).parameters
-    settings = {"variant": case.variant} if has_variants else {}
+    name, settings = PARTS.get(case.model, (case.model, {}))
+    make: Callable[..., Any] = MODELS[name]
+    if "variant" in inspect.signature(make).parameters:
+        settings = {**settings, "variant": case.variant}
     return make(shape.schema(), backbone=backbone, **settings)
 
 
@@ -98,12 +116,9 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
     batches = load_batches(case.data)
     began = time.perf_counter()
-    condense = (
-        tf.function(make_model(case, shape).condense, autograph=False)
-        if case.condenses
-        else lambda b: b
-    )
-    batches = [condense(batches.pop(0)) for _ in range(len(batches))]
+    if case.condenses:
+        condense = tf.function(make_model(case, shape).condense, autograph=False)
+        batches = [condense(batches.pop(0)) for _ in range(len(batches))]
     model = _compiled(case, shape, batches[0])
     train_step = tf.function(model.train_step)
     train_step.get_concrete_function(batches[0])
@@ -154,7 +169,7 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     model = make_model(case, shape)
     began = time.perf_counter()
     if case.has_state:
-        # Of what can be found by a candidate's key, a state holds what an index of behaviours gives.
+        # Of what a candidate's key can find, a state holds what an index of behaviours gives.
         encode = tf.function(lambda r: model.encode_user(model.condense(r)), reduce_retracing=True)
         states = [encode(request) for request in requests]
         score = tf.function(lambda state, request: model.score(state, request)["logits"])
@@ -170,8 +185,25 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     answer(0)
     first = time.perf_counter() - began
     answer(1)
+    return {"seconds_to_first_step": first}, _with_latencies(case, answer)
 
-    return {"seconds_to_first_step": first}, lambda: _latencies(answer, case)
+
+def prepare_request(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+    """Exports the model and fills its index or store; a turn answers requests of changing people."""
+    from experiments.benchmarking.requests import PEOPLE, Service, TimedShape
+
+    timed = TimedShape(**{**dataclasses.asdict(shape), "history": case.history})
+    began = time.perf_counter()
+    service = Service(make_model(case, timed), case.model, timed, pathlib.Path(case.data))
+    asked = service.requests(8 * PEOPLE, case.candidates)
+
+    def answer(number):
+        return service.answer(*asked[number % len(asked)])
+
+    for number in range(len(asked)):  # every length once: allocators and caches warm up
+        answer(number)
+    facts = {"seconds_to_first_step": time.perf_counter() - began, "source": service.source}
+    return facts, _with_latencies(case, answer)
 
 
 def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
@@ -181,8 +213,6 @@ def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     batches = load_batches(case.data)
     condense = tf.function(make_model(case, shape).condense, autograph=False)
     condense(batches[0])
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        list(pool.map(condense, batches[:2]))
 
     def turn():
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -195,66 +225,6 @@ def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
         return {**measured, "events_per_second": events}
 
     return {}, turn
-
-
-def prepare_request(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
-    """Exports a model and indexes the records; a turn answers requests of changing people."""
-    from dgin_tf.records import decode_record, read_records
-    from dgin_tf.schema import Schema
-    from dgin_tf.serving.bundle import Release, export_bundle
-    from dgin_tf.serving.ranker import Ranker
-    from dgin_tf.stores.behavior_engine import BehaviorEngine
-    from dgin_tf.stores.behavior_index import BehaviorIndex
-    from dgin_tf.stores.behavior_totals import BehaviorTotals
-    from dgin_tf.stores.index_building import build_index
-    from dgin_tf.stores.state_store import InMemoryStore
-
-    rng = np.random.default_rng(shape.seed)
-    schema = Schema.load(case.data)
-    shape = dataclasses.replace(shape, history=schema.max_history)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(temporary)
-        model = make_model(case, shape)
-        batch = draw_batches(shape, 1, 1, 2, False)
-        model({name: value[0] for name, value in batch.items()})
-        version = export_bundle(
-            model, Release(case.model, case.data, _SERVED_HISTORY), folder / "export"
-        )
-        key, store = model.excerpt.key, InMemoryStore()
-        totals = BehaviorTotals(store, schema, key, () if key == "item_id" else ("item_id",))
-        with totals.loading() as load:
-            build_index(case.data, folder / "index", key, on_history=load)
-        index = BehaviorIndex(folder / "index", schema, key)
-        ranker = Ranker(version, index=BehaviorEngine(index, totals) if model.kept else index)
-        people = [
-            int(decode_record(schema, payload)["user_id"][0])
-            for path in sorted(pathlib.Path(case.data).glob("train/*"))
-            for payload in read_records(path)
-        ]
-
-    def answer(number: int) -> None:
-        drawn = shape.draw_candidates(rng, (case.candidates,))
-        candidates = {name.removeprefix("cand_"): values for name, values in drawn.items()}
-        ranker.rank_person(people[number % len(people)], candidates)
-
-    for number in range(len(people)):
-        answer(number)  # which keeps everybody's groups
-
-    return {}, lambda: _latencies(answer, case)
-
-
-def _latencies(answer: Callable[[int], Any], case: Case) -> dict[str, Any]:
-    """Answers requests for a turn; rate, and median and 99th percentile of their times."""
-    latencies = []
-
-    def timed(number):
-        asked = time.perf_counter()
-        answer(number)
-        latencies.append(1000 * (time.perf_counter() - asked))
-
-    measured = taking_turns.rate(timed, case.users * case.candidates, case.seconds)
-    p50, p99 = np.percentile(latencies, [50, 99])
-    return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
 
 
 def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
@@ -279,14 +249,96 @@ def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     return {**facts, "seconds_to_next_epoch": time.perf_counter() - began}, turn
 
 
+def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+    """Exports a model and starts a center on it; a turn is batches of events, then single ones."""
+    import tensorflow as tf
+
+    from dgin_tf.serving.bundle import Release, export_bundle
+    from dgin_tf.serving.dead_letters import DeadLetters
+    from dgin_tf.serving.events import EventParser
+    from dgin_tf.serving.interest_center import InterestCenter
+    from dgin_tf.serving.state_updates import StateUpdater
+    from dgin_tf.serving.stored_states import StoredStates
+    from dgin_tf.stores.lmdb_store import LmdbStore
+
+    folder = tempfile.mkdtemp(dir=os.path.dirname(case.data))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = pathlib.Path(folder)
+    tf.keras.utils.set_random_seed(shape.seed)
+    model = make_model(case, shape)
+    version = export_bundle(model, Release(case.model, case.data, shape.history), path / "bundle")
+    began = time.perf_counter()
+    updater = StateUpdater(version)
+    states = StoredStates(LmdbStore(path / "states"), updater.metadata)
+    parser = EventParser(updater.schema, updater.catalogue)
+    center = InterestCenter(updater, states, parser, DeadLetters(path / "letters"))
+    events = _events(case.users, shape)
+    center.apply(list(itertools.islice(events, case.candidates)))
+    facts = {
+        "seconds_to_first_step": time.perf_counter() - began,
+        "state_bytes": updater.metadata["state_bytes"]["fixed"],
+    }
+
+    def turn():
+        measured = taking_turns.rate(
+            lambda _: center.apply(list(itertools.islice(events, case.candidates))),
+            case.candidates,
+            case.seconds,
+        )
+        latencies = []
+        for line in itertools.islice(events, _SINGLE_EVENTS):
+            came = time.perf_counter()
+            center.apply([line])
+            latencies.append(1000 * (time.perf_counter() - came))
+        p50, p99 = np.percentile(latencies, [50, 99])
+        per_core = 1000 * case.candidates / measured["cpu_ms"]
+        return {**measured, "rate_a_core": per_core, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+    return facts, turn
+
+
 PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
     STEP: prepare_step,
     FIT: prepare_fit,
     SCORE: prepare_score,
-    CONDENSE: prepare_condense,
     REQUEST: prepare_request,
+    CONDENSE: prepare_condense,
     READ: prepare_read,
+    CENTER: prepare_center,
 }
+
+
+def _with_latencies(case, answer):
+    """A turn that answers requests one after the other."""
+
+    def turn():
+        latencies = []
+
+        def timed(number):
+            asked = time.perf_counter()
+            answer(number)
+            latencies.append(1000 * (time.perf_counter() - asked))
+
+        measured = taking_turns.rate(timed, case.users * case.candidates, case.seconds)
+        p50, p99 = np.percentile(latencies, [50, 99])
+        return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+    return turn
+
+
+def _events(people: int, shape: Shape) -> Iterator[bytes]:
+    """Events of people in turn of a random order, as JSON with dense ids."""
+    rng, numbers = np.random.default_rng(shape.seed), np.zeros(people, int)
+    while True:
+        drawn = rng.integers(people, size=4096).tolist()
+        for person, item in zip(drawn, shape.draw_items(rng, (4096,)).tolist(), strict=True):
+            numbers[person] += 1
+            event = {
+                "user_id": FIRST_ID + person,
+                "sequence": int(numbers[person]),
+                "item_id": item,
+            }
+            yield json.dumps(event).encode()
 
 
 def _records(case, shape):

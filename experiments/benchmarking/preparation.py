@@ -31,39 +31,47 @@ def write_log(path: pathlib.Path, rows: int, seed: int) -> None:
     _run(["data_prep.synthetic", *settings], path.with_suffix(".log"))
 
 
-def measure_preparation(
-    log: pathlib.Path, rows: int, output_dir: pathlib.Path, runs: int
-) -> dict[str, Any]:
-    """Prepares a log several times from nothing.
+def measure_preparations(
+    log: pathlib.Path, rows: int, output_dir: pathlib.Path, protocols: Sequence[str], runs: int
+) -> dict[str, dict[str, Any]]:
+    """Prepares a log several times from nothing, the protocols by turns.
 
     Returns:
-      `rate` (median rows per second, with `rate_min` and `rate_max`), `peak_mib`, the largest sum of
-      resident sets over the process tree, in which memory shared by workers counts for each, and
-      `records_mib`, what was written.
+      For each protocol `rate` (median rows per second, with `rate_min` and `rate_max`), `peak_mib`,
+      the largest sum of resident sets over the process tree, in which memory shared by workers counts
+      for each, and `records_mib`, what was written.
     """
-    rates, peaks, written = [], [], 0.0
-    settings = [
-        "--dataset=taobao",
-        f"--input={log}",
-        f"--output_dir={output_dir}",
-        "--protocol=last_event",
-        "--noprogress",
-    ]
+    rates: dict[str, list[float]] = {protocol: [] for protocol in protocols}
+    peaks: dict[str, list[float]] = {protocol: [] for protocol in protocols}
+    written = {}
     for _ in range(runs):
-        shutil.rmtree(output_dir, ignore_errors=True)
-        began = time.perf_counter()
-        peak = _run(["data_prep.prepare", *settings], output_dir.with_suffix(".log"))
-        rates.append(rows / (time.perf_counter() - began))
-        peaks.append(peak)
-        written = sum(p.stat().st_size for p in output_dir.rglob("*.tfrecord")) / 2**20
+        for protocol in protocols:
+            settings = [
+                "--dataset=taobao",
+                f"--input={log}",
+                f"--output_dir={output_dir}",
+                f"--protocol={protocol}",
+                "--noprogress",
+            ]
+            shutil.rmtree(output_dir, ignore_errors=True)
+            began = time.perf_counter()
+            peaks[protocol].append(
+                _run(["data_prep.prepare", *settings], output_dir.with_suffix(".log"))
+            )
+            rates[protocol].append(rows / (time.perf_counter() - began))
+            sizes = (path.stat().st_size for path in output_dir.rglob("*.tfrecord"))
+            written[protocol] = sum(sizes) / 2**20
     return {
-        "rate": sorted(rates)[len(rates) // 2],
-        "rate_min": min(rates),
-        "rate_max": max(rates),
-        "turns": runs,
-        "rows": rows,
-        "peak_mib": max(peaks),
-        "records_mib": written,
+        protocol: {
+            "rate": sorted(rates[protocol])[len(rates[protocol]) // 2],
+            "rate_min": min(rates[protocol]),
+            "rate_max": max(rates[protocol]),
+            "turns": runs,
+            "rows": rows,
+            "peak_mib": max(peaks[protocol]),
+            "records_mib": written[protocol],
+        }
+        for protocol in protocols
     }
 
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+from experiments.benchmarking.cases import REQUEST
+from experiments.benchmarking.workers import PEER
+
 PACKAGES = ("tensorflow", "tf_keras", "tensorflow-recommenders", "numpy", "pandas")
 COLUMNS = (
     "case",
@@ -66,6 +69,54 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += [f"- {name}: {value:.2f}" for name, value in result["ratios"].items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """What is to be compared: ours over the peer, training from records over the step alone, one
+    protocol of the preparation over the first, and the 99th percentile of requests with longer
+    histories over that with the first.
+    """
+    rates = {e["case"]["name"]: e["rate"] for part in parts.values() for e in part if "rate" in e}
+    found: dict[str, float] = {}
+    for entries in parts.values():
+        names = [entry["case"]["name"] for entry in entries if "rate" in entry]
+        steps = [name for name in names if " step " in name]
+        for name in names:
+            if PEER in name:
+                found |= {f"{step} / {name}": rates[step] / rates[name] for step in steps}
+            elif " fit " in name and steps:
+                found[f"{name} / {steps[0]}"] = rates[name] / rates[steps[0]]
+            elif name.startswith("prepare") and name != names[0]:
+                found[f"{name} / {names[0]}"] = rates[name] / rates[names[0]]
+            elif "state cached" in name:
+                cold = name.replace("state cached", "no state")
+                if cold in rates:
+                    found[f"{name} / {cold}"] = rates[name] / rates[cold]
+        found |= _rivals([entry for entry in entries if "rate" in entry])
+        asked = [e for e in entries if e["case"].get("kind") == REQUEST and "p99_ms" in e]
+        first: dict[str, Mapping[str, Any]] = {}
+        for entry in asked:
+            shortest = first.setdefault(entry["case"]["model"], entry)
+            if entry is not shortest:
+                name = f"p99 of {entry['case']['name']} / {shortest['case']['name']}"
+                found[name] = entry["p99_ms"] / shortest["p99_ms"]
+    return found
+
+
+def _rivals(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The first model over every other one of the block, in the cases that both have."""
+
+    def what(entry):
+        names = ("kind", "variant", "users", "candidates", "has_state", "history")
+        return [entry["case"].get(name) for name in names]
+
+    own = [e for e in entries if e["case"].get("model") == entries[0]["case"].get("model")]
+    return {
+        f"{mine['case']['name']} / {other['case']['name']}": mine["rate"] / other["rate"]
+        for other in entries
+        for mine in own
+        if other not in own and what(mine) == what(other)
+    }
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -121,7 +121,11 @@ SHAPES = {
     "amazon": Shape(),
     # S2, long histories of a large catalogue, as the searching models are made for.
     "long": Shape(1_000_000, 10_000, 100_000, width=16, history=500, batch=1_024),
-    # S3, what DGIN is made for: lifelong histories of several types, a few hundred interests each.
+    # S3, as the memories are made for.
+    "memory": Shape(1_000_000, 10_000, 100_000, width=16, history=200, batch=128),
+    # The histories and the batch of ENCODE's paper: events 32 wide, 1,000 of them.
+    "clusters": Shape(1_000_000, 10_000, 100_000, width=16, history=1_000, batch=1_024),
+    # S4, what DGIN is made for: lifelong histories of several types, a few hundred interests each.
     "groups": Shape(
         1_000_000,
         10_000,

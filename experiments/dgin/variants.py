@@ -20,6 +20,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "dgin_category_without_tm": {"key": "category_id", "target_module": False},
 }
 SHORT = ("din", "dien")
+SESSIONS, SESSION_EVENTS = 20, 25  # of DSIN on a long history; its authors keep 5 of 10
 
 
 def get_config(model: str, max_history: int, short_events: int) -> ml_collections.ConfigDict:
@@ -38,6 +39,8 @@ def get_config(model: str, max_history: int, short_events: int) -> ml_collection
         config = searching.get_config(model, max_history, short_events)
         if model in SHORT:
             config.data.max_history = short_events
+        if model == "dsin":
+            config.model.update(sessions=SESSIONS, events=SESSION_EVENTS)
     config.backbone.activation = "prelu"
     config.backbone.two_way = True
     return config

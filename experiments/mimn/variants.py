@@ -12,6 +12,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mimn_6_slots": {**PLAIN, "slots": 6},
     "mimn_8_slots": {**PLAIN, "slots": 8},
     "mimn_without_induction": {"top_k": 0},
+    "mimn_without_utilization": {"utilization_weight": 0.0},
 }
 
 
@@ -21,7 +22,8 @@ def get_config(model: str, max_history: int) -> ml_collections.ConfigDict:
     Args:
       model: a name of `dgin_tf.models.registry.MODELS`, such as `mimn`; or a row of tables 3 and 4:
         `mimn_4_slots`, `mimn_6_slots` and `mimn_8_slots` are the Turing machine alone,
-        `mimn_without_induction` is the one with utilisation regularisation.
+        `mimn_without_induction` is the one with utilisation regularisation, and
+        `mimn_without_utilization`, which the paper does not have, the one with the induction unit.
       max_history: events that the model sees.
     """
     config = defaults.get_config("mimn" if model in VARIANTS else model)

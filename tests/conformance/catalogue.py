@@ -31,6 +31,8 @@ SMALL = {
     "dien": {},
     "rocket_launching": {"units": (4, 7)},
     "eta": {"k": 2, "bits": 11, "short_events": 2},
+    "eta_encode": {"k": 2, "dim": 2, "short_events": 2},
+    "eta_ta": {"k": 2, "short_events": 2},
     "sdim": {"bits": 6, "tau": 2, "short_events": 2},
     "twin": {"k": 2, "heads": 3, "short_events": 2},
     "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2, "seed": 2},
@@ -42,6 +44,12 @@ SMALL = {
     "din_long": {"short_events": 2},
     "sim_tm": {"k": 4, "short_events": 2, "heads": 3},
     "dgin": {"key": "category_id", "groups": 5, "events": 3, "target_events": 4, "heads": 3},
+    "dsin": {"sessions": 4, "events": 3, "heads": 3, "gap": 200_000},
+    "tem4ctr": {"clicks": 3, "nearest": 2, "units": (5, 4)},
+    "dmt": {"clicks": 4, "others": 3, "heads": 3},
+    "ninn": {"parts": 3, "units": (5,), "heads": 3},
+    "dmbin": {"clicks": 4, "others": 3, "heads": 3},
+    "encode": {"clusters": 2, "dim": 2, "short_events": 2, "beta": 0.5, "rounds": 3},
     "mimn": {"slots": 3, "units": 5},
     "rum": {"slots": 3},
     "gru4rec": {"units": 5},
@@ -69,10 +77,16 @@ VARIANTS["dgin-session"] = (
     "dgin",
     {**SMALL["dgin"], "key": "session", "target_module": False},
 )
+VARIANTS["dsin-positions"] = ("dsin", {**SMALL["dsin"], "bias_encoding": False})
 VARIANTS["mimn-plain"] = ("mimn", {"slots": 2, "utilization_weight": 0.0, "top_k": 0})
 VARIANTS["mimn-two_channels-auxiliary"] = (
     "mimn",
     {"slots": 3, "top_k": 2, "auxiliary_weight": 0.5},
+)
+VARIANTS["encode-minus"] = ("encode", {**SMALL["encode"], "metric": "dot"})
+VARIANTS["encode-routed-without_loss"] = (
+    "encode",
+    {**SMALL["encode"], "clustering": "dynamic_routing", "loss": "none"},
 )
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 

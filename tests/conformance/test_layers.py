@@ -8,13 +8,18 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.activations import Dice, Elementwise, PReLU
+from dgin_tf.layers.aligned_events import AlignedEvents
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
 from dgin_tf.layers.crosses import HistoryCross
+from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
+from dgin_tf.layers.dimension_reduction import DimensionReduction
+from dgin_tf.layers.dual_interest import ContrastProjection, DualInterest
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, GAP, EventAttributes
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import GroupAggregation, GroupModule
 from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
+from dgin_tf.layers.interest_clusters import InterestClusters
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, Target
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
 from dgin_tf.layers.memory.folded import FoldedMemory
@@ -27,7 +32,9 @@ from dgin_tf.layers.memory.utilization import UtilizationRegularization
 from dgin_tf.layers.multi_head_attention import HeadKernels, MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.normalization import BatchNorm, MovingMoments
+from dgin_tf.layers.partitioned_interest import PartitionedInterest
 from dgin_tf.layers.pooling import Pooling
+from dgin_tf.layers.positions import LearnedPositions
 from dgin_tf.layers.product import ProductLayer
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
 from dgin_tf.layers.search.alsh import ALSHSearch, AsymmetricHash
@@ -35,6 +42,7 @@ from dgin_tf.layers.search.eta import SimHashSearch
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
 from dgin_tf.layers.search.readers import ExactSearchUnit, MeanOfFound, ReleasedExactSearchUnit
+from dgin_tf.layers.search.reduced import InnerProductSearch, ReducedSearch
 from dgin_tf.layers.search.sdim import HashedInterest
 from dgin_tf.layers.search.soft import ReleasedSoftSearch, SoftSearch
 from dgin_tf.layers.search.twin import ConsistentInterest, CrossFeature
@@ -45,6 +53,10 @@ from dgin_tf.layers.self_attention import (
     ResidualFeedForward,
     SelfAttentionEncoder,
 )
+from dgin_tf.layers.sessions.bi_lstm import BiLSTM
+from dgin_tf.layers.sessions.bias_encoding import BiasEncoding
+from dgin_tf.layers.sessions.session_interest import SessionInterest
+from dgin_tf.layers.sessions.transformer import ReleasedSessionTransformer, SessionTransformer
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
 from dgin_tf.layers.target_attention import (
@@ -216,6 +228,16 @@ CATALOGUE = {
     RandomHyperplanes: ({"bits": 11}, lambda layer, x: layer(x["rows"])),
     SimHashSearch: ({"k": 3, "bits": 70}, through_search),
     HashedInterest: ({"bits": 10, "tau": 2}, through_encoder),
+    DimensionReduction: (
+        {"dim": 3, "loss": "n_pair", "sampling": "batch", "anchors": 2},
+        lambda layer, x: layer(x["events"]),
+    ),
+    InterestClusters: (
+        {"reduction": DimensionReduction(2), "clusters": 3, "beta": 0.5, "rounds": 4},
+        through_encoder,
+    ),
+    ReducedSearch: ({"k": 3, "reduction": DimensionReduction(3)}, through_search),
+    InnerProductSearch: ({"k": 3}, through_search),
     CrossFeature: (
         {"buckets": TIME, "heads": 3},
         lambda layer, x: layer(tf.argsort(x["scores"])),
@@ -279,6 +301,37 @@ CATALOGUE = {
     UserMemory: ({"memory": KeyedMemory(3)}, through_encoder),
     LastHiddenState: ({"gru": GRU(UNITS)}, through_encoder),
     AttendedHiddenStates: ({"gru": GRU(DIM)}, through_encoder),
+    AlignedEvents: ({"clicks": 3, "units": (UNITS,)}, through_embedding),
+    DeepInterestTransformer: ({"events": 3, "heads": 3}, through_embedding),
+    PartitionedInterest: ({"dim": DIM, "parts": 3, "heads": 3}, through_embedding),
+    ContrastProjection: ({}, lambda layer, x: layer(x["events"])),
+    DualInterest: ({"lengths": (3,), "heads": 3}, through_embedding),
+    LearnedPositions: ({}, lambda layer, x: layer(x["events"])),
+    BiasEncoding: ({}, lambda layer, x: layer(x["events"][:, tf.newaxis])),
+    SessionTransformer: (
+        {"heads": 3, "scale_by_head": True},
+        lambda layer, x: layer(x["events"][:, tf.newaxis], x["mask"][:, tf.newaxis]),
+    ),
+    ReleasedSessionTransformer: (
+        {"heads": 3, "blinding": False, "positions": True, "layer_norm": True},
+        lambda layer, x: layer(x["events"][:, tf.newaxis], x["mask"][:, tf.newaxis]),
+    ),
+    BiLSTM: (
+        {"units": UNITS, "layers": 2, "merge": "sum", "residual_layers": 1},
+        lambda layer, x: layer(x["events"], x["mask"]),
+    ),
+    SessionInterest: (
+        {
+            "extractor": SessionTransformer(3),
+            "interacting": BiLSTM(UNITS, peepholes=False),
+            "attentions": (BilinearAttention(DIM), BilinearAttention(2 * UNITS)),
+            "encoding": BiasEncoding(),
+            "sessions": 4,
+            "events": 3,
+            "gap": 200_000,
+        },
+        through_embedding,
+    ),
     FeatureEmbedding: (
         {"schema": make_schema(), "dim": BACKBONE.embedding_dim, "user_fields": ["user_id"]},
         lambda layer, x: layer.history(x["features"]).events,
@@ -301,7 +354,8 @@ def test_a_layer_rebuilt_from_its_config_computes_the_same(kind):
     rebuilt = kind.from_config(config)
     call(rebuilt, x)
     rebuilt.set_weights(layer.get_weights())
-    np.testing.assert_array_equal(call(rebuilt, x), expected)
+    # Layers that fold under XLA differ in the last bits from one compilation to the next.
+    np.testing.assert_allclose(call(rebuilt, x), expected, rtol=1e-5, atol=1e-6)
 
 
 @every_layer

@@ -17,11 +17,15 @@ from data_prep.synthetic import (
     LONE,
     PRESETS,
     REPEAT,
+    RETURN,
+    STORY,
     WINDOW_END,
     WINDOW_START,
     Catalogue,
+    Dormancy,
     Population,
     Purchases,
+    Stories,
     SyntheticLog,
     Taste,
     Truth,
@@ -198,6 +202,117 @@ def test_the_cause_of_a_repeat_lies_deep_in_the_history(written):
     assert np.median(nearest) > 12
 
 
+DEEP = dataclasses.replace(
+    SMALL,
+    population=Population(users=61, events=61 * 540, shortest=540, longest=540),
+    purchases=Purchases(consider_share=0.0, buy_share=0.0, repeat_share=0.0),
+    dormancy=Dormancy(share=0.4, rounds=(3.0, 7.0)),
+)
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    path = tmp_path_factory.mktemp("deep") / "log.csv"
+    truth = write_log(DEEP, path, seed=3)
+    events = read(path)
+    events["thread"], events["mechanism"] = truth.thread, truth.mechanism
+    events["position"] = events.groupby("user", sort=False).cumcount()
+    return truth, events
+
+
+def test_returns_have_the_share_that_was_asked_for_and_all_events_are_clicks(deep):
+    _, events = deep
+    assert (events["mechanism"] == RETURN).mean() == pytest.approx(DEEP.dormancy.share, rel=0.1)
+    assert set(events["behavior"]) == {"pv"}
+
+
+def test_the_newest_events_hold_no_cause_of_most_returns(deep):
+    _, events = deep
+    returns = events[events["mechanism"] == RETURN]
+    back = returns.groupby(["user", "thread"])["position"].diff().dropna()
+    assert len(back) > 0.5 * len(returns)  # the rest open their thread
+    assert (back > 50).mean() > 0.75
+
+
+def test_a_dormant_interest_comes_back_to_one_category_when_its_period_has_passed(deep):
+    _, events = deep
+    returns = events[events["mechanism"] == RETURN]
+    threads = returns.groupby(["user", "thread"])
+    assert threads["category"].nunique().max() == 1
+    assert threads["item"].nunique().max() > 1
+    gaps = threads["timestamp"].diff()[threads["timestamp"].transform("size") >= 4]
+    by_thread = gaps.groupby([returns["user"], returns["thread"]])
+    assert (by_thread.std() / by_thread.mean()).median() < 0.25  # of random times it would be 1
+
+
+def test_every_user_leaves_a_topic_alone_for_equally_long(tmp_path):
+    one_topic_a_category = dataclasses.replace(DEEP, catalogue=Catalogue(items=211, categories=43))
+    truth = write_log(one_topic_a_category, tmp_path / "log.csv", seed=3)
+    events = read(tmp_path / "log.csv").assign(thread=truth.thread)
+    returns = events[truth.mechanism == RETURN]
+    gap = returns.groupby(["user", "thread"])["timestamp"].diff()
+    by_category = gap.groupby(returns["category"])
+    between = by_category.transform("mean").var()
+    assert between / gap.var() > 0.5  # the category tells most of the time in between
+
+
+@pytest.mark.parametrize(("preset", "history"), [("deep_500", 500), ("deep_5000", 5_000)])
+def test_deep_presets_have_histories_of_one_length_before_the_first_target(preset, history):
+    population = PRESETS[preset].population
+    assert population.shortest == population.longest
+    assert population.events == population.users * population.longest <= 10_000_000
+    assert population.longest - history in (40, 100)  # targets a user
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """A log with stories; the events of each item of each user in the first four fifths of a time."""
+    log = dataclasses.replace(
+        SMALL,
+        population=Population(users=59, events=59 * 700, shortest=700, longest=700),
+        purchases=Purchases(consider_share=0.0, buy_share=0.0, repeat_share=0.0),
+        stories=Stories(share=0.6),
+    )
+    path = tmp_path_factory.mktemp("told") / "log.csv"
+    truth = write_log(log, path, seed=3)
+    events = read(path).assign(thread=truth.thread, mechanism=truth.mechanism)
+    events["position"] = events.groupby("user", sort=False).cumcount()
+    return events
+
+
+def test_stories_have_about_the_share_that_was_asked_for_and_one_item_each(told):
+    assert (told["mechanism"] == STORY).mean() == pytest.approx(0.6, rel=0.25)
+    stories = told[told["mechanism"] == STORY].groupby(["user", "thread"])
+    assert stories["item"].nunique().max() == 1
+    assert set(told["behavior"][told["mechanism"] == STORY]) == set(BEHAVIORS)
+
+
+def test_the_kinds_of_its_events_tell_whether_an_item_comes_back(told):
+    stories = told[told["mechanism"] == STORY]
+    early = stories["position"] < 0.7 * 700
+    kinds = stories[early].groupby(["user", "thread"])["behavior"].agg(set)
+    later = stories[~early & (stories["behavior"] == "pv")]
+    returned = kinds.index.isin(pd.MultiIndex.from_frame(later[["user", "thread"]]))
+    share = {
+        name: returned[kinds == wanted].mean()
+        for name, wanted in (("look", {"pv"}), ("fav", {"pv", "fav"}), ("cart", {"pv", "cart"}))
+    }
+    assert share["look"] < 0.05
+    assert share["fav"] > 0.2
+    assert share["cart"] > share["look"]
+
+
+def test_a_purchase_ends_a_story_but_of_a_consumable(told):
+    stories = told[told["mechanism"] == STORY]
+    bought = stories[stories["behavior"] == "buy"].groupby(["user", "thread"])["position"].max()
+    last = stories.groupby(["user", "thread"])["position"].max()[bought.index]
+    once = stories[stories["behavior"] == "buy"].groupby(["user", "thread"]).size() == 1
+    carted = stories.groupby(["user", "thread"])["behavior"].agg(set)[bought.index]
+    ended = (last == bought)[once & carted.map(lambda kinds: "cart" in kinds)]
+    assert ended.all()
+    assert (~once).sum() > 100  # consumables are bought again
+
+
 def drift_of(log, path):
     """Mean distance between the shares of interests in the first and last third of histories."""
     truth = write_log(log, path, seed=1)
@@ -280,6 +395,10 @@ def test_nothing_but_lone_clicks_is_without_causes_but_the_opening_of_threads(wr
         ({"taste": Taste(interests=(4, 3))}, "fewest"),
         ({"taste": Taste(lone_share=1.5)}, "lone_share"),
         ({"purchases": Purchases(consider_share=0.95)}, "leave a tenth for clicks"),
+        ({"stories": Stories(share=0.8)}, "a share of stories"),
+        ({"stories": Stories(share=0.1, rounds=(5.0, 4.0))}, "most rounds"),
+        ({"dormancy": Dormancy(share=0.8)}, "leaves a tenth for other clicks"),
+        ({"dormancy": Dormancy(share=0.1, rounds=(5.0, 4.0))}, "most rounds"),
     ],
 )
 def test_impossible_parameters_are_refused_with_a_reason(changes, named):

@@ -13,7 +13,13 @@ import pytest
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from experiments.benchmarking import preparation, report, taking_turns, workers
-from experiments.benchmarking.cases import Case, prepare_read
+from experiments.benchmarking.cases import (
+    REQUEST,
+    Case,
+    make_model,
+    prepare_read,
+    prepare_request,
+)
 from experiments.benchmarking.shape import Shape, draw_batches, write_data_set
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -90,6 +96,13 @@ def test_long_histories_are_trained_on_and_scored_in_batches_without_records(tmp
             assert all(e["rate"] > 0 for e in content["parts"][f"{part}, {model} paper"])
 
 
+@pytest.mark.parametrize(("name", "parts"), [("mimn_plain", False), ("mimn_full", True)])
+def test_mimn_is_measured_without_its_parts_and_with_them(name, parts):
+    memory = make_model(Case("", "step", name, "paper"), TINY).encoders[""].memory
+    assert memory.slots == 4
+    assert (memory.utilization is not None, memory.induction is not None) == (parts, parts)
+
+
 def test_an_unknown_part_is_refused_with_one_sentence(tmp_path):
     done = run_benchmark(tmp_path, "--parts=flying")
     assert done.returncode != 0
@@ -135,6 +148,30 @@ def test_a_turn_of_reading_is_one_pass_over_the_records(tmp_path):
     assert facts["seconds_to_first_batch"] > 0
 
 
+@pytest.mark.parametrize(
+    ("model", "source", "histories"),
+    [("sim_hard", "index", (11, 29)), ("sdim", "stored state", (29,))],
+)
+def test_requests_are_answered_from_an_index_or_from_stored_states(
+    tmp_path, model, source, histories
+):
+    for events in histories:
+        folder = tmp_path / str(events)
+        case = Case("", REQUEST, model, "paper", 1, 5, str(folder), seconds=0.01, history=events)
+        facts, turn = prepare_request(case, TINY)
+        assert facts["source"] == source
+        measured = turn()
+        assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+
+
+def test_requests_with_long_histories_are_compared_with_short_ones():
+    entries = [
+        {"case": {"name": name, "kind": REQUEST}, "rate": 1.0, "p99_ms": p99}
+        for name, p99 in (("short", 4.0), ("long", 5.0))
+    ]
+    assert report.ratios({"Requests": entries}) == {"p99 of long / short": 1.25}
+
+
 def test_a_rate_counts_examples_over_the_time_they_took():
     calls = []
     measured = taking_turns.rate(calls.append, examples=7, seconds=0.0)
@@ -168,14 +205,16 @@ def test_resident_memory_counts_a_process_and_its_children():
 def test_preparing_reports_rows_and_the_peak_of_the_process_tree(tmp_path):
     log = tmp_path / "log.csv"
     preparation.write_log(log, 6_007, seed=1)
-    found = preparation.measure_preparation(log, 6_007, tmp_path / "prepared", runs=1)
+    (found,) = preparation.measure_preparations(
+        log, 6_007, tmp_path / "prepared", ["last_event"], runs=1
+    ).values()
     assert found["rows"] == len(log.read_text().splitlines()) == 6_007
     assert found["peak_mib"] > 30
     assert found["records_mib"] > 0
 
 
 def test_lifelong_histories_are_condensed_where_they_are_read(tmp_path):
-    flags = ["--shape=groups", "--parts=train,request", "--records=7", "--models=dgin,din_long"]
+    flags = ["--shape=groups", "--parts=train,request", "--records=7", "--models=dgin,sim_hard"]
     sizes = ["--variants=paper", "--together", "--request=5", "--request_histories=11,17"]
     done = run_benchmark(tmp_path, *flags, *sizes)
     assert done.returncode == 0, done.stderr
@@ -184,9 +223,9 @@ def test_lifelong_histories_are_condensed_where_they_are_read(tmp_path):
     entries = {entry["case"]["name"]: entry for entry in training}
     assert entries["dgin paper condense 3x2"]["events_per_second"] > 0
     assert entries["dgin paper step 3x2"]["step_mib"] >= 0
-    assert "dgin paper step 3x2 / din_long paper step 3x2" in content["ratios"]
-    names = [entry["case"]["name"] for entry in requests if "rate" in entry]
-    assert names == [f"dgin paper request 1x5, {count} events" for count in (11, 17)]
+    assert "dgin paper step 3x2 / sim_hard paper step 3x2" in content["ratios"]
+    own = {e["case"]["history"]: e["source"] for e in requests if e["case"]["model"] == "dgin"}
+    assert own == dict.fromkeys((11, 17), "kept groups and index")
 
 
 def test_histories_of_interests_come_back_to_few_items_in_the_order_of_time():

@@ -41,8 +41,20 @@ def test_the_tables_take_mimn_apart():
         "mimn_6_slots": (6, False, False),
         "mimn_8_slots": (8, False, False),
         "mimn_without_induction": (8, True, False),
+        "mimn_without_utilization": (8, False, True),
         "mimn": (8, True, True),
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "weight", "negatives"),
+    [("mimn", 0.0, "none"), ("mimn", 0.3, "uniform"), ("gru4rec", None, "none")],
+)
+def test_non_clicks_are_sampled_where_the_auxiliary_loss_is_used(model, weight, negatives):
+    config = taobao.get_config(model)
+    if weight is not None:
+        config.model.auxiliary_weight = weight
+    assert runs.plain_config(config)["data"]["history_negatives"] == negatives
 
 
 @pytest.mark.parametrize("column", [0, 1])

@@ -12,6 +12,8 @@ NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.ipynb"))
 SAYS = {
     "dgin": "strongest",
     "dien": "on causes",
+    "mimn": "effective_slots",
+    "encode": "relevance indicator",
     "search_units": "recall",
 }  # what the last cells print
 

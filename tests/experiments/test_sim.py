@@ -9,11 +9,25 @@ import pytest
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import MODELS
 from experiments import paper_tables, runs
-from experiments.sim import amazon_books, movielens, paper, searches, taobao
+from experiments.sim import (
+    amazon_books,
+    movielens,
+    paper,
+    searches,
+    synthetic_500,
+    synthetic_5000,
+    taobao,
+)
 from tests.experiments.test_runs import result_of, small
 from tests.prepared import write_prepared
 
-CONFIGS = {"amazon_books": amazon_books, "movielens": movielens, "taobao": taobao}
+CONFIGS = {
+    "amazon_books": amazon_books,
+    "movielens": movielens,
+    "synthetic_500": synthetic_500,
+    "synthetic_5000": synthetic_5000,
+    "taobao": taobao,
+}
 SOFT, POOLED = "sim_soft_time", "avg_pooling_long_din"
 
 

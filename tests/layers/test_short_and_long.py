@@ -49,6 +49,11 @@ def test_the_parts_share_no_event_and_lose_none(count, history):
     assert [len(row) for row in recent] == [min(count, length) for length in LENGTHS]
 
 
+def test_the_earlier_events_take_no_room_for_the_newest():
+    assert all_but_newest(HISTORY, SHORT).mask.shape == (len(LENGTHS), TIME - SHORT)
+    assert all_but_newest(HISTORY, 2 * TIME).mask.shape == (len(LENGTHS), 1)
+
+
 def test_the_newest_events_take_no_more_room_than_they_may():
     recent = newest(HISTORY, SHORT)
     assert recent.mask.shape == (len(LENGTHS), SHORT)
@@ -90,8 +95,20 @@ def test_folding_events_in_moves_the_older_ones_to_the_long_part(chunk):
         np.testing.assert_allclose(interest(encoder, state), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_long_part_that_cannot_follow_a_stream_keeps_no_events_for_it():
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_the_long_part_grows_by_no_more_events_than_come(chunk):
     encoder = ShortAndLong(Pooling(), AttendedHistory(), SHORT)
+    state = encoder.encode(HISTORY)
+    newer = encoder.update(state, embedded.part_of(HISTORY, 0, chunk))
+    assert newer["long_mask"].shape[1] == state["long_mask"].shape[1] + chunk
+
+
+class NotIncremental(Pooling):
+    is_incremental = False
+
+
+def test_a_long_part_that_cannot_follow_a_stream_keeps_no_events_for_it():
+    encoder = ShortAndLong(Pooling(), NotIncremental(), SHORT)
     assert not encoder.is_incremental
     state = encoder.encode(HISTORY)
     assert not [name for name in state if name.startswith("recent_")]

@@ -1,4 +1,4 @@
-"""ETA, SDIM, TWIN and UBR4CTR whole: what they are made of, and who learns from what."""
+"""SIM, ETA, SDIM, TWIN and UBR4CTR whole: what they are made of, who learns from what, bad input."""
 
 import dataclasses
 
@@ -14,7 +14,8 @@ from dgin_tf.schema import HISTORY, Field
 from tests.conformance.catalogue import BACKBONE, SMALL, batch, build
 from tests.prepared import make_schema
 
-NAMES = ("eta", "sdim", "twin", "ubr4ctr")
+NAMES = ("eta", "sdim", "twin", "ubr4ctr", "sim_hard", "sim_soft")
+BY_EMBEDDING = ("eta", "twin", "sim_soft")
 
 
 def with_behavior_types():
@@ -55,6 +56,35 @@ def test_a_k_and_short_events_beyond_the_history_are_no_error(name):
         settings["k"] = 50
     model = MODELS[name](make_schema(), backbone=BACKBONE, **settings)
     assert np.all(np.isfinite(model(batch())["logits"]))
+
+
+def zero(variables):
+    for variable in variables:
+        variable.assign(tf.zeros_like(variable))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_embeddings_of_zero_give_finite_scores_and_gradients(name):
+    model, features = build(name), batch()
+    zero(model.embedding.tables.values())
+    with tf.GradientTape() as tape:
+        losses = model.compute_losses(features, model(features, training=True))
+        loss = tf.add_n(list(losses.values()))
+    assert np.isfinite(loss)
+    for gradient in tape.gradient(loss, model.trainable_variables):
+        assert gradient is None or np.all(np.isfinite(tf.convert_to_tensor(gradient)))
+
+
+@pytest.mark.parametrize("name", BY_EMBEDDING)
+def test_of_events_that_tie_the_newest_are_found(name):
+    model, features = build(name), batch()
+    zero(model.trainable_variables)
+    outputs = model(features)
+    older = int(features["hist_mask"].numpy()[0].sum()) - SMALL[name]["short_events"]
+    k = SMALL[name]["k"]
+    assert outputs["long_found_mask"].numpy()[0].all()
+    for candidate in outputs["long_found"].numpy()[0]:
+        assert sorted(candidate) == list(range(older - k, older))
 
 
 def test_the_policys_loss_reaches_the_policy_alone_and_the_targets_everything_else():

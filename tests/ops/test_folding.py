@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.ops import folding
 from dgin_tf.ops.folding import fold
 
 USERS, TIME, DIM = 3, 5, 2
@@ -54,14 +55,29 @@ def value_and_gradients(run, traced):
 
 
 @pytest.mark.parametrize("traced", [(), ("level",)])
+@pytest.mark.parametrize("keeps_states", [False, True])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_values_and_gradients_are_those_of_the_unrolled_loop(traced, jit_compile):
+def test_values_and_gradients_are_those_of_the_unrolled_loop(traced, keeps_states, jit_compile):
     def run(*args, **kwargs):
-        return fold(*args, **kwargs, jit_compile=jit_compile)
+        return fold(*args, **kwargs, keeps_states=keeps_states, jit_compile=jit_compile)
 
     found, wanted = value_and_gradients(run, traced), value_and_gradients(unrolled, traced)
     assert len(found) == len(wanted) == 7
     for mine, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("traced", [(), ("level",)])
+def test_a_compiled_batch_cut_into_pieces_has_the_values_and_gradients_of_the_whole(
+    traced, monkeypatch
+):
+    monkeypatch.setattr(folding, "shard_count", lambda users: users)
+
+    def run(*args, **kwargs):
+        return fold(*args, **kwargs, jit_compile=True)
+
+    wanted = value_and_gradients(unrolled, traced)
+    for mine, theirs in zip(value_and_gradients(run, traced), wanted, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
 
 

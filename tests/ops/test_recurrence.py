@@ -153,7 +153,7 @@ def test_a_batch_in_pieces_gives_the_same_as_the_whole(monkeypatch):
         value_and_gradients(
             lambda *args: recurrence(*args, return_states=True, jit_compile=True), arguments, True
         )
-        for _ in [None, monkeypatch.setattr(ops, "_shard_count", lambda users: 3)]
+        for _ in [None, monkeypatch.setattr(ops, "shard_count", lambda users: 3)]
     )
     for one, other in zip(whole, pieces, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-13)
@@ -216,8 +216,8 @@ def test_only_static_shapes_with_enough_rows_are_compiled_unless_asked_for():
 @pytest.mark.parametrize(("users", "cores", "expected"), [(64, 2, 2), (64, 8, 4), (33, 2, 1)])
 def test_a_batch_is_split_evenly_over_the_cores(monkeypatch, users, cores, expected):
     monkeypatch.setattr(ops.os, "cpu_count", lambda: cores)
-    assert ops._shard_count(users) == expected
-    assert ops._shard_count(None) == 1
+    assert ops.shard_count(users) == expected
+    assert ops.shard_count(None) == 1
 
 
 def test_gradients_are_right_under_a_step_compiled_whole():

@@ -10,15 +10,21 @@ TOLERANCE = {"rtol": 0, "atol": 1e-6}
 
 
 @pytest.fixture(scope="module")
-def served(data, tmp_path_factory):
-    """Entry of the catalogue -> its export, and what one fresh process scored with all of them."""
+def served(request, data, tmp_path_factory):
+    """Entry of the catalogue -> its export, and what one fresh process scored with all of them.
+
+    Only what is to be tested is exported, so that `-k twin` takes seconds.
+    """
+    chosen = [
+        item.callspec.params["entry"] for item in request.session.items if item.path == request.path
+    ]
     folder = tmp_path_factory.mktemp("all")
     exports = [
         export(name, data, folder / str(number), embedding_dim=BACKBONE.embedding_dim, **settings)
-        for number, (name, settings) in enumerate(CATALOGUE.values())
+        for number, (name, settings) in enumerate(CATALOGUE[entry] for entry in chosen)
     ]
     scores = score_in_a_fresh_process(exports, folder)
-    return dict(zip(CATALOGUE, zip(exports, scores, strict=True), strict=True))
+    return dict(zip(chosen, zip(exports, scores, strict=True), strict=True))
 
 
 @pytest.mark.slow

@@ -51,8 +51,8 @@ def test_updating_an_early_state_with_the_late_events_is_the_whole_prediction(fr
     np.testing.assert_allclose(fresh["base_model"]["updated"], base_model.expected, **TOLERANCE)
 
 
-def test_a_model_that_is_not_incremental_offers_no_update(din):
-    assert "update_user" not in tf.saved_model.load(str(din.version)).signatures
+def test_a_model_that_is_not_incremental_offers_no_update(wide_deep):
+    assert "update_user" not in tf.saved_model.load(str(wide_deep.version)).signatures
 
 
 def test_the_command_line_tool_shows_every_signature(din):

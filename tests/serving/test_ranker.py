@@ -99,7 +99,8 @@ def test_newer_events_fold_into_a_state(base_model):
     )
 
 
-def test_a_model_without_update_says_so(ranker):
+def test_a_model_without_update_says_so(ranker, monkeypatch):
+    monkeypatch.delitem(ranker._inputs, "update_user")
     with pytest.raises(ValueError, match="has no update_user"):
         ranker.update(ranker.encode([2, 3]), [4])
 

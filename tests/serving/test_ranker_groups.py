@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dgin_tf.records import Manifest, decode_record, read_records
+from dgin_tf.serving.kept_groups import KeptGroups
 from dgin_tf.serving.ranker import Ranker
 from dgin_tf.serving.signatures import ENCODE_FOUND, ENCODE_GROUPS
 from dgin_tf.stores.behavior_engine import BehaviorEngine
@@ -145,14 +146,16 @@ def test_a_stream_gives_what_loading_everything_gives(dgin, data, tmp_path, monk
     np.testing.assert_array_equal(engine.totals.of(person).counts, found.counts)
 
 
-def test_a_state_of_the_model_before_is_made_anew(data, ranker, monkeypatch):
-    monkeypatch.setattr(ranker, "_kept_states", InMemoryStore())
-    person, _ = next(histories(data))
+def test_a_state_of_other_weights_is_made_anew(data, ranker, monkeypatch):
+    store, (person, _) = InMemoryStore(), next(histories(data))
+    monkeypatch.setattr(ranker, "_kept", KeptGroups(store, ranker.metadata))
     state = ranker.kept_state(person)
-    monkeypatch.setitem(ranker.metadata, "version", 2)
-    monkeypatch.setattr(ranker, "_run", lambda *_: {"made": np.ones(1)})
-    assert "made" in ranker.kept_state(person)
-    assert "group_module_groups" in state
+    other = KeptGroups(store, {**ranker.metadata, "weights_digest": "other"})
+    version = ranker._index.version(person)
+    assert other.read(person, version) is None
+    found = KeptGroups(store, ranker.metadata).read(person, version)
+    np.testing.assert_array_equal(found["group_module_groups"], state["group_module_groups"])
+    assert KeptGroups(store, ranker.metadata).read(person, version + 1) is None
 
 
 def test_somebody_unknown_has_no_groups(ranker):

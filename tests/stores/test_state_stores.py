@@ -211,3 +211,47 @@ def test_prefixes_keep_applications_apart_in_one_database(redis_port, tmp_path):
         one.put_many({2: b"two"})
         assert other.get(2) is None
         assert list(other.users()) == []
+
+
+def test_values_are_swapped_where_they_are_what_was_read(store):
+    store.put_many({2: b"two"})
+    assert store.swap_many({2: b"two", 3: None}, {2: b"new", 3: b"three"})
+    assert store.get_many([2, 3]) == [b"new", b"three"]
+
+
+@pytest.mark.parametrize(
+    "expected", [{2: b"two", 3: b"old"}, {2: None, 3: None}, {2: b"", 3: None}]
+)
+def test_nothing_is_swapped_where_somebody_wrote_meanwhile(store, expected):
+    store.put_many({2: b"two"})
+    assert not store.swap_many(expected, {3: b"three", 2: b"new"})
+    assert dict(store.items()) == {2: b"two"}
+
+
+def test_swapping_nothing_succeeds(store):
+    assert store.swap_many({}, {})
+
+
+def test_of_two_who_read_the_same_one_swaps(store):
+    store.put_many({5: b"0"})
+
+    def add(_):
+        while True:
+            held = store.get(5)
+            if store.swap_many({5: held}, {5: b"%d" % (int(held) + 1)}):
+                return
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(40)))
+    assert store.get(5) == b"40"
+
+
+def test_a_copy_of_lmdb_holds_every_namespace(path, tmp_path):
+    with LmdbStore(path, "states") as store:
+        store.put_many({2: b"two"})
+        store.scoped("others").put_many({2: b"other"})
+        store.copy(tmp_path / "copy")
+        store.put_many({2: b"later"})
+    with LmdbStore(tmp_path / "copy", "states") as copied:
+        assert copied.get(2) == b"two"
+        assert copied.scoped("others").get(2) == b"other"

@@ -51,7 +51,8 @@ class FoldedMemory(tf.keras.layers.Layer):
           initial_state: a state to go on from, in which other names are ignored; None for the one
             before any event.
           traced: names of what is wanted after every step.
-          training: whether this is a step of training, whose graphs XLA may compile.
+          training: whether this is a step of training, whose graphs XLA may compile and whose forward
+            pass keeps what the gradient needs.
 
         Returns:
           The state after the last event, name -> [users, ...], and the traces, name -> [users, time,
@@ -60,7 +61,7 @@ class FoldedMemory(tf.keras.layers.Layer):
         inputs = tf.cast(inputs, self._state_dtype)
         if mask is None:
             mask = tf.ensure_shape(tf.ones(tf.shape(inputs)[:2], tf.bool), inputs.shape[:2])
-        sequences = self._sequences(inputs, mask, initial_state is not None)
+        sequences = inputs, tf.cast(mask, inputs.dtype)
         state = self.initial_state(tf.shape(inputs)[0])
         names = tuple(state)
         if initial_state is not None:
@@ -79,6 +80,7 @@ class FoldedMemory(tf.keras.layers.Layer):
             sequences,
             self.tensors(),
             traced=traced,
+            keeps_states=training,
             jit_compile=True if training and folding.is_worth_compiling(inputs) else None,
         )
         return {name: last[name] for name in names}, traces
@@ -111,13 +113,6 @@ class FoldedMemory(tf.keras.layers.Layer):
         """Adds kernel and bias of a linear layer."""
         self.add_named(f"{name}/kernel", [dim, units], "glorot_uniform")
         self.add_named(f"{name}/bias", [units], "zeros")
-
-    def _sequences(
-        self, inputs: tf.Tensor, mask: tf.Tensor, goes_on: bool
-    ) -> tuple[tf.Tensor, ...]:
-        """What steps read; `goes_on` says whether a stored state is updated."""
-        del goes_on
-        return inputs, tf.cast(mask, inputs.dtype)
 
     @property
     def _state_dtype(self) -> tf.DType:

@@ -141,10 +141,6 @@ class ReleasedTuringMemory(FoldedMemory):
 
     _looked_at = (MEMORY, CONTROLLER, READ, USAGE)
 
-    def _sequences(self, inputs, mask, goes_on):
-        real = tf.cast(mask, inputs.dtype)
-        return inputs, real, real if goes_on else tf.ones_like(real)
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

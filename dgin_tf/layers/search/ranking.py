@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from dgin_tf.layers.search.unit import best
+from dgin_tf.ops.event_order import at_most
 
 
 def take_turns(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -20,18 +21,24 @@ def take_turns(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, t
     """
     users, candidates, heads, time = tf.unstack(tf.shape(scores))
     _, places, found = best(scores, mask, k)
-    rank = tf.range(tf.shape(places)[-1])
-    turn = rank * heads + tf.range(heads)[:, tf.newaxis]
-    never = time * heads
-    turn = tf.where(found, turn, never)
-    row = tf.reshape(tf.range(users * candidates), [users, candidates, 1, 1])
+    ranks = tf.shape(places)[-1]
+    turns = ranks * heads
+
+    def in_turn(values: tf.Tensor) -> tf.Tensor:
+        values = tf.transpose(values, [0, 1, 3, 2])
+        return tf.reshape(values, [users * candidates, turns])
+
+    places, found = in_turn(places), in_turn(found)
+    never = turns
+    turn = tf.where(found, tf.range(turns), never)
     # Named by several heads: the earliest turn counts.
+    cell = tf.range(users * candidates)[:, tf.newaxis] * time + places
     earliest = tf.tensor_scatter_nd_min(
-        tf.fill([users * candidates * time], never),
-        tf.reshape(row * time + places, [-1, 1]),
-        tf.reshape(turn, [-1]),
+        tf.fill([users * candidates * time], never), cell[..., tf.newaxis], turn
     )
-    static = scores.shape[-1]
-    earliest = tf.reshape(earliest, [users, candidates, time if static is None else static])
-    _, places, found = best(-tf.cast(earliest, tf.float32), earliest < never, k)
-    return places, found
+    is_first = found & (tf.gather(earliest, cell) == turn)
+    order = tf.where(is_first, -turn, -never)
+    _, first = tf.math.top_k(order, ranks)
+    shape = [users, candidates, at_most(k, scores)]
+    places, found = (tf.gather(values, first, batch_dims=1) for values in (places, is_first))
+    return tf.reshape(places, shape), tf.reshape(found, shape)

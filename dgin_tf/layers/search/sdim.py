@@ -14,9 +14,9 @@ import tensorflow as tf
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
 from dgin_tf.ops import signatures
+from dgin_tf.ops.similarity import normalise
 
 NORMS = ("l2", "count", "none")
-_TINY = 1e-24
 
 
 def file_events(events: tf.Tensor, buckets: tf.Tensor, count: int) -> tf.Tensor:
@@ -55,13 +55,6 @@ def sum_collisions(events: tf.Tensor, buckets: tf.Tensor, picked: tf.Tensor) -> 
     collides = tf.reshape(collides, [users, candidates * tables, tf.shape(events)[1]])
     sums = tf.matmul(tf.cast(collides, events.dtype), events)
     return tf.reshape(sums, [users, candidates, tables, events.shape[-1]])
-
-
-def normalise(sums: tf.Tensor) -> tf.Tensor:
-    """v / ||v|| along the last axis, zero for zero, there with a gradient of zero too."""
-    squares = tf.reduce_sum(tf.square(sums), -1, keepdims=True)
-    some = squares > _TINY
-    return sums * tf.where(some, tf.math.rsqrt(tf.where(some, squares, 1.0)), 0.0)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -104,7 +97,7 @@ class HashedInterest(InterestEncoder):
     def encode(self, history: History, training: bool = False) -> State:
         """Files the events; in training, only finds their buckets."""
         events = tf.cast(history.events, tf.float32)
-        buckets = self._buckets(events)
+        buckets = self.buckets(events)
         if self.norm == "count":
             events = tf.concat([events, tf.cast(history.mask, tf.float32)[..., tf.newaxis]], -1)
         if training:
@@ -116,7 +109,7 @@ class HashedInterest(InterestEncoder):
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Picks each candidate's buckets, and returns `interest` [users, candidates, dim]."""
-        picked = self._buckets(target.embedding)
+        picked = self.buckets(target.embedding)
         if training:
             sums = sum_collisions(state["events"], state["buckets"], picked)
         else:
@@ -133,7 +126,8 @@ class HashedInterest(InterestEncoder):
         newer = self.encode(history)
         return {name: state[name] + newer[name] for name in newer}
 
-    def _buckets(self, vectors: tf.Tensor) -> tf.Tensor:
+    def buckets(self, vectors: tf.Tensor) -> tf.Tensor:
+        """The bucket of vectors [..., dim] in every table, integers [..., bits / tau]."""
         found = signatures.buckets(self.hyperplanes(vectors), self.tau)
         return (
             tf.cast(found, tf.uint8) if self.tau <= 8 else found

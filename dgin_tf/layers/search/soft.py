@@ -9,13 +9,19 @@ The released code (tttwwy/sim) has no W_a and W_b, pools by the softmax of the p
 fewer than k events; that is `ReleasedSoftSearch`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS, Embed, State, Target
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
-from dgin_tf.layers.stored_events import STORED_MASK, gather_events, history_of, stored_history
+from dgin_tf.layers.stored_events import (
+    STORED_MASK,
+    gather_events,
+    stored_features,
+    stored_history,
+)
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops import masking
 
@@ -29,6 +35,34 @@ def relevance(asked: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
       events: e_i, [users, time, dim].
     """
     return tf.matmul(asked, tf.cast(events, asked.dtype), transpose_b=True)
+
+
+@tf.custom_gradient
+def pool_by_relevance(
+    asked: tf.Tensor, events: tf.Tensor, mask: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, None]]]:
+    """Eq. (2), U_r = sum_i r_i e_i, [users, candidates, dim].
+
+    Events enter twice, by r_i and by themselves. Their gradient, the largest tensor of a step, is one
+    product of the two parts side by side rather than a sum of two products.
+
+    Args:
+      asked, events: see `relevance`; of one type.
+      mask: True where the event is real, bool [users, time].
+    """
+    mask = mask[:, tf.newaxis]
+    zero = tf.zeros([], asked.dtype)
+    # Padding is left out by its scores: they are a small part of what the events take.
+    scores = tf.where(mask, relevance(asked, events), zero)
+
+    def gradient(pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
+        by_score = tf.where(mask, tf.matmul(pooled, events, transpose_b=True), zero)
+        of_events = tf.matmul(
+            tf.concat([scores, by_score], 1), tf.concat([pooled, asked], 1), transpose_a=True
+        )
+        return tf.matmul(by_score, events), of_events, None
+
+    return tf.matmul(scores, events), gradient
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -85,14 +119,11 @@ class SoftSearch(SearchUnit):
           Events with their scores r_i, through which no gradient passes, and `auxiliary_logits`.
         """
         asked = self(target.embedding)
-        events = stored_history(state, target.embed).events
-        scores = relevance(asked, events)
-        found = self._best(scores, state)
+        events, mask = _embedded(stored_features(state), target.embed), state[STORED_MASK]
+        found = self._best(relevance(asked, events), state)
         if training and self.sample:
-            events = self._sampled(state, target)
-            scores = relevance(asked, events)
-        # Padding is zero in `events`, and so it is in the scores and in the sum.
-        pooled = tf.matmul(scores, tf.cast(events, scores.dtype))  # Eq. (2)
+            events, mask = self._sampled(state, target)
+        pooled = pool_by_relevance(asked, tf.cast(events, asked.dtype), mask)
         logits = self.network(
             tf.concat([pooled, target.embedding], axis=-1), mask=target.mask, training=training
         )
@@ -100,18 +131,18 @@ class SoftSearch(SearchUnit):
 
     def brute_force(self, state: State, asked: tf.Tensor, embed: Embed | None) -> Found:
         """Compares every candidate's question [users, candidates, dim] with all events."""
-        return self._best(relevance(asked, stored_history(state, embed).events), state)
+        return self._best(relevance(asked, _embedded(stored_features(state), embed)), state)
 
     def _best(self, scores: tf.Tensor, state: State) -> Found:
         mask = state[STORED_MASK][:, tf.newaxis]
         scores, places, mask = best(tf.stop_gradient(scores), mask, self.k)
         return Found(places, mask, scores)
 
-    def _sampled(self, state: State, target: Target) -> tf.Tensor:
-        """Embeddings of `sample` events of each user, [users, sample, dim]."""
+    def _sampled(self, state: State, target: Target) -> tuple[tf.Tensor, tf.Tensor]:
+        """Embeddings of `sample` events of each user, [users, sample, dim], and their mask."""
         mask = state[STORED_MASK]
         _, places, is_real = best(tf.random.uniform(tf.shape(mask)), mask, self.sample or self.k)
-        return history_of(gather_events(state, places), is_real, target.embed, ()).events
+        return _embedded(gather_events(state, places), target.embed), is_real
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -121,6 +152,13 @@ class SoftSearch(SearchUnit):
             "auxiliary_weight": self.auxiliary_logits_weight,
             "sample": self.sample,
         }
+
+
+def _embedded(features: State, embed: Embed | None) -> tf.Tensor:
+    """Embeddings of raw features [users, time] -> [users, time, dim]; those of padding mean nothing."""
+    if embed is None:
+        raise ValueError("these events are ids; they need Target.embed to be embedded.")
+    return embed(features)
 
 
 def released_network(**kwargs: Any) -> Tower:

@@ -5,9 +5,11 @@ section 4. Search (CP-GSU) and reading (ESU) score an event alike, with the same
 
     alpha = (K_h W_h)(W_q q) / sqrt(d_k) + (K_c W_c) beta.
 
-K_h are features that an event has for everybody, its item and category here; W_h makes keys of them
-before the candidate is known. K_c are features of the user's own encounter with it, here the time gap
-and the behaviour type: each is embedded and projected on one number, a bias on the event's score.
+K_h are features that an event has for everybody, its item and category here. The paper projects them
+before the candidate is known; here W_h is moved to the candidate, K_h (W_h W_q q), which costs as much
+a candidate and spares every event its projection. K_c are features of the user's own encounter with
+it, here the time gap and the behaviour type: each is embedded and projected on one number, a bias on
+the event's score.
 """
 
 from typing import Any
@@ -34,25 +36,6 @@ KEYS = "keys"
 PAPER, RELEASED = "paper", "released"
 BEHAVIOR_TYPE = "hist_behavior_type"
 _STORED_BEHAVIOR_TYPE = "past_behavior_type"
-
-
-def scores_of_keys(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """(K_h W_h)(W_q q) of projected queries and projected keys.
-
-    Args:
-      query: [users, candidates, heads, key_dim].
-      keys: [users, time, heads * key_dim].
-
-    Returns:
-      [users, candidates, heads, time].
-    """
-    users, candidates, heads, width = tf.unstack(tf.shape(query))
-    # Each head's query at its own place in a row of zeros: one product for all heads, and the keys
-    # need not be transposed.
-    own = tf.eye(query.shape[2], dtype=query.dtype)[..., tf.newaxis]
-    rows = tf.reshape(query[..., tf.newaxis, :] * own, [users, candidates * heads, heads * width])
-    scores = tf.matmul(rows, keys, transpose_b=True)
-    return tf.reshape(scores, [users, candidates, heads, tf.shape(keys)[1]])
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -110,7 +93,7 @@ class ConsistentInterest(InterestEncoder):
     The heads name events in turn until k different ones are found; then every head attends to all of
     them. `variant="released"` is LongCTR's: each head attends to its own k best.
 
-    State: `past_*`, the events' ids, and `keys` [users, time, heads * key_dim].
+    State: `past_*`, the events' ids, and `keys`, their K_h [users, time, dim].
 
     No gradient passes through the search; the attention's weights learn from the events found.
 
@@ -158,13 +141,10 @@ class ConsistentInterest(InterestEncoder):
             )
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Keeps the events' ids and projects their keys, K_h W_h."""
+        """Keeps the events' ids and embeds their K_h."""
         del training
         stored = store_events(history, self.times, self.event_features)
-        events = searched_events(history)
-        kernel = tf.stop_gradient(self.attention.key_kernels(events))
-        kernel = tf.reshape(kernel, [kernel.shape[0], -1])
-        return {**stored, KEYS: tf.matmul(tf.cast(events, kernel.dtype), kernel)}
+        return {**stored, KEYS: searched_events(history)}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Finds events for each candidate and reads them.
@@ -206,12 +186,7 @@ class ConsistentInterest(InterestEncoder):
 
     def _search_scores(self, state, target):
         """Eq. (6) of all events, from their keys."""
-        kernel = self.attention.query_kernels(target.embedding)
-        query = tf.einsum("ucq,qhk->uchk", target.embedding, kernel)
-        scores = scores_of_keys(query, tf.cast(state[KEYS], query.dtype))
-        scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
-        if self.attention.scale:
-            scores /= tf.sqrt(float(kernel.shape[-1]))
+        scores = self.attention.scores(target.embedding, state[KEYS])
         for name, bucket in self._crosses(
             {key: value[:, tf.newaxis] for key, value in stored_features(state).items()}, target
         ).items():

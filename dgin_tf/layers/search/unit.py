@@ -82,6 +82,14 @@ class SearchUnit(tf.keras.layers.Layer):
     auxiliary_logits_weight: float | None = None
     """Weight of the loss on the `auxiliary_logits` of a unit that is trained on the labels."""
 
+    auxiliary_loss_names: tuple[str, ...] = ()
+    """Names of the losses that `auxiliary_losses` may give."""
+
+    def auxiliary_losses(self, history: History) -> dict[str, tf.Tensor]:
+        """Losses of the unit's own that no label takes part in, name -> [users]; none by default."""
+        del history
+        return {}
+
     def prepare(self, history: History, training: bool = False) -> State:
         """What the search needs of every event and no candidate changes, name -> [users, time, ...].
 
@@ -151,6 +159,7 @@ class SearchedInterest(InterestEncoder):
         self.times = times
         self.event_features = getattr(self.reader, "event_features", ())
         self.auxiliary_logits_weight = self.unit.auxiliary_logits_weight
+        self.auxiliary_loss_names = self.unit.auxiliary_loss_names
 
     def encode(self, history: History, training: bool = False) -> State:
         """Keeps the events' ids and prepares the search."""
@@ -185,6 +194,11 @@ class SearchedInterest(InterestEncoder):
             training=training,
         )
         return {**read, **(found.outputs or {}), FOUND: found.indices, FOUND_MASK: found.mask}
+
+    def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
+        """The unit's own losses."""
+        del state
+        return self.unit.auxiliary_losses(history)
 
     def update(self, state: State, history: History) -> State:
         """Appends newer events; equal to one `encode` of them all."""

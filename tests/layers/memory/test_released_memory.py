@@ -86,7 +86,7 @@ def test_golden_gradients_of_the_released_cell(stem, jit_compile):
         last, traces = folding.fold(
             layer.step,
             state,
-            (x, ones, ones),
+            (x, ones),
             layer.tensors(),
             traced=["output"],
             jit_compile=jit_compile,

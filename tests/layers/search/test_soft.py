@@ -7,7 +7,12 @@ import tensorflow as tf
 from dgin_tf.layers.interest_encoder import History, Target
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.readers import ReleasedExactSearchUnit
-from dgin_tf.layers.search.soft import ReleasedSoftSearch, SoftSearch, relevance
+from dgin_tf.layers.search.soft import (
+    ReleasedSoftSearch,
+    SoftSearch,
+    pool_by_relevance,
+    relevance,
+)
 from dgin_tf.layers.search.unit import FoundEvents, SearchedInterest
 from dgin_tf.layers.stored_events import store_events
 from dgin_tf.layers.tower import Tower
@@ -73,6 +78,28 @@ def test_the_network_reads_the_sum_of_equation_2_beside_the_target():
             expected = np.concatenate([pooled, target])
             found = unit.network.inputs[user, candidate]
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_the_sum_is_that_of_its_formula():
+    random = np.random.default_rng(5)
+    asked, events = (
+        tf.constant(random.normal(size=shape), tf.float32) for shape in ((3, 2, 5), (3, 7, 5))
+    )
+    mask = tf.constant(np.arange(7) < np.array([[7], [4], [0]]))
+    weights = tf.constant(random.normal(size=(3, 2, 5)), tf.float32)
+
+    def formula(asked, events, mask):
+        real = tf.cast(mask, tf.float32)[..., None]
+        return tf.einsum("ucd,utd,utk->uck", asked, events * real, events)
+
+    def with_gradients(function):
+        with tf.GradientTape() as tape:
+            tape.watch([asked, events])
+            pooled = function(asked, events, mask)
+        return [pooled, *tape.gradient(pooled, [asked, events], weights)]
+
+    for found, wanted in zip(*map(with_gradients, (pool_by_relevance, formula)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_auxiliary_logits_train_the_relevance():

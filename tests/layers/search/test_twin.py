@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.ranking import take_turns
-from dgin_tf.layers.search.twin import KEYS, ConsistentInterest, CrossFeature, scores_of_keys
+from dgin_tf.layers.search.twin import KEYS, ConsistentInterest, CrossFeature
 from dgin_tf.layers.search.unit import FOUND, FOUND_MASK
 from tests.layers.search.searching import Data, found_places
 from tests.oracles import searchers
@@ -46,15 +46,16 @@ def test_heads_name_events_in_turn(heads, k):
             assert found_places(places, found, user, candidate) == wanted
 
 
-def test_scores_from_keys_are_the_readers_own():
+def test_scores_are_those_of_keys_projected_before_the_candidate_is_known():
     data, encoder = Data(), layer(4, heads=3)
-    state, query = encoder.encode(data.history), data.target.embedding
-    kernel = encoder.attention.query_kernels(query)
-    projected = tf.einsum("ucq,qhk->uchk", query, kernel)
-    found = scores_of_keys(projected, state[KEYS]) / np.sqrt(kernel.shape[-1])
-    wanted = encoder.attention.scores(query, data.history.events)
-    real = np.broadcast_to(data.mask[:, None, None], wanted.shape)
-    np.testing.assert_allclose(found.numpy()[real], wanted.numpy()[real], rtol=1e-4, atol=1e-6)
+    keys, query = encoder.encode(data.history)[KEYS], data.target.embedding
+    query_kernel = encoder.attention.query_kernels(query)
+    key_kernel = encoder.attention.key_kernels(keys)
+    asked = np.einsum("ucq,qhk->uchk", query, query_kernel)
+    projected = np.einsum("utd,dhk->uthk", keys, key_kernel)  # K_h W_h
+    wanted = np.einsum("uchk,uthk->ucht", asked, projected) / np.sqrt(key_kernel.shape[-1])
+    found = encoder._search_scores(encoder.encode(data.history), data.target)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", [{}, {"times": True, "behavior_types": 5}])

@@ -1,0 +1,54 @@
+"""How users' memories are used (MIMN, Pi et al., KDD 2019, figure 6).
+
+Without regularisation a few slots take most of the writing, and the others hold nothing. The figure
+has one bar for every slot: the share of all writing that went to it.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dgin_tf.inspection.traces import Trace
+
+USAGE = "usage"
+
+
+def slot_use(trace: Trace) -> np.ndarray:
+    """Share of each user's writing that went to each slot.
+
+    Args:
+      trace: of a model whose state has `usage`, the write weights summed over the events.
+
+    Returns:
+      [users, slots], each user's most used slot first; rows sum to one. Users without events are left
+      out.
+
+    Raises:
+      ValueError: the model has no such memory.
+    """
+    if USAGE not in trace.outputs:
+        raise ValueError(
+            "expected a model with a memory, such as mimn; got one whose outputs are "
+            f"{', '.join(sorted(trace.outputs))}."
+        )
+    usage = trace.outputs[USAGE][trace.length > 0]
+    return -np.sort(-usage / usage.sum(axis=1, keepdims=True), axis=1)
+
+
+def summarize(use: np.ndarray) -> dict[str, float]:
+    """How evenly slots are used.
+
+    Args:
+      use: as of `slot_use`, [users, slots].
+
+    Returns:
+      Means over users: `largest`, the share of the most used slot, and `effective_slots`, the
+      exponential of the entropy, which is the number of slots where all are used alike.
+    """
+    entropy = -np.sum(use * np.log(np.maximum(use, 1e-12)), axis=1)
+    return {"largest": float(use[:, 0].mean()), "effective_slots": float(np.exp(entropy).mean())}
+
+
+def by_model(traces: Mapping[str, Trace]) -> dict[str, np.ndarray]:
+    """Name -> mean use of the slots, [slots], for several models of the same users."""
+    return {name: slot_use(trace).mean(axis=0) for name, trace in traces.items()}

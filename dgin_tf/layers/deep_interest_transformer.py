@@ -1,0 +1,80 @@
+"""One behaviour type's transformer of DMT (Gu et al., CIKM 2020), section 3.2."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE, events_of_types
+from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.positions import LearnedPositions
+from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEncoder
+from dgin_tf.layers.stored_events import embed_events_at
+from dgin_tf.ops.event_order import newest_events
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class DeepInterestTransformer(InterestEncoder):
+    """The events of one type refine each other, and the candidate reads them: encoder and decoder.
+
+    Positions are counted back from the newest event. The candidate has none.
+
+    State: `events` [users, events, dim], refined, newest first, and `mask` bool [users, events].
+
+    Args:
+      types: ids of the behaviour types whose events are read; () for all.
+      events: how many of the newest.
+      heads: of both attentions.
+
+    Raises:
+      ValueError: `events` is below 1.
+    """
+
+    def __init__(self, types: Sequence[int] = (), events: int = 50, heads: int = 4, **kwargs: Any):
+        super().__init__(**kwargs)
+        if events < 1:
+            raise ValueError(f"events must be at least 1; got {events}.")
+        self.types = tuple(types)
+        self.events = events
+        self.heads = heads
+        self.event_features = (HIST_BEHAVIOR_TYPE,) if self.types else ()
+        policy = self.dtype_policy
+        self.positions = LearnedPositions(name="positions", dtype=policy)
+        self.encoder = SelfAttentionEncoder(heads, name="encoder", dtype=policy)
+        self.attention = MultiHeadAttention(heads, name="attention", dtype=policy)
+        self.norm = tf.keras.layers.LayerNormalization(name="norm", dtype=policy)
+        self.feed_forward = ResidualFeedForward(name="feed_forward", dtype=policy)
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """The encoder: everything but the candidate."""
+        del training
+        own = events_of_types(history, self.types) if self.types else history
+        places, mask = newest_events(own.mask, self.events)
+        events = self.positions(embed_events_at(history, places, mask))
+        encoded = self.encoder(events, mask)
+        encoded = tf.where(mask[..., tf.newaxis], encoded, tf.zeros([], encoded.dtype))
+        return {"events": encoded, "mask": mask}
+
+    def interest(self, state: State, target: Target, training: bool = False) -> State:
+        """The decoder.
+
+        Returns:
+          `interest` [users, candidates, dim] and `attention` [users, candidates, heads, events]; both
+          zero where there are no events, since the sum with the candidate would speak of it alone.
+        """
+        del training
+        asked, mask = target.embedding, state["mask"]
+        attended, weights = self.attention(asked, state["events"], mask)
+        interest = self.feed_forward(self.norm(asked + attended))
+        some = tf.reduce_any(mask, axis=1)[:, tf.newaxis, tf.newaxis]
+        interest = tf.where(some, interest, tf.zeros([], interest.dtype))
+        return {"interest": interest, "attention": weights}
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "types": self.types,
+            "events": self.events,
+            "heads": self.heads,
+        }

@@ -1,0 +1,123 @@
+"""ENCODE's dimension reduction, a projection that keeps distances (Zhou et al., 2024, section 3.2.1)."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.ops import metric_learning as learning
+from dgin_tf.ops import sampling
+
+NO_LOSS = "none"
+_FIRST_ANCHOR = 7919  # keeps the draws of anchors apart from those of other events
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class DimensionReduction(tf.keras.layers.Layer):
+    """Eq. (4): h = W_h^T e, and the loss by which W_h learns.
+
+    W_h begins as N(0, 1). Its loss trains nothing else: the vectors that it reduces are constants to
+    it, and what is made of h passes no gradient. Without a loss it stays the random projection that it
+    was. Computed in float32 whatever the policy.
+
+    Args:
+      dim: m.
+      loss: "dynamic", triplets whose margin is the originals', Eqs. (6), (7); "fixed", a margin of
+        0.2; "n_pair", Eq. (12) with five negatives; "mse"; or "none".
+      sampling: where other events are drawn for an anchor: "sequence", "neighbours" or "batch".
+      weight: of the loss.
+      anchors: how many random events of a history are anchors; None for all, as Eq. (6) has it.
+      seed: of the draws.
+
+    Raises:
+      ValueError: there is no such loss or sampling, or `dim` or `anchors` is below 1.
+    """
+
+    def __init__(
+        self,
+        dim: int = 4,
+        loss: str = "dynamic",
+        sampling: str = learning.SEQUENCE,
+        weight: float = 0.1,
+        anchors: int | None = None,
+        seed: int = 1,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        losses, samplings = (*learning.LOSSES, NO_LOSS), tuple(learning.SAMPLINGS)
+        if loss not in losses:
+            raise ValueError(f"loss must be one of {', '.join(losses)}; got {loss!r}.")
+        if sampling not in samplings:
+            raise ValueError(f"sampling must be one of {', '.join(samplings)}; got {sampling!r}.")
+        if dim < 1 or (anchors is not None and anchors < 1):
+            raise ValueError(f"dim and anchors must be at least 1; got {dim} and {anchors}.")
+        self.dim = dim
+        self.loss_name = loss
+        self.sampling = sampling
+        self.weight = weight
+        self.anchors = anchors
+        self.seed = seed
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether W_h is trained."""
+        return self.loss_name != NO_LOSS
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel = self.add_weight(
+            "kernel",
+            [tf.TensorShape(input_shape)[-1], self.dim],
+            dtype=tf.float32,
+            initializer=tf.keras.initializers.RandomNormal(stddev=1.0),
+            trainable=self.has_loss,
+            experimental_autocast=False,
+        )
+        super().build(input_shape)
+
+    def call(self, vectors: tf.Tensor) -> tf.Tensor:
+        """[..., dim] -> h, float32 [..., m]; only the gradient to W_h passes."""
+        vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
+        return tf.tensordot(vectors, tf.convert_to_tensor(self.kernel), 1)
+
+    def loss(self, vectors: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """The weighted mean over a history's anchors.
+
+        Args:
+          vectors: s, [users, time, dim].
+          mask: True where the event is real, bool [users, time]; the real ones lie side by side.
+
+        Returns:
+          [users]; 0 where there are fewer than three events, or no loss.
+        """
+        if not self.has_loss:
+            return tf.zeros(tf.shape(mask)[:1])
+        loss = learning.LOSSES[self.loss_name]
+        original = tf.cast(tf.stop_gradient(vectors), tf.float32)
+        rank, is_anchor = self._draw_anchors(mask)
+        others = learning.SAMPLINGS[self.sampling](mask, rank, loss.draws, self.seed)
+        found = learning.compare(original, self(original), sampling.places(mask, rank), others)
+        enough = tf.math.count_nonzero(others.mask, axis=-1, dtype=tf.int32) >= loss.needed
+        enough &= is_anchor & (sampling.counts(mask) > 2)[:, tf.newaxis]
+        values = tf.where(enough, loss.formula(found), 0.0)
+        count = tf.math.count_nonzero(enough, axis=1, dtype=tf.int32)
+        mean = tf.reduce_sum(values, axis=1) / tf.cast(tf.maximum(count, 1), values.dtype)
+        return self.weight * mean
+
+    def _draw_anchors(self, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Ranks of the anchors, int32 [users, anchors], and which of them exist."""
+        count = sampling.counts(mask)
+        if self.anchors is None:
+            rank = tf.broadcast_to(tf.range(tf.shape(mask)[1]), tf.shape(mask))
+        else:
+            rank = sampling.stratified(count, self.anchors, [count], self.seed + _FIRST_ANCHOR)
+        return rank, rank < count[:, tf.newaxis]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "loss": self.loss_name,
+            "sampling": self.sampling,
+            "weight": self.weight,
+            "anchors": self.anchors,
+            "seed": self.seed,
+        }

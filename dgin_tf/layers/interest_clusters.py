@@ -1,0 +1,171 @@
+"""ENCODE's interests: a history as few clusters, extracted offline, read online (Zhou et al., 2024).
+
+The long history is reduced (Eq. 4), clustered, and summed within each cluster by attention to the
+cluster's centre (Eqs. 8, 9): that is `encode`, and no candidate plays a part in it. A candidate then
+attends to the clusters as it would to events (Eq. 10): that is `interest`.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.dimension_reduction import DimensionReduction
+from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.ops import clustering, masking
+from dgin_tf.ops.clustering import CLUSTERINGS, Clusters
+from dgin_tf.ops.similarity import Relevance
+
+INTERESTS, INTEREST_MASK, INTEREST_WEIGHTS = "interests", "interest_mask", "interest_weights"
+REDUCTION = "reduction"
+
+
+def weights_in_clusters(vectors: tf.Tensor, found: Clusters, relevance: Relevance) -> tf.Tensor:
+    """Eq. (8): the softmax, within each cluster, of the similarity of event and centre.
+
+    Args:
+      vectors: h, [users, time, m].
+      found: their clusters.
+      relevance: of an event to its centre.
+
+    Returns:
+      float32 [users, time]; sums to one over each cluster's members, zero where masked.
+    """
+    assignment, count = found.assignment, found.centres.shape[1]
+    ids = clustering.cluster_ids(assignment, count)
+    users = tf.shape(assignment)[0]
+    scores = relevance.between(vectors, clustering.of_clusters(found.centres, assignment))
+    highest = tf.math.unsorted_segment_max(tf.reshape(scores, [-1]), ids, users * count)
+    highest = tf.reshape(highest, [users, count])
+    real = assignment >= 0
+    scores = tf.where(real, scores - clustering.of_clusters(highest, assignment), 0.0)
+    raised = tf.where(real, tf.exp(scores), 0.0)
+    total = clustering.sum_in_clusters(raised[..., tf.newaxis], assignment, count)[..., 0]
+    return tf.where(real, raised / tf.maximum(clustering.of_clusters(total, assignment), 1.0), 0.0)
+
+
+def sum_interests(
+    events: tf.Tensor, weights: tf.Tensor, assignment: tf.Tensor, clusters: int
+) -> tf.Tensor:
+    """Eq. (8): u_i, the weighted sum of each cluster's events; differentiable in the events.
+
+    Args:
+      events: s, [users, time, dim].
+      weights: of the events, [users, time]; constants.
+      assignment: int32 [users, time], -1 where masked.
+      clusters: K.
+
+    Returns:
+      [users, clusters, dim].
+    """
+
+    @tf.custom_gradient
+    def weighted_sum(values):
+        sums = clustering.sum_in_clusters(values * weights[..., tf.newaxis], assignment, clusters)
+
+        def gradient(into):
+            # The built-in gradient of a segment sum passes four times over [users, time, dim].
+            return clustering.of_clusters(into, assignment) * weights[..., tf.newaxis]
+
+        return sums, gradient
+
+    return weighted_sum(events)
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class InterestClusters(InterestEncoder):
+    """Algorithm 1 as `encode`, Eq. (10) as `interest`.
+
+    State: `interests` u_i, float32 [users, clusters, dim], and `interest_mask` bool [users, clusters];
+    its size does not depend on the history.
+
+    Gradients reach the events through the sums of Eqs. (8) and (10). Clusters and the weights within
+    them are constants, so that W_h learns from its own loss alone.
+
+    Args:
+      reduction: a `DimensionReduction`; None for the paper's.
+      clusters: K.
+      clustering: "k_means", "random", "dynamic_routing" or "agglomerative".
+      rounds: T of K-means and dynamic routing.
+      seed: of the clustering.
+      metric, beta, multiply: of both attentions, see `Relevance`. Clusters are always by cosine.
+
+    Raises:
+      ValueError: there is no such clustering or metric, or a number is too small.
+    """
+
+    def __init__(
+        self,
+        reduction: DimensionReduction | None = None,
+        clusters: int = 30,
+        clustering: str = "k_means",
+        rounds: int = 15,
+        seed: int = 1,
+        metric: str = "cosine",
+        beta: float = 20.0,
+        multiply: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(reduction, dict):
+            reduction = tf.keras.layers.deserialize(reduction)
+        if clustering not in CLUSTERINGS:
+            known = ", ".join(CLUSTERINGS)
+            raise ValueError(f"clustering must be one of {known}; got {clustering!r}.")
+        if clusters < 1 or rounds < 1:
+            raise ValueError(
+                f"clusters and rounds must be at least 1; got {clusters} and {rounds}."
+            )
+        self.reduction = reduction or DimensionReduction(name=REDUCTION, dtype=self.dtype_policy)
+        self.clusters = clusters
+        self.clustering = clustering
+        self.rounds = rounds
+        self.seed = seed
+        self.relevance = Relevance(metric, beta, multiply).check()
+        self.auxiliary_loss_names = (REDUCTION,) if self.reduction.has_loss else ()
+
+    def extract(self, history: History) -> tuple[Clusters, tf.Tensor]:
+        """The clusters of a history's events and the events' weights in them, [users, time]."""
+        reduced = tf.stop_gradient(self.reduction(history.events))
+        cluster = CLUSTERINGS[self.clustering]
+        found = cluster(reduced, history.mask, self.clusters, rounds=self.rounds, seed=self.seed)
+        return found, tf.stop_gradient(weights_in_clusters(reduced, found, self.relevance))
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """Clusters the events and sums each cluster."""
+        del training
+        found, weights = self.extract(history)
+        events = tf.cast(history.events, tf.float32)
+        interests = sum_interests(events, weights, found.assignment, self.clusters)
+        return {INTERESTS: interests, INTEREST_MASK: found.mask}
+
+    def interest(self, state: State, target: Target, training: bool = False) -> State:
+        """Eq. (10).
+
+        Returns:
+          `interest` [users, candidates, dim] and `interest_weights`, float32
+          [users, candidates, clusters].
+        """
+        del training
+        interests = tf.cast(state[INTERESTS], tf.float32)
+        scores = self.relevance.pairwise(tf.cast(target.embedding, tf.float32), interests)
+        weights = masking.masked_softmax(scores, state[INTEREST_MASK][:, tf.newaxis])
+        interest = tf.cast(tf.matmul(weights, interests), target.embedding.dtype)
+        return {"interest": interest, INTEREST_WEIGHTS: weights}
+
+    def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
+        """`reduction`, [users], weighted, where W_h is trained."""
+        del state
+        if not self.reduction.has_loss:
+            return {}
+        return {REDUCTION: self.reduction.loss(history.events, history.mask)}
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "reduction": tf.keras.layers.serialize(self.reduction),
+            "clusters": self.clusters,
+            "clustering": self.clustering,
+            "rounds": self.rounds,
+            "seed": self.seed,
+            **self.relevance._asdict(),
+        }

@@ -1,0 +1,51 @@
+"""Behaviour types by name, as models ask for them: clicks, and everything else that people do."""
+
+from collections.abc import Sequence
+
+from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE
+from dgin_tf.schema import FIRST_ID, HISTORY, Schema
+
+
+def type_ids(schema: Schema, names: Sequence[str] = ()) -> dict[str, int]:
+    """Name -> id of behaviour types.
+
+    Args:
+      schema: the data.
+      names: the wanted types; () for all.
+
+    Returns:
+      Nothing where events have no types.
+
+    Raises:
+      ValueError: a name is none of the schema's.
+    """
+    has_types = BEHAVIOR_TYPE in [field.name for field in schema.with_role(HISTORY)]
+    known = {
+        name: FIRST_ID + n for n, name in enumerate(schema.behavior_types if has_types else ())
+    }
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ValueError(
+            f"behavior_types are names among {list(known)}, those of the schema; got {unknown}."
+        )
+    return {name: known[name] for name in names} if names else known
+
+
+def clicks_first(schema: Schema, click: str | None = None) -> list[tuple[int, ...]]:
+    """Ids of the types that form a sequence each, clicks in front.
+
+    Args:
+      schema: the data.
+      click: name of the type that is a click; None for the schema's first, as readers have it.
+
+    Returns:
+      A tuple of ids for each type; one of () where events have no types, which stands for all
+      events.
+
+    Raises:
+      ValueError: no type has this name.
+    """
+    known = type_ids(schema)
+    if click is not None:
+        known = {**type_ids(schema, [click]), **known}
+    return [(number,) for number in known.values()] or [()]

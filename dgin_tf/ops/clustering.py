@@ -1,0 +1,270 @@
+"""Clusters of each user's events by a cosine metric (ENCODE, sections 3.2.2 and 4.6.6).
+
+Every way to cluster has one interface: vectors [users, time, dim] and their mask in, `Clusters` out.
+Only directions count, so that vectors are normalised first, and a cluster's centre is the direction of
+the sum of its members. A history of no more events than clusters is not clustered: every event is a
+cluster of its own. A vector of zeros is equally far from everything and falls to the first cluster.
+No gradient passes.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from dgin_tf.ops import sampling
+from dgin_tf.ops.similarity import normalise
+
+MIN_XLA_USERS = 16
+_TINY = 1e-8
+
+
+class Clusters(NamedTuple):
+    """Which event is of which cluster.
+
+    Attributes:
+      assignment: number of each event's cluster, int32 [users, time]; -1 where masked.
+      centres: c_i, of length one, or zero where the members cancel; float32 [users, clusters, dim].
+      mask: True where a cluster has members, bool [users, clusters].
+    """
+
+    assignment: tf.Tensor
+    centres: tf.Tensor
+    mask: tf.Tensor
+
+
+Cluster = Callable[..., Clusters]
+
+
+def k_means(
+    vectors: tf.Tensor,
+    mask: tf.Tensor,
+    clusters: int,
+    *,
+    rounds: int = 15,
+    seed: int = 1,
+    jit_compile: bool | None = None,
+) -> Clusters:
+    """Spherical K-means: each event to the centre of the largest cosine, the first of equal ones.
+
+    It begins with one random event out of each of as many equal stretches of the history as there are
+    clusters, and ends after `rounds`, or when no event changes its cluster. A cluster that loses its
+    members keeps its centre and may win some back.
+
+    Args:
+      vectors: [users, time, dim]; what is masked does not count.
+      mask: True where the event is real, bool [users, time]; the real ones lie side by side.
+      clusters: K.
+      rounds: T, how often events are assigned and centres moved.
+      seed: of the first centres.
+      jit_compile: whether XLA compiles the rounds, anew for each shape. None means in graphs of
+        static shapes with enough users.
+
+    Raises:
+      ValueError: `clusters` or `rounds` is below 1.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1; got {rounds}.")
+    unit = _directions(vectors, mask, clusters)
+    drawn = sampling.stratified(sampling.counts(mask), clusters, [], seed)
+    centres = tf.gather(unit, sampling.places(mask, drawn), batch_dims=1)
+    if jit_compile is None:
+        static = unit.shape.is_fully_defined() and not tf.executing_eagerly()
+        jit_compile = static and unit.shape[0] >= MIN_XLA_USERS
+    run = _traced(rounds, bool(jit_compile), tuple(unit.shape), clusters)
+    assignment = run(unit, mask, centres)
+    return _described(unit, mask, assignment, clusters)
+
+
+def random_clusters(
+    vectors: tf.Tensor, mask: tf.Tensor, clusters: int, *, rounds: int = 1, seed: int = 1
+) -> Clusters:
+    """Every event in a random cluster, the same for the n-th event of all histories."""
+    del rounds
+    unit = _directions(vectors, mask, clusters)
+    count = tf.fill(tf.shape(mask), clusters)
+    drawn = sampling.stratified(count, 1, [sampling.ranks(mask)], seed)[..., 0]
+    return _described(unit, mask, drawn, clusters)
+
+
+def dynamic_routing(
+    vectors: tf.Tensor, mask: tf.Tensor, clusters: int, *, rounds: int = 15, seed: int = 1
+) -> Clusters:
+    """Behaviour-to-interest routing of MIND (Li et al., 2019), agreement measured by the cosine.
+
+    Logits b_ij of event i and interest j begin as N(0, 1), which are not trained; each round weighs
+    events by w_ij = softmax_j(b_ij), sums them, and adds the cosine of event and sum to b_ij. There is
+    no bilinear map, and squashing would not change a cosine. An event belongs to the interest of its
+    largest weight.
+    """
+    unit = _directions(vectors, mask, clusters)
+    resolution = 1 << 20
+    shape = [*tf.unstack(tf.shape(mask)), clusters]
+    rank = tf.broadcast_to(sampling.ranks(mask)[..., tf.newaxis], shape)
+    keys = [rank, tf.broadcast_to(tf.range(clusters), shape)]
+    uniform = sampling.stratified(tf.fill(shape, resolution), 1, keys, seed)[..., 0]
+    logits = tf.math.ndtri((tf.cast(uniform, unit.dtype) + 0.5) / resolution)
+    real = tf.cast(mask, unit.dtype)[..., tf.newaxis]
+    for _ in range(rounds):
+        capsules = normalise(tf.matmul(tf.nn.softmax(logits) * real, unit, transpose_a=True))
+        logits += tf.matmul(unit, capsules, transpose_b=True)
+    assignment = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    return _described(unit, mask, assignment, clusters)
+
+
+def agglomerative(
+    vectors: tf.Tensor, mask: tf.Tensor, clusters: int, *, rounds: int = 1, seed: int = 1
+) -> Clusters:
+    """Bottom up: the two clusters of the largest mean cosine become one until `clusters` are left.
+
+    The mean cosine of two clusters is the inner product of the means of their unit vectors. O(time^3):
+    for short histories, and for the row in the paper's table.
+    """
+    del rounds, seed
+    unit = _directions(vectors, mask, clusters)
+    users, time = tf.unstack(tf.shape(mask))
+    place = tf.range(time)
+    later = place[:, tf.newaxis] < place
+
+    def is_left(owner, sizes, sums):
+        del owner, sums
+        return tf.reduce_any(tf.math.count_nonzero(sizes, axis=1, dtype=tf.int32) > clusters)
+
+    def merge(owner, sizes, sums):
+        means = sums / tf.maximum(sizes, 1.0)[..., tf.newaxis]
+        exists = sizes > 0
+        pairs = exists[:, :, tf.newaxis] & exists[:, tf.newaxis] & later
+        closeness = tf.where(pairs, tf.matmul(means, means, transpose_b=True), -2.0)
+        best = tf.argmax(tf.reshape(closeness, [users, -1]), axis=1, output_type=tf.int32)
+        keep, gone = (best // time)[:, tf.newaxis], (best % time)[:, tf.newaxis]
+        wanted = tf.math.count_nonzero(exists, axis=1, keepdims=True, dtype=tf.int32) > clusters
+        into, out = (place == keep) & wanted, (place == gone) & wanted
+        size = tf.reduce_sum(tf.where(out, sizes, 0.0), 1, keepdims=True)
+        moved = tf.reduce_sum(tf.where(out[..., tf.newaxis], sums, 0.0), 1, keepdims=True)
+        sums = tf.where(into[..., tf.newaxis], sums + moved, sums)
+        sums = tf.where(out[..., tf.newaxis], 0.0, sums)
+        sizes = tf.where(out, 0.0, tf.where(into, sizes + size, sizes))
+        return tf.where((owner == gone) & wanted, keep, owner), sizes, sums
+
+    owner = tf.where(mask, tf.broadcast_to(place, tf.shape(mask)), -1)
+    owner, sizes, _ = tf.while_loop(is_left, merge, (owner, tf.cast(mask, unit.dtype), unit))
+    number = tf.cumsum(tf.cast(sizes > 0, tf.int32), axis=1, exclusive=True)
+    assignment = tf.gather(number, tf.maximum(owner, 0), batch_dims=1)
+    return _described(unit, mask, assignment, clusters)
+
+
+CLUSTERINGS: dict[str, Cluster] = {
+    "k_means": k_means,
+    "random": random_clusters,
+    "dynamic_routing": dynamic_routing,
+    "agglomerative": agglomerative,
+}
+
+
+def cluster_ids(assignment: tf.Tensor, clusters: int) -> tf.Tensor:
+    """Assignments [users, time] as numbers over all users, -1 where masked, flat [users * time]."""
+    first = tf.range(tf.shape(assignment)[0])[:, tf.newaxis] * clusters
+    return tf.reshape(tf.where(assignment >= 0, first + assignment, -1), [-1])
+
+
+def sum_in_clusters(values: tf.Tensor, assignment: tf.Tensor, clusters: int) -> tf.Tensor:
+    """Sums values [users, time, dim] by cluster, [users, clusters, dim]."""
+    users, dim = tf.shape(values)[0], values.shape[-1]
+    flat = tf.reshape(values, [-1, dim])
+    sums = tf.math.unsorted_segment_sum(flat, cluster_ids(assignment, clusters), users * clusters)
+    return tf.reshape(sums, [users, clusters, dim])
+
+
+def of_clusters(values: tf.Tensor, assignment: tf.Tensor) -> tf.Tensor:
+    """What every event's cluster has: [users, clusters, ...] -> [users, time, ...]."""
+    return tf.gather(values, tf.maximum(assignment, 0), batch_dims=1)
+
+
+def _directions(vectors: tf.Tensor, mask: tf.Tensor, clusters: int) -> tf.Tensor:
+    """Unit vectors in float32, zero where masked."""
+    if clusters < 1:
+        raise ValueError(f"clusters must be at least 1; got {clusters}.")
+    vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
+    return tf.where(mask[..., tf.newaxis], normalise(vectors), 0.0)
+
+
+def _described(unit: tf.Tensor, mask: tf.Tensor, assignment: tf.Tensor, clusters: int) -> Clusters:
+    """Clusters of an assignment; short histories are a cluster for every event."""
+    is_short = sampling.counts(mask)[:, tf.newaxis] <= clusters
+    assignment = tf.where(is_short, sampling.ranks(mask), assignment)
+    assignment = tf.stop_gradient(tf.where(mask, assignment, -1))
+    counted = tf.concat([unit, tf.ones_like(unit[..., :1])], axis=-1)
+    sums = sum_in_clusters(counted, assignment, clusters)
+    return Clusters(assignment, normalise(sums[..., :-1]), sums[..., -1] > 0.5)
+
+
+@functools.cache
+def _traced(rounds: int, jit: bool, shape: tuple, clusters: int):
+    """The rounds as a graph function, one for each signature: shared, they would warn of retracing."""
+    del shape
+    nearest = _nearest_compiled if jit else _nearest
+    run = functools.partial(_lloyd, nearest, rounds, clusters)
+    return tf.function(run, jit_compile=jit or None, autograph=False)
+
+
+def _lloyd(
+    nearest: Callable[[tf.Tensor], Callable[[tf.Tensor], tf.Tensor]],
+    rounds: int,
+    clusters: int,
+    unit: tf.Tensor,
+    mask: tf.Tensor,
+    centres: tf.Tensor,
+) -> tf.Tensor:
+    """Assignments after the last round; of no meaning where masked."""
+    assign = nearest(unit)
+
+    def goes_on(number, centres, assignment, changed):
+        del centres, assignment
+        return (number < rounds) & changed
+
+    def step(number, centres, assignment, changed):
+        del changed
+        found = tf.where(mask, assign(centres), -1)
+        sums = sum_in_clusters(unit, found, clusters)
+        length = tf.norm(sums, axis=-1, keepdims=True)
+        moved = tf.where(length > _TINY, sums / tf.maximum(length, _TINY), centres)
+        return number + 1, moved, found, tf.reduce_any(found != assignment)
+
+    start = (0, centres, tf.fill(tf.shape(mask), -2), True)
+    return tf.while_loop(goes_on, step, start)[2]
+
+
+def _nearest(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Function from centres [users, clusters, dim] to assignments [users, time]."""
+
+    def assign(centres):
+        cosine = tf.matmul(centres, unit, transpose_b=True)
+        return tf.argmax(cosine, axis=1, output_type=tf.int32)
+
+    return assign
+
+
+def _nearest_compiled(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """As `_nearest`, cluster by cluster and component by component.
+
+    XLA makes one loop over time of all that, in vector registers; a product followed by an argmax
+    writes and reads [users, clusters, time] instead, and takes three times as long.
+    """
+    parts = tf.unstack(tf.transpose(unit, [2, 0, 1]))
+
+    def assign(centres):
+        best, found = None, tf.zeros_like(parts[0], tf.int32)
+        for number in range(centres.shape[1]):
+            cosine = tf.add_n(
+                [part * centres[:, number, axis, tf.newaxis] for axis, part in enumerate(parts)]
+            )
+            if best is None:
+                best = cosine
+            else:
+                nearer = cosine > best
+                found = tf.where(nearer, number, found)
+                best = tf.where(nearer, cosine, best)  # a maximum would have to look for NaN
+        return found
+
+    return assign

@@ -1,0 +1,197 @@
+"""Losses that keep distances when vectors become shorter (ENCODE, section 3.2.1, Eqs. 4-7, 12).
+
+Nobody says which events are alike; the distances of the original vectors do. Of a few other events
+that are drawn for an anchor, the nearest by Eq. (11) is the positive and the others are negatives,
+Eq. (5), and the reduced vectors are to agree. The originals are constants to all losses here.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from dgin_tf.ops import hashing, sampling
+from dgin_tf.ops.similarity import cosine_distance
+
+NEIGHBOURS, SEQUENCE, BATCH = "neighbours", "sequence", "batch"
+_BUCKETS = (1 << 31) - 1
+
+
+class Others(NamedTuple):
+    """Events drawn for each anchor.
+
+    Attributes:
+      places: of the events in [users * time], int32 [users, anchors, draws].
+      mask: True where there is one, bool [users, anchors, draws].
+    """
+
+    places: tf.Tensor
+    mask: tf.Tensor
+
+
+class Compared(NamedTuple):
+    """An anchor's distances to the events drawn for it, the positive first.
+
+    Attributes:
+      original: dis(s_i, .), [users, anchors, draws].
+      anchor: h_i, [users, anchors, m].
+      others: h of the events drawn, [users, anchors, draws, m].
+      mask: True where there is an event, bool [users, anchors, draws].
+    """
+
+    original: tf.Tensor
+    anchor: tf.Tensor
+    others: tf.Tensor
+    mask: tf.Tensor
+
+    @property
+    def reduced(self) -> tf.Tensor:
+        """dis(h_i, .), [users, anchors, draws]."""
+        return cosine_distance(self.anchor[:, :, tf.newaxis], self.others)
+
+
+def draw_neighbours(mask: tf.Tensor, rank: tf.Tensor, draws: int, seed: int) -> Others:
+    """The events before and after the anchor; no more than these, and none over the edge."""
+    del seed
+    step = tf.constant([-1, 1])[: min(draws, 2)]
+    wanted = rank[..., tf.newaxis] + step
+    count = sampling.counts(mask)[:, tf.newaxis, tf.newaxis]
+    return _in_own_row(mask, wanted, (wanted >= 0) & (wanted < count))
+
+
+def draw_from_sequence(mask: tf.Tensor, rank: tf.Tensor, draws: int, seed: int) -> Others:
+    """Other events of the same history, all different; fewer where it has fewer."""
+    count = sampling.counts(mask)[:, tf.newaxis]
+    wanted, exists = _draw_others(rank, count, draws, [count, rank], seed)
+    return _in_own_row(mask, wanted, exists)
+
+
+def draw_from_batch(mask: tf.Tensor, rank: tf.Tensor, draws: int, seed: int) -> Others:
+    """Other events of all histories of the batch on this device."""
+    count = sampling.counts(mask)
+    before = tf.cumsum(count, exclusive=True)[:, tf.newaxis]
+    rank += before
+    total = tf.reduce_sum(count)
+    wanted, exists = _draw_others(rank, total[tf.newaxis, tf.newaxis], draws, [rank], seed)
+    # The n-th real event of the batch is where the running count of real events reaches n + 1.
+    running = tf.cumsum(tf.cast(tf.reshape(mask, [-1]), tf.int32))
+    places = tf.searchsorted(running, tf.reshape(wanted + 1, [-1]))
+    places = tf.minimum(tf.reshape(places, tf.shape(wanted)), tf.maximum(tf.size(mask) - 1, 0))
+    return Others(places, exists)
+
+
+SAMPLINGS: dict[str, Callable[..., Others]] = {
+    NEIGHBOURS: draw_neighbours,
+    SEQUENCE: draw_from_sequence,
+    BATCH: draw_from_batch,
+}
+
+
+def compare(
+    original: tf.Tensor, reduced: tf.Tensor, anchors: tf.Tensor, others: Others
+) -> Compared:
+    """Eq. (5): puts the positive, the event of the smallest original distance, first.
+
+    Args:
+      original: s, [users, time, dim].
+      reduced: h, [users, time, m].
+      anchors: places in time of the anchors, int32 [users, anchors].
+      others: what was drawn for them.
+    """
+    original = tf.stop_gradient(original)
+    distance = cosine_distance(
+        tf.gather(original, anchors, batch_dims=1)[:, :, tf.newaxis], _look_up(original, others)
+    )
+    far = tf.where(others.mask, distance, distance.dtype.max)
+    first = tf.argmin(far, axis=-1, output_type=tf.int32)[..., tf.newaxis]
+    draws = tf.range(tf.shape(distance)[-1])
+    # The positive and the first draw change places.
+    order = tf.where(draws == 0, first, tf.where(draws == first, 0, draws))
+    return Compared(
+        tf.gather(distance, order, batch_dims=2),
+        tf.gather(reduced, anchors, batch_dims=1),
+        tf.gather(_look_up(reduced, others), order, batch_dims=2),
+        tf.gather(others.mask, order, batch_dims=2),
+    )
+
+
+def dynamic_triplet(compared: Compared) -> tf.Tensor:
+    """Eqs. (6), (7): max(0, dis(h_i, h_p) - dis(h_i, h_n) + alpha_i), [users, anchors].
+
+    The margin alpha_i = dis(s_i, s_n) - dis(s_i, s_p) is what the originals have.
+    """
+    margin = compared.original[..., 1] - compared.original[..., 0]
+    return _triplet(compared, margin)
+
+
+def fixed_triplet(compared: Compared, margin: float = 0.2) -> tf.Tensor:
+    """Eq. (6) with one margin for all, [users, anchors]."""
+    return _triplet(compared, margin)
+
+
+def n_pair(compared: Compared) -> tf.Tensor:
+    """Eq. (12): log(1 + sum_n exp(h_i . h_n - h_i . h_p)), inner products as printed, [users, anchors]."""
+    products = tf.reduce_sum(compared.anchor[:, :, tf.newaxis] * compared.others, -1)
+    difference = products[..., 1:] - products[..., :1]
+    difference = tf.where(compared.mask[..., 1:], difference, difference.dtype.min / 2)
+    zero = tf.zeros_like(difference[..., :1])
+    return tf.reduce_logsumexp(tf.concat([zero, difference], axis=-1), axis=-1)
+
+
+def squared_error(compared: Compared) -> tf.Tensor:
+    """(dis(h_i, h_j) - dis(s_i, s_j))^2 for one random event j, [users, anchors]."""
+    return tf.square(compared.reduced[..., 0] - compared.original[..., 0])
+
+
+class Loss(NamedTuple):
+    """A loss on compared events.
+
+    Attributes:
+      formula: from `Compared` to [users, anchors].
+      draws: how many events are drawn for an anchor.
+      needed: how many of them there must be.
+    """
+
+    formula: Callable[[Compared], tf.Tensor]
+    draws: int
+    needed: int
+
+
+LOSSES = {
+    "dynamic": Loss(dynamic_triplet, 2, 2),
+    "fixed": Loss(fixed_triplet, 2, 2),
+    "n_pair": Loss(n_pair, 6, 2),
+    "mse": Loss(squared_error, 1, 1),
+}
+
+
+def _triplet(compared, margin):
+    distance = compared.reduced
+    return tf.nn.relu(distance[..., 0] - distance[..., 1] + margin)
+
+
+def _draw_others(rank, count, draws, keys, seed):
+    """Different ranks other than the anchor's, int32 [users, anchors, draws], and which exist."""
+    others = tf.broadcast_to(tf.maximum(count - 1, 0), tf.shape(rank))
+    keys = [tf.broadcast_to(key, tf.shape(rank)) for key in keys]
+    drawn = sampling.stratified(others, draws, keys, seed)
+    # The parts from which the draws come begin somewhere else for every anchor.
+    turn = hashing.cross_bucket(keys, _BUCKETS, seed + 1)
+    turned = (drawn + (turn % tf.maximum(others, 1))[..., tf.newaxis]) % tf.maximum(
+        others[..., tf.newaxis], 1
+    )
+    wanted = (rank[..., tf.newaxis] + 1 + turned) % tf.maximum(count[..., tf.newaxis], 1)
+    exists = tf.range(draws) < others[..., tf.newaxis]
+    return wanted, exists
+
+
+def _in_own_row(mask, rank, exists):
+    """Ranks [users, anchors, draws] of each user's own events as places in the batch."""
+    users, time = tf.unstack(tf.shape(mask))
+    row = tf.range(users)[:, tf.newaxis, tf.newaxis] * time
+    return Others(row + sampling.places(mask, rank), exists)
+
+
+def _look_up(vectors, others):
+    """Vectors [users, time, dim] at places in the batch, [users, anchors, draws, dim]."""
+    return tf.gather(tf.reshape(vectors, [-1, vectors.shape[-1]]), others.places)

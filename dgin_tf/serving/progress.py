@@ -1,0 +1,89 @@
+"""How far a person's stream has been read: what makes a delivery that comes again change nothing.
+
+The numbers of a person's events rise, but need not follow each other without gaps: they may be
+positions in a log that others write to as well. An event is therefore never held back for those before
+it, since one lost event would then keep everything behind it from being acknowledged. What was passed
+over is remembered, so that an event that comes late is told from one that comes again: the former can
+no longer be folded in, because the order of events matters to a memory, and has to be reported; the
+latter is nothing new.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+MOST_GAPS = (
+    16  # 256 bytes; a number below the oldest gap that is kept counts as one that comes again
+)
+
+NEW, REPEATED, LATE = "new", "repeated", "late"
+
+_TIMES, _GAPS = ".times", ".gaps"  # no state tensor has such a name
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What of a person's stream a state includes.
+
+    Attributes:
+      sequence: highest number that was read; 0 before the first.
+      newest: second of the newest event.
+      included_until: the state includes all events up to this second, whatever their numbers, because
+        it began with a history; -1 where it began empty.
+      gaps: ranges of numbers that were passed over, first and last, rising.
+    """
+
+    sequence: int = 0
+    newest: int = 0
+    included_until: int = -1
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    def place(self, sequence: int) -> str:
+        """Whether an event of this number is `NEW`, `REPEATED` or `LATE`."""
+        if sequence > self.sequence:
+            return NEW
+        return LATE if any(low <= sequence <= high for low, high in self.gaps) else REPEATED
+
+    def after(self, sequence: int, newest: int | None = None) -> "Progress":
+        """The progress once an event that is new or late has been read.
+
+        Args:
+          sequence: its number.
+          newest: its second, where the state now includes it.
+        """
+        gaps = list(self.gaps)
+        if sequence > self.sequence + 1:
+            gaps.append((self.sequence + 1, sequence - 1))
+        elif sequence <= self.sequence:
+            gaps = [part for gap in gaps for part in _without(gap, sequence)]
+        return dataclasses.replace(
+            self,
+            sequence=max(self.sequence, sequence),
+            newest=self.newest if newest is None else newest,
+            gaps=tuple(gaps[-MOST_GAPS:]),
+        )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What is stored beside a state; the sequence number has a place of its own there."""
+        arrays = {_TIMES: np.array([self.newest, self.included_until], np.int64)}
+        return arrays | ({_GAPS: np.array(self.gaps, np.int64)} if self.gaps else {})
+
+    @classmethod
+    def from_arrays(cls, sequence: int, arrays: Mapping[str, np.ndarray]) -> "Progress":
+        """Inverse of `to_arrays`."""
+        newest, included_until = arrays[_TIMES].tolist()
+        gaps = arrays[_GAPS].tolist() if _GAPS in arrays else []
+        return cls(sequence, newest, included_until, tuple((low, high) for low, high in gaps))
+
+
+def state_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state alone, of what is stored."""
+    return {name: array for name, array in arrays.items() if name not in (_TIMES, _GAPS)}
+
+
+def _without(gap: tuple[int, int], number: int) -> list[tuple[int, int]]:
+    low, high = gap
+    if not low <= number <= high:
+        return [gap]
+    return [(a, b) for a, b in ((low, number - 1), (number + 1, high)) if a <= b]

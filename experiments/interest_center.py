@@ -1,0 +1,296 @@
+"""MIMN's User Interest Center: keeps people's states up to date with what they do.
+
+    # States of everybody in a data set; then events, as JSON lines, from a file that grows.
+    python -m experiments.interest_center --action=warm_up --export_dir=E --store=lmdb:S --data_dir=D
+    python -m experiments.interest_center --export_dir=E --store=lmdb:S --events=log.jsonl --follow \\
+        --snapshot_dir=P
+
+An event is {"user_id": "u17", "sequence": 12, "item_id": "B0017", "timestamp": 1700000000}, with ids as
+the log has them (--ids=dense for the model's). `--events` takes a file, - for standard input, or
+redis://host:port/db with --streams and --group.
+
+    --action=switch    lets requests (Ranker) read this version's states, once they are warm
+    --action=snapshot  takes today's snapshot; a center with --snapshot_dir does so every day by itself
+    --action=rollback  with --day: states as they were, and the events since then once more
+    --action=status    what is there
+
+Stop the center of a version before rolling it back.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import datetime  # noqa: E402
+import logging  # noqa: E402
+import pathlib  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+import time  # noqa: E402
+
+from absl import flags  # noqa: E402
+
+from dgin_tf import command_line  # noqa: E402
+from dgin_tf.stores.addresses import open_store  # noqa: E402
+
+CONSUME, WARM_UP, SWITCH = "consume", "warm_up", "switch"
+SNAPSHOT, ROLLBACK, STATUS = "snapshot", "rollback", "status"
+RAW, DENSE = "raw", "dense"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum(
+    "action", CONSUME, [CONSUME, WARM_UP, SWITCH, SNAPSHOT, ROLLBACK, STATUS], "What to do."
+)
+flags.DEFINE_string("export_dir", None, "Exported versions, or one of them.", required=True)
+flags.DEFINE_string("store", None, "lmdb:PATH or redis://host:port/db?prefix=NAME.", required=True)
+flags.DEFINE_string("events", "", "A file, - for standard input, or redis://host:port/db.")
+flags.DEFINE_enum("ids", RAW, [RAW, DENSE], "Which ids events carry: the log's or the model's.")
+flags.DEFINE_boolean("follow", False, "Wait for more at the end of the file.")
+flags.DEFINE_string("offset_file", "", "How far the file was read; by default beside it.")
+flags.DEFINE_list("streams", [], "Redis Streams that this process reads.")
+flags.DEFINE_string("group", "", "Consumer group; the version's where empty.")
+flags.DEFINE_string("consumer", "center", "Name within the group.")
+flags.DEFINE_string(
+    "dead_letters", "", "File for what cannot be applied; by default beside the events."
+)
+flags.DEFINE_integer("batch_events", 1024, "Most events of a micro-batch.", 1)
+flags.DEFINE_float("patience", 60.0, "Seconds for which a failing store is asked again.", 0.0)
+flags.DEFINE_float("log_seconds", 10.0, "How often to say what happened.", 0.1)
+flags.DEFINE_string(
+    "snapshot_dir", "", "Folder of the daily snapshots; none are taken where empty."
+)
+flags.DEFINE_string("day", "", "Snapshot to roll back to, as 2026-11-21.")
+flags.DEFINE_string("data_dir", "", "Prepared data set to warm up from.")
+flags.DEFINE_integer("days", 0, "Days of it that count, before its newest event; 0 for all.", 0)
+flags.DEFINE_boolean("progress", True, "Draw progress bars.")
+
+
+def main(_: object) -> None:
+    """Does what `--action` says."""
+    # TensorFlow takes seconds: after the flags were checked, and only where a model runs.
+    _check_flags()
+    # TensorFlow calls its loader of graphs, the one that TF Serving has, deprecated.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    {
+        CONSUME: _consume,
+        WARM_UP: _warm_up,
+        SWITCH: _switch,
+        SNAPSHOT: _snapshot,
+        ROLLBACK: _roll_back,
+        STATUS: _status,
+    }[FLAGS.action]()
+
+
+def _consume() -> None:
+    from dgin_tf.serving.dead_letters import DeadLetters
+    from dgin_tf.serving.events import EventParser
+    from dgin_tf.serving.interest_center import InterestCenter, consume
+    from dgin_tf.serving.snapshots import Snapshots
+    from dgin_tf.serving.state_updates import StateUpdater
+    from dgin_tf.serving.stored_states import StoredStates, namespace_of
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    updater = StateUpdater(FLAGS.export_dir)
+    namespace = namespace_of(updater.metadata)
+    vocabularies = updater.vocabularies if FLAGS.ids == RAW else None
+    parser = EventParser(updater.schema, updater.catalogue, vocabularies)
+    with open_store(FLAGS.store) as store:
+        states = StoredStates(store, updater.metadata)
+        letters = DeadLetters(FLAGS.dead_letters or _beside(f"{namespace}.dead_letters.jsonl"))
+        center = InterestCenter(updater, states, parser, letters, FLAGS.patience, _say)
+        source = center.asking(lambda: _source(namespace))
+        snapshots = Snapshots(FLAGS.snapshot_dir, states) if FLAGS.snapshot_dir else None
+        report = _Report(center)
+        _say(f"{namespace} follows {FLAGS.events}")
+
+        def after_acknowledging() -> None:
+            report.now_and_then()
+            if snapshots is not None:
+                today = datetime.datetime.now(datetime.UTC).date()
+                if today.isoformat() not in [s.day for s in snapshots.list()[-1:]]:
+                    snapshots.take(center.asking(source.position), today)
+                    _say(f"snapshot of {today}")
+
+        try:
+            consume(
+                center,
+                source,
+                stop.is_set,
+                FLAGS.batch_events,
+                after_acknowledging=after_acknowledging,
+            )
+        finally:
+            source.close()
+            letters.close()
+            report.at_the_end()
+
+
+def _warm_up() -> None:
+    from tqdm import tqdm
+
+    from dgin_tf.serving.state_updates import StateUpdater
+    from dgin_tf.serving.state_versions import StateVersions
+    from dgin_tf.serving.state_warmup import warm_up
+    from dgin_tf.serving.stored_states import StoredStates, namespace_of
+
+    def bar(items, total):
+        return tqdm(items, "states", total, disable=not FLAGS.progress, file=sys.stderr)
+
+    updater = StateUpdater(FLAGS.export_dir)
+    with open_store(FLAGS.store) as store:
+        states = StoredStates(store, updater.metadata)
+        written = warm_up(updater, states, FLAGS.data_dir, FLAGS.days, bar)
+        versions = StateVersions(store, updater.metadata["name"])
+        versions.mark_warm(updater.metadata)
+        sys.stdout.write(
+            f"{written:,} states of {namespace_of(updater.metadata)} were written; they are warm. Live "
+            f"is {versions.live or 'none'}.\n"
+        )
+
+
+def _switch() -> None:
+    metadata = _metadata()
+    from dgin_tf.serving.state_versions import StateVersions
+
+    with open_store(FLAGS.store) as store:
+        versions = StateVersions(store, metadata["name"])
+        before = versions.live
+        versions.switch(metadata)
+        sys.stdout.write(f"requests read the states of {versions.live}; before: {before}.\n")
+
+
+def _snapshot() -> None:
+    metadata = _metadata()
+    from dgin_tf.serving.snapshots import Snapshots
+    from dgin_tf.serving.stored_states import StoredStates, namespace_of
+
+    # First how far the events were acknowledged, then the states, which include at least those.
+    position = _position(namespace_of(metadata))
+    with open_store(FLAGS.store) as store:
+        snapshots = Snapshots(FLAGS.snapshot_dir, StoredStates(store, metadata))
+        taken = snapshots.take(position, datetime.datetime.now(datetime.UTC).date())
+        sys.stdout.write(f"snapshot in {taken.folder}\n")
+
+
+def _roll_back() -> None:
+    metadata = _metadata()
+    from dgin_tf.serving.snapshots import Snapshots
+    from dgin_tf.serving.stored_states import StoredStates, namespace_of
+
+    with open_store(FLAGS.store) as store:
+        snapshots = Snapshots(FLAGS.snapshot_dir, StoredStates(store, metadata))
+        snapshot = snapshots.find(FLAGS.day)
+        count = snapshots.roll_back(snapshot)
+        again = "no source of events was named, so that none will be read again"
+        if FLAGS.events and FLAGS.events != "-":
+            source = _source(namespace_of(metadata))
+            source.rewind(snapshot.position)
+            source.close()
+            again = "the events since then will be read again"
+        sys.stdout.write(f"{count:,} states are those of {snapshot.day}; {again}.\n")
+
+
+def _status() -> None:
+    metadata = _metadata()
+    from dgin_tf.serving.snapshots import Snapshots
+    from dgin_tf.serving.state_versions import StateVersions
+    from dgin_tf.serving.stored_states import StoredStates, version_of
+
+    with open_store(FLAGS.store) as store:
+        states, versions = StoredStates(store, metadata), StateVersions(store, metadata["name"])
+        count = sum(1 for _ in states.store.users())
+        days = [s.day for s in Snapshots(FLAGS.snapshot_dir, states).list()]
+        sys.stdout.write(
+            f"{count:,} states of {version_of(metadata)}\nlive: {versions.live or 'none'}\n"
+            f"warm: {', '.join(versions.warm) or 'none'}\nsnapshots: {', '.join(days) or 'none'}\n"
+        )
+
+
+class _Report:
+    """Says in one line what happened, now and then and at the end."""
+
+    def __init__(self, center):
+        self._center = center
+        self._began = self._said = time.monotonic()
+
+    def now_and_then(self) -> None:
+        if time.monotonic() - self._said >= FLAGS.log_seconds:
+            self._said = time.monotonic()
+            _say(str(self._center.counts))
+
+    def at_the_end(self) -> None:
+        seconds = time.monotonic() - self._began
+        counts = self._center.counts
+        sys.stdout.write(f"{counts}; {counts.read / seconds:,.0f} events/s\n")
+
+
+def _check_flags() -> None:
+    needed = {
+        CONSUME: ["events"],
+        WARM_UP: ["data_dir"],
+        SNAPSHOT: ["snapshot_dir"],
+        ROLLBACK: ["snapshot_dir", "day"],
+    }.get(FLAGS.action, [])
+    if missing := [f"--{name}" for name in needed if not FLAGS[name].value]:
+        raise ValueError(f"--action={FLAGS.action} needs {' and '.join(missing)}.")
+    if _is_redis(FLAGS.events) and not FLAGS.streams:
+        raise ValueError("events from Redis need --streams, the names of the streams to read.")
+    if FLAGS.store == "memory:":
+        raise ValueError("states in memory are gone with the process; give --store=lmdb:PATH.")
+
+
+def _source(namespace: str):
+    from dgin_tf.serving.event_sources import GrowingFile, StandardInput
+    from dgin_tf.serving.event_streams import RedisStreams
+
+    if FLAGS.events == "-":
+        return StandardInput()
+    if _is_redis(FLAGS.events):
+        group = FLAGS.group or namespace
+        return RedisStreams(FLAGS.events, FLAGS.streams, group, FLAGS.consumer)
+    return GrowingFile(FLAGS.events, _offset_file(namespace), FLAGS.follow)
+
+
+def _position(namespace: str) -> dict:
+    from dgin_tf.serving.event_sources import position_of_file
+
+    if _is_redis(FLAGS.events):
+        source = _source(namespace)
+        try:
+            return source.position()
+        finally:
+            source.close()
+    is_file = FLAGS.events not in ("", "-")
+    return position_of_file(_offset_file(namespace)) if is_file else {}
+
+
+def _offset_file(namespace: str) -> str:
+    return FLAGS.offset_file or f"{FLAGS.events}.{namespace}.offset"
+
+
+def _beside(name: str) -> str:
+    """A file beside the events, or where those are no file, in the folder one is in."""
+    is_file = FLAGS.events != "-" and not _is_redis(FLAGS.events)
+    return str(pathlib.Path(FLAGS.events).parent / name) if is_file else name
+
+
+def _metadata() -> dict:
+    from dgin_tf.serving.ranker import open_bundle
+
+    return open_bundle(FLAGS.export_dir)[1]
+
+
+def _is_redis(address: str) -> bool:
+    return address.startswith(("redis://", "rediss://"))
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,225 @@
+"""Recall of an item seen long ago: what a memory of a few slots keeps and a GRU of its size forgets.
+
+One event of a history is marked, somewhere among events that mean nothing, and after the last event
+the model names its item. Training draws the marked event's distance from the end log-uniformly, so
+that a model can learn to keep at short distances; it is then asked at fixed ones. MIMN's memory by the
+paper's equations is compared with a GRU whose state has as many floats, and with the authors' cell,
+which keeps a sum of what was ever written besides.
+
+    python -m experiments.mimn.copy_task --output_dir=D --seeds=3
+
+Writes `copy_task.json` and `copy_task.md` and prints the latter. Guessing gives one in `items`.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import dataclasses  # noqa: E402
+import json  # noqa: E402
+import pathlib  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Mapping, Sequence  # noqa: E402
+from typing import Any  # noqa: E402
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from absl import flags  # noqa: E402
+
+from dgin_tf import command_line  # noqa: E402
+from dgin_tf.layers.memory.released import ReleasedTuringMemory  # noqa: E402
+from dgin_tf.layers.memory.turing import TuringMemory  # noqa: E402
+from dgin_tf.layers.recurrent import GRU  # noqa: E402
+from dgin_tf.ops.released_memory import ReleasedStep  # noqa: E402
+from dgin_tf.schema import write_text  # noqa: E402
+from experiments import runs  # noqa: E402
+
+MODELS = ("memory", "released_memory", "gru")
+LABELS = {
+    "memory": "MIMN's memory",
+    "released_memory": "MIMN's memory (released)",
+    "gru": "GRU",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Sizes of the task and of its training.
+
+    Attributes:
+      items: how many different ones; an event is a one-hot item and its mark.
+      time: events of a history.
+      distances: at which the trained models are asked; 1 is the last event.
+      slots, dim, units: of the memories; the GRU gets as many units as their state has floats.
+      batch: users in a batch.
+      steps: of training.
+      learning_rate: of Adam.
+    """
+
+    items: int = 8
+    time: int = 200
+    distances: tuple[int, ...] = (1, 10, 50, 100, 200)
+    slots: int = 4
+    dim: int = 8
+    units: int = 16
+    batch: int = 32
+    steps: int = 300
+    learning_rate: float = 5e-3
+
+    def draw(self, rng: np.random.Generator, distance: int | None = None) -> tuple[Any, Any]:
+        """Histories and what is to be recalled.
+
+        Args:
+          rng: draws items and, where `distance` is None, distances.
+          distance: of the marked event from the end.
+
+        Returns:
+          Events [users, time, items + 1] and the marked item [users].
+        """
+        items = rng.integers(self.items, size=(self.batch, self.time))
+        places = self.time - np.floor((self.time + 1) ** rng.random(self.batch)).astype(int)
+        if distance is not None:
+            places[:] = self.time - distance
+        users = np.arange(self.batch)
+        events = np.zeros((self.batch, self.time, self.items + 1), np.float32)
+        np.put_along_axis(events, items[..., np.newaxis], 1.0, axis=-1)
+        events[users, places, -1] = 1.0
+        return events, items[users, places]
+
+
+class Recall(tf.keras.Model):
+    """A recurrent layer, and a linear layer from its whole last state to the items.
+
+    Args:
+      model: one of `MODELS`.
+      task: the sizes.
+    """
+
+    def __init__(self, model: str, task: Task):
+        super().__init__()
+        self.is_gru = model == "gru"
+        if self.is_gru:
+            self.recurrent = GRU(state_floats(task))
+        elif model == "released_memory":
+            step = ReleasedStep(task.dim)
+            self.recurrent = ReleasedTuringMemory(step, task.slots, task.units)
+        else:
+            self.recurrent = TuringMemory(task.slots, task.dim, task.units)
+        self.head = tf.keras.layers.Dense(task.items)
+
+    def call(self, events: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Events [users, time, items + 1] -> logits [users, items]."""
+        return self.head(self.last_state(events, training))
+
+    def last_state(self, events: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """All that is kept of the events, [users, floats]."""
+        if self.is_gru:
+            return self.recurrent(events, training=training)[1]
+        state = self.recurrent(events, training=training)[0]
+        return tf.concat([tf.reshape(state[name], [len(events), -1]) for name in sorted(state)], -1)
+
+
+def state_floats(task: Task) -> int:
+    """Floats of the state of MIMN's memory: slots, their use, controller, last read."""
+    return task.slots * task.dim + task.slots + task.units + task.dim
+
+
+def train_and_ask(model: str, task: Task, seed: int, batches: int = 8) -> dict[str, Any]:
+    """Trains a model and asks it at every distance.
+
+    Args:
+      model: one of `MODELS`.
+      task: the sizes.
+      seed: of weights and histories.
+      batches: to ask at each distance.
+
+    Returns:
+      `floats` of the state, `seconds` of training, last `loss`, and `accuracy` by distance.
+    """
+    tf.keras.utils.set_random_seed(seed)
+    rng = np.random.default_rng(seed)
+    recall = Recall(model, task)
+    optimizer = tf.keras.optimizers.legacy.Adam(task.learning_rate, clipnorm=1.0)
+
+    @tf.function
+    def step(events, item):
+        with tf.GradientTape() as tape:
+            logits = recall(events, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(item, logits)
+            loss = tf.reduce_mean(losses)
+        variables = recall.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
+    name = tf.function(lambda events: tf.argmax(recall(events), -1))
+    floats = recall.last_state(task.draw(rng)[0]).shape[-1]
+    began, loss = time.perf_counter(), tf.constant(np.nan)
+    for _ in range(task.steps):
+        loss = step(*map(tf.constant, task.draw(rng)))
+    seconds = time.perf_counter() - began
+    accuracy = {}
+    for distance in task.distances:
+        asked = [task.draw(rng, distance) for _ in range(batches)]
+        right = [name(tf.constant(events)).numpy() == item for events, item in asked]
+        accuracy[str(distance)] = float(np.mean(right))
+    return {"floats": floats, "seconds": seconds, "loss": float(loss), "accuracy": accuracy}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Mean accuracy at every distance and its deviation over the seeds."""
+    task = result["task"]
+    distances = [str(distance) for distance in task["distances"]]
+    lines = [
+        "# Recall of an item seen long ago",
+        "",
+        f"{task['items']} items, histories of {task['time']} events, {task['steps']} steps of "
+        f"{task['batch']}; {len(result['seeds'])} seeds; guessing gives {1 / task['items']:.3f}. "
+        "Accuracy by the distance of the marked event from the end.",
+        "",
+        "| model | floats of state | " + " | ".join(distances) + " |",
+        "|" + " --- |" * (2 + len(distances)),
+    ]
+    for model, found in result["models"].items():
+        cells = []
+        for distance in distances:
+            values = [entry["accuracy"][distance] for entry in found]
+            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.3f}{spread}")
+        lines.append(f"| {LABELS[model]} | {found[0]['floats']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def run(task: Task, models: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Every model with every seed."""
+    return {
+        "task": dataclasses.asdict(task),
+        "seeds": list(seeds),
+        "models": {m: [train_and_ask(m, task, seed) for seed in seeds] for m in models},
+        "machine": runs.machine(),
+        "versions": runs.versions(),
+    }
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the command's flags to `values`; not on import, which other commands do too."""
+    flags.DEFINE_string("output_dir", None, "For the results.", flag_values=values, required=True)
+    flags.DEFINE_integer("seeds", 3, "Trainings of each model.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("steps", Task.steps, "Of a training.", flag_values=values)
+    flags.DEFINE_multi_enum("models", list(MODELS), MODELS, "What to train.", flag_values=values)
+
+
+def main(_: object) -> None:
+    """Runs the experiment and writes the report."""
+    values = flags.FLAGS
+    result = run(Task(steps=values.steps), values.models, range(1, 1 + values.seeds))
+    output_dir = pathlib.Path(values.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_text(output_dir / "copy_task.json", json.dumps(result, indent=2) + "\n")
+    write_text(output_dir / "copy_task.md", markdown(result))
+    sys.stdout.write(markdown(result))
+
+
+if __name__ == "__main__":
+    define_flags(flags.FLAGS)
+    command_line.run(main)

@@ -1,0 +1,96 @@
+"""ENCODE's experiments: configs, tables, and what their commands print."""
+
+import math
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.models.registry import MODELS
+from experiments import paper_tables, runs
+from experiments.encode import amazon_books, movielens, paper, relevance, variants
+from tests.experiments.test_runs import result_of, small
+from tests.prepared import write_prepared
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIGS = {"amazon_books": amazon_books, "movielens": movielens}
+ROWS = {row.model: row for table in reversed(paper.TABLES) for row in table.rows}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("prepared")
+    write_prepared(path, users=31)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir, tmp_path_factory):
+    """Runs of ENCODE and of DIN-L."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name in ("encode", "din_long"):
+        config = small(movielens.get_config(name))
+        config.model.short_events = 5
+        config.data.batch_rows = (
+            8  # too few for XLA, which would compile for longer than this takes
+        )
+        runs.train_seeds(config, data_dir, folder / name, [1])
+    return folder
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_experiment_says_what_it_claims_costs_and_expects(name):
+    module = pathlib.Path(paper.__file__).with_name(f"{name}.py").read_text()
+    for word in ("Claim:", "python -m experiments.train", "Cost:", "Expected"):
+        assert word in module
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_every_row_of_the_tables_has_a_config(config):
+    for model in ROWS:
+        found = config.get_config(model)
+        assert found.model.name in MODELS
+        assert found.loop.passes == 1
+
+
+def test_every_variant_is_a_row_and_differs_from_encode():
+    assert set(variants.VARIANTS) <= set(ROWS)
+    plain = movielens.get_config("encode").model
+    for name in variants.VARIANTS:
+        found = movielens.get_config(name).model
+        assert sum(found[key] != plain[key] for key in plain) == 1
+
+
+def test_din_reads_the_real_time_part_alone():
+    assert movielens.get_config("din").data.max_history == 50
+    assert movielens.get_config("encode").data.max_history == 1550
+
+
+def test_the_printed_figures_agree_with_the_claims():
+    for worse, better in paper.CLAIMS:
+        assert ROWS[worse].printed[0] < ROWS[better].printed[0]
+
+
+def test_the_tables_print():
+    results = {"toy": {name: result_of([0.7, 0.8]) for name in ("din", "encode_random")}}
+    text = paper_tables.markdown(paper.TABLES[5], results, paper.YARDSTICKS)
+    assert "Random | 0.7219 | 0.6848 | 0.7500" in text
+
+
+def test_extraction_writes_every_user_and_then_none(trained, data_dir, tmp_path):
+    command = [sys.executable, "-m", "experiments.extract_interests", "--noprogress"]
+    store = f"lmdb:{tmp_path / 'store'}"
+    places = {"data_dir": data_dir, "model_dir": trained / "encode", "store": store}
+    command += ["--batch_users=8", *(f"--{name}={place}" for name, place in places.items())]
+    said = [subprocess.run(command, capture_output=True, text=True, cwd=ROOT) for _ in range(2)]
+    assert said[0].stdout.startswith("31 users written, 0 kept"), said[0].stderr
+    assert said[1].stdout.startswith("0 users written, 31 kept"), said[1].stderr
+
+
+def test_the_relevance_indicator_is_found_for_runs(trained, data_dir):
+    dirs = {"encode": str(trained / "encode")}
+    found = relevance.indicators(dirs, str(trained / "din_long"), PreparedData(data_dir), "test", 2)
+    assert 0 < found["reference"] <= found["encode"]
+    assert math.isfinite(found["encode"])

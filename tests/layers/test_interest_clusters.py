@@ -1,0 +1,128 @@
+"""ENCODE's two stages against numpy, and the limits at which they are something simpler."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.layers.dimension_reduction import DimensionReduction
+from dgin_tf.layers.interest_clusters import InterestClusters
+from tests.layers.search.searching import Data
+from tests.oracles import encode
+
+SETTINGS = ({"beta": 0.5}, {"beta": 3.0, "multiply": True}, {"metric": "dot"})
+every_metric = pytest.mark.parametrize("settings", SETTINGS, ids=str)
+every_clustering = pytest.mark.parametrize(
+    "clustering", ["k_means", "random", "dynamic_routing", "agglomerative"]
+)
+
+
+def layer_of(clusters=3, dim=2, **settings):
+    return InterestClusters(DimensionReduction(dim, name="reduction"), clusters, **settings)
+
+
+def through(layer, data):
+    return layer.interest(layer.encode(data.history), data.target)
+
+
+def candidates_of(data):
+    """User, candidate, its embedding and the embeddings of the user's events, where there are any."""
+    return [pair for pair in data.pairs() if len(pair[3])]
+
+
+@every_metric
+@every_clustering
+def test_both_stages_are_those_of_the_equations(clustering, settings):
+    data, layer = Data(), layer_of(clustering=clustering, **settings)
+    outputs = through(layer, data)
+    found, _ = layer.extract(data.history)
+    kernel = layer.reduction.kernel.numpy()
+    for user, place, candidate, events in candidates_of(data):
+        assigned = found.assignment[user, : len(events)].numpy().tolist()
+        interests, _ = encode.interests(events, events @ kernel, assigned, **settings)
+        wanted, weights = encode.read(interests, candidate, **settings)
+        np.testing.assert_allclose(outputs["interest"][user, place], wanted, rtol=1e-3, atol=1e-4)
+        between = outputs["interest_weights"][user, place].numpy()[found.mask[user]]
+        np.testing.assert_allclose(between, weights, rtol=1e-3, atol=1e-5)
+
+
+@every_metric
+def test_as_many_clusters_as_events_is_target_attention_over_the_events(settings):
+    data = Data(items=6)  # so few items that events repeat
+    outputs = through(layer_of(9, **settings), data)
+    for user, place, candidate, events in candidates_of(data):
+        scores = [encode.similarity(event, candidate, **settings) for event in events]
+        wanted = encode.softmax(scores) @ events
+        np.testing.assert_allclose(outputs["interest"][user, place], wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_one_cluster_is_the_same_for_every_candidate():
+    interest = through(layer_of(1), Data(candidates=5))["interest"].numpy()
+    np.testing.assert_allclose(interest, np.repeat(interest[:, :1], 5, axis=1), rtol=1e-6)
+    assert np.any(interest)
+
+
+@every_metric
+def test_weights_within_times_between_sum_to_one_and_give_the_interest(settings):
+    data, layer = Data(), layer_of(**settings)
+    outputs = through(layer, data)
+    found, within = layer.extract(data.history)
+    between = outputs["interest_weights"].numpy()
+    for user, place, _, events in candidates_of(data):
+        assigned = found.assignment[user, : len(events)].numpy()
+        final = within[user, : len(events)].numpy() * between[user, place, assigned]
+        np.testing.assert_allclose(final.sum(), 1.0, rtol=1e-5)
+        wanted = outputs["interest"][user, place]
+        np.testing.assert_allclose(final @ events, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_nobody_without_events_is_interested_in_anything():
+    outputs = through(layer_of(), Data())
+    assert not np.any(outputs["interest"][2])
+    assert not np.any(outputs["interest_weights"][2])
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0])
+def test_identical_events_and_zeros_are_an_interest_of_their_own(size):
+    data, layer = Data(), layer_of()
+    data.table.assign(size * tf.ones_like(data.table))
+    with tf.GradientTape() as tape:
+        interest = through(layer, data)["interest"]
+    gradient = tf.convert_to_tensor(tape.gradient(interest, data.table))
+    np.testing.assert_allclose(interest[:2], np.full((2, 2, 6), size), atol=1e-6)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_gradients_of_events_are_those_of_fixed_weights():
+    data, layer = Data(), layer_of()
+    layer.encode(data.history)
+    with tf.GradientTape(persistent=True) as tape:
+        total = tf.reduce_sum(layer.encode(data.history)["interests"])
+    gradient = tf.convert_to_tensor(tape.gradient(total, data.table)).numpy()
+    _, within = layer.extract(data.history)
+    wanted = np.zeros(data.table.shape)
+    np.add.at(wanted, data.items, np.repeat(within.numpy()[..., None], 6, axis=2))
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-5, atol=1e-6)
+    assert tape.gradient(total, layer.reduction.kernel) is None
+
+
+def test_the_state_is_as_large_for_every_history():
+    for time in (4, 40):
+        state = layer_of(7).encode(Data(length=(time, 2), time=time).history)
+        assert {name: tuple(value.shape) for name, value in state.items()} == {
+            "interests": (2, 7, 6),
+            "interest_mask": (2, 7),
+        }
+
+
+def test_the_auxiliary_loss_is_the_reductions():
+    data, layer = Data(), layer_of()
+    losses = layer.auxiliary_losses(layer.encode(data.history), data.history)
+    wanted = layer.reduction.loss(data.history.events, data.history.mask)
+    np.testing.assert_array_equal(losses["reduction"], wanted)
+    assert layer.auxiliary_loss_names == ("reduction",)
+    assert InterestClusters(DimensionReduction(2, "none")).auxiliary_losses({}, data.history) == {}
+
+
+def test_an_unknown_clustering_is_refused():
+    with pytest.raises(ValueError, match="agglomerative; got 'dbscan'"):
+        layer_of(clustering="dbscan")
