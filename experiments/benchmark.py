@@ -36,6 +36,14 @@ the latencies, one by one; a batch's `cpu_ms` says how many a core can take:
     python -m experiments.benchmark --output_dir=D --shape=long --parts=center --variants=paper \\
         --models=mimn_full
 
+`--shape=groups` is the block of DGIN: 256 examples a step, histories of 10,000 events of about 300
+items. What its batches are condensed to is measured apart (`condense`, in events/s), for it happens
+where records are read; `step MiB` is what a step holds beside tables, slots, batches and graphs. With
+`--together` the models take turns with each other, and ratios compare the first with the others:
+
+    python -m experiments.benchmark --output_dir=D --shape=groups --parts=train,request --records=0 \\
+        --variants=paper --models=dgin,din_long,sim_hard --request=500 --together
+
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
 """
@@ -44,6 +52,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -51,7 +60,7 @@ from absl import flags
 from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
-from experiments.benchmarking.cases import CENTER, FIT, READ, REQUEST, SCORE, STEP, Case
+from experiments.benchmarking.cases import CENTER, CONDENSE, FIT, READ, REQUEST, SCORE, STEP, Case
 from experiments.benchmarking.shape import (
     SHAPES,
     Shape,
@@ -63,11 +72,15 @@ from experiments.benchmarking.shape import (
 PARTS = ("train", "score", "batch", "request", "center", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
+_DRAWN_EVENTS = 33_000_000  # of all batches of a file
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 _PARTS = flags.DEFINE_list("parts", list(DEFAULT_PARTS), f"What to measure, of {', '.join(PARTS)}.")
 _MODELS = flags.DEFINE_list("models", ["din", "dien"], "Models to train and to score with.")
 _VARIANTS = flags.DEFINE_list("variants", ["released", "paper"], "Variants of them.")
+_TOGETHER = flags.DEFINE_boolean(
+    "together", False, "Let the cases of all models take turns, to compare models with each other."
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of every case.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "Length of a turn.", lower_bound=0.0)
 _PEER = flags.DEFINE_enum("peer", "", ["", workers.PEER], "Measure another library by turns.")
@@ -116,10 +129,13 @@ class Benchmark:
         self.data_dir = output_dir / "data"
         self.data_dir.mkdir(parents=True, exist_ok=True)
 
-    def train(self, model: str, variant: str) -> list[dict[str, Any]]:
+    def train(self, model: str, variant: str) -> list[Case]:
         """The training step, shared and not, training from records, and the peer."""
         shared, single = self._whole_batches(f"{model} {variant} step", STEP, model, variant)
         cases = [shared, single]
+        if shared.condenses:
+            name = shared.name.replace(STEP, CONDENSE)
+            cases.append(dataclasses.replace(shared, name=name, kind=CONDENSE))
         if _RECORDS.value:
             fit = dataclasses.replace(
                 shared,
@@ -134,21 +150,21 @@ class Benchmark:
                 single, name=f"{model} {workers.PEER} {self.shape.batch}x1", kind=workers.PEER
             )
             cases.append(self._with_batches(peer))
-        return self._measure(cases)
+        return cases
 
-    def score(self, model: str, variant: str) -> list[dict[str, Any]]:
+    def score(self, model: str, variant: str) -> list[Case]:
         """One user's candidates, with the user's state at hand and without."""
         count = _REQUEST.value
         name = f"{model} {variant} score 1x{count}"
         cold = Case(f"{name}, no state", SCORE, model, variant, users=1, candidates=count)
         cached = dataclasses.replace(cold, name=f"{name}, state cached", has_state=True)
-        return self._measure([self._with_batches(cold), self._with_batches(cached)])
+        return [self._with_batches(cold), self._with_batches(cached)]
 
-    def batch(self, model: str, variant: str) -> list[dict[str, Any]]:
+    def batch(self, model: str, variant: str) -> list[Case]:
         """Whole batches to score, shared and not, no state at hand."""
-        return self._measure(self._whole_batches(f"{model} {variant} score", SCORE, model, variant))
+        return self._whole_batches(f"{model} {variant} score", SCORE, model, variant)
 
-    def request(self, model: str, variant: str) -> list[dict[str, Any]]:
+    def request(self, model: str, variant: str) -> list[Case]:
         """Requests end to end, short histories and long ones by turns."""
         count = _REQUEST.value
         cases = []
@@ -157,9 +173,9 @@ class Benchmark:
             case = Case(name, REQUEST, model, variant, users=1, candidates=count, history=events)
             folder = self.data_dir / f"requests-{self.shape.items}-{variant}-history-{events}"
             cases.append(dataclasses.replace(case, data=str(folder), seconds=_SECONDS.value))
-        return self._measure(cases)
+        return cases
 
-    def center(self, model: str, variant: str) -> list[dict[str, Any]]:
+    def center(self, model: str, variant: str) -> list[Case]:
         """Events through the User Interest Center: parsing, update, commit of LMDB."""
         case = Case(
             f"{model} {variant} center, batches of {_CENTER_EVENTS.value} (events/s)",
@@ -171,7 +187,16 @@ class Benchmark:
             data=self._records(self.shape.batch, 2, self.shape),
             seconds=_SECONDS.value,
         )
-        return self._measure([case])
+        return [case]
+
+    def blocks(
+        self, title: str, cases: Callable[[str, str], list[Case]], together: bool
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Measures the cases of all models, those of one model by turns or all of them."""
+        chosen = {f"{m} {v}": cases(m, v) for m in _MODELS.value for v in _VARIANTS.value}
+        if together:
+            chosen = {", ".join(chosen): [case for part in chosen.values() for case in part]}
+        return {f"{title}, {name}": self._measure(part) for name, part in chosen.items()}
 
     def read(self) -> list[dict[str, Any]]:
         """Long histories from records, without a model."""
@@ -230,6 +255,7 @@ class Benchmark:
         path = self.data_dir / f"batches-{sizes}{suffix}.npz"
         if not path.is_file():
             count = 8 if case.kind == SCORE else 32
+            count = max(2, min(count, _DRAWN_EVENTS // (case.users * self.shape.history)))
             save_batches(
                 path, draw_batches(self.shape, count, case.users, case.candidates, negatives)
             )
@@ -258,17 +284,15 @@ def main(_) -> None:
     machine = report.machine()
     run = Benchmark(shape, output_dir, peer_python)
     parts: dict[str, list[dict[str, Any]]] = {}
-    chosen = [(m, v) for m in _MODELS.value for v in _VARIANTS.value]
-    if "train" in _PARTS.value:
-        parts |= {f"Training, {m} {v}": run.train(m, v) for m, v in chosen}
-    if "score" in _PARTS.value:
-        parts |= {f"Scoring, {m} {v}": run.score(m, v) for m, v in chosen}
-    if "batch" in _PARTS.value:
-        parts |= {f"Scoring batches, {m} {v}": run.batch(m, v) for m, v in chosen}
-    if "request" in _PARTS.value:
-        parts |= {f"Requests, {m} {v}": run.request(m, v) for m, v in chosen}
-    if "center" in _PARTS.value:
-        parts |= {f"Interest center, {m} {v}": run.center(m, v) for m, v in chosen}
+    for part, title, cases in (
+        ("train", "Training", run.train),
+        ("score", "Scoring", run.score),
+        ("batch", "Scoring batches", run.batch),
+        ("request", "Requests", run.request),
+        ("center", "Interest center", run.center),
+    ):
+        if part in _PARTS.value:
+            parts |= run.blocks(title, cases, _TOGETHER.value)
     if "read" in _PARTS.value:
         parts["Reading"] = run.read()
     if "prepare" in _PARTS.value:

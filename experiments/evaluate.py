@@ -29,7 +29,7 @@ def main(_: object) -> None:
     data = PreparedData(_DATA_DIR.value)
     model, config = runs.load_model(_MODEL_DIR.value, data)
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
-    figures = Evaluator(model).evaluate(data.evaluation(_SPLIT.value, options))
+    figures = Evaluator(model).evaluate(data.evaluation(_SPLIT.value, options, model.condense))
     sys.stdout.write(json.dumps(loop.without_nan(figures), indent=2) + "\n")
 
 

@@ -4,7 +4,8 @@
 
 Samples are ranked by the length of their history; the table has events and groups at some quantiles,
 then the share of groups by their number of events. Writes `O/groups_KEY.png` for every key. Any
-prepared data set will do; no model is needed.
+prepared data set will do; no model is needed. Training histories are the default: all items that
+training does not know have one id and fall into one group.
 """
 
 import os
@@ -47,7 +48,7 @@ def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags to `values`; not on import, which other commands do too."""
     flags.DEFINE_string("data_dir", None, "Prepared data set.", flag_values=values, required=True)
     flags.DEFINE_list("keys", ["item_id"], "Fields to group by, or session.", flag_values=values)
-    flags.DEFINE_enum("split", "test", SPLITS, "Whose histories to group.", flag_values=values)
+    flags.DEFINE_enum("split", "train", SPLITS, "Whose histories to group.", flag_values=values)
     flags.DEFINE_string("output_dir", None, "Where the pictures go.", flag_values=values)
     flags.mark_flag_as_required("output_dir", values)
 

@@ -64,11 +64,17 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
             )
         return OPTIMIZERS[settings["name"]](model, rate)
 
+    def training(number, condense=None):
+        return data.training(batches, seed, number, condense)
+
+    def evaluation(split, condense=None):
+        return data.evaluation(split, scored, condense)
+
     return Task(
         make_model=lambda: make_model(config, data.schema),
         make_optimizer=make_optimizer,
-        training=lambda number: data.training(batches, seed, number),
-        evaluation=lambda split: data.evaluation(split, scored),
+        training=training,
+        evaluation=evaluation,
         schema=data.schema.fingerprint(),
         config={**config, "seed": seed, DATA_SCHEMA: data.schema.fingerprint()},
     )

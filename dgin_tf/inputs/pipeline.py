@@ -21,6 +21,8 @@ from dgin_tf.schema import Schema
 
 SAMPLERS = ("none", "uniform", "popularity")
 
+Condense = Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]
+
 
 @dataclasses.dataclass(frozen=True)
 class BatchOptions:
@@ -88,15 +90,26 @@ class PreparedData:
         """Batches in one pass over a split."""
         return sum(math.ceil(shard.rows / options.batch_rows) for shard in self.shards(split))
 
-    def training(self, options: BatchOptions, seed: int, epoch: int) -> tf.data.Dataset:
-        """One epoch of shuffled training batches: the same arguments give the same batches."""
-        return self._read("train", options, np.random.SeedSequence([seed, epoch]))
+    def training(
+        self, options: BatchOptions, seed: int, epoch: int, condense: Condense | None = None
+    ) -> tf.data.Dataset:
+        """One epoch of shuffled training batches: the same arguments give the same batches.
 
-    def evaluation(self, split: str, options: BatchOptions) -> tf.data.Dataset:
+        Args:
+          options: how batches are made.
+          seed, epoch: of the shuffling and the sampling.
+          condense: makes of a batch what a model reads of it, see `CTRModel.condense`; it runs while
+            batches are read, on other batches than the one that is trained on.
+        """
+        return self._read("train", options, np.random.SeedSequence([seed, epoch]), condense)
+
+    def evaluation(
+        self, split: str, options: BatchOptions, condense: Condense | None = None
+    ) -> tf.data.Dataset:
         """One pass over a split in the order of its files, without sampled non-clicks."""
-        return self._read(split, options, None)
+        return self._read(split, options, None, condense)
 
-    def _read(self, split, options, sequence):
+    def _read(self, split, options, sequence, condense):
         """Batches of a split, shuffled by `sequence` unless it is None.
 
         Every function of the pipeline is a cached `tf.function` of plain tensors, traced once and
@@ -125,7 +138,11 @@ class PreparedData:
             mixed = tf.data.Dataset.choose_from_datasets(streams, selector, False)
         # One length for all batches is a static shape, which is what XLA wants.
         make_batch = self._batch_maker(
-            options, lengths[0] if len(lengths) == 1 else None, width, sequence is not None
+            options,
+            lengths[0] if len(lengths) == 1 else None,
+            width,
+            sequence is not None,
+            condense,
         )
         first = 0 if sequence is None else int(sequence.generate_state(1)[0])
         seeds = np.stack([np.full(len(choice), first), np.arange(len(choice))], axis=1)
@@ -178,7 +195,7 @@ class PreparedData:
 
         return self._traced_once(("open", batch_rows, shuffled), make)
 
-    def _batch_maker(self, options, length, width, training):
+    def _batch_maker(self, options, length, width, training, condense):
         """Function from a seed and an uncut batch to features."""
 
         def make():
@@ -189,11 +206,13 @@ class PreparedData:
             def make_batch(seed, uncut):
                 (rows, time), chosen = uncut
                 features = cut(rows, chosen, time if length is None else length, width)
-                return features if add_negatives is None else add_negatives(features, seed)
+                if add_negatives is not None:
+                    features = add_negatives(features, seed)
+                return features if condense is None else condense(features)
 
             return make_batch
 
-        return self._traced_once(("batch", options, length, width, training), make)
+        return self._traced_once(("batch", options, length, width, training, condense), make)
 
     def _traced_once(self, key, make):
         """The `tf.function` of what `make` gives, the same one whenever the key is the same."""

@@ -26,7 +26,7 @@ class DimensionReduction(tf.keras.layers.Layer):
       sampling: where other events are drawn for an anchor: "sequence", "neighbours" or "batch".
       weight: of the loss.
       anchors: how many random events of a history are anchors; None for all, as Eq. (6) has it.
-      seed: of the draws.
+      seed: of W_h's first values and of the draws.
 
     Raises:
       ValueError: there is no such loss or sampling, or `dim` or `anchors` is below 1.
@@ -67,7 +67,7 @@ class DimensionReduction(tf.keras.layers.Layer):
             "kernel",
             [tf.TensorShape(input_shape)[-1], self.dim],
             dtype=tf.float32,
-            initializer=tf.keras.initializers.RandomNormal(stddev=1.0),
+            initializer=tf.keras.initializers.RandomNormal(stddev=1.0, seed=self.seed),
             trainable=self.has_loss,
             experimental_autocast=False,
         )

@@ -2,10 +2,15 @@
 
 Events are grouped by an interest key. A group is described by what its events share (identity), by
 how many they are (statistics, Eq. 3) and by when and of which kind each was (Eqs. 4-6); a candidate
-then attends to the groups (Eq. 7). All but the last step depends on the user alone and is what
-serving keeps.
+then attends to the groups (Eq. 7).
+
+Grouping knows ids and seconds alone and has no weights. It runs where batches are read, or on an
+index of behaviours, or, where nobody did it before, here: one function. What it gives holds the few
+events that are looked at, so that the others are never embedded. Describing the groups depends on the
+user alone and is what serving keeps.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -17,13 +22,19 @@ from dgin_tf.layers.event_attributes import (
     EventAttributes,
 )
 from dgin_tf.layers.group_statistics import GroupStatistics
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.interest_encoder import Embed, History, InterestEncoder, State, Target
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import MultiHeadSelfAttention
 from dgin_tf.layers.stored_events import TIMESTAMP
-from dgin_tf.ops.grouping import EventGroups, group_events, newest_members, session_keys
+from dgin_tf.ops.grouping import EventGroups, group_events, session_keys
+from dgin_tf.schema import HISTORY, PREFIX
 
 ITEM, SESSION = "item_id", "session"
+GROUPED = PREFIX[HISTORY] + "group_"  # of the features of a batch that is grouped already
+GROUP_MASK, GROUP_KEYS = GROUPED + "mask", GROUPED + "keys"
+EVENT_MASK, EVENT = GROUPED + "event_mask", GROUPED + "event_"
+NEWEST = GROUPED + "newest_"
+TOTAL = PREFIX[HISTORY] + "total_"  # of the running statistics of each event's group
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -43,16 +54,14 @@ class GroupAggregation(tf.keras.layers.Layer):
         self.heads = heads
         self.attention = MultiHeadSelfAttention(heads, name="attention", dtype=self.dtype_policy)
 
-    def call(
-        self, features: State, member: tf.Tensor, longest: int, fields: tf.Tensor | None = None
-    ) -> tf.Tensor:
+    def call(self, features: State, mask: tf.Tensor, fields: tf.Tensor | None = None) -> tf.Tensor:
         """attr_a of every group.
 
         Args:
-          features: raw `gap` and `behavior_type` of the events by group, [users, time].
-          member: which events are in which group, bool [users, groups, time].
-          longest: no group has more events than this.
-          fields: embedded fields in which a group's events differ, [users, time, dim].
+          features: raw `gap` and `behavior_type` of the events of each group,
+            [users, groups, events].
+          mask: True where there is an event, bool [users, groups, events].
+          fields: embedded fields in which a group's events differ, [users, groups, events, dim].
 
         Returns:
           [users, groups, width]; zero where a group has no events.
@@ -68,7 +77,7 @@ class GroupAggregation(tf.keras.layers.Layer):
                 "events of a group differ in nothing here: there are neither times nor behaviour "
                 "types. Leave the aggregated attribute out."
             )
-        return self.attention.mean_of_sets(tf.concat(parts, axis=-1), member, longest)
+        return self.attention.mean_of_sets(tf.concat(parts, axis=-1), mask)
 
     def get_config(self) -> dict[str, Any]:
         attributes = self.attributes
@@ -121,32 +130,97 @@ class GroupModule(InterestEncoder):
         self.attention = attention or MultiHeadAttention(name="attention", dtype=self.dtype_policy)
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Describes the groups.
+        """Describes the groups, which the history's features hold (`group`) or which are made here.
 
         Raises:
           ValueError: the history lacks the key or its embedding, or nothing describes a group.
         """
         del training
-        keys = self.keys(history)
-        groups = group_events(keys, history.mask, self.groups, self.events)
-        shared, differing = self._fields(history)
-        parts = []
+        if GROUP_MASK in history.features:
+            return self.describe(history.features, history.embed, history.embedded_features)
+        grouped = self.group(self.sorted_into_groups(history), history)
+        return self.describe(grouped, history.embed, history.embedded_features)
+
+    def sorted_into_groups(self, history: History) -> EventGroups:
+        """The most recent groups of the interest key."""
+        return group_events(self.keys(history), history.mask, self.groups, self.events)
+
+    def group(self, groups: EventGroups, history: History) -> State:
+        """What is looked at of the groups: ids, seconds and counts, nothing that is learned.
+
+        Args:
+          groups: what `sorted_into_groups` gave.
+          history: raw features [users, time]. Where events are the newest of their groups alone, as an
+            index holds them, `hist_total_<statistic>` are the statistics of each event's group.
+
+        Returns:
+          Features of a batch, `hist_group_*`: `mask` bool and `keys` [users, groups]; every statistic
+          [users, groups]; where a group shares fields, `newest_<field>` [users, groups], its newest
+          event's; and of the newest events, where there is an aggregated attribute, `event_mask` bool
+          and `event_<attribute>`, [users, groups, events], oldest first.
+        """
+        found = {GROUP_MASK: groups.mask, GROUP_KEYS: groups.keys}
+        shared, differing = self._fields(history.embedded_features)
+        names = history.embedded_features
         if shared:
-            parts.append(_embedded(history, groups.newest, shared))  # attr_i
+            for name in names:
+                value = _of_events(history.features[name], groups.newest)
+                found[NEWEST + _field(name)] = tf.where(groups.mask, value, 0)
         if self.statistics is not None:
-            parts.append(self.statistics(self.statistics.count(groups, keys, history)))
+            for name, value in self._counted(self.statistics, groups, history).items():
+                found[GROUPED + name] = value
         if self.aggregation is not None:
-            fields = _embedded(history, groups.order, differing) if differing else None
-            attributes = _attributes(history, groups, self.aggregation.attributes)
-            member = newest_members(groups, self.events)
-            parts.append(self.aggregation(attributes, member, self.events, fields))
+            raw = _attributes(history, self.aggregation.attributes)
+            if differing:
+                raw.update({_field(name): history.features[name] for name in names})
+            for name, value in raw.items():
+                value = _of_events(value, groups.places)
+                found[EVENT + name] = tf.where(groups.event_mask, value, 0)
+            found[EVENT_MASK] = groups.event_mask
+        return found
+
+    def _counted(
+        self, statistics: GroupStatistics, groups: EventGroups, history: History
+    ) -> dict[str, tf.Tensor]:
+        """The statistics: running ones where events carry them, otherwise of the events themselves."""
+        names = statistics.names
+        if TOTAL + names[0] not in history.features:
+            return statistics.count(groups, self.keys(history), history)
+        found = {name: _of_events(history.features[TOTAL + name], groups.newest) for name in names}
+        return {name: tf.where(groups.mask, value, 0) for name, value in found.items()}
+
+    def describe(
+        self, grouped: Mapping[str, tf.Tensor], embed: Embed | None, names: tuple[str, ...]
+    ) -> State:
+        """e_g of every group: everything that is learned, of what `group` gave.
+
+        Args:
+          grouped: `hist_group_*`.
+          embed: embeds raw history features, see `History.embed`.
+          names: of the raw features that `embed` reads.
+        """
+        shared, differing = self._fields(names)
+        mask, parts = grouped[GROUP_MASK], []
+        if shared:
+            parts.append(_embedded(grouped, NEWEST, embed, names, shared))  # attr_i
+        if self.statistics is not None:
+            statistics = self.statistics.names
+            parts.append(self.statistics({name: grouped[GROUPED + name] for name in statistics}))
+        if self.aggregation is not None:
+            fields = _embedded(grouped, EVENT, embed, names, differing) if differing else None
+            raw = {
+                name: grouped[EVENT + name]
+                for name in (GAP, BEHAVIOR_TYPE)
+                if EVENT + name in grouped
+            }
+            parts.append(self.aggregation(raw, grouped[EVENT_MASK], fields))
         if not parts:
             raise ValueError(
                 f"groups by {self.key!r} share no field; describe them by statistics or aggregation."
             )
         described = tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=-1)
-        described = tf.where(groups.mask[..., tf.newaxis], described, tf.zeros([], described.dtype))
-        return {"groups": described, "mask": groups.mask, "keys": groups.keys}
+        described = tf.where(mask[..., tf.newaxis], described, tf.zeros([], described.dtype))
+        return {"groups": described, "mask": mask, "keys": grouped[GROUP_KEYS]}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Eq. (7).
@@ -171,12 +245,11 @@ class GroupModule(InterestEncoder):
             return session_keys(history.features[name], history.mask)
         return history.features[name]
 
-    def _fields(self, history):
+    def _fields(self, names):
         """Places of the embedded fields that a group's events share, and of the others.
 
         An item has one category; other keys say nothing of the other fields.
         """
-        names = history.embedded_features
         if self.key == ITEM:
             return list(range(len(names))), []
         shared = [place for place, name in enumerate(names) if name == f"hist_{self.key}"]
@@ -197,15 +270,15 @@ class GroupModule(InterestEncoder):
         }
 
 
-def _attributes(history: History, groups: EventGroups, attributes: EventAttributes | None) -> State:
-    """Raw attributes of the events by group, as `attributes` wants them."""
+def _attributes(history: History, attributes: EventAttributes | None) -> State:
+    """Raw attributes of the events, [users, time], as `attributes` wants them."""
     found: State = {}
     if attributes is not None and attributes.times:
         times = tf.where(history.mask, history.features[TIMESTAMP], 0)
         found[GAP] = _since_newest(times)
     if attributes is not None and attributes.behavior_types:
         found[BEHAVIOR_TYPE] = history.features[HIST_BEHAVIOR_TYPE]
-    return {name: _of_events(value, groups.order) for name, value in found.items()}
+    return found
 
 
 def _since_newest(times: tf.Tensor) -> tf.Tensor:
@@ -214,14 +287,23 @@ def _since_newest(times: tf.Tensor) -> tf.Tensor:
     return newest - times
 
 
-def _embedded(history: History, places: tf.Tensor, fields: list[int]) -> tf.Tensor:
-    """Embeddings of some fields of the events at `places` [users, ...], [users, ..., width]."""
-    if history.embed is None:
+def _embedded(
+    grouped: Mapping[str, tf.Tensor],
+    prefix: str,
+    embed: Embed | None,
+    names: tuple[str, ...],
+    fields: list[int],
+) -> tf.Tensor:
+    """Embeddings of some fields of the events under a prefix, ids' shape + [width]."""
+    if embed is None:
         raise ValueError("groups are made of ids; they need History.embed to be embedded.")
-    names = history.embedded_features
-    found = history.embed({name: _of_events(history.features[name], places) for name in names})
+    found = embed({name: grouped[prefix + _field(name)] for name in names})
     by_field = tf.split(found, len(names), axis=-1)
     return tf.concat([by_field[field] for field in fields], axis=-1)
+
+
+def _field(name: str) -> str:
+    return name.removeprefix(PREFIX[HISTORY])
 
 
 def _of_events(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 import tensorflow as tf
 
 AUXILIARY_LOGITS = "auxiliary_logits"
+HISTORY_LENGTH = "history_length"  # of batches whose histories are no longer whole
 
 State = dict[str, tf.Tensor]
 Embed: TypeAlias = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
@@ -95,6 +96,24 @@ class Excerpt(NamedTuple):
     key: str
     newest: int
     per_key: int
+
+
+class Kept(NamedTuple):
+    """A state that is made of groups of events and kept, however long a history is.
+
+    Attributes:
+      prefix: with which the names of its tensors begin.
+      key: interest key by which an index lists events.
+      groups: how many of the most recent groups it is made of.
+      events: how many of the newest events of each.
+      statistics: which running statistics of each group, as `GroupStatistics` names them.
+    """
+
+    prefix: str
+    key: str
+    groups: int
+    events: int
+    statistics: tuple[str, ...]
 
 
 class InterestEncoder(tf.keras.layers.Layer):

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.multi_head_attention import HeadKernels
+from dgin_tf.layers.multi_head_attention import HeadKernels, mix_heads
 from dgin_tf.ops import masking
 
 
@@ -87,57 +87,29 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
         by_event = tf.concat([tf.shape(rows)[:-1], [self.heads, rows.shape[-1]]], axis=0)
         return self._project(tf.reshape(heads, by_event), rows)
 
-    def mean_of_sets(self, events: tf.Tensor, member: tf.Tensor, longest: int) -> tf.Tensor:
-        """Eq. (6): the mean of `call` over each of many sets that lie behind each other.
+    def mean_of_sets(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Eq. (6): the mean of `call` over the real events of each of many small sets.
 
-        Sets padded to one length would be padding for the most part, so that events stay in a row:
-        blocks as long as the longest set attend to themselves and to both neighbours, which is
-        everything that a set can reach. W_V and W_O are linear and applied to the mean alone.
+        mean_i sum_j a_ij W e_j = W sum_j (mean_i a_ij) e_j: the mean is taken of the weights, so that
+        a set is one weighted sum a head, and W_V and W_O are applied to that alone.
 
         Args:
-          events: [users, time, dim], the events of a set side by side.
-          member: which events are in which set, each in one at most, bool [users, sets, time].
-          longest: no set has more events than this.
+          events: [..., time, dim].
+          mask: True where the event is real, bool [..., time].
 
         Returns:
-          [users, sets, dim]; zero for sets without events.
+          [..., dim]; zero for sets without events.
         """
         rows = tf.cast(events, self.compute_dtype)
-        users, time, dim = tf.shape(rows)[0], tf.shape(rows)[1], rows.shape[-1]
-        number = tf.range(1, tf.shape(member)[1] + 1)[:, tf.newaxis]
-        owner = tf.reduce_max(tf.where(member, number, 0), axis=1)  # zero for none
-        count = tf.maximum(1, -(-time // longest))
-        padding = [longest, (count + 1) * longest - time]
-        blocks = tf.reshape(
-            tf.pad(rows, [[0, 0], padding, [0, 0]]), [users, count + 2, longest, dim]
-        )
-        owners = tf.reshape(tf.pad(owner, [[0, 0], padding]), [users, count + 2, longest])
-        near = tf.concat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], axis=2)
-        near_owners = tf.concat([owners[:, :-2], owners[:, 1:-1], owners[:, 2:]], axis=2)
-        near_owners = near_owners[:, :, tf.newaxis]
-        mask = (owners[:, 1:-1, :, tf.newaxis] == near_owners) & (near_owners > 0)
         kernels = self.query_kernels(rows), self.key_kernels(rows)
-        blocks = blocks[:, 1:-1]
-        weights = self_attention_weights(blocks, near, mask, *kernels)
-        heads = tf.matmul(_by_head(tf.cast(weights, rows.dtype)), near)
-        heads = tf.reshape(heads, [users, count * longest, self.heads * dim])[:, :time]
-        share = tf.cast(member, heads.dtype)
-        total = tf.maximum(tf.reduce_sum(share, axis=-1, keepdims=True), 1.0)
-        mean = tf.matmul(share, heads) / total
-        return self._project(tf.reshape(mean, [users, -1, self.heads, dim]), rows)
+        weights = self_attention_weights(rows, rows, mask[..., tf.newaxis, :], *kernels)
+        asks = tf.cast(mask, weights.dtype)[..., tf.newaxis, tf.newaxis]
+        count = tf.maximum(tf.reduce_sum(asks, axis=-3), 1.0)
+        mean = tf.cast(tf.reduce_sum(weights * asks, axis=-3) / count, rows.dtype)
+        return self._project(tf.matmul(mean, rows), rows)
 
     def _project(self, heads, rows):
-        """W_V and W_O of sums of events by head, [..., heads, dim] -> [..., dim].
-
-        Multiplied with each other first, so that it is one product; the gradient of one product a
-        head is a hundred times slower.
-        """
-        both = tf.einsum("dhk,ehk->hde", self.value_kernels(rows), self.output_kernels(rows))
-        dim = rows.shape[-1]
-        flat = tf.reshape(heads, [-1, self.heads * dim])
-        projected = tf.matmul(flat, tf.reshape(both, [self.heads * dim, dim]))
-        shape = tf.concat([tf.shape(heads)[:-2], [dim]], axis=0)
-        return tf.ensure_shape(tf.reshape(projected, shape), heads.shape[:-2].concatenate(dim))
+        return mix_heads(heads, self.value_kernels(rows), self.output_kernels(rows))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads}

@@ -19,6 +19,7 @@ from dgin_tf.layers.interest_encoder import (
     Excerpt,
     History,
     InterestEncoder,
+    Kept,
     State,
     Target,
 )
@@ -99,6 +100,21 @@ class CTRModel(tfrs.models.Model):
         self._jit_compile_gradients = False
         names = ("loss", "target", "regularization", *self.auxiliary_loss_names)
         self._means = {name: tf.keras.metrics.Mean(name=name) for name in names}
+
+    def condense(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """What the model reads of a batch, found by ids alone and without a weight.
+
+        Where batches are read this costs no step of training, and what it leaves out is never copied
+        or embedded. Scores and gradients are the same with and without it.
+
+        Args:
+          features: a batch.
+
+        Returns:
+          A batch; the same one by default. Where histories are no longer whole, `history_length`
+          [users] says how long they were.
+        """
+        return dict(features)
 
     def encode_user(self, features: Mapping[str, tf.Tensor], training: bool = False) -> State:
         """What depends on the user alone: every encoder's state and the user's own embedding.
@@ -192,6 +208,14 @@ class CTRModel(tfrs.models.Model):
         """
         del arguments
         return False
+
+    @property
+    def kept(self) -> Kept | None:
+        """What serving keeps of each person where an index holds the histories; None for nothing.
+
+        The other states are then encoded of an `excerpt` for every request.
+        """
+        return None
 
     @property
     def is_incremental(self) -> bool:

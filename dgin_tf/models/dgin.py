@@ -4,21 +4,25 @@ A group module attends to groups of the whole history (section 3.3), a target mo
 the candidate's own group (section 3.4). Serving keeps the groups, and the events' ids by key.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
 
 from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, EventAttributes, events_of_types
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import ITEM, SESSION, GroupAggregation, GroupModule
-from dgin_tf.layers.interest_encoder import History, State
+from dgin_tf.layers.interest_encoder import HISTORY_LENGTH, Excerpt, History, Kept, State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import SearchedInterest
 from dgin_tf.layers.short_and_long import ShortAndLong
+from dgin_tf.layers.stored_events import history_of
 from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.models.base import Backbone, CTRModel
 from dgin_tf.models.behavior_types import type_ids
 from dgin_tf.models.sim import din_history
-from dgin_tf.schema import CANDIDATE, HISTORY, Schema
+from dgin_tf.ops.event_order import newest_of_keys
+from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, Schema, feature_name
 
 TIMESTAMP = "timestamp"
 
@@ -101,6 +105,63 @@ class DGIN(CTRModel):
             )
         super().__init__(schema, encoders, backbone, name="dgin")
         self._seen = tuple(seen.values()) if behavior_types else ()
+
+    def condense(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Groups (`hist_group_*`, see `GroupModule.group`), and of the events only the candidates' own.
+
+        Returns:
+          A batch whose `hist_*` [users, found] are the newest T events of every candidate's key, in
+          the order of time, and where there is no target module the newest event.
+        """
+        history = self._raw_history(features)
+        module = self.encoders["group_module"]
+        groups = module.sorted_into_groups(history)
+        places, mask = groups.newest[:, :1], groups.mask[:, :1]
+        excerpt = self._own_events
+        if excerpt is not None:
+            wanted = features[PREFIX[CANDIDATE] + excerpt.key]
+            wanted = tf.where(
+                features["cand_mask"] & (wanted >= FIRST_ID), wanted, wanted.dtype.max
+            )
+            places, mask = newest_of_keys(groups.order, wanted, excerpt.per_key)
+        condensed = {
+            name: tf.where(mask, tf.gather(value, places, batch_dims=1), tf.zeros([], value.dtype))
+            if name in history.features
+            else value
+            for name, value in features.items()
+        }
+        length = tf.math.count_nonzero(features["hist_mask"], axis=1, dtype=tf.int32)
+        grouped = module.group(groups, history)
+        return {**condensed, **grouped, "hist_mask": mask, HISTORY_LENGTH: length}
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """What of a history is read beside the kept groups; None for nothing, or where none are kept."""
+        return self._own_events if self.kept else None
+
+    @property
+    def kept(self) -> Kept | None:
+        """The groups, but not those of sessions or of some behaviour types, which no index lists."""
+        module = self.encoders["group_module"]
+        if module.key == SESSION or self._seen:
+            return None
+        names = tuple(module.statistics.names) if module.statistics is not None else ()
+        return Kept("group_module_", module.key, module.groups, module.events, names)
+
+    @property
+    def _own_events(self) -> Excerpt | None:
+        module = self.encoders.get("target_module")
+        return None if module is None else module.excerpt
+
+    def _raw_history(self, features: Mapping[str, tf.Tensor]) -> History:
+        """The seen part of a history, as ids."""
+        raw = {
+            name: value
+            for name, value in features.items()
+            if name.startswith(PREFIX[HISTORY]) and name != "hist_mask"
+        }
+        names = tuple(feature_name(HISTORY, field) for field in self.schema.paired_fields)
+        return self.seen(history_of(raw, features["hist_mask"], None, names))
 
     def seen(self, history: History) -> History:
         """The part of a history that is of the wanted behaviour types."""

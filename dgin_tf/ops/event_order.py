@@ -88,3 +88,31 @@ def padding_first(values: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     """
     places = tf.argsort(tf.cast(mask, tf.int32), axis=1, stable=True)
     return tf.gather(values, places, batch_dims=1), tf.gather(mask, places, batch_dims=1)
+
+
+def newest_of_keys(order: EventOrder, wanted: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The newest events of every wanted key, each once: all that a search by these keys can find.
+
+    Args:
+      order: the users' events.
+      wanted: keys [users, candidates], as often as one likes.
+      k: how many of a key at most.
+
+    Returns:
+      Places in time, rising, int32 [users, found], and whether there is something, bool, real ones
+      first. `found` is the power of two that holds the longest row, or candidates * k where that is
+      less, so that a program meets few lengths.
+    """
+    places, mask = newest_of_key(order, wanted, k)
+    time = tf.shape(order.places)[1]
+    width = tf.maximum(tf.shape(mask)[1] * tf.shape(mask)[2], 1)
+    rows = tf.reshape(tf.where(mask, places, time), [tf.shape(places)[0], -1])
+    rows = tf.sort(tf.pad(rows, [[0, 0], [0, 1]], constant_values=time), axis=1)
+    again = tf.pad(rows[:, 1:] == rows[:, :-1], [[0, 0], [1, 0]])
+    rows = tf.sort(tf.where(again, time, rows), axis=1)
+    counts = tf.math.count_nonzero(rows < time, axis=1, dtype=tf.int32)
+    powers = tf.constant([2**power for power in range(31)])
+    longest = tf.reduce_max(tf.concat([counts, [1]], axis=0))
+    length = tf.minimum(powers[tf.searchsorted(powers, longest[tf.newaxis])[0]], width)
+    mask = tf.sequence_mask(counts, length)
+    return tf.where(mask, rows[:, :length], 0), mask

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.ops.event_order import order_events
+from dgin_tf.ops.event_order import EventOrder, order_events
 
 SESSION_GAP = 30 * 60
 
@@ -26,7 +26,7 @@ class EventGroups(NamedTuple):
         zero where there is none.
       event_mask: True where there is an event, bool [users, groups, events].
       newest: where in time a group's newest event is, int32 [users, groups].
-      order: places of all events sorted by key and, within a key, by time, int32 [users, time].
+      order: all events by key and, within a key, by time.
       start, end: which part of `order` is the group's, int32 [users, groups]; both zero where there
         is no group.
     """
@@ -36,7 +36,7 @@ class EventGroups(NamedTuple):
     places: tf.Tensor
     event_mask: tf.Tensor
     newest: tf.Tensor
-    order: tf.Tensor
+    order: EventOrder
     start: tf.Tensor
     end: tf.Tensor
 
@@ -86,17 +86,10 @@ def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int, events: int) -> 
         places=tf.where(event_mask, tf.gather(places, member, batch_dims=1), 0),
         event_mask=event_mask,
         newest=tf.where(found, newest, 0),
-        order=ordered.places,
+        order=ordered,
         start=start,
         end=end,
     )
-
-
-def newest_members(groups: EventGroups, events: int) -> tf.Tensor:
-    """Which of the events in `groups.order` are a group's newest ones, bool [users, groups, time]."""
-    place = tf.range(tf.shape(groups.order)[1])
-    end = groups.end[..., tf.newaxis]
-    return (place < end) & (place >= tf.maximum(groups.start[..., tf.newaxis], end - events))
 
 
 def sum_in_groups(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
@@ -109,7 +102,7 @@ def sum_in_groups(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
     Returns:
       [users, groups, ...]; zero where there is no group.
     """
-    return _sum_of_runs(groups, tf.gather(values, groups.order, batch_dims=1))
+    return _sum_of_runs(groups, tf.gather(values, groups.order.places, batch_dims=1))
 
 
 def count_values(groups: EventGroups, values: tf.Tensor, wanted: Sequence[int]) -> tf.Tensor:

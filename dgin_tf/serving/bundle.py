@@ -184,6 +184,7 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
         "schema_fingerprint": model.schema.fingerprint(),
         "max_history": release.max_history,
         "excerpt": model.excerpt._asdict() if model.excerpt else None,
+        "kept": model.kept._asdict() if model.kept else None,
         "config": dict(release.config),
         "signatures": {name: _describe(function) for name, function in loaded.items()},
         "state_bytes": state_bytes(loaded),
@@ -223,6 +224,16 @@ def _requests(
     given = {**batch, signatures.EXAMPLES: np.array(records, dtype=object)}
     encode = loaded[signatures.ENCODE_USER]
     given |= {name: tensor.numpy() for name, tensor in _call(encode, given).items()}
+    totals = dict.fromkeys(
+        (
+            name
+            for function in loaded.values()
+            for name in signatures.signature_specs(function)[0]
+            if name.startswith(signatures.total_feature(""))
+        ),
+        np.ones(batch["hist_item_id"].shape, np.int32),
+    )
+    given |= totals
     return {
         name: {key: given[key] for key in signatures.signature_specs(function)[0]}
         for name, function in loaded.items()

@@ -61,8 +61,12 @@ class RedisStreams(EventSource):
         self._group, self._consumer = group, consumer
         self._take_over = take_over
         self._given: dict[bytes, list[bytes]] = {name: [] for name in self._streams}
+<<<<<<< HEAD
         # Stream -> the last of our own entries that came again; empty when all of them have.
         self._own: dict[Any, Any] = {}
+=======
+        self._own: dict[bytes, bytes] = {}
+>>>>>>> main
         self._look_again = 0.0
         self._client = redis.Redis.from_url(
             url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
@@ -114,9 +118,10 @@ class RedisStreams(EventSource):
         if time.monotonic() >= self._look_again:
             self._look_again = time.monotonic() + self._take_over
             self._claim()
-        lines: list[bytes] = []
+        asked: dict[Any, Any]
         if self._own:  # what was given before and not acknowledged, from the oldest on
-            lines = self._take(self._client.xreadgroup(*self._me, self._own, most))
+            asked = dict(self._own)
+            lines = self._take(self._client.xreadgroup(*self._me, asked, most))
             if lines:
                 return lines
             self._own = {}

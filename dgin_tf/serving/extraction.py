@@ -81,21 +81,17 @@ def extract(
     version = weights_version(model)
     encode = tf.function(model.encode_user, autograph=False)
     users = kept = size = 0
-    seen: set[int] = set()
     shards = [shard for split in reversed(SPLITS) for shard in data.manifest.splits.get(split, ())]
     total = sum(shard.users for shard in shards)
     records = progress(_records(data, shards), total, "users")
-    for time, batch in _batches(records, batch_users, max_history):
+    for time, batch in _batches(_first_of_each(records), batch_users, max_history):
         names = [int(record[USER_ID][0]) for record in batch]
-        fresh = [n for n, name in enumerate(names) if name not in seen]
-        seen.update(names)
-        found = store.get_many([names[n] for n in fresh])
         wanted = [
             n
-            for n, value in zip(fresh, found, strict=True)
+            for n, value in enumerate(store.get_many(names))
             if not _is_current(value, version, schema.fingerprint())
         ]
-        kept += len(fresh) - len(wanted)
+        kept += len(names) - len(wanted)
         if not wanted:
             continue
         features = _features(data, batch, batch_users, time)
@@ -146,6 +142,16 @@ def _records(data: PreparedData, shards: Iterable[Shard]) -> Iterator[tuple[int,
     for shard in shards:
         for payload in read_records(f"{data.data_dir}/{shard.path}"):
             yield shard.bucket, decode_record(data.schema, payload)
+
+
+def _first_of_each(records: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int, Arrays]]:
+    """Each user's first record, which is the newest, before batches mix the splits."""
+    seen: set[int] = set()
+    for bucket, record in records:
+        user = int(record[USER_ID][0])
+        if user not in seen:
+            seen.add(user)
+            yield bucket, record
 
 
 def _batches(

@@ -8,6 +8,10 @@ never stale, and a second request of the same person pays for scoring alone.
 Where a model searches a history by an attribute of the candidates (SIM's hard search), a behaviour
 index stands in for the history: a request names the person, and what its candidates can find is looked
 up on disk, however long the history is.
+
+Where a model makes groups of a history (DGIN), the engine that knows the groups' statistics stands in
+for it. What a person's groups mean to the model is kept in a store until the person does something or
+the model is replaced; a request pays for reading it and for the candidates' own events.
 """
 
 import collections
@@ -34,17 +38,23 @@ from dgin_tf.schema import (
     feature_name,
 )
 from dgin_tf.serving.bundle import ASSETS, METADATA_FILE, latest_version
+from dgin_tf.serving.kept_groups import KeptGroups
 from dgin_tf.serving.signatures import (
+    ENCODE_FOUND,
+    ENCODE_GROUPS,
     ENCODE_USER,
     PROBABILITIES,
     SCORE_CANDIDATES,
     UPDATE_USER,
     signature_specs,
+    total_feature,
 )
 from dgin_tf.serving.stored_states import StoredStates
 from dgin_tf.serving.vocabularies import Vocabularies, person_of
+from dgin_tf.stores.behavior_engine import TOTAL, BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
-from dgin_tf.stores.state_store import StateStore
+from dgin_tf.stores.behavior_overlay import take
+from dgin_tf.stores.state_store import InMemoryStore, StateStore
 
 Arrays = dict[str, np.ndarray]
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
@@ -61,9 +71,11 @@ class Ranker:
       bundle: base path of the exported versions, or the directory of one version.
       schema: what the caller's ids follow; checked against the bundle's. None to go unchecked.
       cached_states: how many people's states to keep; the least recently used goes first.
-      index: what people did, for `rank_person`; None where callers bring histories.
+      index: what people did, for `rank_person`, an engine for models that keep groups; None where
+        callers bring histories.
       signatures: those of the version, where they are loaded already; None to load them.
-      states: what the User Interest Center keeps of people, for `rank_stored`.
+      states: what is kept of people: by the User Interest Center, for `rank_stored`, or of their
+        groups, which without it are kept in memory.
 
     Raises:
       FileNotFoundError: there is no bundle.
@@ -76,7 +88,7 @@ class Ranker:
         bundle: str | os.PathLike,
         schema: Schema | None = None,
         cached_states: int = 10_000,
-        index: BehaviorIndex | None = None,
+        index: BehaviorIndex | BehaviorEngine | None = None,
         signatures: Mapping[str, Any] | None = None,
         states: StateStore | None = None,
     ):
@@ -88,6 +100,9 @@ class Ranker:
                 f"{self.version_dir} was exported under {self.schema.fingerprint()}. Export the model "
                 "that was trained on these data."
             )
+        self._index = index
+        if index is not None:
+            _check_index(index, self.metadata, self.schema)
         self._assets = pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
         self._catalogue = load_catalogue(self._assets)
         if signatures is None:
@@ -96,10 +111,8 @@ class Ranker:
         self._inputs = {n: signature_specs(f)[0] for n, f in signatures.items()}
         self._vocabularies = Vocabularies(self._assets)
         self._states = _StateCache(cached_states)
-        self._index = index
-        if index is not None:
-            _check_index(index, self.metadata, self.schema)
         self._stored = None if states is None else StoredStates(states, self.metadata)
+        self._kept = KeptGroups(states or InMemoryStore(), self.metadata)
 
     def rank(self, history: Values, candidates: Values, user: Values = ()) -> np.ndarray:
         """Probability of a click for each candidate, float32 [candidates].
@@ -132,15 +145,71 @@ class Ranker:
           ties: how many events of that very second count too; see `BehaviorIndex.lookup`.
 
         Raises:
-          ValueError: the ranker has no index, or as for `rank`.
+          ValueError: the ranker has no index, groups are kept of now and `before` is given, or as for
+            `rank`.
         """
         if self._index is None:
             raise ValueError("rank_person needs an index; give the ranker one, or use rank.")
+        user = {"user_id": person, **_by_field(user)}
+        if self.metadata.get("kept"):
+            if before is not None:
+                raise ValueError(
+                    f"model {self.metadata['name']!r} keeps groups of all that people did until now; "
+                    "leave `before` out, or give the history of that time to rank."
+                )
+            return self._rank_by_groups(self._index, person, candidates, user)
         excerpt = self.metadata["excerpt"]
         wanted = np.unique(self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates))
         events = self._index.excerpt(person, wanted, excerpt["newest"], before, ties)
-        state = self._encode(events, {"user_id": person, **_by_field(user)}, whole=True)
-        return self.score(state, candidates)
+        return self.score(self._encode(events, user, ENCODE_USER, whole=True), candidates)
+
+    def _rank_by_groups(
+        self,
+        index: BehaviorIndex | BehaviorEngine,
+        person: int,
+        candidates: Values,
+        user: Values,
+    ) -> np.ndarray:
+        """Scores by the kept groups and, where the model has a target module, the candidates' events."""
+        groups, excerpt = self.kept_state(person), self.metadata["excerpt"]
+        count = np.size(_by_field(candidates)[ITEM])
+        keys, events = np.zeros(count, np.int64), index.lookup(person, [])
+        if excerpt:
+            keys = self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates)
+            events = index.lookup(person, np.unique(keys))
+        # Most candidates find nothing: they are scored apart, with no places for events.
+        own = np.isin(keys, events[excerpt["key"]]) if excerpt else np.zeros(count, bool)
+        scores = np.zeros(count, np.float32)
+        for chosen, found in ((own, events), (~own, take(events, slice(0)))):
+            if chosen.any():
+                part = {
+                    n: np.asarray(v).reshape(-1)[chosen] for n, v in _by_field(candidates).items()
+                }
+                state = groups
+                if ENCODE_FOUND in self._inputs:
+                    state = {**groups, **self._encode(found, user, ENCODE_FOUND, whole=True)}
+                scores[chosen] = self.score(state, part)
+        return scores
+
+    def kept_state(self, person: int) -> Arrays:
+        """The state of a person's groups, from the store unless model or person have changed since.
+
+        Called for everybody after a model update, it fills the store before requests come.
+        """
+        engine, kept = self._index, self.metadata["kept"]
+        if not isinstance(engine, BehaviorEngine):
+            raise ValueError("the states of groups are kept with an engine; give one as index.")
+        version = engine.version(person)
+        state = self._kept.read(person, version)
+        if state is None:
+            events = engine.groups(person, kept["groups"], kept["events"])
+            features = self._features(HISTORY, events, ENCODE_GROUPS, whole=True)
+            for name in kept["statistics"]:
+                features[total_feature(name)] = _padded(events[TOTAL + name], np.int32)
+            state = self._run(ENCODE_GROUPS, features)
+            if version:  # of somebody known
+                self._kept.write(person, version, state)
+        return state
 
     def rank_stored(self, person: int | str, candidates: Values) -> np.ndarray:
         """As `rank`, under the state that the User Interest Center keeps of a person.
@@ -157,10 +226,10 @@ class Ranker:
             raise ValueError("rank_stored needs states; give the ranker their store, or use rank.")
         if isinstance(person, str):
             known = self._vocabularies["user_id"]
-            key, user_id = person_of(person, known), known.get(person, UNKNOWN_ID)
+            number, user_id = person_of(person, known), known.get(person, UNKNOWN_ID)
         else:
-            key = user_id = person
-        (found,) = self._stored.read([key])
+            number = user_id = person
+        (found,) = self._stored.read([number])
         if found is not None:
             state = {name: array[np.newaxis] for name, array in found.arrays.items()}
         else:  # nobody has seen this person do anything
@@ -174,17 +243,17 @@ class Ranker:
 
     def encode(self, history: Values, user: Values = ()) -> Arrays:
         """The state of one person, name -> [1, ...]; from the cache where these ids were seen."""
-        return self._encode(history, user)
+        return self._encode(history, user, ENCODE_USER)
 
-    def _encode(self, history: Values, user: Values, whole: bool = False) -> Arrays:
-        features = self._features(HISTORY, history, ENCODE_USER, whole)
-        inputs = {**features, **self._user(user)}
-        digest = hashlib.blake2b(digest_size=16)
+    def _encode(self, history: Values, user: Values, signature: str, whole: bool = False) -> Arrays:
+        features = self._features(HISTORY, history, signature, whole)
+        inputs = {**features, **self._user(user, signature)}
+        digest = hashlib.blake2b(signature.encode(), digest_size=16)
         for name in sorted(inputs):
             digest.update(f"{name}{inputs[name].shape}".encode() + inputs[name].tobytes())
         state = self._states.get(digest.digest())
         if state is None:
-            state = self._run(ENCODE_USER, inputs)
+            state = self._run(signature, inputs)
             self._states.put(digest.digest(), state)
         return state
 
@@ -235,9 +304,7 @@ class Ranker:
             if name in self._inputs[signature]:
                 value = self._values(role, field, values)
                 value = value[max(len(value) - limit, 0) :] if limit else value
-                # One column of padding for an empty list: not every operation takes an empty axis.
-                features[name] = np.zeros((1, max(len(value), 1)), field.dtype)
-                features[name][0, : len(value)] = value
+                features[name] = _padded(value, field.dtype)
         return features
 
     def _values(self, role: str, field: Field, values: Values) -> np.ndarray:
@@ -268,12 +335,12 @@ class Ranker:
             value = np.where((value >= 0) & (value < size), value, UNKNOWN_ID)
         return value
 
-    def _user(self, user: Values) -> Arrays:
+    def _user(self, user: Values, signature: str) -> Arrays:
         given = _by_field(user) if len(user) else {}
         features = {}
         for field in self.schema.user_fields:
             name = feature_name(USER, field)
-            if name in self._inputs[ENCODE_USER]:
+            if name in self._inputs[signature]:
                 if field.name not in given:
                     raise ValueError(
                         f"model {self.metadata['name']!r} reads {field.name} of the user; give it."
@@ -288,28 +355,50 @@ class Ranker:
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-def _check_index(index: BehaviorIndex, metadata: Mapping[str, Any], schema: Schema) -> None:
+def _padded(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """[length] -> [1, length], with one column of padding for an empty list."""
+    row = np.zeros((1, max(len(values), 1)), dtype)  # not every operation takes an empty axis
+    row[0, : len(values)] = values
+    return row
+
+
+def _check_index(
+    index: BehaviorIndex | BehaviorEngine, metadata: Mapping[str, Any], schema: Schema
+) -> None:
     """Raises ValueError where an index cannot stand in for the histories of a model."""
-    excerpt, found = metadata.get("excerpt"), index.metadata
-    if excerpt is None:
+    excerpt, kept, found = metadata.get("excerpt"), metadata.get("kept"), index.metadata
+    if excerpt is None and kept is None:
         raise ValueError(
             f"model {metadata['name']!r} reads whole histories, which a behaviour index does not "
             "hold; give histories to rank, or export a model with hard search."
         )
+    needed = max(excerpt["per_key"] if excerpt else 0, kept["events"] if kept else 0)
     for name, wanted, got in (
         ("schema", schema.fingerprint(), found.schema),
-        ("key", excerpt["key"], found.key),
+        ("key", (excerpt or kept or {})["key"], found.key),
     ):
         if wanted != got:
             raise ValueError(
                 f"model {metadata['name']!r} needs a behaviour index of {name} {wanted!r}; this one "
                 f"has {got!r}. Build one with python -m experiments.build_index."
             )
-    if found.max_events_per_key < excerpt["per_key"]:
+    if found.max_events_per_key < needed:
         raise ValueError(
-            f"model {metadata['name']!r} may read the newest {excerpt['per_key']} events under a key; "
+            f"model {metadata['name']!r} may read the newest {needed} events under a key; "
             f"this index keeps {found.max_events_per_key}. Build it with --max_events_per_key="
-            f"{excerpt['per_key']} or more."
+            f"{needed} or more."
+        )
+    if not kept:
+        return
+    if not isinstance(index, BehaviorEngine):
+        raise ValueError(
+            f"model {metadata['name']!r} keeps groups, whose statistics an index alone has not; give a "
+            "BehaviorEngine of index and totals."
+        )
+    if missing := sorted(set(kept["statistics"]) - set(index.totals.names)):
+        raise ValueError(
+            f"model {metadata['name']!r} describes groups by {missing}, which these totals do not "
+            f"count; they have {index.totals.names}. Name the fields in `distinct`."
         )
 
 

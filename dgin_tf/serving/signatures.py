@@ -5,6 +5,9 @@
     encode_user        histories -> state
     score_candidates   state and candidates -> probabilities, logits
     update_user        state and newer events -> state, where the model is incremental
+    encode_groups      the newest events of each group and its statistics, `hist_total_*` -> the state
+                       that is kept, where the model keeps groups
+    encode_found       events under the candidates' keys -> the other states, where it does
 
 Inputs carry the names of the batch (`hist_item_id`, `cand_category_id`, `user_id`, ...), and only those
 that the model reads are asked for: DIN wants no timestamps. Masks are not asked for: an item id of 0
@@ -25,6 +28,7 @@ from dgin_tf.schema import (
     CANDIDATE,
     HISTORY,
     PADDING_ID,
+    PREFIX,
     UNKNOWN_ID,
     USER,
     Schema,
@@ -36,6 +40,8 @@ PREDICT_EXAMPLES = "predict_examples"
 ENCODE_USER = "encode_user"
 SCORE_CANDIDATES = "score_candidates"
 UPDATE_USER = "update_user"
+ENCODE_GROUPS = "encode_groups"
+ENCODE_FOUND = "encode_found"
 EXAMPLES = "examples"
 PROBABILITIES = "probabilities"
 LOGITS = "logits"
@@ -80,7 +86,21 @@ def trace_signatures(model: CTRModel, max_history: int) -> Signatures:
     }
     if model.is_incremental:
         traced[UPDATE_USER] = _trace(served.update, {**state, **history})
+    if model.kept is not None:
+        item = history[feature_name(HISTORY, model.schema.field(ITEM))]
+        totals = {
+            name: tf.TensorSpec(item.shape, tf.int32, name)
+            for name in (total_feature(statistic) for statistic in model.kept.statistics)
+        }
+        traced[ENCODE_GROUPS] = _trace(served.encode_groups, {**history, **totals})
+        if any(not name.startswith(model.kept.prefix) for name in state):
+            traced[ENCODE_FOUND] = _trace(served.encode_found, {**history, **user})
     return traced
+
+
+def total_feature(statistic: str) -> str:
+    """Name of the input of `encode_groups` that holds a running statistic of each event's group."""
+    return f"{PREFIX[HISTORY]}total_{statistic}"
 
 
 def signature_specs(function) -> tuple[Specs, Specs]:
@@ -98,6 +118,7 @@ class _ServedModel:
     def __init__(self, model: CTRModel):
         self.model = model
         self.schema = model.schema
+        self._kept = model.kept.prefix if model.kept else ""
         self._own_types: dict[str, tf.DType] = {}
 
     def predict(self, **raw) -> Tensors:
@@ -119,6 +140,19 @@ class _ServedModel:
         state = self.model.encode_user(self._features(raw))
         self._own_types.update({name: value.dtype for name, value in state.items()})
         return _outgoing(state)
+
+    def encode_groups(self, **raw) -> Tensors:
+        totals = {name: value for name, value in raw.items() if name.startswith(total_feature(""))}
+        features = self._features({n: value for n, value in raw.items() if n not in totals})
+        return _outgoing(self._part({**features, **totals}, kept=True))
+
+    def encode_found(self, **raw) -> Tensors:
+        return _outgoing(self._part(self._features(raw), kept=False))
+
+    def _part(self, features: Tensors, kept: bool) -> Tensors:
+        """The state that is kept, or the rest; what the other one needs is not computed."""
+        state = self.model.encode_user(features)
+        return {n: value for n, value in state.items() if n.startswith(self._kept) == kept}
 
     def score(self, **raw) -> Tensors:
         state, features = self._split(raw)

@@ -17,7 +17,7 @@ import json
 import mmap
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import google_crc32c
 import numpy as np
@@ -226,6 +226,8 @@ class BehaviorIndex:
         Returns:
           History field -> values, oldest first, [events].
         """
+        if not newest:
+            return self.lookup(user, keys, before, ties)
         wanted, late = _sorted(keys), self._late([user])[0]
         begin = self._begin(user)
         recent = Selection(self._codec.empty(), np.zeros(0, np.int64))
@@ -274,6 +276,18 @@ class BehaviorIndex:
           ValueError: the index has no overlay, or these are no events of the schema.
         """
         return self._late_events().append(user, events, sequence)
+
+    def check_events(self, user: int, events: Mapping[str, object]) -> None:
+        """Raises ValueError unless `append` takes these events of this user."""
+        self._late_events().check(user, events)
+
+    def late_events(self) -> Iterator[tuple[int, Events]]:
+        """Users with the events that were appended."""
+        return self._late_events().items()
+
+    def indexed(self, user: int, keys: Sequence[int] | np.ndarray) -> Events:
+        """As `lookup`, of what the index was built from alone."""
+        return self._merged(user, _sorted(keys), None, None, 0)
 
     def drop_covered(self) -> int:
         """Removes late events that the index holds by now, or that no list has room for.

@@ -43,12 +43,7 @@ class BehaviorOverlay:
 
     def append(self, user: int, events: Mapping[str, object], sequence: int) -> bool:
         """Adds one delivery, and says whether it was new; see `BehaviorIndex.append`."""
-        if user < FIRST_ID:
-            raise ValueError(
-                f"expected a user id from {FIRST_ID} on; got {user}: people without an id of their own "
-                "share one, and their events would be mixed."
-            )
-        added = self._checked(events)
+        added = self.check(user, events)
         numbers = np.full(len(added[TIME]), sequence, np.int64)
         with self._lock:
             held, held_numbers, newest = self._read(self._store.get(user))
@@ -62,6 +57,15 @@ class BehaviorOverlay:
             kept[kept] = newest_per_key(merged[self._codec.key][kept], self._limit)
             self._write(user, take(merged, kept), numbers[kept], max(newest, sequence))
         return True
+
+    def check(self, user: int, events: Mapping[str, object]) -> Events:
+        """The schema's history fields as arrays; raises ValueError where `append` takes no such events."""
+        if user < FIRST_ID:
+            raise ValueError(
+                f"expected a user id from {FIRST_ID} on; got {user}: people without an id of their own "
+                "share one, and their events would be mixed."
+            )
+        return self._checked(events)
 
     def events_of(self, users: Sequence[int]) -> list[Events]:
         """The late events of users, oldest first."""

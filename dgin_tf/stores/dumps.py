@@ -8,7 +8,7 @@ every value is whole.
 import contextlib
 import pathlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from dgin_tf.records import read_records, write_records
 from dgin_tf.stores.lmdb_store import LmdbStore
@@ -32,7 +32,7 @@ def write_dump(store: StateStore, folder: pathlib.Path) -> None:
     write_records(folder / _VALUES, (_USER.pack(user) + value for user, value in store.items()))
 
 
-def read_dump(folder: pathlib.Path, namespace: str) -> Iterator[tuple[int, bytes]]:
+def read_dump(folder: pathlib.Path, namespace: str) -> Generator[tuple[int, bytes], None, None]:
     """Users and values of a namespace in a folder that `write_dump` wrote.
 
     Raises:

@@ -30,6 +30,7 @@ PART_BYTES = 256 << 20  # of records that are sorted in memory at a time
 _MAX_PARTS = 500  # files that are open at a time
 
 Progress = Callable[[Iterable, int, str], Iterable]
+OnHistory = Callable[[int, Events], None]
 
 
 def build_index(
@@ -40,6 +41,7 @@ def build_index(
     *,
     part_bytes: int = PART_BYTES,
     progress: Progress = lambda items, total, description: items,
+    on_history: OnHistory = lambda user, events: None,
 ) -> IndexMetadata:
     """Indexes the histories of all splits of a prepared data set.
 
@@ -52,6 +54,8 @@ def build_index(
       max_events_per_key: of each user and key the newest so many events are kept.
       part_bytes: bytes of records to hold in memory.
       progress: wraps the items of a stage, given their number and the stage's name.
+      on_history: called with every user and their whole history, before lists are cut; such as what
+        `BehaviorTotals.loading` gives.
 
     Raises:
       FileNotFoundError: `data_dir` is no finished preparation.
@@ -84,6 +88,7 @@ def build_index(
             codec,
             max_events_per_key,
             users,
+            on_history,
         )
         np.append(0, np.cumsum(sizes)).astype("<i8").tofile(folder / OFFSETS_FILE)
         files = {name: file_facts(folder / name) for name in (BLOCKS_FILE, OFFSETS_FILE)}
@@ -164,6 +169,7 @@ def _write_blocks(
     codec: BlockCodec,
     max_events_per_key: int,
     users: int,
+    on_history: OnHistory,
 ) -> tuple[Mapping[str, int], np.ndarray]:
     """Writes the blocks in the order of users; returns counts, and the bytes of every user."""
     sizes = np.zeros(users, np.int64)
@@ -172,6 +178,7 @@ def _write_blocks(
         for part in parts:
             path = _part_path(folder, part)
             for user, history in _histories(path, schema):
+                on_history(user, history)
                 block = codec.encode(history, max_events_per_key)
                 sizes[user] = file.write(block)
                 if block:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf import metrics
+from dgin_tf.layers.interest_encoder import HISTORY_LENGTH
 
 CLICK, REAL, HISTORY_MASK, USER = "label", "cand_mask", "hist_mask", "user_id"
 
@@ -74,7 +75,9 @@ class Evaluator:
         logits = self.model(features, training=False)["logits"]
         real = features[REAL]
         rows, width = tf.unstack(tf.shape(logits))
-        length = tf.reduce_sum(tf.cast(features[HISTORY_MASK], tf.int32), axis=1)
+        length = features.get(HISTORY_LENGTH)
+        if length is None:
+            length = tf.reduce_sum(tf.cast(features[HISTORY_MASK], tf.int32), axis=1)
 
         def flat(per_row):
             return tf.boolean_mask(tf.repeat(per_row[:, None], width, axis=1), real)

@@ -40,9 +40,10 @@ class Task:
     Attributes:
       make_model: makes the model; called within the strategy's scope.
       make_optimizer: makes the optimizer of a model.
-      training: number of the pass -> its batches, a finite data set of known cardinality; the same
-        pass must always give the same batches.
-      evaluation: name of a split, `validation` or `test` -> its batches, in a fixed order.
+      training: number of the pass and the model's `condense` -> its batches, a finite data set of
+        known cardinality; the same pass must always give the same batches.
+      evaluation: name of a split, `validation` or `test`, and the same -> its batches, in a fixed
+        order.
       schema: fingerprint of the schema that the data follow.
       config: plain JSON values that describe all of this; kept with the run, and a run directory is
         only continued under the same ones.
@@ -50,8 +51,8 @@ class Task:
 
     make_model: Callable[[], tf.keras.Model]
     make_optimizer: Callable[[tf.keras.Model], Any]
-    training: Callable[[int], tf.data.Dataset]
-    evaluation: Callable[[str], tf.data.Dataset]
+    training: Callable[[int, Any], tf.data.Dataset]
+    evaluation: Callable[[str, Any], tf.data.Dataset]
     schema: str
     config: Mapping[str, Any]
 
@@ -172,8 +173,10 @@ class _Session:
         self.run_dir = run_dir
         self.started = time.monotonic()
         # Data sets are traced when they are made, so each is made once and kept.
-        self._pass = functools.lru_cache(maxsize=1)(task.training)
-        self._split = functools.cache(task.evaluation)
+        self._pass = functools.lru_cache(maxsize=1)(
+            lambda number: task.training(number, self.model.condense)
+        )
+        self._split = functools.cache(lambda split: task.evaluation(split, self.model.condense))
         # Layers with random parts (dropout) then keep their generators in the checkpoint.
         tf.keras.backend.experimental.enable_tf_random_generator()
         tf.keras.utils.set_random_seed(options.seed)

@@ -4,11 +4,13 @@ step      the compiled training step on batches in memory
 fit       `model.fit` on batches from records, start of the epoch and Keras's loop included
 score     one request, or one batch: candidates of users with or without their states at hand
 request   a person's id and candidates' ids to an exported model, with its index or stored states
+condense  what a model's batches are reduced to before it sees them, such as groups of events
 read      batches from records, and nothing else
 center    events through the User Interest Center into LMDB, many at once and one by one
 """
 
 import atexit
+import concurrent.futures
 import dataclasses
 import inspect
 import itertools
@@ -29,6 +31,7 @@ from experiments.benchmarking import taking_turns
 from experiments.benchmarking.shape import Shape
 
 STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
+CONDENSE = "condense"
 UNIFORM = "uniform"
 
 # Parts of a model under a name of their own: MIMN without its regularisation and its induction unit,
@@ -49,7 +52,7 @@ class Case:
 
     Attributes:
       name: of the table's row.
-      kind: one of the module's six, or a peer's name.
+      kind: one of the module's seven, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
       variant: "paper" or "released", of models that have variants.
       users, candidates: of a batch or a request; of a center, the people and the events of a batch.
@@ -77,6 +80,11 @@ class Case:
     def samples_negatives(self) -> bool:
         """Whether the model has a loss that needs a non-click for every event."""
         return self.model == "dien"
+
+    @property
+    def condenses(self) -> bool:
+        """Whether batches are reduced where they are read; see `CTRModel.condense`."""
+        return self.model == "dgin"
 
 
 def make_model(case: Case, shape: Shape):
@@ -108,11 +116,17 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
     batches = load_batches(case.data)
     began = time.perf_counter()
+    if case.condenses:
+        condense = tf.function(make_model(case, shape).condense, autograph=False)
+        batches = [condense(batches.pop(0)) for _ in range(len(batches))]
     model = _compiled(case, shape, batches[0])
     train_step = tf.function(model.train_step)
+    train_step.get_concrete_function(batches[0])
+    held = taking_turns.resident_mib()  # tables, slots, batches and graphs
     loss = float(train_step(batches[0])["loss"])
     first_step = time.perf_counter() - began
     train_step(batches[-1])
+    step_mib = taking_turns.peak_mib() - held
 
     def turn():
         return taking_turns.rate(
@@ -121,7 +135,7 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
             case.seconds,
         )
 
-    facts = {"seconds_to_first_step": first_step, "first_loss": loss}
+    facts = {"seconds_to_first_step": first_step, "first_loss": loss, "step_mib": step_mib}
     return {**facts, "parameters": model.count_params()}, turn
 
 
@@ -129,15 +143,17 @@ def prepare_fit(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     """Builds a model and takes a few steps of an epoch; a turn is one epoch."""
     data, options = _records(case, shape)
     began = time.perf_counter()
-    model = _compiled(case, shape, next(iter(data.training(options, shape.seed, 0))))
-    model.fit(data.training(options, shape.seed, 0).take(2 * case.steps_per_execution), verbose=0)
+    condense = make_model(case, shape).condense
+    model = _compiled(case, shape, next(iter(data.training(options, shape.seed, 0, condense))))
+    some = data.training(options, shape.seed, 0, condense).take(2 * case.steps_per_execution)
+    model.fit(some, verbose=0)
     first_step = time.perf_counter() - began
     steps = data.steps("train", options)
     epochs = iter(range(1, sys.maxsize))
 
     def turn():
         def epoch(_):
-            model.fit(data.training(options, shape.seed, next(epochs)), verbose=0)
+            model.fit(data.training(options, shape.seed, next(epochs), condense), verbose=0)
 
         measured = taking_turns.rate(epoch, steps * case.users * case.candidates, 0.0)
         return {**measured, "steps": steps, "cpu_ms": measured["cpu_ms"] / steps}
@@ -153,7 +169,8 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     model = make_model(case, shape)
     began = time.perf_counter()
     if case.has_state:
-        encode = tf.function(model.encode_user, reduce_retracing=True)
+        # Of what a candidate's key can find, a state holds what an index of behaviours gives.
+        encode = tf.function(lambda r: model.encode_user(model.condense(r)), reduce_retracing=True)
         states = [encode(request) for request in requests]
         score = tf.function(lambda state, request: model.score(state, request)["logits"])
 
@@ -187,6 +204,27 @@ def prepare_request(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
         answer(number)
     facts = {"seconds_to_first_step": time.perf_counter() - began, "source": service.source}
     return facts, _with_latencies(case, answer)
+
+
+def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+    """Reduces batches in memory, two at a time, as many as are made where records are read."""
+    import tensorflow as tf
+
+    batches = load_batches(case.data)
+    condense = tf.function(make_model(case, shape).condense, autograph=False)
+    condense(batches[0])
+
+    def turn():
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            measured = taking_turns.rate(
+                lambda _: list(pool.map(condense, batches)),
+                len(batches) * case.users * case.candidates,
+                case.seconds,
+            )
+        events = measured["rate"] / case.candidates * shape.history
+        return {**measured, "events_per_second": events}
+
+    return {}, turn
 
 
 def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
@@ -264,6 +302,7 @@ PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
     FIT: prepare_fit,
     SCORE: prepare_score,
     REQUEST: prepare_request,
+    CONDENSE: prepare_condense,
     READ: prepare_read,
     CENTER: prepare_center,
 }

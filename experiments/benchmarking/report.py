@@ -22,6 +22,8 @@ COLUMNS = (
     "p99 ms",
     "first step s",
     "peak MiB",
+    "step MiB",
+    "events/s",
 )
 
 
@@ -90,11 +92,31 @@ def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
                 cold = name.replace("state cached", "no state")
                 if cold in rates:
                     found[f"{name} / {cold}"] = rates[name] / rates[cold]
+        found |= _rivals([entry for entry in entries if "rate" in entry])
         asked = [e for e in entries if e["case"].get("kind") == REQUEST and "p99_ms" in e]
-        for entry in asked[1:]:
-            name = f"p99 of {entry['case']['name']} / {asked[0]['case']['name']}"
-            found[name] = entry["p99_ms"] / asked[0]["p99_ms"]
+        first: dict[str, Mapping[str, Any]] = {}
+        for entry in asked:
+            shortest = first.setdefault(entry["case"]["model"], entry)
+            if entry is not shortest:
+                name = f"p99 of {entry['case']['name']} / {shortest['case']['name']}"
+                found[name] = entry["p99_ms"] / shortest["p99_ms"]
     return found
+
+
+def _rivals(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The first model over every other one of the block, in the cases that both have."""
+
+    def what(entry):
+        names = ("kind", "variant", "users", "candidates", "has_state", "history")
+        return [entry["case"].get(name) for name in names]
+
+    own = [e for e in entries if e["case"].get("model") == entries[0]["case"].get("model")]
+    return {
+        f"{mine['case']['name']} / {other['case']['name']}": mine["rate"] / other["rate"]
+        for other in entries
+        for mine in own
+        if other not in own and what(mine) == what(other)
+    }
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -116,6 +138,8 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         shown("p99_ms", 2),
         shown("seconds_to_first_step", 1),
         shown("peak_mib"),
+        shown("step_mib"),
+        shown("events_per_second"),
     ]
 
 

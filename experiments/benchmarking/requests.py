@@ -1,7 +1,8 @@
 """One request end to end: a person's id and candidate ids in, probabilities out, in one process.
 
 A model that searches by an attribute reads what its candidates can find from a behaviour index on
-disk; any other one reads the person's encoded state from a store. Nothing is kept in memory between
+disk; one that makes groups of a history reads the kept groups from a store besides; any other one
+reads the person's encoded state from a store. Nothing is kept in memory between
 requests.
 
 The candidates of a request have the categories of twenty random events of the person (hundreds of
@@ -10,7 +11,7 @@ candidates rarely have more; SIM, section 4).
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from dgin_tf.records import LABEL, POSITION, Manifest, Shard
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, Field, Schema
 from dgin_tf.serving.bundle import Release, export_bundle
 from dgin_tf.serving.ranker import Ranker, open_bundle
+from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
+from dgin_tf.stores.behavior_totals import DISTINCT, BehaviorTotals
 from dgin_tf.stores.index_building import build_index
 from dgin_tf.stores.lmdb_store import LmdbStore
 from dgin_tf.stores.values import decode_value, encode_value
@@ -30,7 +33,7 @@ from experiments.benchmarking.shape import Shape
 
 PEOPLE = 16
 CATEGORIES = 20
-INDEX, STATE = "index", "stored state"
+INDEX, STATE, GROUPS = "index", "stored state", "kept groups and index"
 _NOW = 1_500_000_000
 
 Answer = Callable[[int, np.ndarray], np.ndarray]
@@ -43,6 +46,8 @@ class TimedShape(Shape):
     def schema(self) -> Schema:
         """The shape's fields and a timestamp."""
         schema = super().schema()
+        if self.behavior_types:
+            return schema  # which brings times
         time = Field("timestamp", (HISTORY, CANDIDATE))
         return dataclasses.replace(schema, fields=(*schema.fields, time))
 
@@ -53,15 +58,12 @@ def write_people(shape: TimedShape, data_dir: pathlib.Path) -> None:
     (data_dir / "train").mkdir(parents=True, exist_ok=True)
     encoded = []
     for user in range(PEOPLE):
-        item = shape.draw_items(rng, (shape.history,))
-        candidate = shape.draw_items(rng, (1,))
+        drawn = shape.draw_histories(rng, ()) | shape.draw_candidates(rng, (1,))
+        del drawn["hist_mask"]
         record = {
+            **drawn,
             "user_id": [FIRST_ID + user],
-            "hist_item_id": item,
-            "hist_category_id": shape.category_of(item),
             "hist_timestamp": _NOW - 600 * np.arange(shape.history, 0, -1),
-            "cand_item_id": candidate,
-            "cand_category_id": shape.category_of(candidate),
             "cand_timestamp": [_NOW],
             POSITION: [shape.history],
             LABEL: [1],
@@ -97,9 +99,17 @@ class Service:
         if not export_dir.is_dir():
             model(next(iter(data.training(BatchOptions(1, shape.history), shape.seed, 0))))
             export_bundle(model, Release(name, str(data_dir), shape.history), export_dir)
-        excerpt = open_bundle(export_dir)[1]["excerpt"]
+        metadata = open_bundle(export_dir)[1]
+        excerpt, kept = metadata["excerpt"], metadata["kept"]
         self.source = STATE if excerpt is None else INDEX
-        if excerpt is not None:
+        if kept is not None:
+            self.source = GROUPS
+            engine = self._engine(kept, max(excerpt["per_key"] if excerpt else 0, kept["events"]))
+            states = LmdbStore(folder / "states", name)
+            self._ranker = Ranker(export_dir, cached_states=0, index=engine, states=states)
+            for record in self._people():
+                self._ranker.kept_state(int(record["user_id"][0]))
+        elif excerpt is not None:
             index_dir = folder / f"index-{excerpt['key']}-{excerpt['per_key']}"
             if not index_dir.is_dir():
                 build_index(data_dir, index_dir, excerpt["key"], excerpt["per_key"])
@@ -116,8 +126,9 @@ class Service:
 
     def answer(self, person: int, items: np.ndarray) -> np.ndarray:
         """Probabilities [candidates] of dense item ids."""
-        if self.source == INDEX:
-            return self._ranker.rank_person(person, items)
+        if self.source != STATE:
+            seconds = np.full(len(items), _NOW)
+            return self._ranker.rank_person(person, {"item_id": items, "timestamp": seconds})
         stored = self._store.get(person) or b""
         return self._ranker.score(decode_value(stored, **self._owner).arrays, items)
 
@@ -135,6 +146,17 @@ class Service:
                 found.append((person, rng.choice(items, candidates).astype(np.int32)))
         rng.shuffle(found)
         return found
+
+    def _engine(self, kept: Mapping[str, Any], per_key: int) -> BehaviorEngine:
+        """An index and running statistics, both of everybody's whole history."""
+        folder, schema = self._data_dir.parent, self._shape.schema()
+        distinct = [n.removeprefix(DISTINCT) for n in kept["statistics"] if n.startswith(DISTINCT)]
+        store = LmdbStore(folder / f"totals-{kept['key']}", "totals")
+        totals = BehaviorTotals(store, schema, kept["key"], distinct)
+        index_dir = folder / f"groups-{kept['key']}-{per_key}"
+        with totals.loading() as load:
+            build_index(self._data_dir, index_dir, kept["key"], per_key, on_history=load)
+        return BehaviorEngine(BehaviorIndex(index_dir, schema, kept["key"]), totals)
 
     def _encode_everybody(self) -> None:
         for record in self._people():

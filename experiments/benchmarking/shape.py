@@ -16,6 +16,8 @@ from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema
 
 SHARD_USERS = 2048
 NEGATIVE_PREFIX = "hist_negative_"
+TIMESTAMP, BEHAVIOR_TYPE = "timestamp", "behavior_type"
+_NOW = 2 * 365 * 24 * 3600  # two years of behaviour, as DGIN's paper has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Shape:
       history: events in every history.
       batch: examples in a batch.
       seed: of all random ids.
+      interests: different items of one history, about; 0 for as many as are drawn.
+      behavior_types: types of behaviour, with which come times; 0 for neither.
     """
 
     items: int = 367_983
@@ -37,23 +41,30 @@ class Shape:
     history: int = 100
     batch: int = 128
     seed: int = 1
+    interests: int = 0
+    behavior_types: int = 0
 
     def schema(self) -> Schema:
         """User id, and items with their categories in history and candidates."""
         both = (HISTORY, CANDIDATE)
-        return Schema(
-            fields=(
-                Field("user_id", (USER,), "user_id"),
-                Field("item_id", both, "item_id"),
-                Field("category_id", both, "category_id"),
-            ),
-            vocabulary_sizes={
-                "user_id": self.users,
-                "item_id": self.items,
-                "category_id": self.categories,
-            },
-            max_history=self.history,
+        fields: tuple[Field, ...] = (
+            Field("user_id", (USER,), "user_id"),
+            Field("item_id", both, "item_id"),
+            Field("category_id", both, "category_id"),
         )
+        sizes = {
+            "user_id": self.users,
+            "item_id": self.items,
+            "category_id": self.categories,
+        }
+        if self.behavior_types:
+            fields += (
+                Field(TIMESTAMP, both),
+                Field(BEHAVIOR_TYPE, (HISTORY,), BEHAVIOR_TYPE),
+            )
+            sizes[BEHAVIOR_TYPE] = FIRST_ID + self.behavior_types
+        types = tuple(f"type_{number}" for number in range(self.behavior_types))
+        return Schema(fields, sizes, self.history, types)
 
     def category_of(self, item: np.ndarray) -> np.ndarray:
         """The category of each item: a fixed scatter of the ids over the categories."""
@@ -65,6 +76,46 @@ class Shape:
         rank = np.floor((self.items - FIRST_ID) ** rng.random(shape)) - 1
         return (FIRST_ID + rank).astype(np.int32)
 
+    def draw_histories(
+        self, rng: np.random.Generator, shape: tuple[int, ...]
+    ) -> dict[str, np.ndarray]:
+        """Features of full histories, `hist_*` and mask, shape + [history].
+
+        With `interests`, everybody comes back to so many items of their own, to the first of them
+        most often.
+        """
+        if self.interests:
+            own = self.draw_items(rng, (*shape, self.interests))
+            rank = (
+                np.floor(self.interests ** rng.random((*shape, self.history))).astype(np.int64) - 1
+            )
+            item = np.take_along_axis(own, rank, axis=-1)
+        else:
+            item = self.draw_items(rng, (*shape, self.history))
+        drawn = {
+            "hist_item_id": item,
+            "hist_category_id": self.category_of(item),
+            "hist_mask": np.ones(item.shape, bool),
+        }
+        if self.behavior_types:
+            times = np.sort(rng.integers(0, _NOW, item.shape), axis=-1)
+            kinds = rng.integers(FIRST_ID, FIRST_ID + self.behavior_types, item.shape)
+            drawn |= {
+                "hist_timestamp": times,
+                "hist_behavior_type": kinds.astype(np.int32),
+            }
+        return drawn
+
+    def draw_candidates(
+        self, rng: np.random.Generator, shape: tuple[int, ...]
+    ) -> dict[str, np.ndarray]:
+        """Features of candidates, `cand_*`, all of one second."""
+        item = self.draw_items(rng, shape)
+        drawn = {"cand_item_id": item, "cand_category_id": self.category_of(item)}
+        if self.behavior_types:
+            drawn["cand_timestamp"] = np.full(shape, _NOW, np.int64)
+        return drawn
+
 
 SHAPES = {
     "amazon": Shape(),
@@ -74,6 +125,17 @@ SHAPES = {
     "memory": Shape(1_000_000, 10_000, 100_000, width=16, history=200, batch=128),
     # The histories and the batch of ENCODE's paper: events 32 wide, 1,000 of them.
     "clusters": Shape(1_000_000, 10_000, 100_000, width=16, history=1_000, batch=1_024),
+    # S4, what DGIN is made for: lifelong histories of several types, a few hundred interests each.
+    "groups": Shape(
+        1_000_000,
+        10_000,
+        100_000,
+        width=16,
+        history=10_000,
+        batch=256,
+        interests=360,  # of which about 300 are met
+        behavior_types=4,
+    ),
 }
 
 
@@ -86,9 +148,9 @@ def draw_batches(
     are real and every event costs what it costs.
     """
     rng = np.random.default_rng([shape.seed, users, candidates])
-    history = shape.draw_items(rng, (count, users, shape.history))
-    candidate = shape.draw_items(rng, (count, users, candidates))
-    label = np.zeros(candidate.shape, np.float32)
+    histories = shape.draw_histories(rng, (count, users))
+    chosen = shape.draw_candidates(rng, (count, users, candidates))
+    label = np.zeros((count, users, candidates), np.float32)
     # One candidate a row: rows alternate. More: the first is the positive.
     if candidates == 1:
         label[:, ::2] = 1
@@ -96,16 +158,14 @@ def draw_batches(
         label[..., 0] = 1
     drawn = {
         "user_id": rng.integers(FIRST_ID, shape.users, (count, users)).astype(np.int32),
-        "hist_item_id": history,
-        "hist_category_id": shape.category_of(history),
-        "hist_mask": np.ones(history.shape, bool),
-        "cand_item_id": candidate,
-        "cand_category_id": shape.category_of(candidate),
-        "cand_mask": np.ones(candidate.shape, bool),
+        **histories,
+        **chosen,
+        "cand_mask": np.ones(label.shape, bool),
         LABEL: label,
     }
     if negatives:
-        other = rng.integers(FIRST_ID, shape.items, history.shape).astype(np.int32)
+        size = histories["hist_mask"].shape
+        other = rng.integers(FIRST_ID, shape.items, size).astype(np.int32)
         drawn[f"{NEGATIVE_PREFIX}item_id"] = other
         drawn[f"{NEGATIVE_PREFIX}category_id"] = shape.category_of(other)
     return drawn
@@ -141,16 +201,14 @@ def _records(
     shape: Shape, schema: Schema, users: int, candidates: int, rng: np.random.Generator
 ) -> Iterator[bytes]:
     for _ in range(users):
-        history = shape.draw_items(rng, (shape.history,))
-        candidate = shape.draw_items(rng, (candidates,))
+        history = shape.draw_histories(rng, ())
+        del history["hist_mask"]
         yield records.encode_record(
             schema,
             {
                 "user_id": rng.integers(FIRST_ID, shape.users, 1),
-                "hist_item_id": history,
-                "hist_category_id": shape.category_of(history),
-                "cand_item_id": candidate,
-                "cand_category_id": shape.category_of(candidate),
+                **history,
+                **shape.draw_candidates(rng, (candidates,)),
                 POSITION: np.full(candidates, shape.history),
                 LABEL: np.arange(candidates) == 0,
             },

@@ -20,7 +20,6 @@ from ml_collections import config_flags  # noqa: E402
 from dgin_tf import command_line  # noqa: E402
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData  # noqa: E402
 from dgin_tf.layers.group_statistics import quantile_edges  # noqa: E402
-from dgin_tf.ops.grouping import group_events  # noqa: E402
 from experiments import runs  # noqa: E402
 
 
@@ -52,10 +51,10 @@ def learn_edges(
     sample = defaultdict(list)
     for features in data.training(BatchOptions(**plain["data"]), seed=0, epoch=0).take(batches):
         history = model.seen(model.embedding.history(features))
-        keys = module.keys(history)
-        groups = group_events(keys, history.mask, module.groups, module.events)
+        groups = module.sorted_into_groups(history)
         is_group = groups.mask.numpy()
-        for name, values in module.statistics.count(groups, keys, history).items():
+        counted = module.statistics.count(groups, module.keys(history), history)
+        for name, values in counted.items():
             sample[name].append(values.numpy()[is_group])
     learned = {
         name: quantile_edges(np.concatenate(values), classes) for name, values in sample.items()

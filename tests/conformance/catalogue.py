@@ -1,5 +1,6 @@
 """Every model and every layer of the package, small enough to be tested against every property."""
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -10,9 +11,11 @@ import tensorflow as tf
 import dgin_tf.layers
 from dgin_tf.models.base import Backbone, CTRModel
 from dgin_tf.models.registry import MODELS
+from dgin_tf.schema import FIRST_ID, HISTORY, Field, Schema
 from tests.prepared import CATEGORIES, ITEMS, USERS, category_of, make_schema
 
 BACKBONE = Backbone(embedding_dim=3, user_fields=("user_id",), tower_units=(11, 5))
+BEHAVIOR_TYPES = ("view", "cart", "buy")
 USERS_IN_BATCH, TIME, CANDIDATES = 4, 7, 3
 
 # Model name -> settings that make it small. A model without an entry fails the catalogue's test.
@@ -88,10 +91,25 @@ VARIANTS["encode-routed-without_loss"] = (
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 
 
+def schema_of(name: str) -> Schema:
+    """The schema that a model is built for: events have types where the model reads them."""
+    schema = make_schema()
+    if name != "dgin":
+        return schema
+    field = Field("behavior_type", (HISTORY,), "behavior_type")
+    sizes = {**schema.vocabulary_sizes, "behavior_type": FIRST_ID + len(BEHAVIOR_TYPES)}
+    return dataclasses.replace(
+        schema,
+        fields=(*schema.fields, field),
+        vocabulary_sizes=sizes,
+        behavior_types=BEHAVIOR_TYPES,
+    )
+
+
 def build(entry: str, seed: int = 0) -> CTRModel:
     """A built model with weights that make every part of it matter."""
     name, settings = CATALOGUE[entry]
-    model = MODELS[name](make_schema(), backbone=BACKBONE, **settings)
+    model = MODELS[name](schema_of(name), backbone=BACKBONE, **settings)
     model(batch())
     random = np.random.default_rng(seed)
     for variable in model.trainable_variables:
@@ -117,6 +135,8 @@ def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[
         features[prefix + "item_id"] = item
         features[prefix + "category_id"] = category_of(item)
     features["hist_timestamp"] = np.sort(random.integers(1, 10**6, (users, time)))
+    kinds = np.random.default_rng([seed, 1])  # so that all else is drawn as without types
+    features["hist_behavior_type"] = kinds.integers(2, 2 + len(BEHAVIOR_TYPES), (users, time))
     features["cand_timestamp"] = np.full((users, CANDIDATES), 10**6)
     features["cand_mask"] = np.ones((users, CANDIDATES), bool)
     features["cand_mask"][1, -1] = False
@@ -135,7 +155,7 @@ def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[
 def with_padding_ids(features: dict[str, tf.Tensor], seed: int = 2) -> dict[str, tf.Tensor]:
     """The same batch with arbitrary real ids stored under the padding."""
     random = np.random.default_rng(seed)
-    sizes = {"item_id": ITEMS, "category_id": CATEGORIES, "timestamp": 10**6}
+    sizes = {"item_id": ITEMS, "category_id": CATEGORIES, "timestamp": 10**6, "behavior_type": 5}
     changed = dict(features)
     for prefix, mask in (
         ("hist_", "hist_mask"),

@@ -263,7 +263,7 @@ CATALOGUE = {
     ),
     GroupAggregation: (
         {"attributes": EventAttributes(3), "heads": 3},
-        lambda layer, x: layer(attributes_of(x), x["mask"][:, None], TIME, x["events"]),
+        lambda layer, x: layer(attributes_of(x), x["mask"], x["events"]),
     ),
     GroupModule: (
         {

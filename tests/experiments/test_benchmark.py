@@ -1,5 +1,6 @@
 """The benchmark on a tiny shape: what it writes, not how fast anything is."""
 
+import dataclasses
 import json
 import math
 import os
@@ -210,3 +211,27 @@ def test_preparing_reports_rows_and_the_peak_of_the_process_tree(tmp_path):
     assert found["rows"] == len(log.read_text().splitlines()) == 6_007
     assert found["peak_mib"] > 30
     assert found["records_mib"] > 0
+
+
+def test_lifelong_histories_are_condensed_where_they_are_read(tmp_path):
+    flags = ["--shape=groups", "--parts=train,request", "--records=7", "--models=dgin,sim_hard"]
+    sizes = ["--variants=paper", "--together", "--request=5", "--request_histories=11,17"]
+    done = run_benchmark(tmp_path, *flags, *sizes)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "benchmark.json").read_text())
+    training, requests = content["parts"].values()
+    entries = {entry["case"]["name"]: entry for entry in training}
+    assert entries["dgin paper condense 3x2"]["events_per_second"] > 0
+    assert entries["dgin paper step 3x2"]["step_mib"] >= 0
+    assert "dgin paper step 3x2 / sim_hard paper step 3x2" in content["ratios"]
+    own = {e["case"]["history"]: e["source"] for e in requests if e["case"]["model"] == "dgin"}
+    assert own == dict.fromkeys((11, 17), "kept groups and index")
+
+
+def test_histories_of_interests_come_back_to_few_items_in_the_order_of_time():
+    shape = dataclasses.replace(TINY, history=300, interests=5, behavior_types=2, items=1000)
+    drawn = shape.draw_histories(np.random.default_rng(1), (4,))
+    assert all(len(np.unique(row)) <= 5 for row in drawn["hist_item_id"])
+    assert np.all(np.diff(drawn["hist_timestamp"], axis=-1) >= 0)
+    assert set(np.unique(drawn["hist_behavior_type"])) == {2, 3}
+    assert shape.schema().behavior_types == ("type_0", "type_1")

@@ -79,6 +79,7 @@ def test_the_tables_print():
     assert "Random | 0.7219 | 0.6848 | 0.7500" in text
 
 
+@pytest.mark.slow
 def test_extraction_writes_every_user_and_then_none(trained, data_dir, tmp_path):
     command = [sys.executable, "-m", "experiments.extract_interests", "--noprogress"]
     store = f"lmdb:{tmp_path / 'store'}"

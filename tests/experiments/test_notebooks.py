@@ -10,6 +10,7 @@ nbclient = pytest.importorskip("nbclient", reason="needs nbclient")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.ipynb"))
 SAYS = {
+    "dgin": "strongest",
     "dien": "on causes",
     "mimn": "effective_slots",
     "encode": "relevance indicator",

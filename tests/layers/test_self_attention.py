@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dgin_tf.layers.self_attention import MultiHeadSelfAttention, SelfAttentionEncoder
+from dgin_tf.ops.masking import masked_mean
 from tests.oracles import dgin
 
 SETS, TIME, DIM, HEADS = 4, 7, 5, 2
@@ -26,22 +28,31 @@ def test_events_learn_from_their_set_by_equations_4_and_5():
         np.testing.assert_allclose(found[row, :length], expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("longest", [3, 4, 7, 50])
-def test_the_mean_is_equation_6_for_sets_that_lie_behind_each_other(longest):
+def test_the_mean_of_a_set_is_equation_6():
     layer = MultiHeadSelfAttention(HEADS)
-    events = RNG.normal(size=(2, 19, DIM)).astype(np.float32)
-    # The first user's sets, a gap before the last one, and one of no events; the second has one set.
-    runs = [[(0, 3), (3, 4), (4, 7), (7, 10), (16, 19), (0, 0)], [(8, 11)] + 5 * [(0, 0)]]
-    place = np.arange(19)
-    member = np.array([[(place >= a) & (place < b) for a, b in user] for user in runs])
-    found = layer.mean_of_sets(events, member, longest)
-    for user, sets in enumerate(runs):
-        for row, (start, end) in enumerate(sets):
-            expected = np.zeros(DIM)
-            if end > start:
-                own = events[user, start:end]
-                expected = dgin.self_attention(own, *kernels_of(layer)).mean(axis=0)
-            np.testing.assert_allclose(found[user, row], expected, rtol=1e-4, atol=1e-6)
+    found = layer.mean_of_sets(EVENTS, MASK)
+    for row, length in enumerate(LENGTHS):
+        expected = np.zeros(DIM)
+        if length:
+            events = EVENTS[row, :length]
+            expected = dgin.self_attention(events, *kernels_of(layer)).mean(axis=0)
+        np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_mean_of_the_weights_has_the_gradients_of_the_mean_of_the_outputs():
+    layer, asked = MultiHeadSelfAttention(HEADS), RNG.normal(size=(SETS, DIM))
+    events = tf.constant(EVENTS)
+    layer(events, MASK)
+    gradients = []
+    for mean in (layer.mean_of_sets, lambda *sets: masked_mean(layer(*sets), sets[1])):
+        with tf.GradientTape() as tape:
+            tape.watch(events)
+            loss = tf.reduce_sum(mean(events, tf.constant(MASK)) * asked)
+        gradients.append(tape.gradient(loss, [events, *layer.trainable_variables]))
+    assert len(gradients[0]) == 5
+    for found, expected in zip(*gradients, strict=True):
+        assert np.any(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_sets_may_have_any_number_of_axes_before_them():

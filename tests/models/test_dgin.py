@@ -74,6 +74,94 @@ def test_the_rows_of_table_3_have_their_parts(settings, parts):
     assert found == parts
 
 
+CONDENSED = [
+    {},
+    {"key": "category_id"},
+    {"key": "category_id", "target_module": False},
+    {"key": "session", "target_module": False},
+    {"aggregated": False, "behavior_types": ("view",)},
+    {"groups": 1, "events": 1, "target_events": 1},
+    {"groups": 50, "events": 50, "target_events": 50},
+]
+
+
+def losses_and_gradients(model, features):
+    with tf.GradientTape() as tape:
+        outputs = model(features, training=True)
+        loss = tf.add_n(list(model.compute_losses(features, outputs).values()))
+    found = tape.gradient(loss, model.trainable_variables)
+    return outputs["logits"], [tf.convert_to_tensor(gradient) for gradient in found]
+
+
+@pytest.mark.parametrize("settings", CONDENSED, ids=str)
+def test_a_condensed_batch_has_the_scores_and_gradients_of_the_whole_one(settings):
+    model = build(**settings)
+    condensed = tf.function(model.condense)(LOG)
+    expected, gradients = losses_and_gradients(model, LOG)
+    found, own = losses_and_gradients(model, condensed)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for gradient, wanted in zip(own, gradients, strict=True):
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_condensed_batch_holds_no_events_that_no_candidate_asks_for():
+    model = build()
+    condensed = model.condense(LOG)
+    wanted = LOG["cand_item_id"].numpy()
+    for user, mask in enumerate(condensed["hist_mask"].numpy()):
+        assert set(condensed["hist_item_id"].numpy()[user, mask]) <= set(wanted[user])
+    np.testing.assert_array_equal(
+        condensed["history_length"], np.sum(LOG["hist_mask"].numpy(), axis=1)
+    )
+    assert "hist_group_event_gap" in condensed
+
+
+def test_one_giant_group_counts_everything_and_reads_the_newest_events():
+    model = build(key="category_id", events=2)
+    one = {**LOG, "hist_category_id": tf.where(LOG["hist_mask"], 5, 0)}
+    grouped = model.condense(one)
+    length = np.sum(LOG["hist_mask"].numpy(), axis=1)
+    np.testing.assert_array_equal(grouped["hist_group_count"][:, 0], length)
+    assert not np.any(grouped["hist_group_mask"][:, 1:])
+    found = np.sum(grouped["hist_group_event_mask"].numpy(), axis=(1, 2))
+    np.testing.assert_array_equal(found, np.minimum(length, 2))
+
+
+def test_a_candidate_without_a_group_of_its_own_has_no_target_interest():
+    model = build()
+    features = {**LOG, "cand_item_id": tf.fill(LOG["cand_item_id"].shape, 99)}
+    for batch in (features, model.condense(features)):
+        outputs = model(batch)
+        assert not np.any(outputs["target_module_found_mask"])
+        assert np.all(np.isfinite(outputs["logits"]))
+    module = model.encoders["target_module"]
+    state = {
+        name.removeprefix("target_module_"): value
+        for name, value in model.encode_user(features).items()
+        if name.startswith("target_module_")
+    }
+    assert not np.any(module.interest(state, model.embedding.target(features))["interest"])
+
+
+def test_counts_beyond_the_last_edge_are_of_the_last_class():
+    layer = build(edges=(("count", [1, 4]),)).encoders["group_module"].statistics
+    given = {name: tf.constant([[4, 10**6]]) for name in layer.names}
+    few, many = layer(given).numpy()[0]
+    np.testing.assert_array_equal(few[: layer.dim], many[: layer.dim])
+
+
+def test_an_event_of_an_unknown_type_counts_but_for_no_type():
+    model = build()
+    types = {**LOG, "hist_behavior_type": tf.where(LOG["hist_mask"], 1, 0)}
+    grouped = model.condense(types)
+    np.testing.assert_array_equal(
+        grouped["hist_group_count"], model.condense(LOG)["hist_group_count"]
+    )
+    for name in ("types", "count_view", "count_cart", "count_buy"):
+        assert not np.any(grouped[f"hist_group_{name}"])
+    assert np.all(np.isfinite(model(types)["logits"]))
+
+
 def test_clicks_alone_are_all_that_a_click_only_model_sees():
     model = build(behavior_types=("view",))
     expected = model(LOG)["logits"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.ops.event_order import newest_of_key, order_events
+from dgin_tf.ops.event_order import newest_of_key, newest_of_keys, order_events
 from tests.oracles import sim
 
 RANDOM = np.random.default_rng(0)
@@ -54,3 +54,23 @@ def test_the_key_that_stands_for_padding_finds_nothing():
     order = order_events(tf.constant(KEYS), tf.zeros([USERS, TIME], tf.bool))
     _, found = newest_of_key(order, tf.fill([USERS, 1], tf.int32.max), 3)
     assert not np.any(found)
+
+
+@pytest.mark.parametrize("k", [1, 3, 50])
+def test_the_newest_of_several_keys_are_those_of_a_scan_each_once(k):
+    random = np.random.default_rng(k)
+    keys, mask = random.integers(2, 6, (4, 17)), random.random((4, 17)) < 0.8
+    mask[-1] = False
+    wanted = np.array([[3, 3, 4], [5, 2, 3], [9, 9, 9], [3, 4, 5]])
+    places, real = newest_of_keys(
+        order_events(tf.constant(keys), tf.constant(mask)), tf.constant(wanted), k
+    )
+    for user, own in enumerate(wanted):
+        expected: set[int] = set()
+        for key in own:
+            expected |= set(np.flatnonzero((keys[user] == key) & mask[user])[-k:].tolist())
+        count = len(expected)
+        assert places[user, :count].numpy().tolist() == sorted(expected)
+        np.testing.assert_array_equal(real[user], np.arange(real.shape[1]) < count)
+    longest = np.sum(real.numpy(), axis=1).max()
+    assert longest <= real.shape[1] < max(2 * longest, 2)

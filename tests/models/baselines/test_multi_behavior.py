@@ -240,3 +240,19 @@ def test_one_type_has_no_pairs_and_no_fusion():
     model = build("dmbin", make_schema(), batch())
     assert model.auxiliary_loss_names == []
     assert not any("fusion" in variable.name for variable in model.trainable_variables)
+
+
+@pytest.mark.slow
+def test_two_replicas_compare_the_users_of_both(mirrored):
+    single = build("dmbin")
+    with mirrored.scope():
+        double = build("dmbin")
+    data = tf.data.Dataset.from_tensors(FEATURES)
+    for model in (single, double):
+        with (mirrored if model is double else tf.distribute.get_strategy()).scope():
+            model.compile(optimizer=tf.keras.optimizers.SGD(0.5))
+        model.fit(data, verbose=0)
+    for found, wanted in zip(double.trainable_variables, single.trainable_variables, strict=True):
+        np.testing.assert_allclose(
+            found.numpy(), wanted.numpy(), rtol=1e-4, atol=1e-5, err_msg=wanted.name
+        )

@@ -1,0 +1,107 @@
+"""Running statistics: what a batch load and a stream add up to is what counting from scratch gives."""
+
+import numpy as np
+import pytest
+
+from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema
+from dgin_tf.stores.behavior_overlay import take
+from dgin_tf.stores.behavior_totals import BehaviorTotals
+from dgin_tf.stores.state_store import InMemoryStore
+from dgin_tf.stores.values import StaleValueError
+
+BOTH = (HISTORY, CANDIDATE)
+TYPES = ("view", "cart", "buy")
+SCHEMA = Schema(
+    (
+        Field("user_id", (USER,), "user_id"),
+        Field("item_id", BOTH, "item_id"),
+        Field("category_id", BOTH, "category_id"),
+        Field("timestamp", BOTH),
+        Field("behavior_type", (HISTORY,), "behavior_type"),
+    ),
+    {"user_id": 31, "item_id": 101, "category_id": 9, "behavior_type": FIRST_ID + len(TYPES)},
+    97,
+    TYPES,
+)
+
+
+def random_events(count, seed=0):
+    """Events of few categories in the order of time, one in nine of an unknown type."""
+    rng = np.random.default_rng(seed)
+    item = rng.integers(FIRST_ID, 40, count).astype(np.int32)
+    kind = rng.integers(FIRST_ID, FIRST_ID + len(TYPES), count)
+    return {
+        "item_id": item,
+        "category_id": (FIRST_ID + item % 5).astype(np.int32),
+        "timestamp": np.sort(rng.integers(1, 10**6, count)),
+        "behavior_type": np.where(rng.random(count) < 1 / 9, 1, kind).astype(np.int32),
+    }
+
+
+def totals(store=None):
+    return BehaviorTotals(store or InMemoryStore(), SCHEMA, "category_id", ("item_id",))
+
+
+def same(found, expected):
+    for name in ("keys", "counts", "newest"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_array_equal(found.pairs["item_id"], expected.pairs["item_id"])
+
+
+def test_statistics_are_those_of_a_scan():
+    events = random_events(97)
+    counted = totals().count(events)
+    found = counted.statistics(counted.keys, TYPES)
+    for row, key in enumerate(counted.keys):
+        own = events["category_id"] == key
+        kinds = [np.sum(own & (events["behavior_type"] == 2 + n)) for n in range(3)]
+        assert found["count"][row] == own.sum()
+        assert found["types"][row] == np.count_nonzero(kinds)
+        assert [found[f"count_{name}"][row] for name in TYPES] == kinds
+        assert found["distinct_item_id"][row] == len(set(events["item_id"][own]))
+        assert counted.newest[row] == events["timestamp"][own].max()
+    assert counted.counts[:, 0].sum() == np.sum(events["behavior_type"] == 1)
+
+
+@pytest.mark.parametrize("loaded", [0, 41, 97])
+@pytest.mark.parametrize("chunk", [1, 13])
+def test_a_batch_load_and_a_stream_give_what_counting_from_scratch_gives(loaded, chunk):
+    events, running = random_events(97), totals()
+    with running.loading() as load:
+        load(7, take(events, slice(loaded)))
+    for number, start in enumerate(range(loaded, 97, chunk)):
+        delivery = take(events, slice(start, start + chunk))
+        assert running.append(7, delivery, sequence=number + 1)
+        assert not running.append(7, delivery, sequence=number + 1)
+    same(running.of(7), running.count(events))
+
+
+def test_every_change_has_a_version_of_its_own():
+    running, versions = totals(), []
+    for number in range(3):
+        running.append(7, random_events(5, number), sequence=number)
+        versions.append(running.of(7).version)
+    with running.loading() as load:
+        load(7, random_events(5))
+    versions.append(running.of(7).version)
+    assert versions == [1, 2, 3, 4]
+    assert running.of(8).version == 0
+
+
+def test_somebody_unknown_has_no_statistics():
+    for user in (-1, 0, 5):
+        found = totals().of(user)
+        assert not len(found.keys)
+        assert found.statistics(found.keys, TYPES)["count"].shape == (0,)
+
+
+def test_totals_of_other_fields_are_not_misread():
+    store = InMemoryStore()
+    totals(store).append(7, random_events(5), sequence=1)
+    with pytest.raises(StaleValueError):
+        BehaviorTotals(store, SCHEMA, "category_id").of(7)
+
+
+def test_totals_of_what_events_have_not_are_refused():
+    with pytest.raises(ValueError, match=r"got \['price'\]"):
+        BehaviorTotals(InMemoryStore(), SCHEMA, "item_id", ("price",))
