@@ -61,12 +61,7 @@ class RedisStreams(EventSource):
         self._group, self._consumer = group, consumer
         self._take_over = take_over
         self._given: dict[bytes, list[bytes]] = {name: [] for name in self._streams}
-<<<<<<< HEAD
-        # Stream -> the last of our own entries that came again; empty when all of them have.
-        self._own: dict[Any, Any] = {}
-=======
         self._own: dict[bytes, bytes] = {}
->>>>>>> main
         self._look_again = 0.0
         self._client = redis.Redis.from_url(
             url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
@@ -125,7 +120,7 @@ class RedisStreams(EventSource):
             if lines:
                 return lines
             self._own = {}
-        asked: dict[Any, Any] = dict.fromkeys(self._streams, ">")
+        asked = dict.fromkeys(self._streams, ">")
         return self._take(self._client.xreadgroup(*self._me, asked, most, _BLOCK))
 
     def _take(self, reply: Any) -> list[bytes]:
