@@ -143,6 +143,25 @@ def search_recall(units: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
+def slot_use(models: Mapping[str, np.ndarray]) -> Figure:
+    """Figure 6 of the MIMN paper: how much of all writing goes to each slot, for several models.
+
+    Args:
+      models: name -> share of the slots, the most used first, [slots].
+    """
+    figure = _figure(2.5 + 0.5 * max(map(len, models.values())), 3.4)
+    axis = figure.subplots()
+    width = 0.8 / len(models)
+    for number, (name, shares) in enumerate(models.items()):
+        places = np.arange(len(shares)) + (number - (len(models) - 1) / 2) * width
+        axis.bar(places, shares, width, label=name)
+    axis.set_xlabel("slot, the most used first", fontsize=8)
+    axis.set_ylabel("share of the writing", fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.legend(fontsize=7)
+    return figure
+
+
 def clusters(
     points: np.ndarray, assignment: np.ndarray, labels: Sequence[str], weights: np.ndarray
 ) -> Figure:
@@ -170,7 +189,7 @@ def clusters(
     for color, number in enumerate(numbers):
         members = assignment == number
         size = 12 + 150 * weights[members] / largest
-        axis.scatter(flat[members, 0], flat[members, 1], s=size, color=f"C{color % 10}", alpha=0.7)
+        axis.scatter(flat[members, 0], flat[members, 1], size, color=f"C{color % 10}", alpha=0.7)
         kinds, counts = np.unique(np.asarray(labels)[members], return_counts=True)
         text = str(kinds[counts.argmax()])[:_LABEL_LENGTH]
         axis.annotate(text, flat[members].mean(axis=0), fontsize=7)
@@ -213,6 +232,32 @@ def length_histogram(lengths: np.ndarray) -> Figure:
     axis.set_xlabel("events in the history", fontsize=8)
     axis.set_ylabel("rows", fontsize=8)
     axis.tick_params(labelsize=7)
+    return figure
+
+
+def grouping_lengths(
+    quantiles: Sequence[tuple[float, int, int]], sizes: Sequence[tuple[str, float]]
+) -> Figure:
+    """Lengths of histories before and after grouping, and how large the groups are (DGIN, figure 1).
+
+    Args:
+      quantiles: (quantile, events, groups), as `group_lengths.at_quantiles` gives them.
+      sizes: (class, share of the groups), as `group_lengths.size_shares` gives them.
+    """
+    figure = _figure(10, 3.6)
+    left, right = figure.subplots(1, 2)
+    ranks, before, after = zip(*quantiles, strict=True)
+    place = np.arange(len(ranks))
+    left.bar(place - 0.2, before, 0.4, label="events")
+    left.bar(place + 0.2, after, 0.4, label="groups")
+    left.set_xticks(place, [f"{rank:.0%}" for rank in ranks], fontsize=8)
+    left.set_yscale("log")
+    left.set_xlabel("quantile of histories by length", fontsize=8)
+    left.legend(fontsize=8)
+    names, shares = zip(*sizes, strict=True)
+    right.bar(names, shares)
+    right.set_xlabel("events in a group", fontsize=8)
+    right.set_ylabel("share of the groups", fontsize=8)
     return figure
 
 
