@@ -61,6 +61,7 @@ def long_weights(model: CTRModel, features: Mapping[str, tf.Tensor]) -> np.ndarr
         weights = searches.long_attention(found).astype(np.float64)
     else:
         raise ValueError(f"the long part of {model.name!r} names no weights of events.")
+    weights = searches.padded(weights, found.features["hist_mask"].shape[1])
     total = weights.sum(axis=-1, keepdims=True)
     return weights / np.where(total > 0, total, 1.0)
 
@@ -107,9 +108,11 @@ def clusters_of(
     long: InterestEncoder | None = getattr(encoder, "long", None)
     if not isinstance(long, InterestClusters):
         raise ValueError(f"expected a model that clusters events, an encode; got {model.name!r}.")
-    history = all_but_newest(model.embedding.history(features), encoder.short_events)
-    found, _ = long.extract(history)
-    return found.assignment.numpy(), tf.cast(history.events, tf.float32).numpy()
+    history = model.embedding.history(features)
+    found, _ = long.extract(all_but_newest(history, encoder.short_events))
+    assignment = np.full(history.mask.shape, -1, np.int32)
+    assignment[:, : found.assignment.shape[1]] = found.assignment.numpy()
+    return assignment, tf.cast(history.events, tf.float32).numpy()
 
 
 def _clustered(long: InterestClusters, history: History, found: Trace) -> np.ndarray:

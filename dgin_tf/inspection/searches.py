@@ -38,17 +38,24 @@ def found_events(trace: Trace) -> np.ndarray:
 def long_attention(trace: Trace) -> np.ndarray:
     """Attention over all but the newest events, [users, candidates, time], of a `din_long`.
 
+    Zero for the newest events, which the long part does not have.
+
     Raises:
       ValueError: the model has no such attention.
     """
     attention = _output(trace, _ATTENTION)
-    time = trace.features["hist_mask"].shape[1]
-    if attention.shape[2:] != (time,):
+    if attention.ndim != 3 or any(name.endswith(_FOUND) for name in trace.outputs):
         raise ValueError(
-            f"expected attention over all {time} events, as a din_long has it; got "
-            f"{list(attention.shape[2:])} weights a candidate. Give a run of din_long."
+            "expected attention over all events, as a din_long has it; got one over "
+            f"{list(attention.shape[2:])} events that were found. Give a run of din_long."
         )
-    return attention
+    return padded(attention, trace.features["hist_mask"].shape[1])
+
+
+def padded(weights: np.ndarray, time: int) -> np.ndarray:
+    """Weights of the first events, [..., events], as those of all, [..., time]: zero where they end."""
+    missing = time - weights.shape[-1]
+    return np.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, missing)])
 
 
 def favourites(attention: np.ndarray, k: int) -> np.ndarray:

@@ -77,13 +77,13 @@ def test_only_what_the_model_reads_is_asked_for(din, base_model):
     assert asked[1] == {"hist_item_id", "hist_category_id", "user_id"}
 
 
-def test_no_persons_vocabulary_leaves_with_a_model_that_does_not_read_it(din, base_model):
-    folders = [e.version / "assets.extra" / "vocabulary" for e in (din, base_model)]
+def test_no_persons_vocabulary_leaves_unless_the_model_reads_it_or_keeps_states(
+    wide_deep, din, base_model
+):
+    folders = [e.version / "assets.extra" / "vocabulary" for e in (wide_deep, din, base_model)]
     names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
-    assert names == [
-        ["category_id.txt", "item_id.txt"],
-        ["category_id.txt", "item_id.txt", "user_id.txt"],
-    ]
+    assert names[0] == ["category_id.txt", "item_id.txt"]
+    assert names[1:] == [["category_id.txt", "item_id.txt", "user_id.txt"]] * 2
 
 
 def test_weights_that_no_signature_reads_stay_at_home(din):

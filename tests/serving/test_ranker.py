@@ -122,9 +122,9 @@ def test_a_bundle_of_another_schema_is_refused_in_one_sentence(din):
         Ranker(din.version, make_schema(max_history=53))
 
 
-def test_the_vocabulary_of_a_field_that_is_not_read_is_missing_with_a_reason(ranker):
+def test_the_vocabulary_of_a_field_that_is_not_read_is_missing_with_a_reason(wide_deep):
     with pytest.raises(ValueError, match="no vocabulary 'user_id'"):
-        ranker.to_ids({"user_id": "u17"})
+        Ranker(wide_deep.version).to_ids({"user_id": "u17"})
 
 
 def test_a_directory_that_is_no_export_of_ours_is_refused(tmp_path):
