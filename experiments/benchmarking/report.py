@@ -96,7 +96,7 @@ def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
         asked = [e for e in entries if e["case"].get("kind") == REQUEST and "p99_ms" in e]
         first: dict[str, Mapping[str, Any]] = {}
         for entry in asked:
-            shortest = first.setdefault(entry["case"]["model"], entry)
+            shortest = first.setdefault(entry["case"].get("model", ""), entry)
             if entry is not shortest:
                 name = f"p99 of {entry['case']['name']} / {shortest['case']['name']}"
                 found[name] = entry["p99_ms"] / shortest["p99_ms"]
