@@ -25,9 +25,9 @@ from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.interest_encoder import Embed, History, InterestEncoder, State, Target
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import MultiHeadSelfAttention
-from dgin_tf.layers.stored_events import TIMESTAMP
+from dgin_tf.layers.stored_events import TIMESTAMP, history_of
 from dgin_tf.ops.grouping import EventGroups, group_events, session_keys
-from dgin_tf.schema import HISTORY, PREFIX
+from dgin_tf.schema import FIRST_ID, HISTORY, PREFIX
 
 ITEM, SESSION = "item_id", "session"
 GROUPED = PREFIX[HISTORY] + "group_"  # of the features of a batch that is grouped already
@@ -93,7 +93,8 @@ class GroupModule(InterestEncoder):
     """Eqs. (3)-(7): groups of the whole history, and multi-head target attention over them.
 
     The ages of events are counted back from the user's newest event: groups are cached before there
-    is a candidate. Events whose key is out of vocabulary are one group.
+    is a candidate. Events whose key is out of vocabulary are a group like any other here; DGIN leaves
+    them out (`events_of_known_keys`).
 
     State: `groups` e_g [users, groups, dim], `mask` bool and `keys` [users, groups]; the group of the
     newest event comes first.
@@ -268,6 +269,12 @@ class GroupModule(InterestEncoder):
             "aggregation": serialize(self.aggregation),
             "attention": serialize(self.attention),
         }
+
+
+def events_of_known_keys(history: History, key: str) -> History:
+    """The same arrays with the events masked whose key is out of vocabulary."""
+    mask = history.mask & (history.features[f"hist_{key}"] >= FIRST_ID)
+    return history_of(history.features, mask, history.embed, history.embedded_features)
 
 
 def _attributes(history: History, attributes: EventAttributes | None) -> State:

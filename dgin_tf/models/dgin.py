@@ -10,7 +10,13 @@ import tensorflow as tf
 
 from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, EventAttributes, events_of_types
 from dgin_tf.layers.group_statistics import GroupStatistics
-from dgin_tf.layers.groups import ITEM, SESSION, GroupAggregation, GroupModule
+from dgin_tf.layers.groups import (
+    ITEM,
+    SESSION,
+    GroupAggregation,
+    GroupModule,
+    events_of_known_keys,
+)
 from dgin_tf.layers.interest_encoder import HISTORY_LENGTH, Excerpt, History, Kept, State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.hard import HardSearch
@@ -164,8 +170,14 @@ class DGIN(CTRModel):
         return self.seen(history_of(raw, features["hist_mask"], None, names))
 
     def seen(self, history: History) -> History:
-        """The part of a history that is of the wanted behaviour types."""
-        return events_of_types(history, self._seen) if self._seen else history
+        """The part of a history that is of the wanted behaviour types, and of an interest at all.
+
+        Events whose key is out of vocabulary share nothing but that.
+        """
+        if self._seen:
+            history = events_of_types(history, self._seen)
+        key = self.encoders["group_module"].key
+        return history if key == SESSION else events_of_known_keys(history, key)
 
     def _encode(self, history: History, features, training: bool) -> State:
         return super()._encode(self.seen(history), features, training)

@@ -20,7 +20,7 @@ import numpy as np
 from dgin_tf.serving.dead_letters import DeadLetters
 from dgin_tf.serving.event_sources import EventSource
 from dgin_tf.serving.events import BadEventError, Event, EventParser
-from dgin_tf.serving.progress import LATE, REPEATED, Progress
+from dgin_tf.serving.progress import FORGOTTEN, LATE, REPEATED, Progress
 from dgin_tf.serving.stored_states import Arrays, PersonState, StoredStates
 from dgin_tf.stores.state_store import StoreError
 
@@ -51,6 +51,7 @@ class Counts:
       read: lines.
       applied: folded into a state.
       repeated: their number had been read before.
+      forgotten: repeated or too late, which cannot be told so long after; they change nothing.
       included: as old as what the state was warmed up with.
       refused: written to the dead letters.
       gaps: times that numbers were passed over.
@@ -61,6 +62,7 @@ class Counts:
     read: int = 0
     applied: int = 0
     repeated: int = 0
+    forgotten: int = 0
     included: int = 0
     refused: int = 0
     gaps: int = 0
@@ -70,7 +72,8 @@ class Counts:
     def __str__(self) -> str:
         return (
             f"{self.read:,} events in {self.batches:,} batches: {self.applied:,} applied, "
-            f"{self.repeated:,} repeated, {self.included:,} included before, {self.refused:,} refused; "
+            f"{self.repeated:,} repeated, {self.forgotten:,} repeated or too late, "
+            f"{self.included:,} included before, {self.refused:,} refused; "
             f"{self.newcomers:,} newcomers, {self.gaps:,} gaps"
         )
 
@@ -261,6 +264,9 @@ def _take(plan: _Plan, event: Event, counts: Counts) -> str:
     place = progress.place(event.sequence)
     if place == REPEATED:
         counts.repeated += 1
+        return ""
+    if place == FORGOTTEN:
+        counts.forgotten += 1
         return ""
     counts.gaps += event.sequence > progress.sequence + 1
     if event.time <= progress.included_until:

@@ -13,11 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-MOST_GAPS = (
-    16  # 256 bytes; a number below the oldest gap that is kept counts as one that comes again
-)
+MOST_GAPS = 16  # 256 bytes
 
-NEW, REPEATED, LATE = "new", "repeated", "late"
+NEW, REPEATED, LATE, FORGOTTEN = "new", "repeated", "late", "forgotten"
 
 _TIMES, _GAPS = ".times", ".gaps"  # no state tensor has such a name
 
@@ -32,17 +30,22 @@ class Progress:
       included_until: the state includes all events up to this second, whatever their numbers, because
         it began with a history; -1 where it began empty.
       gaps: ranges of numbers that were passed over, first and last, rising.
+      forgotten_until: up to here there were more gaps than are kept; 0 where there were not.
     """
 
     sequence: int = 0
     newest: int = 0
     included_until: int = -1
     gaps: tuple[tuple[int, int], ...] = ()
+    forgotten_until: int = 0
 
     def place(self, sequence: int) -> str:
-        """Whether an event of this number is `NEW`, `REPEATED` or `LATE`."""
+        """Whether an event of this number is `NEW`, `REPEATED`, `LATE`, or, where nobody can tell the
+        last two apart any more, `FORGOTTEN`."""
         if sequence > self.sequence:
             return NEW
+        if sequence <= self.forgotten_until:
+            return FORGOTTEN
         return LATE if any(low <= sequence <= high for low, high in self.gaps) else REPEATED
 
     def after(self, sequence: int, newest: int | None = None) -> "Progress":
@@ -57,24 +60,28 @@ class Progress:
             gaps.append((self.sequence + 1, sequence - 1))
         elif sequence <= self.sequence:
             gaps = [part for gap in gaps for part in _without(gap, sequence)]
+        dropped = gaps[:-MOST_GAPS]
         return dataclasses.replace(
             self,
             sequence=max(self.sequence, sequence),
             newest=self.newest if newest is None else newest,
             gaps=tuple(gaps[-MOST_GAPS:]),
+            forgotten_until=dropped[-1][1] if dropped else self.forgotten_until,
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """What is stored beside a state; the sequence number has a place of its own there."""
-        arrays = {_TIMES: np.array([self.newest, self.included_until], np.int64)}
+        known = [self.newest, self.included_until, self.forgotten_until]
+        arrays = {_TIMES: np.array(known, np.int64)}
         return arrays | ({_GAPS: np.array(self.gaps, np.int64)} if self.gaps else {})
 
     @classmethod
     def from_arrays(cls, sequence: int, arrays: Mapping[str, np.ndarray]) -> "Progress":
         """Inverse of `to_arrays`."""
-        newest, included_until = arrays[_TIMES].tolist()
+        newest, included_until, forgotten_until = arrays[_TIMES].tolist()
         gaps = arrays[_GAPS].tolist() if _GAPS in arrays else []
-        return cls(sequence, newest, included_until, tuple((low, high) for low, high in gaps))
+        kept = tuple((low, high) for low, high in gaps)
+        return cls(sequence, newest, included_until, kept, forgotten_until)
 
 
 def state_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

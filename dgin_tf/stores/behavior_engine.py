@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dgin_tf.schema import FIRST_ID
 from dgin_tf.stores.behavior_blocks import TIME, Events, newest_per_key
 from dgin_tf.stores.behavior_index import BehaviorIndex, IndexMetadata
 from dgin_tf.stores.behavior_overlay import concatenate, first_occurrences, take
@@ -80,11 +81,11 @@ class BehaviorEngine:
           [events].
         """
         totals = self.totals.of(user)
-        keys = totals.keys
+        known = totals.keys >= FIRST_ID  # those out of vocabulary are no interest
+        keys, newest = totals.keys[known], totals.newest[known]
         if len(keys) > groups:
             # Groups whose newest events are of one second: which came last, the events will tell.
-            oldest = np.partition(totals.newest, len(keys) - groups)[len(keys) - groups]
-            keys = keys[totals.newest >= oldest]
+            keys = keys[newest >= np.partition(newest, len(keys) - groups)[len(keys) - groups]]
         found = self.index.lookup(user, keys)
         found = take(found, newest_per_key(found[self.totals.key], events))
         statistics = totals.statistics(found[self.totals.key], self.totals.types)

@@ -19,6 +19,8 @@ from tests.conformance.catalogue import (
 # The released code sums padding into the history and takes Dice's statistics from the batch at test
 # time: those variants reproduce it, so the properties that it breaks are not asked of them.
 PAPER = [entry for entry in CATALOGUE if not entry.endswith("-released")]
+# A step on two replicas takes ten seconds to build: in every run one model of each paper and search.
+ALWAYS_REPLICATED = ("din", "dien", "mimn", "sim_soft", "sdim", "encode", "dgin")
 every_model = pytest.mark.parametrize("entry", CATALOGUE)
 every_paper_model = pytest.mark.parametrize("entry", PAPER)
 
@@ -180,7 +182,13 @@ def test_a_step_that_xla_compiles_is_the_step(entry):
             np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4, err_msg=plain.name)
 
 
-@every_paper_model
+@pytest.mark.parametrize(
+    "entry",
+    [
+        entry if entry in ALWAYS_REPLICATED else pytest.param(entry, marks=pytest.mark.slow)
+        for entry in PAPER
+    ],
+)
 def test_two_replicas_take_the_step_of_one_device_on_the_whole_batch(entry, mirrored):
     features = batch()
     single = build(entry)

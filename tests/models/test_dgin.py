@@ -162,6 +162,18 @@ def test_an_event_of_an_unknown_type_counts_but_for_no_type():
     assert np.all(np.isfinite(model(types)["logits"]))
 
 
+@pytest.mark.parametrize("key", ["item_id", "category_id"])
+def test_events_whose_key_is_out_of_vocabulary_are_no_interest(key):
+    model = build(key=key)
+    is_unknown = LOG["hist_mask"] & (tf.range(LOG["hist_mask"].shape[1]) % 3 == 2)
+    unknown = {**LOG, f"hist_{key}": tf.where(is_unknown, 1, LOG[f"hist_{key}"])}
+    left_out = {**LOG, "hist_mask": LOG["hist_mask"] & ~is_unknown}
+    expected = model(left_out)["logits"]
+    for batch in (unknown, model.condense(unknown)):
+        np.testing.assert_allclose(model(batch)["logits"], expected, rtol=1e-5, atol=1e-6)
+    assert 1 not in model.condense(unknown)["hist_group_keys"]
+
+
 def test_clicks_alone_are_all_that_a_click_only_model_sees():
     model = build(behavior_types=("view",))
     expected = model(LOG)["logits"]

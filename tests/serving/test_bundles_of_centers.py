@@ -204,7 +204,8 @@ def test_the_command_reads_standard_input_and_says_what_happened(base_model, tmp
     done = run(*flags, "--events=-", f"--dead_letters={tmp_path / 'letters'}", given=text)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
-        "5 events in 1 batches: 4 applied, 0 repeated, 0 included before, 1 refused; 2 newcomers, "
+        "5 events in 1 batches: 4 applied, 0 repeated, 0 repeated or too late, 0 included before, "
+        "1 refused; 2 newcomers, "
     )
     status = run(*flags, "--action=status")
     assert status.stdout.startswith("2 states of base_model.1.")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dgin_tf.serving.progress import LATE, MOST_GAPS, NEW, REPEATED, Progress
+from dgin_tf.serving.progress import FORGOTTEN, LATE, MOST_GAPS, NEW, REPEATED, Progress
 
 
 def test_numbers_that_follow_each_other_leave_no_gap():
@@ -37,8 +37,12 @@ def test_only_the_newest_gaps_are_kept():
         progress = progress.after(number)
     assert len(progress.gaps) == MOST_GAPS
     assert progress.gaps[-1][1] == progress.sequence - 1
+    oldest = progress.gaps[0][0]
+    assert progress.place(oldest) == LATE
+    assert progress.place(oldest + 1) == REPEATED
+    assert progress.place(oldest - 2) == progress.place(1) == FORGOTTEN
 
 
-@pytest.mark.parametrize("progress", [Progress(), Progress(9, 70, 50, ((2, 3), (5, 8)))])
+@pytest.mark.parametrize("progress", [Progress(), Progress(9, 70, 50, ((4, 4), (6, 8)), 2)])
 def test_what_is_stored_is_read_back(progress):
     assert Progress.from_arrays(progress.sequence, progress.to_arrays()) == progress
