@@ -94,7 +94,8 @@ class DimensionReduction(tf.keras.layers.Layer):
         original = tf.cast(tf.stop_gradient(vectors), tf.float32)
         rank, is_anchor = self._draw_anchors(mask)
         others = learning.SAMPLINGS[self.sampling](mask, rank, loss.draws, self.seed)
-        found = learning.compare(original, self(original), sampling.places(mask, rank), others)
+        places = None if self.anchors is None else sampling.places(mask, rank)
+        found = learning.compare(original, self(original), places, others)
         enough = tf.math.count_nonzero(others.mask, axis=-1, dtype=tf.int32) >= loss.needed
         enough &= is_anchor & (sampling.counts(mask) > 2)[:, tf.newaxis]
         values = tf.where(enough, loss.formula(found), 0.0)
@@ -104,11 +105,10 @@ class DimensionReduction(tf.keras.layers.Layer):
 
     def _draw_anchors(self, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Ranks of the anchors, int32 [users, anchors], and which of them exist."""
-        count = sampling.counts(mask)
         if self.anchors is None:
-            rank = tf.broadcast_to(tf.range(tf.shape(mask)[1]), tf.shape(mask))
-        else:
-            rank = sampling.stratified(count, self.anchors, [count], self.seed + _FIRST_ANCHOR)
+            return sampling.ranks(mask), mask
+        count = sampling.counts(mask)
+        rank = sampling.stratified(count, self.anchors, [count], self.seed + _FIRST_ANCHOR)
         return rank, rank < count[:, tf.newaxis]
 
     def get_config(self) -> dict[str, Any]:

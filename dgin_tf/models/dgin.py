@@ -223,6 +223,7 @@ def _own_events(
         HardSearch(events, key, name="unit"),
         TargetModule(attributes, heads, name="reader"),
         times=attributes is not None and attributes.times,
+        sparse=True,
         name="target_module",
     )
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dgin_tf.ops import hashing, sampling
-from dgin_tf.ops.similarity import cosine_distance
+from dgin_tf.ops.similarity import cosine_distance, normalise
 
 NEIGHBOURS, SEQUENCE, BATCH = "neighbours", "sequence", "batch"
 _BUCKETS = (1 << 31) - 1
@@ -88,31 +88,29 @@ SAMPLINGS: dict[str, Callable[..., Others]] = {
 
 
 def compare(
-    original: tf.Tensor, reduced: tf.Tensor, anchors: tf.Tensor, others: Others
+    original: tf.Tensor, reduced: tf.Tensor, anchors: tf.Tensor | None, others: Others
 ) -> Compared:
     """Eq. (5): puts the positive, the event of the smallest original distance, first.
 
     Args:
       original: s, [users, time, dim].
       reduced: h, [users, time, m].
-      anchors: places in time of the anchors, int32 [users, anchors].
+      anchors: places in time of the anchors, int32 [users, anchors]; None where every event is one.
       others: what was drawn for them.
     """
-    original = tf.stop_gradient(original)
-    distance = cosine_distance(
-        tf.gather(original, anchors, batch_dims=1)[:, :, tf.newaxis], _look_up(original, others)
-    )
+    # Normalised before they are looked up: every event is drawn several times.
+    unit = normalise(tf.stop_gradient(original))
+    anchor = _at(unit, anchors)[:, :, tf.newaxis]
+    distance = 1.0 - tf.reduce_sum(anchor * _look_up(unit, others.places), -1)
     far = tf.where(others.mask, distance, distance.dtype.max)
     first = tf.argmin(far, axis=-1, output_type=tf.int32)[..., tf.newaxis]
     draws = tf.range(tf.shape(distance)[-1])
     # The positive and the first draw change places.
     order = tf.where(draws == 0, first, tf.where(draws == first, 0, draws))
-    return Compared(
-        tf.gather(distance, order, batch_dims=2),
-        tf.gather(reduced, anchors, batch_dims=1),
-        tf.gather(_look_up(reduced, others), order, batch_dims=2),
-        tf.gather(others.mask, order, batch_dims=2),
+    distance, places, mask = (
+        tf.gather(values, order, batch_dims=2) for values in (distance, others.places, others.mask)
     )
+    return Compared(distance, _at(reduced, anchors), _look_up(reduced, places), mask)
 
 
 def dynamic_triplet(compared: Compared) -> tf.Tensor:
@@ -192,6 +190,11 @@ def _in_own_row(mask, rank, exists):
     return Others(row + sampling.places(mask, rank), exists)
 
 
-def _look_up(vectors, others):
+def _at(vectors, places):
+    """Vectors [users, time, dim] at places in time, [users, anchors, dim]; None for all as they are."""
+    return vectors if places is None else tf.gather(vectors, places, batch_dims=1)
+
+
+def _look_up(vectors, places):
     """Vectors [users, time, dim] at places in the batch, [users, anchors, draws, dim]."""
-    return tf.gather(tf.reshape(vectors, [-1, vectors.shape[-1]]), others.places)
+    return tf.gather(tf.reshape(vectors, [-1, vectors.shape[-1]]), places)

@@ -172,24 +172,14 @@ class Ranker:
     ) -> np.ndarray:
         """Scores by the kept groups and, where the model has a target module, the candidates' events."""
         groups, excerpt = self.kept_state(person), self.metadata["excerpt"]
-        count = np.size(_by_field(candidates)[ITEM])
-        keys, events = np.zeros(count, np.int64), index.lookup(person, [])
+        if ENCODE_FOUND not in self._inputs:
+            return self.score(groups, candidates)
+        events = index.lookup(person, [])
         if excerpt:
             keys = self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates)
             events = index.lookup(person, np.unique(keys))
-        # Most candidates find nothing: they are scored apart, with no places for events.
-        own = np.isin(keys, events[excerpt["key"]]) if excerpt else np.zeros(count, bool)
-        scores = np.zeros(count, np.float32)
-        for chosen, found in ((own, events), (~own, take(events, slice(0)))):
-            if chosen.any():
-                part = {
-                    n: np.asarray(v).reshape(-1)[chosen] for n, v in _by_field(candidates).items()
-                }
-                state = groups
-                if ENCODE_FOUND in self._inputs:
-                    state = {**groups, **self._encode(found, user, ENCODE_FOUND, whole=True)}
-                scores[chosen] = self.score(state, part)
-        return scores
+        state = self._encode(events, user, ENCODE_FOUND, whole=True)
+        return self.score({**groups, **state}, candidates)
 
     def kept_state(self, person: int) -> Arrays:
         """The state of a person's groups, from the store unless model or person have changed since.

@@ -25,6 +25,7 @@ from dgin_tf.layers.stored_events import (
 from dgin_tf.ops.event_order import at_most
 
 FOUND, FOUND_MASK = "found", "found_mask"
+_GAPS = "gaps"  # among raw features, which are called otherwise
 
 
 class Found(NamedTuple):
@@ -143,6 +144,8 @@ class SearchedInterest(InterestEncoder):
         [users, candidates, dim] and named intermediates. Its `event_features`, where it has them, are
         names of raw features that it reads besides.
       times: whether times of events are kept, for readers that look at gaps.
+      sparse: whether candidates for which nothing is found are left out of embedding and reading, all
+        that the reader names being zero for them. For searches that seldom find something.
     """
 
     def __init__(
@@ -150,6 +153,7 @@ class SearchedInterest(InterestEncoder):
         unit: SearchUnit,
         reader: tf.keras.layers.Layer,
         times: bool = False,
+        sparse: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -157,6 +161,7 @@ class SearchedInterest(InterestEncoder):
         self.unit = deserialize(unit) if isinstance(unit, dict) else unit
         self.reader = deserialize(reader) if isinstance(reader, dict) else reader
         self.times = times
+        self.sparse = sparse
         self.event_features = getattr(self.reader, "event_features", ())
         self.auxiliary_logits_weight = self.unit.auxiliary_logits_weight
         self.auxiliary_loss_names = self.unit.auxiliary_loss_names
@@ -181,19 +186,42 @@ class SearchedInterest(InterestEncoder):
         if target.embed is None:
             raise ValueError("found events are ids; they need Target.embed to be embedded.")
         found = self.unit.search(state, target, training=training)
+        read = self._read if not self.sparse else self._read_some
         features = gather_events(state, found.indices)
+        if self.times:
+            now = target.features["cand_timestamp"][..., tf.newaxis]
+            features = {**features, _GAPS: tf.where(found.mask, now - features[TIMESTAMP], 0)}
+        outputs = read(target, found, features, training)
+        return {**outputs, **(found.outputs or {}), FOUND: found.indices, FOUND_MASK: found.mask}
+
+    def _read(self, target: Target, found: Found, features: State, training: bool) -> State:
+        """Embeds the found events, of raw `features` [users, candidates, k], and reads them."""
         events = target.embed(features)
         events = tf.where(found.mask[..., tf.newaxis], events, tf.zeros([], events.dtype))
-        gaps = None
-        if self.times:
-            gaps = target.features["cand_timestamp"][..., tf.newaxis] - features[TIMESTAMP]
-            gaps = tf.where(found.mask, gaps, 0)
-        read = self.reader(
-            target.embedding,
-            FoundEvents(events, found.mask, gaps, found, features),
-            training=training,
+        gaps = features.get(_GAPS)
+        found_events = FoundEvents(events, found.mask, gaps, found, features)
+        return self.reader(target.embedding, found_events, training=training)
+
+    def _read_some(self, target: Target, found: Found, features: State, training: bool) -> State:
+        """The same for candidates that find something, each as a user of its own."""
+        chosen = tf.where(tf.reduce_any(found.mask, axis=-1))
+
+        def pick(values):
+            return None if values is None else tf.gather_nd(values, chosen)[:, tf.newaxis]
+
+        read = self._read(
+            target._replace(embedding=pick(target.embedding)),
+            Found(*map(pick, found[:3])),
+            {name: pick(values) for name, values in features.items()},
+            training,
         )
-        return {**read, **(found.outputs or {}), FOUND: found.indices, FOUND_MASK: found.mask}
+        shape = tf.shape(found.mask, chosen.dtype)[:2]
+        return {
+            name: tf.scatter_nd(
+                chosen, rows[:, 0], tf.concat([shape, tf.shape(rows, shape.dtype)[2:]], axis=0)
+            )
+            for name, rows in read.items()
+        }
 
     def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
         """The unit's own losses."""
@@ -216,6 +244,7 @@ class SearchedInterest(InterestEncoder):
             "unit": serialize(self.unit),
             "reader": serialize(self.reader),
             "times": self.times,
+            "sparse": self.sparse,
         }
 
 

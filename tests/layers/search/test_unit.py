@@ -66,6 +66,29 @@ def test_found_events_are_embedded_and_zero_where_nothing_was_found():
         np.testing.assert_array_equal(outputs["interest"][:, candidate], expected)
 
 
+def test_leaving_out_candidates_that_find_nothing_changes_nothing():
+    reader = ExactSearchUnit(gap_embedding=GapEmbedding(2))
+    dense = SearchedInterest(HardSearch(3), reader, times=True)
+    sparse = SearchedInterest(HardSearch(3), reader, times=True, sparse=True)
+    state = dense.encode(HISTORY)
+    expected, found = dense.interest(state, TARGET), sparse.interest(state, TARGET)
+    some = np.any(expected["found_mask"], axis=-1)
+    assert 0 < np.sum(some) < np.size(some)
+    assert set(found) == set(expected)
+    for name in expected:
+        assert found[name].shape == expected[name].shape
+        np.testing.assert_allclose(
+            np.asarray(found[name])[some], np.asarray(expected[name])[some], rtol=1e-5, atol=1e-6
+        )
+        assert name.startswith("found") or not np.any(np.asarray(found[name])[~some])
+
+
+def test_where_no_candidate_finds_anything_a_sparse_reader_gives_zeros():
+    encoder = SearchedInterest(AtPlaces([-1, -1]), MeanOfFound(), sparse=True)
+    interest = encoder.interest(encoder.encode(HISTORY), TARGET)["interest"]
+    np.testing.assert_array_equal(interest, np.zeros((3, CANDIDATES, embedded.DIM)))
+
+
 def test_gaps_are_seconds_up_to_the_candidate():
     encoder = SearchedInterest(AtPlaces([1, -1]), Passing(), times=True)
     gaps = encoder.interest(encoder.encode(HISTORY), TARGET)["gaps"]
