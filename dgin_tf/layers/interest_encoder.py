@@ -51,6 +51,18 @@ class History:
         self.padding = padding
         self.embed = embed
         self.embedded_features = embedded_features
+        self._parts: dict[str, History] = {}
+
+    def part(self, name: str, make: Callable[[], "History"]) -> "History":
+        """A part of this history, made once: encoding it and its loss then share its embeddings.
+
+        Args:
+          name: of the part.
+          make: makes it.
+        """
+        if name not in self._parts:
+            self._parts[name] = make()
+        return self._parts[name]
 
     @property
     def events(self) -> tf.Tensor:

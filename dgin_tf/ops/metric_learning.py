@@ -98,10 +98,13 @@ def compare(
       anchors: places in time of the anchors, int32 [users, anchors]; None where every event is one.
       others: what was drawn for them.
     """
-    # Normalised before they are looked up: every event is drawn several times.
-    unit = normalise(tf.stop_gradient(original))
-    anchor = _at(unit, anchors)[:, :, tf.newaxis]
-    distance = 1.0 - tf.reduce_sum(anchor * _look_up(unit, others.places), -1)
+    original = tf.stop_gradient(original)
+    if anchors is None:  # every event is looked up several times
+        original = normalise(original)
+    anchor, drawn = _at(original, anchors)[:, :, tf.newaxis], _look_up(original, others.places)
+    if anchors is not None:
+        anchor, drawn = normalise(anchor), normalise(drawn)
+    distance = 1.0 - tf.reduce_sum(anchor * drawn, -1)
     far = tf.where(others.mask, distance, distance.dtype.max)
     first = tf.argmin(far, axis=-1, output_type=tf.int32)[..., tf.newaxis]
     draws = tf.range(tf.shape(distance)[-1])
