@@ -53,7 +53,6 @@ from dgin_tf.serving.stored_states import StoredStates
 from dgin_tf.serving.vocabularies import Vocabularies, person_of
 from dgin_tf.stores.behavior_engine import TOTAL, BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
-from dgin_tf.stores.behavior_overlay import take
 from dgin_tf.stores.state_store import InMemoryStore, StateStore
 
 Arrays = dict[str, np.ndarray]
