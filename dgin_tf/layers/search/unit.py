@@ -183,8 +183,6 @@ class SearchedInterest(InterestEncoder):
         Raises:
           ValueError: the candidates come without `Target.embed`.
         """
-        if target.embed is None:
-            raise ValueError("found events are ids; they need Target.embed to be embedded.")
         found = self.unit.search(state, target, training=training)
         read = self._read if not self.sparse else self._read_some
         features = gather_events(state, found.indices)
@@ -196,6 +194,8 @@ class SearchedInterest(InterestEncoder):
 
     def _read(self, target: Target, found: Found, features: State, training: bool) -> State:
         """Embeds the found events, of raw `features` [users, candidates, k], and reads them."""
+        if target.embed is None:
+            raise ValueError("found events are ids; they need Target.embed to be embedded.")
         events = target.embed(features)
         events = tf.where(found.mask[..., tf.newaxis], events, tf.zeros([], events.dtype))
         gaps = features.get(_GAPS)
