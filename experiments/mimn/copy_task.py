@@ -64,7 +64,7 @@ class Task:
     dim: int = 8
     units: int = 16
     batch: int = 32
-    steps: int = 300
+    steps: int = 3_000
     learning_rate: float = 5e-3
 
     def draw(self, rng: np.random.Generator, distance: int | None = None) -> tuple[Any, Any]:

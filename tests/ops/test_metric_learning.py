@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.dimension_reduction import DimensionReduction
+from dgin_tf.layers.dimension_reduction import MIN_XLA_USERS, DimensionReduction, draw_anchors
 from dgin_tf.ops import metric_learning as learning
 from dgin_tf.ops import sampling
 from tests.oracles import encode
@@ -166,10 +166,29 @@ def test_without_a_loss_the_projection_is_not_trained():
 
 
 def test_few_anchors_are_a_part_of_all():
-    rank, exists = DimensionReduction(REDUCED, anchors=5)._draw_anchors(tf.constant(mask()))
+    rank, exists = draw_anchors(tf.constant(mask()), 5, seed=1)
     assert rank.shape == (len(LENGTHS), 5)
     counted = sampling.counts(tf.constant(mask()))
     np.testing.assert_array_equal(exists.numpy().sum(1), np.minimum(counted, 5))
+
+
+@pytest.mark.parametrize("anchors", [None, 5])
+@pytest.mark.parametrize("loss", ["dynamic", "n_pair"])
+def test_a_compiled_loss_has_the_value_and_the_gradient_of_the_plain_one(loss, anchors):
+    random = np.random.default_rng(4)
+    vectors = tf.constant(random.normal(size=(MIN_XLA_USERS, 11, 6)), tf.float32)
+    real = tf.constant(np.arange(11) < random.integers(0, 12, (MIN_XLA_USERS, 1)))
+    layer = DimensionReduction(REDUCED, loss, anchors=anchors)
+    layer(vectors)
+
+    def step():
+        with tf.GradientTape() as tape:
+            values = layer.loss(vectors, real)
+        return values, tape.gradient(values, layer.kernel)
+
+    for compiled, plain in zip(tf.function(step)(), step(), strict=True):
+        assert np.any(plain)
+        np.testing.assert_allclose(compiled, plain, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
