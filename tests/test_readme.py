@@ -69,7 +69,35 @@ def test_every_rate_is_a_median_of_the_committed_benchmark():
 
 
 def test_every_rate_of_long_histories_is_a_median_of_their_benchmark():
-    rows = table(section("Long histories", "Training from records"))
+    rows = table(section("Long histories", "A public PyTorch"))
     shown = [cell for row in rows[1:] for cell in row[1:]]
-    assert len(shown) == 10
+    assert len(shown) == 12
     assert set(shown) <= medians("benchmark_long.md")
+
+
+def rows_of(name):
+    """Case -> cells of a committed benchmark."""
+    return {cells[0]: cells for cells in table((RESULTS / name).read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize(
+    ("label", "model"),
+    [
+        ("MIMN's memory alone", "mimn_plain paper"),
+        ("with utilisation and induction", "mimn_full paper"),
+    ],
+)
+def test_what_is_said_of_memories_is_in_their_benchmark(label, model):
+    (shown,) = (row[1:] for row in table(section("Memories (", "Requests end")) if row[0] == label)
+    committed = rows_of("benchmark_memory.md")
+    step, score = committed[f"{model} step 128x1"], committed[f"{model} score 128x1"]
+    assert shown == [step[1], score[1], f"{step[8]} s", f"{step[9]} MiB"]
+
+
+def test_times_of_requests_are_those_of_their_benchmark():
+    names = {"SIM, hard search": "sim_hard", "SDIM": "sdim", "MIMN": "mimn"}
+    committed = rows_of("benchmark_requests.md")
+    for label, *shown in table(section("Requests end to end", "With 54,000 events each"))[1:]:
+        for events, cell in zip(("1,000", "54,000"), shown, strict=True):
+            row = committed[f"{names[label]} paper request 1x1000, {events} events"]
+            assert cell == f"{row[6]} / {row[7]}"
