@@ -10,12 +10,23 @@ import pytest
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import MODELS
 from experiments import paper_tables, runs
-from experiments.encode import amazon_books, movielens, paper, relevance, variants
+from experiments.encode import (
+    amazon_books,
+    movielens,
+    movielens_small,
+    paper,
+    relevance,
+    variants,
+)
 from tests.experiments.test_runs import result_of, small
 from tests.prepared import write_prepared
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIGS = {"amazon_books": amazon_books, "movielens": movielens}
+CONFIGS = {
+    "amazon_books": amazon_books,
+    "movielens": movielens,
+    "movielens_small": movielens_small,
+}
 ROWS = {row.model: row for table in reversed(paper.TABLES) for row in table.rows}
 
 
@@ -52,7 +63,7 @@ def test_every_row_of_the_tables_has_a_config(config):
     for model in ROWS:
         found = config.get_config(model)
         assert found.model.name in MODELS
-        assert found.loop.passes == 1
+        assert found.loop.passes == (5 if config is movielens_small else 1)
 
 
 def test_every_variant_is_a_row_and_differs_from_encode():
