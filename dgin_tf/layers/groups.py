@@ -27,6 +27,7 @@ from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import MultiHeadSelfAttention
 from dgin_tf.layers.stored_events import TIMESTAMP, history_of
 from dgin_tf.ops.grouping import EventGroups, group_events, session_keys
+from dgin_tf.ops.sets import split_by_size
 from dgin_tf.schema import FIRST_ID, HISTORY, PREFIX
 
 ITEM, SESSION = "item_id", "session"
@@ -35,6 +36,7 @@ GROUP_MASK, GROUP_KEYS = GROUPED + "mask", GROUPED + "keys"
 EVENT_MASK, EVENT = GROUPED + "event_mask", GROUPED + "event_"
 NEWEST = GROUPED + "newest_"
 TOTAL = PREFIX[HISTORY] + "total_"  # of the running statistics of each event's group
+_SIZES = (1, 3)  # of groups that are read together
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -69,6 +71,16 @@ class GroupAggregation(tf.keras.layers.Layer):
         Raises:
           ValueError: there is nothing in which events differ.
         """
+        found = []
+        for sets in split_by_size(mask, _SIZES):
+            raw = {name: sets.members(values) for name, values in features.items()}
+            events = self._described(raw, None if fields is None else sets.members(fields))
+            mean = self.attention.mean_of_sets(events, sets.members(mask))
+            found.append(sets.put_back(mean, mask))
+        return tf.add_n(found)
+
+    def _described(self, features: State, fields: tf.Tensor | None) -> tf.Tensor:
+        """All in which events of a group differ, [sets, events, width]."""
         parts = [] if fields is None else [tf.cast(fields, self.compute_dtype)]
         if self.attributes is not None:
             parts.append(tf.cast(self.attributes(features), self.compute_dtype))
@@ -77,7 +89,7 @@ class GroupAggregation(tf.keras.layers.Layer):
                 "events of a group differ in nothing here: there are neither times nor behaviour "
                 "types. Leave the aggregated attribute out."
             )
-        return self.attention.mean_of_sets(tf.concat(parts, axis=-1), mask)
+        return tf.concat(parts, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         attributes = self.attributes

@@ -23,16 +23,18 @@ from dgin_tf.layers.stored_events import (
     store_events,
 )
 from dgin_tf.ops.event_order import at_most
+from dgin_tf.ops.sets import SetsOfSize, split_by_size
 
 FOUND, FOUND_MASK = "found", "found_mask"
 _GAPS = "gaps"  # among raw features, which are called otherwise
+_SIZES = (8,)  # of what sparse searches find
 
 
 class Found(NamedTuple):
     """The events that a unit found for each candidate.
 
     Attributes:
-      indices: their places in time, int32 [users, candidates, k]; best first.
+      indices: their places in time, int32 [users, candidates, k]; best first, and real ones first.
       mask: True where something was found, bool [users, candidates, k].
       scores: the unit's own scores of them, [users, candidates, k], or None where it has none.
       outputs: named intermediates of the search, such as `auxiliary_logits` [users, candidates].
@@ -141,8 +143,8 @@ class SearchedInterest(InterestEncoder):
     Args:
       unit: finds events for a candidate.
       reader: layer called as `reader(target, found_events, training=)`, which returns `interest`
-        [users, candidates, dim] and named intermediates. Its `event_features`, where it has them, are
-        names of raw features that it reads besides.
+        [users, candidates, dim] and named intermediates, the events on their last axis. Its
+        `event_features`, where it has them, are names of raw features that it reads besides.
       times: whether times of events are kept, for readers that look at gaps.
       sparse: whether candidates for which nothing is found are left out of embedding and reading, all
         that the reader names being zero for them. For searches that seldom find something.
@@ -204,24 +206,20 @@ class SearchedInterest(InterestEncoder):
 
     def _read_some(self, target: Target, found: Found, features: State, training: bool) -> State:
         """The same for candidates that find something, each as a user of its own."""
-        chosen = tf.where(tf.reduce_any(found.mask, axis=-1))
-
-        def pick(values):
-            return None if values is None else tf.gather_nd(values, chosen)[:, tf.newaxis]
-
-        read = self._read(
-            target._replace(embedding=pick(target.embedding)),
-            Found(*map(pick, found[:3])),
-            {name: pick(values) for name, values in features.items()},
-            training,
-        )
-        shape = tf.shape(found.mask, chosen.dtype)[:2]
-        return {
-            name: tf.scatter_nd(
-                chosen, rows[:, 0], tf.concat([shape, tf.shape(rows, shape.dtype)[2:]], axis=0)
+        parts: dict[str, list[tf.Tensor]] = {}
+        for sets in split_by_size(found.mask, _SIZES):
+            read = self._read(
+                target._replace(embedding=sets.of_sets(target.embedding)[:, tf.newaxis]),
+                Found(*(_members(sets, values) for values in found[:3])),
+                {name: _members(sets, values) for name, values in features.items()},
+                training,
             )
-            for name, rows in read.items()
-        }
+            for name, rows in read.items():
+                rows = sets.put_back(rows[:, 0], found.mask)
+                if name != "interest":
+                    rows = _widened(rows, found.mask)
+                parts.setdefault(name, []).append(rows)
+        return {name: tf.add_n(rows) for name, rows in parts.items()}
 
     def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
         """The unit's own losses."""
@@ -246,6 +244,17 @@ class SearchedInterest(InterestEncoder):
             "times": self.times,
             "sparse": self.sparse,
         }
+
+
+def _members(sets: SetsOfSize, values: tf.Tensor | None) -> tf.Tensor | None:
+    """Values of the sets' events, each set being the only candidate of a user."""
+    return None if values is None else sets.members(values)[:, tf.newaxis]
+
+
+def _widened(rows: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """[..., size] -> [..., k], with zeros behind."""
+    missing = tf.shape(mask)[-1] - tf.shape(rows)[-1]
+    return tf.pad(rows, [[0, 0]] * (rows.shape.rank - 1) + [[0, missing]])
 
 
 def best(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

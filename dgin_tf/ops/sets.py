@@ -1,0 +1,53 @@
+"""Small sets of events, in arrays as wide as the largest of them.
+
+Most people do most things once or twice, so that most of such an array is padding. Work on sets that
+grows with their square is therefore done on sets of about one size at a time.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class SetsOfSize(NamedTuple):
+    """Some of many sets.
+
+    Attributes:
+      chosen: which ones, int64 [sets, 2], places in the first two axes of the arrays.
+      size: how many members they have at most; None for as many as the arrays are wide.
+    """
+
+    chosen: tf.Tensor
+    size: int | None
+
+    def members(self, values: tf.Tensor) -> tf.Tensor:
+        """Of values [rows, columns, width, ...] those of the sets, [sets, size, ...]."""
+        return tf.gather_nd(values[:, :, : self.size], self.chosen)
+
+    def of_sets(self, values: tf.Tensor) -> tf.Tensor:
+        """Of values [rows, columns, ...] those of the sets, [sets, ...]."""
+        return tf.gather_nd(values, self.chosen)
+
+    def put_back(self, found: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        """Rows [sets, ...] where the sets were in [rows, columns, ...] of `like`, zero elsewhere."""
+        outer, inner = tf.shape(like, tf.int64)[:2], tf.shape(found, tf.int64)[1:]
+        return tf.scatter_nd(self.chosen, found, tf.concat([outer, inner], axis=0))
+
+
+def split_by_size(mask: tf.Tensor, sizes: Sequence[int]) -> list[SetsOfSize]:
+    """The sets that have members, by how many they have.
+
+    Args:
+      mask: True where there is a member, bool [rows, columns, width]; members come first.
+      sizes: upper limits of all classes but the last, rising; those that are not below the width are
+        left out where it is known.
+    """
+    width = mask.shape[-1]
+    limits = [size for size in sizes if width is None or size < width]
+    count = tf.math.count_nonzero(mask, axis=-1, dtype=tf.int32)
+    found = []
+    for low, high in zip([0, *limits], [*limits, None], strict=True):
+        inside = count > low if high is None else (count > low) & (count <= high)
+        found.append(SetsOfSize(tf.where(inside), high))
+    return found

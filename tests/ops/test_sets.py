@@ -1,0 +1,38 @@
+"""Sets of about one size at a time: each set once, whole, and back in its place."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgin_tf.ops.sets import split_by_size
+
+COUNTS = np.array([[0, 1, 3], [5, 2, 0]])
+MASK = tf.constant(np.arange(5) < COUNTS[..., None])
+VALUES = tf.constant(np.random.default_rng(0).normal(size=(2, 3, 5, 4)), tf.float32)
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (1, 3), (2, 4), (5, 9)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_every_set_is_summed_once_in_its_own_place(sizes, compiled):
+    def sums(values, mask):
+        parts = []
+        for sets in split_by_size(mask, sizes):
+            real = tf.cast(sets.members(mask), values.dtype)[..., tf.newaxis]
+            parts.append(sets.put_back(tf.reduce_sum(sets.members(values) * real, 1), mask))
+        return tf.add_n(parts)
+
+    found = tf.function(sums, jit_compile=compiled)(VALUES, MASK)
+    real = tf.cast(MASK, tf.float32)[..., tf.newaxis]
+    np.testing.assert_allclose(found, tf.reduce_sum(VALUES * real, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_arrays_are_no_wider_than_the_largest_set_may_be():
+    widths = [sets.members(VALUES).shape[1] for sets in split_by_size(MASK, (1, 3, 7))]
+    assert widths == [1, 3, 5]
+    chosen = [sets.chosen.numpy().tolist() for sets in split_by_size(MASK, (1, 3, 7))]
+    assert chosen == [[[0, 1]], [[0, 2], [1, 1]], [[1, 0]]]
+
+
+def test_what_belongs_to_a_set_is_chosen_with_it():
+    (sets,) = split_by_size(MASK, ())
+    np.testing.assert_array_equal(sets.of_sets(tf.constant(COUNTS)), [1, 3, 5, 2])
