@@ -23,36 +23,70 @@ def table(text):
     return [[cell.strip(" *") for cell in cells] for cells in lines if "--" not in cells[0]]
 
 
-def committed_rows(name):
+# README's tables of accuracy: first words, first words behind it, and for each column the committed
+# tables that it is from and what the data set is called there.
+ACCURACY = (
+    (
+        "**Accuracy**",
+        "The whole tables",
+        {
+            "popular": ("dien_movielens_popular.md", "popular"),
+            "uniform": ("dien_movielens_uniform.md", "uniform"),
+        },
+    ),
+    (
+        "**SIM and later searches**",
+        "Figures of a public",
+        {
+            "popular": ("sim_movielens.md", "popular"),
+            "uniform": ("sim_movielens.md", "uniform"),
+            "deep_500": ("sim_synthetic_500.md", "deep_500"),
+        },
+    ),
+)
+
+
+def committed_rows(file, name):
     """Label -> AUC, its deviation and public code's AUC, of the committed tables of a data set."""
     found = {}
-    text = (RESULTS / f"dien_movielens_{name}.md").read_text(encoding="utf-8")
+    text = (RESULTS / file).read_text(encoding="utf-8")
     for part in text.split("### ")[1:]:
         head, *rows = table(part)
         if f"{name}: AUC" in head:
+            start = head.index(f"{name}: AUC")  # the columns behind it are called alike everywhere
             for cells in rows:
-                row = dict(zip(head, cells, strict=True))
-                auc, deviation = row[f"{name}: AUC"].split(" ± ")
-                found[row["model"]] = float(auc), float(deviation), row["public code"]
+                row = dict(zip(head[start : start + 5], cells[start : start + 5], strict=True))
+                public = row.get("public code", "-")  # no column where nobody has a figure
+                auc, _, deviation = row[f"{name}: AUC"].partition(" ± ")
+                if re.fullmatch(r"[\d.]+", auc):
+                    found[cells[0]] = float(auc), float(deviation or 0), public
     return found
 
 
-HEAD, *ROWS = table(section("**Accuracy**", "The whole tables"))
-CELLS = [(row[0], name, cell) for row in ROWS for name, cell in zip(HEAD[1:], row[1:], strict=True)]
+def cells():
+    """(label, file, data set, cell) of every accuracy that README shows."""
+    for start, end, columns in ACCURACY:
+        head, *rows = table(section(start, end))
+        for label, *shown in rows:
+            for name, cell in zip(head[1:], shown, strict=True):
+                if cell:
+                    yield label, *columns[name], cell
 
 
-@pytest.mark.parametrize(("label", "name", "cell"), [cell for cell in CELLS if cell[2]])
-def test_an_auc_is_that_of_the_committed_table(label, name, cell):
-    auc, deviation, public = committed_rows(name)[label]
+@pytest.mark.parametrize(("label", "file", "name", "cell"), list(cells()))
+def test_an_auc_is_that_of_the_committed_table(label, file, name, cell):
+    auc, deviation, public = committed_rows(file, name)[label]
     shown = [float(figure) for figure in re.findall(r"\.\d{3}", cell)]
     assert shown[:2] == pytest.approx([auc, deviation], abs=ROUNDING)
     assert shown[2:] == ([] if public == "-" else [float(public)])
 
 
-def test_no_committed_row_is_left_out():
-    for name in HEAD[1:]:
-        shown = {label for label, data, cell in CELLS if data == name and cell}
-        assert shown == set(committed_rows(name))
+@pytest.mark.parametrize(
+    ("file", "name"), [place for *_, columns in ACCURACY for place in columns.values()]
+)
+def test_no_committed_row_is_left_out(file, name):
+    shown = {label for label, *place, _ in cells() if place == [file, name]}
+    assert shown == set(committed_rows(file, name))
 
 
 def medians(name):
