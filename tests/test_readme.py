@@ -43,6 +43,11 @@ ACCURACY = (
             "deep_500": ("sim_synthetic_500.md", "deep_500"),
         },
     ),
+    (
+        "**DGIN**, a made-up log",
+        "The target module carries",
+        {"lifelong": ("dgin_synthetic.md", "lifelong")},
+    ),
 )
 
 
@@ -85,8 +90,9 @@ def test_an_auc_is_that_of_the_committed_table(label, file, name, cell):
     ("file", "name"), [place for *_, columns in ACCURACY for place in columns.values()]
 )
 def test_no_committed_row_is_left_out(file, name):
-    shown = {label for label, *place, _ in cells() if place == [file, name]}
-    assert shown == set(committed_rows(file, name))
+    committed = committed_rows(file, name)
+    shown = {committed[label] for label, *place, _ in cells() if place == [file, name]}
+    assert shown == set(committed.values())  # a row may have another label in another table
 
 
 def medians(name):
