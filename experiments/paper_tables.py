@@ -1,6 +1,7 @@
 """Tables of a paper beside our own results: rows, paired tests, and whether the claims hold."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,7 +106,7 @@ def markdown(
     previous = None
     for row in table.rows:
         if any(row.key in models for models in results.values()):
-            lines.append(_line(_cells(row, previous, results, yardsticks)))
+            lines.append(_line(_cells(table, row, previous, results, yardsticks)))
             previous = row
     return "\n".join(lines) + "\n" if previous else ""
 
@@ -151,8 +152,9 @@ def origin(results: Results, labels: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _cells(row, previous, results, yardsticks):
-    cells = [row.label, *("-" if value != value else f"{value:.4f}" for value in row.printed)]
+def _cells(table, row, previous, results, yardsticks):
+    printed = row.printed or [math.nan] * len(table.columns)
+    cells = [row.label, *("-" if value != value else f"{value:.4f}" for value in printed)]
     for name, models in results.items():
         cells += _figures(row, previous, models) if row.key in models else [""] * 4
         if name in yardsticks:

@@ -48,6 +48,11 @@ ACCURACY = (
         "The target module carries",
         {"lifelong": ("dgin_synthetic.md", "lifelong")},
     ),
+    (
+        "**ENCODE**, whole users",
+        "ENCODE has what target",
+        {"ml_1m": ("encode_movielens_1m.md", "ml_1m")},
+    ),
 )
 
 

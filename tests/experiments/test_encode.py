@@ -90,6 +90,13 @@ def test_the_tables_print():
     assert "Random | 0.7219 | 0.6848 | 0.7500" in text
 
 
+def test_a_row_that_the_paper_has_not_is_as_wide_as_the_others():
+    results = {"toy": {name: result_of([0.7, 0.8]) for name in ("encode", "encode_multiply")}}
+    text = paper_tables.markdown(paper.TABLES[0], results, paper.YARDSTICKS)
+    assert "ENCODE, cosine times beta | - | - | - | - | 0.7500" in text
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
 @pytest.mark.slow
 def test_extraction_writes_every_user_and_then_none(trained, data_dir, tmp_path):
     command = [sys.executable, "-m", "experiments.extract_interests", "--noprogress"]
