@@ -15,9 +15,11 @@ item's own history and by the time since (`data_prep.synthetic`).
 `dgin_tf.models.registry.MODELS`. Half of the negatives are items that the same person met before, so
 that having met an item is not the answer.
 
-Cost: 3,000 users with 800 events on average; see the card of the prepared data for the rows.
+Cost: 23,800 rows of five candidates a pass; on one core DGIN takes a minute a pass, DGIN without
+aggregation and target module a quarter of that.
 
-Expected: the order of the claims.
+Expected: the order of the claims. Two seeds gave DGIN .805, SIM .677, TWIN .590 and the rows without
+the target module .56: only that module showed, see README.
 """
 
 import ml_collections

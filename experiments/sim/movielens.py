@@ -15,10 +15,10 @@ Cost: 67,923 rows of two candidates a pass, of 90 events on average. On two core
 takes about 9 s and one of soft search 12 s; validation stops after two to four passes.
 
 Expected test AUC with negatives drawn uniformly: SIM (soft) at least .890, what a public
-implementation reaches (ETA .888, SDIM .887, TWIN .889); by popularity .757 (TWIN .761). One seed
-gave SIM (hard) .903, SIM (soft) .905, DIN on the 20 newest events alone .906 and target attention over
-everything .907: the order of the tables does not show here, where four clicks in five met their genre
-on the very same day (`experiments.inspect_reach`).
+implementation reaches (ETA .888, SDIM .887, TWIN .889); by popularity .757 (TWIN .761). Five seeds
+gave .903 to .906 and .803 to .814 for all of them, DIN on the 20 newest events first: the order of the
+tables does not show here, where four clicks in five met their genre on the very same day
+(`experiments.inspect_reach`).
 """
 
 import ml_collections

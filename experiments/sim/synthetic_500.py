@@ -13,6 +13,8 @@ Cost: 39,470 rows of two candidates a pass, on two cores 3 s for hard search and
 validation stops hard search after some four passes and soft search after ten.
 
 Expected: of the targets that have causes, 63% have none among the newest 50 events, where DIN looks.
+DIN .677, average pooling .690, SIM (hard) .918 and target attention over everything .930 came out in
+that order; SIM (soft), .801 with a deviation of .064, did not: see README.
 """
 
 import ml_collections
