@@ -50,7 +50,7 @@ ACCURACY = (
     ),
     (
         "**ENCODE**, whole users",
-        "ENCODE has what target",
+        "ENCODE's mean is",
         {"ml_1m": ("encode_movielens_1m.md", "ml_1m")},
     ),
 )
@@ -142,7 +142,32 @@ def test_what_is_said_of_memories_is_in_their_benchmark(label, model):
 def test_times_of_requests_are_those_of_their_benchmark():
     names = {"SIM, hard search": "sim_hard", "SDIM": "sdim", "MIMN": "mimn"}
     committed = rows_of("benchmark_requests.md")
-    for label, *shown in table(section("Requests end to end", "With 54,000 events each"))[1:]:
+    for label, *shown in table(section("Requests end to end", "Groups ("))[1:]:
         for events, cell in zip(("1,000", "54,000"), shown, strict=True):
             row = committed[f"{names[label]} paper request 1x1000, {events} events"]
             assert cell == f"{row[6]} / {row[7]}"
+
+
+def test_what_is_said_of_groups_is_in_their_benchmark():
+    committed = rows_of("benchmark_groups.md") | rows_of("benchmark_groups_requests.md")
+    names = {"DGIN": "dgin", "DIN-L, attention over everything": "din_long"}
+    names["SIM, hard search"] = "sim_hard"
+    for label, rate, memory, request in table(section("Groups (", "ENCODE (`"))[1:]:
+        step = committed.get(f"{names[label]} paper step 128x2")
+        assert [rate, memory] == ([step[1], f"{step[10]} MiB"] if step and rate else ["", ""])
+        if request:
+            times = [
+                committed[f"{names[label]} paper request 1x500, {events} events"][6]
+                for events in ("1,000", "54,000")
+            ]
+            assert request == f"{' / '.join(times)} ms"
+
+
+def test_what_is_said_of_serving_states_is_in_its_benchmarks():
+    text = section("ENCODE (`benchmark_online.md`)", "With 54,000 events each")
+    online, center = rows_of("benchmark_online.md"), rows_of("benchmark_center.md")
+    for model in ("encode", "avg_pooling_long_din", "din_long"):
+        assert online[f"{model} paper score 1x3000, state cached"][6] in text
+    row = center["mimn_full paper center, batches of 1024 (events/s)"]
+    assert f"{row[1]} events/s" in text
+    assert f"{row[7]} ms" in text

@@ -95,8 +95,11 @@ def make_model(case: Case, shape: Shape):
     backbone = Backbone(embedding_dim=shape.width, user_fields=("user_id",))
     name, settings = PARTS.get(case.model, (case.model, {}))
     make: Callable[..., Any] = MODELS[name]
-    if "variant" in inspect.signature(make).parameters:
+    known = inspect.signature(make).parameters
+    if "variant" in known:
         settings = {**settings, "variant": case.variant}
+    if shape.short_events and "short_events" in known:
+        settings = {**settings, "short_events": shape.short_events}
     return make(shape.schema(), backbone=backbone, **settings)
 
 

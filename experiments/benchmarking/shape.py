@@ -32,6 +32,8 @@ class Shape:
       seed: of all random ids.
       interests: different items of one history, about; 0 for as many as are drawn.
       behavior_types: types of behaviour, with which come times; 0 for neither.
+      short_events: the newest events that models of long histories read one by one; 0 for as many as
+        each has by default.
     """
 
     items: int = 367_983
@@ -43,6 +45,7 @@ class Shape:
     seed: int = 1
     interests: int = 0
     behavior_types: int = 0
+    short_events: int = 0
 
     def schema(self) -> Schema:
         """User id, and items with their categories in history and candidates."""
@@ -123,8 +126,10 @@ SHAPES = {
     "long": Shape(1_000_000, 10_000, 100_000, width=16, history=500, batch=1_024),
     # S3, as the memories are made for.
     "memory": Shape(1_000_000, 10_000, 100_000, width=16, history=200, batch=128),
-    # The histories and the batch of ENCODE's paper: events 32 wide, 1,000 of them.
-    "clusters": Shape(1_000_000, 10_000, 100_000, width=16, history=1_000, batch=1_024),
+    # The histories and the batch of ENCODE's paper: events 32 wide, 1,000 of them, 50 in real time.
+    "clusters": Shape(
+        1_000_000, 10_000, 100_000, width=16, history=1_000, batch=1_024, short_events=50
+    ),
     # S4, what DGIN is made for: lifelong histories of several types, a few hundred interests each.
     "groups": Shape(
         1_000_000,
