@@ -62,7 +62,7 @@ class GroupAggregation(tf.keras.layers.Layer):
         Args:
           features: raw `gap` and `behavior_type` of the events of each group,
             [users, groups, events].
-          mask: True where there is an event, bool [users, groups, events].
+          mask: True where there is an event, bool [users, groups, events]; real ones come first.
           fields: embedded fields in which a group's events differ, [users, groups, events, dim].
 
         Returns:

@@ -14,7 +14,7 @@ class SetsOfSize(NamedTuple):
     """Some of many sets.
 
     Attributes:
-      chosen: which ones, int64 [sets, 2], places in the first two axes of the arrays.
+      chosen: which ones, int64 [sets, axes], places in the axes before the members'.
       size: how many members they have at most; None for as many as the arrays are wide.
     """
 
@@ -22,16 +22,17 @@ class SetsOfSize(NamedTuple):
     size: int | None
 
     def members(self, values: tf.Tensor) -> tf.Tensor:
-        """Of values [rows, columns, width, ...] those of the sets, [sets, size, ...]."""
-        return tf.gather_nd(values[:, :, : self.size], self.chosen)
+        """Of values [..., width, ...] those of the sets, [sets, size, ...]."""
+        part = (slice(None),) * self.chosen.shape[-1] + (slice(self.size),)
+        return tf.gather_nd(values[part], self.chosen)
 
     def of_sets(self, values: tf.Tensor) -> tf.Tensor:
-        """Of values [rows, columns, ...] those of the sets, [sets, ...]."""
+        """Of one value a set, [..., dim], those of the sets, [sets, dim]."""
         return tf.gather_nd(values, self.chosen)
 
     def put_back(self, found: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        """Rows [sets, ...] where the sets were in [rows, columns, ...] of `like`, zero elsewhere."""
-        outer, inner = tf.shape(like, tf.int64)[:2], tf.shape(found, tf.int64)[1:]
+        """Rows [sets, ...] where the sets are in a mask like that which was split, zero elsewhere."""
+        outer, inner = tf.shape(like, tf.int64)[:-1], tf.shape(found, tf.int64)[1:]
         return tf.scatter_nd(self.chosen, found, tf.concat([outer, inner], axis=0))
 
 
@@ -39,7 +40,7 @@ def split_by_size(mask: tf.Tensor, sizes: Sequence[int]) -> list[SetsOfSize]:
     """The sets that have members, by how many they have.
 
     Args:
-      mask: True where there is a member, bool [rows, columns, width]; members come first.
+      mask: True where there is a member, bool [..., width]; members come first.
       sizes: upper limits of all classes but the last, rising; those that are not below the width are
         left out where it is known.
     """

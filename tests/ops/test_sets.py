@@ -26,6 +26,15 @@ def test_every_set_is_summed_once_in_its_own_place(sizes, compiled):
     np.testing.assert_allclose(found, tf.reduce_sum(VALUES * real, 2), rtol=1e-5, atol=1e-6)
 
 
+def test_sets_may_lie_in_one_row():
+    parts = []
+    for sets in split_by_size(MASK[0], (1,)):
+        members = sets.members(VALUES[0]) * tf.cast(sets.members(MASK[0]), tf.float32)[..., None]
+        parts.append(sets.put_back(tf.reduce_sum(members, 1), MASK[0]))
+    real = tf.cast(MASK[0], tf.float32)[..., tf.newaxis]
+    np.testing.assert_allclose(tf.add_n(parts), tf.reduce_sum(VALUES[0] * real, 1), rtol=1e-5)
+
+
 def test_arrays_are_no_wider_than_the_largest_set_may_be():
     widths = [sets.members(VALUES).shape[1] for sets in split_by_size(MASK, (1, 3, 7))]
     assert widths == [1, 3, 5]
