@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from dgin_tf.ops import metric_learning as learning
 from dgin_tf.ops import sampling
+from dgin_tf.ops.compiling import is_worth_compiling
 
 NO_LOSS = "none"
-MIN_XLA_USERS = 16
 _FIRST_ANCHOR = 7919  # keeps the draws of anchors apart from those of other events
 
 
@@ -39,10 +39,8 @@ def mean_losses(
     Returns:
       [users]; 0 where there are fewer than three events.
     """
-    shape = original.shape
-    static = shape.is_fully_defined() and not tf.executing_eagerly()
-    jit = static and shape[0] >= MIN_XLA_USERS
-    return _traced(drawing, jit, tuple(shape))(original, reduced, mask)
+    run = _traced(drawing, is_worth_compiling(original), tuple(original.shape))
+    return run(original, reduced, mask)
 
 
 def draw_anchors(mask: tf.Tensor, anchors: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dgin_tf.ops import sampling
+from dgin_tf.ops.compiling import is_worth_compiling
 from dgin_tf.ops.similarity import normalise
 
-MIN_XLA_USERS = 16
 _TINY = 1e-8
 
 
@@ -70,8 +70,7 @@ def k_means(
     drawn = sampling.stratified(sampling.counts(mask), clusters, [], seed)
     centres = tf.gather(unit, sampling.places(mask, drawn), batch_dims=1)
     if jit_compile is None:
-        static = unit.shape.is_fully_defined() and not tf.executing_eagerly()
-        jit_compile = static and unit.shape[0] >= MIN_XLA_USERS
+        jit_compile = is_worth_compiling(unit)
     run = _traced(rounds, bool(jit_compile), tuple(unit.shape), clusters)
     assignment = run(unit, mask, centres)
     return _described(unit, mask, assignment, clusters)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dgin_tf.serving.stored_states import namespace_of, version_of
+from dgin_tf.serving.stored_states import marks_of, namespace_of
 from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
 
@@ -22,10 +22,7 @@ class KeptGroups:
 
     def __init__(self, store: StateStore, metadata: Mapping[str, Any]):
         self._store = store.scoped(namespace_of(metadata))
-        self._marks = {
-            "model_version": version_of(metadata),
-            "schema": metadata["schema_fingerprint"],
-        }
+        self._marks = marks_of(metadata)
 
     def read(self, person: int, version: int) -> Arrays | None:
         """The state of this version, name -> [1, ...]; None where there is none or another one."""

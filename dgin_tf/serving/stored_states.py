@@ -42,6 +42,11 @@ def version_of(metadata: Mapping[str, Any]) -> str:
     return f"{namespace_of(metadata)}.{metadata.get('weights_digest', '')}"
 
 
+def marks_of(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What a stored value of the version says it belongs to, for `encode_value` and `decode_value`."""
+    return {"model_version": version_of(metadata), "schema": metadata["schema_fingerprint"]}
+
+
 class StoredStates:
     """States of one exported version.
 
@@ -53,10 +58,7 @@ class StoredStates:
     def __init__(self, store: StateStore, metadata: Mapping[str, Any]):
         self.store = store.scoped(namespace_of(metadata))
         self.namespace = namespace_of(metadata)
-        self._marks = {
-            "model_version": version_of(metadata),
-            "schema": metadata["schema_fingerprint"],
-        }
+        self._marks = marks_of(metadata)
 
     def read(self, people: Sequence[int]) -> list[PersonState | None]:
         """The states of people, None for those of whom nothing is stored.

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.dimension_reduction import MIN_XLA_USERS, DimensionReduction, draw_anchors
+from dgin_tf.layers.dimension_reduction import DimensionReduction, draw_anchors
 from dgin_tf.ops import metric_learning as learning
 from dgin_tf.ops import sampling
+from dgin_tf.ops.compiling import MIN_XLA_USERS
 from tests.oracles import encode
 
 LENGTHS, TIME, DIM, REDUCED = (13, 7, 3, 2, 1, 0), 13, 5, 3
