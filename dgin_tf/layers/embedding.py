@@ -30,13 +30,25 @@ class FeatureEmbedding(tf.keras.layers.Layer):
       dim: n_E, width of one field's embedding.
       user_fields: names of the user fields to embed; none by default, since a user id helps only
         those users that training has seen.
+      limit: tables start uniformly within [-limit, limit]; None for Glorot's, which is small for
+        large vocabularies: .027 for 8,000 rows of 18.
 
     Raises:
-      ValueError: a name in `user_fields` is not a categorical user field of the schema.
+      ValueError: a name in `user_fields` is not a categorical user field of the schema, or `limit`
+        is not positive.
     """
 
-    def __init__(self, schema: Schema, dim: int = 18, user_fields: Sequence[str] = (), **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        dim: int = 18,
+        user_fields: Sequence[str] = (),
+        limit: float | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if limit is not None and not limit > 0:
+            raise ValueError(f"limit must be positive, or None; got {limit}.")
         known = {field.name: field for field in schema.user_fields}
         unknown = sorted(set(user_fields) - set(known))
         if unknown:
@@ -46,6 +58,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             )
         self.schema = schema
         self.dim = dim
+        self.limit = limit
         self.user_fields = tuple(user_fields)
         self._user_fields = tuple(known[name] for name in user_fields)
         vocabularies = {f.vocabulary for f in (*schema.paired_fields, *self._user_fields)}
@@ -53,11 +66,17 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             name: self.add_weight(
                 name=name,
                 shape=(schema.vocabulary_sizes[name], dim),
-                initializer=tf.keras.initializers.GlorotUniform(),
+                initializer=self._start(),
                 experimental_autocast=False,
             )
             for name in sorted(vocabularies)
         }
+
+    def _start(self):
+        """A new one for every table: an initializer that is used again gives the same values again."""
+        if self.limit is None:
+            return tf.keras.initializers.GlorotUniform()
+        return tf.keras.initializers.RandomUniform(-self.limit, self.limit)
 
     @property
     def event_dim(self) -> int:
@@ -113,6 +132,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             "schema": self.schema.to_json(),
             "dim": self.dim,
             "user_fields": self.user_fields,
+            "limit": self.limit,
         }
 
     @classmethod

@@ -9,6 +9,7 @@ candidate, and sum_j a_j (W_v z_j) = W_v sum_j a_j z_j moves it to the sum, so t
 event is that of two plain products a head.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -100,12 +101,32 @@ class HeadKernels(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.heads = heads
         self.units = units
+        self._first_rows: Callable[[], tf.Tensor] | None = None
+
+    def start_as(self, other: "HeadKernels", offset: int = 0) -> None:
+        """Has the first rows start, once this is built, as those of `other` from `offset` on.
+
+        Args:
+          other: kernels that are built; these will be as wide.
+          offset: first of the rows to be taken. Rows beyond the last one start as they always do.
+        """
+        kernel = other.kernel
+        self.units = kernel.shape[1] // self.heads
+        self._first_rows = lambda: kernel.read_value()[offset:]
 
     def build(self, input_shape: Any) -> None:
         dim = tf.TensorShape(input_shape)[-1]
         units = -(-dim // self.heads) if self.units is None else self.units
-        self.kernel = self.add_weight("kernel", [dim, self.heads * units])
+        self.kernel = self.add_weight("kernel", [dim, self.heads * units], initializer=self._start)
         super().build(input_shape)
+
+    def _start(self, shape, dtype=None, **kwargs):
+        del kwargs
+        drawn = tf.keras.initializers.GlorotUniform()(shape, dtype)
+        if self._first_rows is None:
+            return drawn
+        taken = tf.cast(self._first_rows()[: shape[0]], drawn.dtype)
+        return tf.concat([taken, drawn[tf.shape(taken)[0] :]], axis=0)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Kernels [dim, heads, units] for inputs [..., dim], which are looked at for their width."""
@@ -122,6 +143,11 @@ class HeadKernels(tf.keras.layers.Layer):
 class MultiHeadAttention(tf.keras.layers.Layer):
     """Attention of every candidate over events, its own or its user's.
 
+    The papers do not say where training starts from. Here W_k starts as W_q, so that scores start as
+    a likeness of candidate and event, the more so the larger the embeddings are. From two independent
+    matrices attention over hundreds of events, each with a few thousandths of the weight, did not
+    learn in ten passes to tell a candidate's own event from the others (BUILD_NOTES.md).
+
     `scores` and `read` are its two halves, for models that choose events between them.
 
     Args:
@@ -131,9 +157,11 @@ class MultiHeadAttention(tf.keras.layers.Layer):
       project: whether values are projected by W_v and heads mixed by W_o, which ends in the width of
         an event. Without, heads are sums of the events themselves, side by side (SIM, Eq. 4).
       scale: whether scores are divided by sqrt(key_dim); SIM's Eq. (3) has none.
+      offset: the query's column that an event's first column corresponds to: with a candidate of
+        item and category and groups that have the category alone, that of the category.
 
     Raises:
-      ValueError: `heads` is below 1.
+      ValueError: `heads` is below 1, or `offset` negative.
     """
 
     def __init__(
@@ -142,15 +170,19 @@ class MultiHeadAttention(tf.keras.layers.Layer):
         key_dim: int | None = None,
         project: bool = True,
         scale: bool = True,
+        offset: int = 0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if heads < 1:
             raise ValueError(f"heads must be at least 1; got {heads}.")
+        if offset < 0:
+            raise ValueError(f"offset must be at least 0; got {offset}.")
         self.heads = heads
         self.key_dim = key_dim
         self.project = project
         self.scale = scale
+        self.offset = offset
 
         def kernels(name: str) -> HeadKernels:
             return HeadKernels(heads, key_dim, name=name, dtype=self.dtype_policy)
@@ -182,7 +214,8 @@ class MultiHeadAttention(tf.keras.layers.Layer):
     def scores(self, query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         """Eq. (3) before its softmax, float32 [users, candidates, heads, time]."""
         query_kernels = self.query_kernels(query)
-        self.key_kernels.units = query_kernels.shape[-1]  # keys may be wider than the query
+        if not self.key_kernels.built:
+            self.key_kernels.start_as(self.query_kernels, self.offset)
         asked = questions(query, query_kernels, self.key_kernels(keys))
         scores = head_scores(asked, tf.cast(keys, asked.dtype))
         scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
@@ -204,4 +237,5 @@ class MultiHeadAttention(tf.keras.layers.Layer):
             "key_dim": self.key_dim,
             "project": self.project,
             "scale": self.scale,
+            "offset": self.offset,
         }

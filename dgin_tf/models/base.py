@@ -36,6 +36,7 @@ class Backbone:
 
     Attributes:
       embedding_dim: n_E, width of one field's embedding.
+      embedding_limit: embeddings start within [-limit, limit], see `FeatureEmbedding`.
       user_fields: user fields that join the head; () for none, None for the variant's, which is none
         in the papers and the user's id in the released code.
       tower_units: widths of the head's hidden layers.
@@ -46,6 +47,7 @@ class Backbone:
     """
 
     embedding_dim: int = 18
+    embedding_limit: float | None = None
     user_fields: tuple[str, ...] | None = None
     tower_units: tuple[int, ...] = (200, 80)
     activation: str = "dice"
@@ -55,7 +57,11 @@ class Backbone:
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
         return FeatureEmbedding(
-            schema, self.embedding_dim, self.user_fields or (), name="embedding"
+            schema,
+            self.embedding_dim,
+            self.user_fields or (),
+            self.embedding_limit,
+            name="embedding",
         )
 
     def tower(self) -> Tower:

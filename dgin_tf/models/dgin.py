@@ -99,7 +99,10 @@ class DGIN(CTRModel):
                     "schema has neither. Prepare the data with them, or set aggregated=False."
                 )
             aggregation = GroupAggregation(attributes, heads, name="aggregation")
-        attention = MultiHeadAttention(heads, name="attention")
+        # A group begins with the embedding of its key where it does not have all fields.
+        names = [field.name for field in schema.paired_fields]
+        offset = dim * names.index(key) if key in names and key != ITEM else 0
+        attention = MultiHeadAttention(heads, offset=offset, name="attention")
         encoders = {
             "group_module": GroupModule(
                 key, groups, events, statistics, aggregation, attention, name="group_module"

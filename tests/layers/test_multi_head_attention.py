@@ -34,6 +34,25 @@ def test_heads_are_equations_3_and_4_for_every_user_and_candidate():
             np.testing.assert_allclose(found[user, candidate], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("offset", [0, 4])
+def test_keys_start_as_queries_do_where_both_have_the_same_fields(offset):
+    layer = MultiHeadAttention(HEADS, offset=offset)
+    layer(QUERY[..., :DIM + 3], EVENTS, MASK)
+    asked, keys = layer.query_kernels.kernel.numpy(), layer.key_kernels.kernel.numpy()
+    shared = min(DIM, DIM + 3 - offset)
+    np.testing.assert_array_equal(keys[:shared], asked[offset : offset + shared])
+    assert (keys[shared:] != 0).all()
+    assert keys.shape == (DIM, asked.shape[1])
+
+
+def test_a_candidate_starts_by_attending_to_its_own_event_where_embeddings_are_large():
+    layer = MultiHeadAttention(HEADS)
+    events = RNG.normal(size=(USERS, TIME, 32)).astype(np.float32)
+    _, weights = layer(events, events, np.ones([USERS, TIME], bool))
+    own = np.diagonal(weights.numpy().mean(axis=2), axis1=1, axis2=2)
+    assert own.mean() > 3 / TIME
+
+
 @pytest.mark.parametrize("case", ["h1", "h2", "h2_noscale", "h2_noproj"])
 @pytest.mark.parametrize("mask", ["mask", "without_mask"])
 def test_golden_fuxictr_target_attention(case, mask):
@@ -96,6 +115,11 @@ def test_one_event_is_what_every_head_gives():
 def test_keys_of_another_width_are_compared_in_the_width_that_the_query_gives():
     interest, _ = MultiHeadAttention(HEADS)(QUERY, EVENTS, MASK)
     assert interest.shape == (USERS, CANDIDATES, DIM)
+
+
+def test_a_negative_offset_is_refused():
+    with pytest.raises(ValueError, match=r"offset must be at least 0; got -1"):
+        MultiHeadAttention(offset=-1)
 
 
 def test_a_layer_without_heads_is_refused():
