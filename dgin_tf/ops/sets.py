@@ -47,8 +47,11 @@ def split_by_size(mask: tf.Tensor, sizes: Sequence[int]) -> list[SetsOfSize]:
     width = mask.shape[-1]
     limits = [size for size in sizes if width is None or size < width]
     count = tf.math.count_nonzero(mask, axis=-1, dtype=tf.int32)
+    possible = tf.range(tf.shape(mask)[-1] + 1)
     found = []
     for low, high in zip([0, *limits], [*limits, None], strict=True):
-        inside = count > low if high is None else (count > low) & (count <= high)
-        found.append(SetsOfSize(tf.where(inside), high))
+        is_of_size = possible > low if high is None else (possible > low) & (possible <= high)
+        # Looked up and not compared: XLA concludes from a comparison how many places `where` can have
+        # at most, for one with an upper limit too few, and then writes beyond them.
+        found.append(SetsOfSize(tf.where(tf.gather(is_of_size, count)), high))
     return found

@@ -146,9 +146,8 @@ class SearchedInterest(InterestEncoder):
         [users, candidates, dim] and named intermediates, the events on their last axis. Its
         `event_features`, where it has them, are names of raw features that it reads besides.
       times: whether times of events are kept, for readers that look at gaps.
-      sparse: whether, when scoring, candidates for which nothing is found are left out of embedding
-        and reading, all that the reader names being zero for them. For searches that seldom find
-        something.
+      sparse: whether candidates for which nothing is found are left out of embedding and reading,
+        all that the reader names being zero for them. For searches that seldom find something.
     """
 
     def __init__(
@@ -187,8 +186,7 @@ class SearchedInterest(InterestEncoder):
           ValueError: the candidates come without `Target.embed`.
         """
         found = self.unit.search(state, target, training=training)
-        # A training step that XLA compiles whole gets other numbers from sets of unknown count.
-        read = self._read_some if self.sparse and not training else self._read
+        read = self._read_some if self.sparse else self._read
         features = gather_events(state, found.indices)
         if self.times:
             now = target.features["cand_timestamp"][..., tf.newaxis]
