@@ -19,6 +19,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
+import dgin_tf
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import Backbone, CTRModel
 from dgin_tf.models.registry import MODELS
@@ -30,7 +31,7 @@ from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, t
 
 SPLITS = ("validation", "test")
 DATA_SCHEMA = "data_dir_schema"  # what a run adds to its config beside the seed
-_PACKAGES = ("dgin_tf", "tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
+_PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
 
 def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
@@ -260,7 +261,8 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    # An editable installation goes on saying the version that it was installed with.
+    found = {"python": platform.python_version(), "dgin_tf": dgin_tf.__version__}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE, events_of_types
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.layers.stored_events import embed_events_at
-from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
+from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend, read_each
 from dgin_tf.ops.alignment import nearest_events, project_onto
 from dgin_tf.ops.event_order import newest_events
 
@@ -91,21 +91,10 @@ class AlignedEvents(InterestEncoder):
           the clicks, `attention` and `around_attention` [users, candidates, clicks]; all zero where
           there are no clicks.
         """
-        layers = {CLICKS: ("attention", self.click_attention)}
+        layers = {"attention": (self.click_attention, state[CLICKS])}
         if self.other_types:
-            layers[AROUND] = ("around_attention", self.around_attention)
-        outputs, parts = {}, []
-        for kind, (name, layer) in layers.items():
-            weights = layer(
-                target.embedding,
-                state[kind],
-                state[MASK],
-                query_mask=target.mask,
-                training=training,
-            )
-            outputs[name] = weights
-            parts.append(attend(weights, state[kind]))
-        return {**outputs, "interest": tf.concat(parts, axis=-1)}
+            layers["around_attention"] = self.around_attention, state[AROUND]
+        return read_each(layers, state[MASK], target, training)
 
     def get_config(self) -> dict[str, Any]:
         return {

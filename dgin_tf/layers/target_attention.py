@@ -7,7 +7,7 @@ a softmax over time, which forgets it. The paper's text calls the interaction an
 figure and every implementation take the element-wise product, and so does this one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -227,6 +227,34 @@ def attend(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return tf.matmul(tf.cast(weights, values.dtype), values)
 
 
+def read_each(
+    layers: Mapping[str, tuple[TargetAttention, tf.Tensor]],
+    mask: tf.Tensor,
+    target: Target,
+    training: bool,
+) -> State:
+    """Eq. (3) of several readings of the same events, each with an attention of its own.
+
+    Args:
+      layers: name of the weights -> attention, and the events as it reads them, [users, time, dim].
+      mask: True where the event is real, bool [users, time].
+      target: the candidates.
+      training: whether this is a step of training.
+
+    Returns:
+      `interest` [users, candidates, dim of all readings side by side], and the weights by their names,
+      [users, candidates, time].
+    """
+    outputs, parts = {}, []
+    for name, (attention, events) in layers.items():
+        weights = attention(
+            target.embedding, events, mask, query_mask=target.mask, training=training
+        )
+        outputs[name] = weights
+        parts.append(attend(weights, events))
+    return {**outputs, "interest": tf.concat(parts, axis=-1)}
+
+
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class AttendedHistory(InterestEncoder):
     """DIN's interest: the history itself is the state, attention reads it for each candidate.
@@ -254,14 +282,8 @@ class AttendedHistory(InterestEncoder):
         Returns:
           `interest` [users, candidates, dim] and `attention` [users, candidates, time].
         """
-        weights = self.attention(
-            target.embedding,
-            state["events"],
-            state["mask"],
-            query_mask=target.mask,
-            training=training,
-        )
-        return {"interest": attend(weights, state["events"]), "attention": weights}
+        layers = {"attention": (self.attention, state["events"])}
+        return read_each(layers, state["mask"], target, training)
 
     def update(self, state: State, history: History) -> State:
         """Appends newer events."""

@@ -29,4 +29,6 @@ def get_config(model: str = "mimn") -> ml_collections.ConfigDict:
     config.loop.passes = 6
     config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
+    if model == "din":
+        config.model.softmax = True  # as on these data in `experiments.dien`
     return config

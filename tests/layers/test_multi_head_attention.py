@@ -37,7 +37,7 @@ def test_heads_are_equations_3_and_4_for_every_user_and_candidate():
 @pytest.mark.parametrize("offset", [0, 4])
 def test_keys_start_as_queries_do_where_both_have_the_same_fields(offset):
     layer = MultiHeadAttention(HEADS, offset=offset)
-    layer(QUERY[..., :DIM + 3], EVENTS, MASK)
+    layer(QUERY[..., : DIM + 3], EVENTS, MASK)
     asked, keys = layer.query_kernels.kernel.numpy(), layer.key_kernels.kernel.numpy()
     shared = min(DIM, DIM + 3 - offset)
     np.testing.assert_array_equal(keys[:shared], asked[offset : offset + shared])

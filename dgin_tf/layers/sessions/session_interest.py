@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.layers.stored_events import TIMESTAMP, embed_events_at
-from dgin_tf.layers.target_attention import attend
+from dgin_tf.layers.target_attention import read_each
 from dgin_tf.ops.grouping import SESSION_GAP, group_events, session_keys
 
 SESSIONS, STATES, MASK = "sessions", "states", "mask"
@@ -102,21 +102,11 @@ class SessionInterest(InterestEncoder):
           states, `attention` and `state_attention` [users, candidates, sessions]; all zero for an
           empty history.
         """
-        outputs, parts = {}, []
-        for name, layer, kind in (
-            ("attention", self.attention, SESSIONS),
-            ("state_attention", self.state_attention, STATES),
-        ):
-            weights = layer(
-                target.embedding,
-                state[kind],
-                state[MASK],
-                query_mask=target.mask,
-                training=training,
-            )
-            outputs[name] = weights
-            parts.append(attend(weights, state[kind]))
-        return {**outputs, "interest": tf.concat(parts, axis=-1)}
+        layers = {
+            "attention": (self.attention, state[SESSIONS]),
+            "state_attention": (self.state_attention, state[STATES]),
+        }
+        return read_each(layers, state[MASK], target, training)
 
     def get_config(self) -> dict[str, Any]:
         serialize = tf.keras.layers.serialize
