@@ -2,7 +2,8 @@
 
 One event of a history is marked, somewhere among events that mean nothing, and after the last event
 the model names its item. Training draws the marked event's distance from the end log-uniformly, so
-that a model can learn to keep at short distances; it is then asked at fixed ones. MIMN's memory by the
+that a model can learn to keep at short distances; it is then asked at fixed ones, also beyond the
+length that it was trained on. MIMN's memory by the
 paper's equations is compared with a GRU whose state has as many floats, and with the authors' cell,
 which keeps a sum of what was ever written besides.
 
@@ -49,8 +50,9 @@ class Task:
 
     Attributes:
       items: how many different ones; an event is a one-hot item and its mark.
-      time: events of a history.
-      distances: at which the trained models are asked; 1 is the last event.
+      time: events of a history in training.
+      distances: at which the trained models are asked; 1 is the last event. Histories are as long as
+        in training, or as the distance where that is longer.
       slots, dim, units: of the memories; the GRU gets as many units as their state has floats.
       batch: users in a batch.
       steps: of training.
@@ -59,7 +61,7 @@ class Task:
 
     items: int = 8
     time: int = 200
-    distances: tuple[int, ...] = (1, 10, 50, 100, 200)
+    distances: tuple[int, ...] = (1, 10, 50, 100, 200, 500)
     slots: int = 4
     dim: int = 8
     units: int = 16
@@ -77,12 +79,13 @@ class Task:
         Returns:
           Events [users, time, items + 1] and the marked item [users].
         """
-        items = rng.integers(self.items, size=(self.batch, self.time))
-        places = self.time - np.floor((self.time + 1) ** rng.random(self.batch)).astype(int)
+        length = max(self.time, distance or 0)
+        items = rng.integers(self.items, size=(self.batch, length))
+        places = length - np.floor((length + 1) ** rng.random(self.batch)).astype(int)
         if distance is not None:
-            places[:] = self.time - distance
+            places[:] = length - distance
         users = np.arange(self.batch)
-        events = np.zeros((self.batch, self.time, self.items + 1), np.float32)
+        events = np.zeros((self.batch, length, self.items + 1), np.float32)
         np.put_along_axis(events, items[..., np.newaxis], 1.0, axis=-1)
         events[users, places, -1] = 1.0
         return events, items[users, places]
@@ -173,7 +176,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         "# Recall of an item seen long ago",
         "",
-        f"{task['items']} items, histories of {task['time']} events, {task['steps']} steps of "
+        f"{task['items']} items, trained on {task['time']} events, {task['steps']} steps of "
         f"{task['batch']}; {len(result['seeds'])} seeds; guessing gives {1 / task['items']:.3f}. "
         "Accuracy by the distance of the marked event from the end.",
         "",
@@ -206,13 +209,17 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("output_dir", None, "For the results.", flag_values=values, required=True)
     flags.DEFINE_integer("seeds", 3, "Trainings of each model.", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("steps", Task.steps, "Of a training.", flag_values=values)
+    flags.DEFINE_integer(
+        "events", Task.time, "Of a history in training.", lower_bound=1, flag_values=values
+    )
     flags.DEFINE_multi_enum("models", list(MODELS), MODELS, "What to train.", flag_values=values)
 
 
 def main(_: object) -> None:
     """Runs the experiment and writes the report."""
     values = flags.FLAGS
-    result = run(Task(steps=values.steps), values.models, range(1, 1 + values.seeds))
+    task = Task(time=values.events, steps=values.steps)
+    result = run(task, values.models, range(1, 1 + values.seeds))
     output_dir = pathlib.Path(values.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     write_text(output_dir / "copy_task.json", json.dumps(result, indent=2) + "\n")

@@ -22,6 +22,13 @@ def test_the_marked_event_is_the_one_to_recall():
     np.testing.assert_array_equal(events[:, 0, :5].argmax(-1), item)
 
 
+def test_a_distance_beyond_the_trained_length_makes_histories_as_long():
+    events, item = SMALL.draw(np.random.default_rng(3), distance=19)
+    assert events.shape == (13, 19, 5 + 1)
+    np.testing.assert_array_equal(events[:, 0, -1], 1.0)
+    np.testing.assert_array_equal(events[:, 0, :5].argmax(-1), item)
+
+
 def test_drawn_distances_reach_from_the_first_event_to_the_last():
     task = dataclasses.replace(SMALL, batch=997)
     events, _ = task.draw(np.random.default_rng(5))
