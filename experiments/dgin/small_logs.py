@@ -6,7 +6,7 @@ Claim: that of `taobao`, which these logs are too small to decide.
         --protocol=multi_behavior --targets_per_user=10 --negatives=4
     python -m data_prep.prepare --dataset=table --input=train.csv --item_table=item_meta.csv \\
         --time_column=time --category_column=i_category --separator=tab --output_dir=D2 \\
-        --protocol=multi_behavior --targets_per_user=3 --negatives=4
+        --protocol=last_event --targets_per_user=3 --negatives=4
     python -m experiments.tables --paper=dgin --config=small_logs --data_dir=taobao=D1,grocery=D2 \\
         --output_dir=O --seeds=5
 
