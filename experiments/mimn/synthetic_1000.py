@@ -9,6 +9,8 @@ Claim: that of `synthetic_200`, with more that a state has to hold.
         --model_dir=M --seeds=5
 
 Cost: 30,000 rows of two candidates a pass; on one core a minute and a half for MIMN.
+
+Expected: as for `synthetic_200`; here a state sees more topics than it has slots for.
 """
 
 import ml_collections

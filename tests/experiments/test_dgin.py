@@ -7,11 +7,24 @@ import pytest
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import MODELS
 from experiments import paper_tables, runs
-from experiments.dgin import learn_edges, movielens, paper, synthetic, taobao, variants
+from experiments.dgin import (
+    learn_edges,
+    movielens,
+    paper,
+    small_logs,
+    synthetic,
+    taobao,
+    variants,
+)
 from tests.experiments.test_runs import result_of, small
 from tests.prepared import write_prepared
 
-CONFIGS = {"movielens": movielens, "synthetic": synthetic, "taobao": taobao}
+CONFIGS = {
+    "movielens": movielens,
+    "small_logs": small_logs,
+    "synthetic": synthetic,
+    "taobao": taobao,
+}
 ROWS = {row.model for table in paper.TABLES for row in table.rows}
 
 

@@ -7,11 +7,25 @@ import pytest
 
 from dgin_tf.models.registry import MODELS
 from experiments import paper_tables, runs
-from experiments.mimn import amazon_books, movielens, paper, taobao, variants
+from experiments.mimn import (
+    amazon_books,
+    movielens,
+    paper,
+    synthetic_200,
+    synthetic_1000,
+    taobao,
+    variants,
+)
 from tests.experiments.test_runs import result_of, small
 from tests.prepared import write_prepared
 
-CONFIGS = {"amazon_books": amazon_books, "movielens": movielens, "taobao": taobao}
+CONFIGS = {
+    "amazon_books": amazon_books,
+    "movielens": movielens,
+    "synthetic_200": synthetic_200,
+    "synthetic_1000": synthetic_1000,
+    "taobao": taobao,
+}
 ROWS = {row.key: row for table in paper.TABLES for row in table.rows}
 
 
