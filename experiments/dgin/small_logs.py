@@ -7,8 +7,8 @@ Claim: that of `taobao`, which these logs are too small to decide.
     python -m data_prep.prepare --dataset=table --input=train.csv --item_table=item_meta.csv \\
         --time_column=time --category_column=i_category --separator=tab --output_dir=D2 \\
         --protocol=last_event --targets_per_user=3 --negatives=4
-    python -m experiments.tables --paper=dgin --config=small_logs --data_dir=taobao=D1,grocery=D2 \\
-        --output_dir=O --seeds=5
+    python -m experiments.train --config=experiments/dgin/small_logs.py:dgin --data_dir=D1 \\
+        --model_dir=M --seeds=5
 
 `:dgin` is a row of `experiments.dgin.variants.ROWS` or any model of
 `dgin_tf.models.registry.MODELS`.
