@@ -56,6 +56,7 @@ TABLES = (
 # What the text says is better than what; the best number of slots depends on the data.
 CLAIMS = (
     ("base_model", "din"),
+    ("din", "mimn"),
     ("base_model", "gru4rec"),
     ("gru4rec", "mimn"),
     ("arnn", "mimn"),
