@@ -135,8 +135,10 @@ def origin(results: Results, labels: Mapping[str, str]) -> str:
     for name, models in results.items():
         for key, result in models.items():
             machine, versions = result["machine"], result["versions"]
+            count = len(result["seeds"])
             short = (
-                f"{len(result['seeds'])} seeds each; {machine['cpu']}, {machine['cores']} cores, "
+                f"{f'{count} seeds' if count > 1 else 'one seed'} each; {machine['cpu']}, "
+                f"{machine['cores']} cores, "
                 f"{machine['memory_gib']} GiB; TensorFlow {versions['tensorflow']}."
             )
             packages = ", ".join(f"{package} {version}" for package, version in versions.items())

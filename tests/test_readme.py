@@ -45,13 +45,26 @@ ACCURACY = (
     ),
     (
         "**DGIN**, a made-up log",
-        "The target module carries",
-        {"lifelong": ("dgin_synthetic.md", "lifelong")},
+        "Figures of `lifelong`",
+        {
+            "lifelong": ("dgin_synthetic.md", "lifelong"),
+            "taobao": ("dgin_small_logs.md", "taobao"),
+            "grocery": ("dgin_small_logs.md", "grocery"),
+        },
     ),
     (
         "**ENCODE**, whole users",
         "ENCODE's mean is",
         {"ml_1m": ("encode_movielens_1m.md", "ml_1m")},
+    ),
+    (
+        "**MIMN and other memories**",
+        "Embedding&MLP < DIN < MIMN",
+        {
+            "popular": ("mimn_movielens_popular.md", "popular"),
+            "uniform": ("mimn_movielens_uniform.md", "uniform"),
+            "deep_500": ("mimn_synthetic_200.md", "deep_500"),
+        },
     ),
 )
 

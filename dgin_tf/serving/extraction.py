@@ -5,9 +5,10 @@ newest weights now and then, and a request reads them. It works for every model,
 cut where the candidate enters; it pays where the state is small, as ENCODE's and MIMN's are.
 """
 
+import concurrent.futures
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +23,7 @@ from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_val
 USER_ID = "user_id"
 
 Arrays = dict[str, np.ndarray]
+Item = TypeVar("Item")
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -84,8 +86,12 @@ def extract(
     shards = [shard for split in reversed(SPLITS) for shard in data.manifest.splits.get(split, ())]
     total = sum(shard.users for shard in shards)
     records = progress(_records(data, shards), total, "users")
-    for time, batch in _batches(_first_of_each(records), batch_users, max_history):
-        names = [int(record[USER_ID][0]) for record in batch]
+    batches = _batches(_first_of_each(records), batch_users, max_history)
+    prepared = (
+        ([int(record[USER_ID][0]) for record in batch], _features(data, batch, batch_users, time))
+        for time, batch in batches
+    )
+    for names, features in _ahead(prepared):
         wanted = [
             n
             for n, value in enumerate(store.get_many(names))
@@ -94,7 +100,6 @@ def extract(
         kept += len(names) - len(wanted)
         if not wanted:
             continue
-        features = _features(data, batch, batch_users, time)
         state = {name: tensor.numpy() for name, tensor in encode(features).items()}
         values = {
             names[n]: encode_value(
@@ -135,6 +140,15 @@ def _is_current(value: bytes | None, version: str, schema: str) -> bool:
     except (StaleValueError, DamagedValueError):
         return False
     return True
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made while its predecessor is worked on."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item
 
 
 def _records(data: PreparedData, shards: Iterable[Shard]) -> Iterator[tuple[int, Arrays]]:

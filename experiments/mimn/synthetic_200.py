@@ -13,7 +13,7 @@ Claim: Embedding&MLP < DIN < MIMN, and GRU4Rec < MIMN.
 Cost: 39,470 rows of two candidates a pass; on one core half a minute for MIMN.
 
 Expected: what a person comes back to is one of some dozens of topics, each after a period of its own;
-DIN sees them all, a state of four slots has room for few.
+DIN, which looks at the events with the candidate in hand, had .903, MIMN and the other memories .67.
 """
 
 import ml_collections
