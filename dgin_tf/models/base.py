@@ -36,7 +36,6 @@ class Backbone:
 
     Attributes:
       embedding_dim: n_E, width of one field's embedding.
-      embedding_limit: embeddings start within [-limit, limit], see `FeatureEmbedding`.
       user_fields: user fields that join the head; () for none, None for the variant's, which is none
         in the papers and the user's id in the released code.
       tower_units: widths of the head's hidden layers.
@@ -44,16 +43,17 @@ class Backbone:
       normalization: the head's input normalisation, see `Tower`.
       two_way: whether the head ends in two outputs and a softmax, see `Tower`.
       loss_scale: `mean_over_samples` or `official_half`, see `losses.target_loss`.
+      embedding_limit: embeddings start within [-limit, limit], see `FeatureEmbedding`.
     """
 
     embedding_dim: int = 18
-    embedding_limit: float | None = None
     user_fields: tuple[str, ...] | None = None
     tower_units: tuple[int, ...] = (200, 80)
     activation: str = "dice"
     normalization: str = "batch"
     two_way: bool = False
     loss_scale: str = losses.MEAN_OVER_SAMPLES
+    embedding_limit: float | None = None
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
         return FeatureEmbedding(
