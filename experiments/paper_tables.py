@@ -136,9 +136,9 @@ def origin(results: Results, labels: Mapping[str, str]) -> str:
         for key, result in models.items():
             machine, versions = result["machine"], result["versions"]
             count = len(result["seeds"])
+            seeds = f"{count} seeds" if count > 1 else "one seed"
             short = (
-                f"{f'{count} seeds' if count > 1 else 'one seed'} each; {machine['cpu']}, "
-                f"{machine['cores']} cores, "
+                f"{seeds} each; {machine['cpu']}, {machine['cores']} cores, "
                 f"{machine['memory_gib']} GiB; TensorFlow {versions['tensorflow']}."
             )
             packages = ", ".join(f"{package} {version}" for package, version in versions.items())

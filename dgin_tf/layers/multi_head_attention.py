@@ -146,7 +146,7 @@ class MultiHeadAttention(tf.keras.layers.Layer):
     The papers do not say where training starts from. Here W_k starts as W_q, so that scores start as
     a likeness of candidate and event, the more so the larger the embeddings are. From two independent
     matrices attention over hundreds of events, each with a few thousandths of the weight, did not
-    learn in ten passes to tell a candidate's own event from the others (BUILD_NOTES.md).
+    learn to tell a candidate's own event from the others (BUILD_NOTES.md).
 
     `scores` and `read` are its two halves, for models that choose events between them.
 

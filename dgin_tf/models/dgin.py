@@ -77,12 +77,12 @@ class DGIN(CTRModel):
         _check_key(schema, key, target_module)
         backbone = backbone or Backbone()
         dim = backbone.embedding_dim
+        names = [field.name for field in schema.paired_fields]
         seen = type_ids(schema, behavior_types)
         statistics = aggregation = None
         if statistical:
             counted = seen if len(seen) > 1 else {}
-            has_items = ITEM in [field.name for field in schema.paired_fields]
-            distinct = (ITEM,) if has_items and key != ITEM else ()
+            distinct = (ITEM,) if ITEM in names and key != ITEM else ()
             statistics = GroupStatistics(
                 dim,
                 list(counted),
@@ -100,7 +100,6 @@ class DGIN(CTRModel):
                 )
             aggregation = GroupAggregation(attributes, heads, name="aggregation")
         # A group begins with the embedding of its key where it does not have all fields.
-        names = [field.name for field in schema.paired_fields]
         offset = dim * names.index(key) if key in names and key != ITEM else 0
         attention = MultiHeadAttention(heads, offset=offset, name="attention")
         encoders = {

@@ -1,13 +1,13 @@
-"""Recall of an item seen long ago: what a memory of a few slots keeps and a GRU of its size forgets.
+"""Recall of an item seen long ago: does a memory of a few slots keep what a GRU of its size forgets?
 
 One event of a history is marked, somewhere among events that mean nothing, and after the last event
 the model names its item. Training draws the marked event's distance from the end log-uniformly, so
 that a model can learn to keep at short distances; it is then asked at fixed ones, also beyond the
-length that it was trained on. MIMN's memory by the
-paper's equations is compared with a GRU whose state has as many floats, and with the authors' cell,
-which keeps a sum of what was ever written besides.
+length that it was trained on. MIMN's memory by the paper's equations is compared with a GRU whose
+state has as many floats, and with the authors' cell, which keeps a sum of what was ever written
+besides.
 
-    python -m experiments.mimn.copy_task --output_dir=D --seeds=3
+    python -m experiments.mimn.copy_task --output_dir=D --seeds=3 --events=50
 
 Writes `copy_task.json` and `copy_task.md` and prints the latter. Guessing gives one in `items`.
 """

@@ -15,9 +15,9 @@ Expected: as for `synthetic_200`; here a state sees more topics than it has slot
 
 import ml_collections
 
-from experiments.mimn import synthetic_200
+from experiments.mimn import movielens
 
 
 def get_config(model: str = "mimn") -> ml_collections.ConfigDict:
-    """Settings for a model, see `synthetic_200`."""
-    return synthetic_200.get_config(model, max_history=1_000)
+    """Settings for a model, trained as on MovieLens."""
+    return movielens.get_config(model, max_history=1_000)

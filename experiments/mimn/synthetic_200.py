@@ -18,17 +18,9 @@ DIN, which looks at the events with the candidate in hand, had .903, MIMN and th
 
 import ml_collections
 
-from experiments.mimn import variants
+from experiments.mimn import movielens
 
 
-def get_config(model: str = "mimn", max_history: int = 200) -> ml_collections.ConfigDict:
-    """Settings for a model, see above."""
-    config = variants.get_config(model, max_history)
-    config.backbone.user_fields = ()  # the split is by user
-    config.data.batch_rows = 128
-    config.loop.passes = 6
-    config.loop.patience = 1
-    config.optimizer.learning_rate = 2e-3
-    if model == "din":
-        config.model.softmax = True  # weights over hundreds of events have to add up to one
-    return config
+def get_config(model: str = "mimn") -> ml_collections.ConfigDict:
+    """Settings for a model, trained as on MovieLens."""
+    return movielens.get_config(model, max_history=200)
