@@ -37,7 +37,10 @@ class EarlierResults:
         data_dir: str | os.PathLike,
         seeds: Sequence[int],
     ) -> Mapping[str, Any] | None:
-        """The common result of a row of a table, or None where no file has all its seeds.
+        """The common result of a row of a table, or None where no file has any of its seeds.
+
+        It is that of the first file with all of them; where there is none, of the seeds of all files
+        together, which are fewer than wanted as long as others are not trained.
 
         Args:
           data_set: its name in the tables.
@@ -50,6 +53,7 @@ class EarlierResults:
         Raises:
           ValueError: a file has this row, but with another config.
         """
+        parts = []
         for path, results in self._files.items():
             result = results.get(data_set, {}).get(key)
             if result is None:
@@ -66,7 +70,8 @@ class EarlierResults:
                 )
             if set(seeds) <= set(paper_tables.seed_values(result)):
                 return result
-        return None
+            parts.append(result)
+        return runs.merge(parts) if parts else None
 
 
 def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:

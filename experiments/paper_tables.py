@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dgin_tf import metrics
+from experiments import runs
 
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # data set -> key of a row -> common result
 
@@ -134,17 +135,9 @@ def origin(results: Results, labels: Mapping[str, str]) -> str:
     short = ""
     for name, models in results.items():
         for key, result in models.items():
-            machine, versions = result["machine"], result["versions"]
-            count = len(result["seeds"])
-            seeds = f"{count} seeds" if count > 1 else "one seed"
-            short = (
-                f"{seeds} each; {machine['cpu']}, {machine['cores']} cores, "
-                f"{machine['memory_gib']} GiB; TensorFlow {versions['tensorflow']}."
-            )
-            packages = ", ".join(f"{package} {version}" for package, version in versions.items())
-            gpus = ", ".join(machine["gpus"]) or "no GPU"
-            full = f"{short} {machine['system']}, {gpus}; {packages}."
-            rows.setdefault(full, {}).setdefault(name, []).append(labels[key])
+            for place in runs.origins(result):
+                short, full = _place(place)
+                rows.setdefault(full, {}).setdefault(name, []).append(labels[key])
     if len(rows) == 1:
         return short
     lines = ["The rows were not all run in one place:", ""]
@@ -152,6 +145,19 @@ def origin(results: Results, labels: Mapping[str, str]) -> str:
         which = "; ".join(f"{name}: {', '.join(chosen)}" for name, chosen in found.items())
         lines.append(f"- {which}: {place}")
     return "\n".join(lines)
+
+
+def _place(place: Mapping[str, Any]) -> tuple[str, str]:
+    """Where some seeds were run, in short and in full."""
+    machine, count = place["machine"], len(place["seeds"])
+    seeds = f"{count} seeds" if count > 1 else "one seed"
+    short = (
+        f"{seeds} each; {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB; TensorFlow {place['versions']['tensorflow']}."
+    )
+    versions = ", ".join(f"{package} {version}" for package, version in place["versions"].items())
+    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    return short, f"{short} {machine['system']}, {gpus}; {versions}."
 
 
 def _cells(table, row, previous, results, yardsticks):

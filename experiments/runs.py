@@ -176,21 +176,54 @@ def combine(config: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]])
       deviation over seeds (null for one seed); `seeds`, each seed's own figures; `seconds`,
       `parameters`, `config`, `machine` and `versions`.
     """
-    values = list(results.values())
-    splits = {split: [result[split] for result in values] for split in SPLITS}
+    entries = [
+        {"seed": seed, **{name: result[name] for name in (*SPLITS, "best_epoch", "seconds")}}
+        for seed, result in results.items()
+    ]
     return {
-        **{split: _merge(found, np.mean) for split, found in splits.items()},
-        "deviation": {split: _merge(found, _deviation) for split, found in splits.items()},
-        "seeds": [
-            {"seed": seed, **{name: result[name] for name in (*SPLITS, "best_epoch", "seconds")}}
-            for seed, result in results.items()
-        ],
-        "seconds": sum(result["seconds"] for result in values),
-        "parameters": values[0]["parameters"],
+        **_over_seeds(entries),
+        "parameters": next(iter(results.values()))["parameters"],
         "config": config,
         "machine": machine(),
         "versions": versions(),
     }
+
+
+def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One common result of several, of one config's seeds on different days or machines.
+
+    Args:
+      parts: what `combine` or this gave; of a seed that several have, the first one's figures count.
+
+    Returns:
+      As `combine`, with the `machine` and `versions` of the last part that adds seeds, and under
+      `earlier` the `seeds`, `machine` and `versions` of those before it.
+    """
+    entries: dict[int, Mapping[str, Any]] = {}
+    found: list[dict[str, Any]] = []
+    for part in parts:
+        for origin in origins(part):
+            new = [seed for seed in origin["seeds"] if seed not in entries]
+            entries |= {entry["seed"]: entry for entry in part["seeds"] if entry["seed"] in new}
+            found += [{**origin, "seeds": new}] if new else []
+    *earlier, last = found
+    return {
+        **_over_seeds([entries[seed] for seed in sorted(entries)]),
+        "parameters": parts[0]["parameters"],
+        "config": parts[0]["config"],
+        "machine": last["machine"],
+        "versions": last["versions"],
+        **({"earlier": earlier} if earlier else {}),
+    }
+
+
+def origins(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where the seeds of a common result were run: `seeds`, `machine` and `versions` of each place."""
+    earlier = list(result.get("earlier", []))
+    known = {seed for origin in earlier for seed in origin["seeds"]}
+    seeds = [entry["seed"] for entry in result["seeds"] if entry["seed"] not in known]
+    place = {name: result[name] for name in ("machine", "versions")}
+    return [*earlier, {"seeds": seeds, **place}]
 
 
 def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel, dict[str, Any]]:
@@ -276,6 +309,17 @@ def _share_cores(threads: int) -> None:
     end_with_parent()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(2)
+
+
+def _over_seeds(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a common result says of its seeds' own figures."""
+    splits = {split: [entry[split] for entry in entries] for split in SPLITS}
+    return {
+        **{split: _merge(found, np.mean) for split, found in splits.items()},
+        "deviation": {split: _merge(found, _deviation) for split, found in splits.items()},
+        "seeds": list(entries),
+        "seconds": sum(entry["seconds"] for entry in entries),
+    }
 
 
 def _merge(found: Sequence[Mapping[str, Any]], statistic: Any) -> dict[str, Any]:

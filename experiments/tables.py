@@ -4,8 +4,8 @@
         --output_dir=O --seeds=5 --parallel_seeds=2 [--results=EARLIER/dien.json]
 
 Runs that are finished are not trained again, so a stopped command is continued by the same command.
-What a file of `--results` has, with the same config and at least as many seeds, is taken from there,
-so that a table can be put together from runs of several days or machines.
+The seeds that files of `--results` have, with the same config, are taken from there and the others are
+trained, so that a table can be put together from runs of several days or machines.
 Writes `O/<data set>/<row>/` for every model, `O/dien.json` and `O/dien.md`.
 """
 
@@ -36,7 +36,7 @@ _MODELS = flags.DEFINE_list(
     "models", [], "Rows to train, such as din or din_released; all of the paper's by default."
 )
 _RESULTS = flags.DEFINE_list(
-    "results", [], "JSON files that this command wrote before; what they have is not trained."
+    "results", [], "JSON files that this command wrote before; seeds they have are not trained."
 )
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of every model.", lower_bound=1)
 _PARALLEL = flags.DEFINE_integer("parallel_seeds", 1, "Runs at a time.", lower_bound=1)
@@ -69,17 +69,25 @@ def main(_: object) -> None:
     results: dict[str, dict[str, Mapping]] = {name: {} for name in data}
     with runs.SeedPool(_PARALLEL.value) as pool:
         waiting = {
-            (name, row.key): pool.gather(config, path, output_dir / name / row.key, seeds)
+            (name, row.key): pool.gather(config, path, output_dir / name / row.key, missing)
             for taken, (row, name, path, config) in zip(found, cells, strict=True)
-            if taken is None
+            if (missing := _missing(seeds, taken))
         }
         for taken, (row, name, _, _) in zip(found, cells, strict=True):
-            results[name][row.key] = taken or waiting[name, row.key]()
+            trained = waiting[name, row.key]() if (name, row.key) in waiting else None
+            parts = [part for part in (taken, trained) if part]
+            results[name][row.key] = parts[0] if len(parts) == 1 else runs.merge(parts)
             auc = results[name][row.key]["test"]["auc"]
             sys.stdout.write(f"{row.label} on {name}: test AUC {auc:.4f}\n")
             sys.stdout.flush()
             text = _write(paper, results, labels, output_dir)
     sys.stdout.write(text)
+
+
+def _missing(seeds, taken):
+    """The seeds that an earlier result, or None, does not have."""
+    known = {entry["seed"] for entry in taken["seeds"]} if taken else set()
+    return [seed for seed in seeds if seed not in known]
 
 
 def _write(paper, results, labels, output_dir):

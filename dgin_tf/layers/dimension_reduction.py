@@ -27,8 +27,8 @@ def mean_losses(
 ) -> tf.Tensor:
     """The mean loss of each history's anchors, differentiable in the reduced vectors.
 
-    XLA compiles it, for each shape anew, in graphs of static shapes with enough users: one loop over
-    the draws instead of a tensor for each step of the formula takes half the time.
+    XLA compiles it, for each shape anew, in graphs of a known number of users, if they are enough: one
+    loop over the draws instead of a tensor for each step of the formula takes half the time.
 
     Args:
       drawing: what is compared.

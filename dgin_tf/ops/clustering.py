@@ -58,8 +58,8 @@ def k_means(
       clusters: K.
       rounds: T, how often events are assigned and centres moved.
       seed: of the first centres.
-      jit_compile: whether XLA compiles the rounds, anew for each shape. None means in graphs of
-        static shapes with enough users.
+      jit_compile: whether XLA compiles the rounds, anew for each shape. None means in graphs of a
+        known number of users, if they are enough.
 
     Raises:
       ValueError: `clusters` or `rounds` is below 1.
@@ -69,6 +69,7 @@ def k_means(
     unit = _directions(vectors, mask, clusters)
     drawn = sampling.stratified(sampling.counts(mask), clusters, [], seed)
     centres = tf.gather(unit, sampling.places(mask, drawn), batch_dims=1)
+    centres = tf.ensure_shape(centres, [None, clusters, None])
     if jit_compile is None:
         jit_compile = is_worth_compiling(unit)
     run = _traced(rounds, bool(jit_compile), tuple(unit.shape), clusters)

@@ -44,9 +44,8 @@ def test_a_result_with_as_many_seeds_or_more_is_taken_as_it_is(data_dir):
     assert find([path], data_dir, 2) == find([path], data_dir, 3) == expected
 
 
-def test_fewer_seeds_another_model_and_another_data_set_are_not_taken(data_dir):
+def test_another_model_and_another_data_set_are_not_taken(data_dir):
     path = write(data_dir / "earlier.json", result_of(3))
-    assert find([path], data_dir, 4) is None
     assert find([path], data_dir, 3, key="din_released") is None
     assert find([path], data_dir, 3, data_set="uniform") is None
 
@@ -54,6 +53,13 @@ def test_fewer_seeds_another_model_and_another_data_set_are_not_taken(data_dir):
 def test_the_first_file_with_enough_seeds_is_taken(data_dir):
     paths = [write(data_dir / f"{seeds}.json", result_of(seeds)) for seeds in (2, 5, 4)]
     assert len(find(paths, data_dir, 3)["seeds"]) == 5
+
+
+def test_files_that_have_some_of_the_seeds_are_taken_together(data_dir):
+    paths = [write(data_dir / f"{seeds}.json", result_of(seeds)) for seeds in (2, 3)]
+    found = find(paths, data_dir, 4)
+    assert [entry["seed"] for entry in found["seeds"]] == [1, 2, 3]
+    assert [origin["seeds"] for origin in runs.origins(found)] == [[1, 2], [3]]
 
 
 def test_another_config_is_refused_with_the_setting_that_differs(data_dir):

@@ -210,6 +210,21 @@ def test_the_origin_is_one_line_unless_rows_were_run_in_different_places():
     assert text.endswith("no GPU; tensorflow 2.99.0.")
 
 
+def test_merged_results_are_those_of_all_seeds_and_say_where_each_was_run():
+    here, all_seeds = result_of([0.70, 0.71]), result_of([0.70, 0.71, 0.75])
+    elsewhere = {**all_seeds, "versions": {"tensorflow": "2.99.0"}}
+    merged = runs.merge([here, elsewhere])
+    for name in ("test", "validation", "deviation", "seeds", "seconds", "parameters"):
+        assert merged[name] == all_seeds[name]
+    assert [place["seeds"] for place in runs.origins(merged)] == [[1, 2], [3]]
+    assert runs.merge([merged]) == merged
+    lines = paper_tables.origin({"popular": {"din": merged}}, {"din": "DIN"}).splitlines()
+    assert [line[:30] for line in lines[2:]] == [
+        "- popular: DIN: 2 seeds each; ",
+        "- popular: DIN: one seed each;",
+    ]
+
+
 @pytest.fixture
 def small_tables(monkeypatch, data_dir, tmp_path):
     """Runs the command of the tables on small models; returns the folder of its results."""
@@ -258,3 +273,13 @@ def test_tables_take_what_an_earlier_file_has_and_train_the_rest(
     assert found["base_model"]["seeds"] == earlier["seeds"]
     assert found["din"]["machine"] == runs.machine()
     assert "2 seeds each; Another" in (folder / "dien.md").read_text()
+
+
+def test_seeds_that_an_earlier_file_does_not_have_are_trained(small_tables, tmp_path):
+    earlier = result_of([0.7, 0.8], runs.plain_config(movielens.get_config("base_model")))
+    runs.write_json(tmp_path / "monday.json", {"results": {"toy": {"base_model": earlier}}})
+    folder = small_tables(models=["base_model"], seeds=3, results=[str(tmp_path / "monday.json")])
+    found = json.loads((folder / "dien.json").read_text())["results"]["toy"]["base_model"]
+    assert found["seeds"][:2] == earlier["seeds"]
+    trained = [path.name for path in (folder / "toy" / "base_model").glob("seed-*")]
+    assert trained == ["seed-3"] == [f"seed-{found['seeds'][2]['seed']}"]
