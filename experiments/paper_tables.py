@@ -141,9 +141,9 @@ def origin(results: Results, labels: Mapping[str, str]) -> str:
     if len(rows) == 1:
         return short
     lines = ["The rows were not all run in one place:", ""]
-    for place, found in rows.items():
+    for where, found in rows.items():
         which = "; ".join(f"{name}: {', '.join(chosen)}" for name, chosen in found.items())
-        lines.append(f"- {which}: {place}")
+        lines.append(f"- {which}: {where}")
     return "\n".join(lines)
 
 

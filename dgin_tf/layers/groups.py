@@ -36,7 +36,7 @@ GROUP_MASK, GROUP_KEYS = GROUPED + "mask", GROUPED + "keys"
 EVENT_MASK, EVENT = GROUPED + "event_mask", GROUPED + "event_"
 NEWEST = GROUPED + "newest_"
 TOTAL = PREFIX[HISTORY] + "total_"  # of the running statistics of each event's group
-_SIZES = (1, 3)  # of groups that are read together
+_SIZES = (1, 2, 4, 6)  # of groups that are read together
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")

@@ -16,6 +16,8 @@ import tensorflow as tf
 
 from dgin_tf.ops import masking
 
+_FEW_ROWS = 32
+
 
 def questions(query: tf.Tensor, query_kernel: tf.Tensor, key_kernel: tf.Tensor) -> tf.Tensor:
     """W_k,i^T W_q,i e_a: what each head compares events with.
@@ -69,6 +71,63 @@ def attend_heads(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     users, candidates, heads, time = tf.unstack(tf.shape(weights))
     rows = tf.reshape(weights, [users, candidates * heads, time])
     return tf.reshape(tf.matmul(rows, values), [users, candidates, heads, values.shape[-1]])
+
+
+def read_shared_events(
+    asked: tf.Tensor, events: tf.Tensor, mask: tf.Tensor, scale: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`head_scores`, their softmax and `attend_heads` for events that candidates share, as one.
+
+    Its gradient writes the events' part once: dS^T [asked] and A^T [d heads] are one product of twice
+    the depth, where those of the two formulas are written one by one and then added. With hundreds of
+    events and few candidates, writing is what these products cost.
+
+    Args:
+      asked: [users, candidates, heads, dim].
+      events: [users, time, dim], of the same type.
+      mask: True where the event is real, bool [users, time].
+      scale: what inner products are multiplied by.
+
+    Returns:
+      Each head's sum, [users, candidates, heads, dim], and the weights, float32
+      [users, candidates, heads, time].
+    """
+
+    @tf.custom_gradient
+    def read(rows, events):
+        scores = _by_event(rows, events)
+        dtype = masking.accumulation_dtype(scores.dtype)
+        weights = masking.masked_softmax(tf.cast(scores, dtype) * scale, mask[:, tf.newaxis])
+        weights_of_events = tf.cast(weights, events.dtype)
+
+        def gradient(into_sums, into_weights):
+            into_weights += tf.cast(_by_event(into_sums, events), dtype)
+            mean = tf.reduce_sum(weights * into_weights, axis=-1, keepdims=True)
+            into_scores = tf.cast(weights * (into_weights - mean) * scale, events.dtype)
+            left = tf.concat([into_scores, weights_of_events], axis=1)
+            right = tf.concat([rows, into_sums], axis=1)
+            return tf.matmul(into_scores, events), tf.matmul(left, right, transpose_a=True)
+
+        return (tf.matmul(weights_of_events, events), weights), gradient
+
+    users, candidates, heads, dim = tf.unstack(tf.shape(asked))
+    sums, weights = read(tf.reshape(asked, [users, candidates * heads, asked.shape[-1]]), events)
+    sums = tf.reshape(sums, [users, candidates, heads, dim])
+    weights = tf.reshape(weights, [users, candidates, heads, tf.shape(events)[1]])
+    shape = asked.shape[:-1]
+    return (
+        tf.ensure_shape(sums, shape.concatenate(asked.shape[-1])),
+        tf.ensure_shape(weights, shape.concatenate(events.shape[1])),
+    )
+
+
+def _by_event(rows: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
+    """Inner products of [users, rows, dim] and [users, time, dim], [users, rows, time]."""
+    count = rows.shape[1]
+    if count is None or count > _FEW_ROWS:
+        return tf.matmul(rows, events, transpose_b=True)
+    # Many events times a few rows, turned, takes half as long as a few rows times many events.
+    return tf.transpose(tf.matmul(events, rows, transpose_b=True), [0, 2, 1])
 
 
 def mix_heads(heads: tf.Tensor, value_kernel: tf.Tensor, output_kernel: tf.Tensor) -> tf.Tensor:
@@ -207,23 +266,33 @@ class MultiHeadAttention(tf.keras.layers.Layer):
           projected; and the weights in float32, [users, candidates, heads, time], exactly zero where
           masked. Where nothing is real both are zero.
         """
-        mask = mask[:, tf.newaxis, tf.newaxis] if len(mask.shape) == 2 else mask[:, :, tf.newaxis]
-        weights = masking.masked_softmax(self.scores(query, keys), mask)
+        if len(keys.shape) == 3:
+            asked, scale = self._questions(query, keys)
+            heads, weights = read_shared_events(asked, tf.cast(keys, asked.dtype), mask, scale)
+            return self._projected(heads, keys), weights
+        weights = masking.masked_softmax(self.scores(query, keys), mask[:, :, tf.newaxis])
         return self.read(weights, keys), weights
 
     def scores(self, query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         """Eq. (3) before its softmax, float32 [users, candidates, heads, time]."""
+        asked, scale = self._questions(query, keys)
+        scores = head_scores(asked, tf.cast(keys, asked.dtype))
+        return tf.cast(scores, masking.accumulation_dtype(scores.dtype)) * scale
+
+    def read(self, weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """Sums the events by weights [users, candidates, heads, time]; see `call`."""
+        return self._projected(attend_heads(weights, tf.cast(values, self.compute_dtype)), values)
+
+    def _questions(self, query: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, float]:
+        """What each head asks, and what its scores are multiplied by."""
         query_kernels = self.query_kernels(query)
         if not self.key_kernels.built:
             self.key_kernels.start_as(self.query_kernels, self.offset)
         asked = questions(query, query_kernels, self.key_kernels(keys))
-        scores = head_scores(asked, tf.cast(keys, asked.dtype))
-        scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
-        return scores / tf.sqrt(float(query_kernels.shape[-1])) if self.scale else scores
+        return asked, query_kernels.shape[-1] ** -0.5 if self.scale else 1.0
 
-    def read(self, weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """Sums the events by weights [users, candidates, heads, time]; see `call`."""
-        heads = attend_heads(weights, tf.cast(values, self.compute_dtype))
+    def _projected(self, heads: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """The interest, of each head's sum of the values."""
         if not self.project:
             return tf.reshape(
                 heads, [*tf.unstack(tf.shape(heads)[:2]), self.heads * heads.shape[-1]]

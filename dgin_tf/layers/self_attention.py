@@ -102,6 +102,10 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
         """
         rows = tf.cast(events, self.compute_dtype)
         kernels = self.query_kernels(rows), self.key_kernels(rows)
+        if rows.shape[-2] == 1:  # the one event of a set has all of its weight, whatever it asks
+            shape = tf.concat([tf.shape(rows)[:-2], [self.heads, 1]], axis=0)
+            alone = tf.broadcast_to(tf.cast(mask, rows.dtype)[..., tf.newaxis], shape)
+            return self._project(alone * rows, rows)
         weights = self_attention_weights(rows, rows, mask[..., tf.newaxis, :], *kernels)
         asks = tf.cast(mask, weights.dtype)[..., tf.newaxis, tf.newaxis]
         count = tf.maximum(tf.reduce_sum(asks, axis=-3), 1.0)
