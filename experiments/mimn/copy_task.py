@@ -1,13 +1,15 @@
 """Recall of an item seen long ago: does a memory of a few slots keep what a GRU of its size forgets?
 
 One event of a history is marked, somewhere among events that mean nothing, and after the last event
-the model names its item. Training draws the marked event's distance from the end log-uniformly, so
-that a model can learn to keep at short distances; it is then asked at fixed ones, also beyond the
-length that it was trained on. MIMN's memory by the paper's equations is compared with a GRU whose
+the model names its item. Training draws the marked event's distance from the end log-uniformly; it is
+then asked at fixed ones, also beyond the length that it was trained on. From a nearest distance of 1
+on a model can learn to keep at short distances, and only has to keep longer; where the nearest one is
+far, nothing can be learned that does not reach so far from the start. MIMN's memory by the paper's equations is compared with a GRU whose
 state has as many floats, and with the authors' cell, which keeps a sum of what was ever written
 besides.
 
-    python -m experiments.mimn.copy_task --output_dir=D --seeds=3 --events=50
+    python -m experiments.mimn.copy_task --output_dir=D1 --seeds=3 --events=50
+    python -m experiments.mimn.copy_task --output_dir=D2 --seeds=3 --events=200 --nearest=150
 
 Writes `copy_task.json` and `copy_task.md` and prints the latter. Guessing gives one in `items`.
 """
@@ -51,6 +53,7 @@ class Task:
     Attributes:
       items: how many different ones; an event is a one-hot item and its mark.
       time: events of a history in training.
+      nearest: distance of the marked event from the end in training, at least.
       distances: at which the trained models are asked; 1 is the last event. Histories are as long as
         in training, or as the distance where that is longer.
       slots, dim, units: of the memories; the GRU gets as many units as their state has floats.
@@ -61,6 +64,7 @@ class Task:
 
     items: int = 8
     time: int = 200
+    nearest: int = 1
     distances: tuple[int, ...] = (1, 10, 50, 100, 200, 500)
     slots: int = 4
     dim: int = 8
@@ -68,6 +72,12 @@ class Task:
     batch: int = 32
     steps: int = 3_000
     learning_rate: float = 5e-3
+
+    def __post_init__(self):
+        if not 1 <= self.nearest <= self.time:
+            raise ValueError(
+                f"nearest must lie between 1 and the {self.time} events; got {self.nearest}."
+            )
 
     def draw(self, rng: np.random.Generator, distance: int | None = None) -> tuple[Any, Any]:
         """Histories and what is to be recalled.
@@ -81,7 +91,8 @@ class Task:
         """
         length = max(self.time, distance or 0)
         items = rng.integers(self.items, size=(self.batch, length))
-        places = length - np.floor((length + 1) ** rng.random(self.batch)).astype(int)
+        far = ((length + 1) / self.nearest) ** rng.random(self.batch)
+        places = length - np.floor(self.nearest * far).astype(int)
         if distance is not None:
             places[:] = length - distance
         users = np.arange(self.batch)
@@ -176,8 +187,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         "# Recall of an item seen long ago",
         "",
-        f"{task['items']} items, trained on {task['time']} events, {task['steps']} steps of "
-        f"{task['batch']}; {len(result['seeds'])} seeds; guessing gives {1 / task['items']:.3f}. "
+        f"{task['items']} items, trained on {task['time']} events, the marked one {task['nearest']} or "
+        f"more from the end, {task['steps']} steps of {task['batch']}; {len(result['seeds'])} seeds; guessing gives {1 / task['items']:.3f}. "
         "Accuracy by the distance of the marked event from the end.",
         "",
         "| model | floats of state | " + " | ".join(distances) + " |",
@@ -212,13 +223,16 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "events", Task.time, "Of a history in training.", lower_bound=1, flag_values=values
     )
+    flags.DEFINE_integer(
+        "nearest", Task.nearest, "Distance of the marked event, at least.", flag_values=values
+    )
     flags.DEFINE_multi_enum("models", list(MODELS), MODELS, "What to train.", flag_values=values)
 
 
 def main(_: object) -> None:
     """Runs the experiment and writes the report."""
     values = flags.FLAGS
-    task = Task(time=values.events, steps=values.steps)
+    task = Task(time=values.events, nearest=values.nearest, steps=values.steps)
     result = run(task, values.models, range(1, 1 + values.seeds))
     output_dir = pathlib.Path(values.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,19 @@ def test_drawn_distances_reach_from_the_first_event_to_the_last():
     assert np.mean(places == 6) > np.mean(places == 0)
 
 
+def test_no_drawn_distance_is_below_the_nearest_one():
+    task = dataclasses.replace(SMALL, batch=997, nearest=5)
+    events, item = task.draw(np.random.default_rng(5))
+    places = events[..., -1].argmax(-1)
+    assert set(places) == {0, 1, 2}
+    np.testing.assert_array_equal(events[np.arange(997), places, :5].argmax(-1), item)
+
+
+def test_a_nearest_distance_beyond_the_history_is_refused():
+    with pytest.raises(ValueError, match="nearest must lie between 1 and the 7 events; got 8"):
+        dataclasses.replace(SMALL, nearest=8)
+
+
 @pytest.mark.parametrize("model", ["memory", "gru"])
 def test_a_model_trains_and_is_asked_at_every_distance(model):
     found = copy_task.train_and_ask(model, SMALL, seed=1, batches=1)
