@@ -85,6 +85,29 @@ def parse_rows(serialized: tf.Tensor, schema: Schema, width: tf.Tensor | None = 
     )
 
 
+def whole_histories(serialized: tf.Tensor, schema: Schema, time: int) -> dict[str, tf.Tensor]:
+    """The users' side of records: all that happened, and no candidates.
+
+    Args:
+      serialized: as for `parse_rows`, string [users].
+      schema: what the records hold.
+      time: length to which histories are truncated (the newest events stay) and padded.
+
+    Returns:
+      `hist_*` [users, time], oldest first and padded at the end, `user_*` [users], and `hist_mask`.
+    """
+    dtypes = {name: _TF_TYPES[dtype] for name, dtype in record_features(schema).items()}
+    users, histories = _names(schema, USER), _names(schema, HISTORY)
+    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in (*users, *histories)}
+    stored = tf.io.parse_example(serialized, spec)
+    size = tf.strings.length(stored[histories[0]]) // dtypes[histories[0]].size
+    length = tf.minimum(size, time)
+    features = {name: _decode_all(stored[name], dtypes[name]) for name in users}
+    for name in histories:
+        features[name] = _cut_history(stored[name], size, length, (name, time))
+    return {**features, "hist_mask": tf.sequence_mask(length, time)}
+
+
 def cut(rows: Rows, index: tf.Tensor, time: int, width: int) -> dict[str, tf.Tensor]:
     """Makes a batch of the chosen rows.
 
