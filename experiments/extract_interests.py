@@ -18,6 +18,7 @@ from tqdm import tqdm  # noqa: E402
 
 from dgin_tf import command_line  # noqa: E402
 from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
+from dgin_tf.processes import keep_freed_memory  # noqa: E402
 from dgin_tf.serving import extraction  # noqa: E402
 from dgin_tf.stores.addresses import open_store  # noqa: E402
 from experiments import runs  # noqa: E402
@@ -38,6 +39,7 @@ def main(_: object) -> None:
     def bar(items, total, description):
         return tqdm(items, description, total, disable=not _PROGRESS.value, file=sys.stderr)
 
+    keep_freed_memory()
     data = PreparedData(_DATA_DIR.value)
     model, config = runs.load_model(_MODEL_DIR.value, data)
     began = time.perf_counter()

@@ -24,7 +24,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import Backbone, CTRModel
 from dgin_tf.models.registry import MODELS
 from dgin_tf.optimizers import OPTIMIZERS
-from dgin_tf.processes import end_with_parent
+from dgin_tf.processes import end_with_parent, keep_freed_memory
 from dgin_tf.schema import Schema
 from dgin_tf.training import checkpoints, distribution
 from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, train, write_json
@@ -89,6 +89,7 @@ def train_seed(
     strategy: tf.distribute.Strategy | None = None,
 ) -> dict[str, Any]:
     """Trains one seed, or goes on with it; returns its result."""
+    keep_freed_memory()
     strategy = strategy or tf.distribute.get_strategy()
     distribution.check_batch(config["data"]["batch_rows"], strategy)
     tf.keras.backend.clear_session()
