@@ -73,10 +73,12 @@ def draw_from_batch(mask: tf.Tensor, rank: tf.Tensor, draws: int, seed: int) -> 
     rank += before
     total = tf.reduce_sum(count)
     wanted, exists = _draw_others(rank, total[tf.newaxis, tf.newaxis], draws, [rank], seed)
-    # The n-th real event of the batch is where the running count of real events reaches n + 1.
-    running = tf.cumsum(tf.cast(tf.reshape(mask, [-1]), tf.int32))
-    places = tf.searchsorted(running, tf.reshape(wanted + 1, [-1]))
-    places = tf.minimum(tf.reshape(places, tf.shape(wanted)), tf.maximum(tf.size(mask) - 1, 0))
+    # Places by rank, what is not real behind them all. XLA's searchsorted would compare all with all.
+    size, flat = tf.size(mask), tf.reshape(mask, [-1])
+    running = tf.cumsum(tf.cast(flat, tf.int32))
+    rank_of = tf.where(flat, running - 1, size)[:, tf.newaxis]
+    place_of = tf.scatter_nd(rank_of, tf.range(size), [size + 1])
+    places = tf.where(exists, tf.gather(place_of, tf.minimum(wanted, size)), 0)
     return Others(places, exists)
 
 

@@ -174,12 +174,13 @@ def test_few_anchors_are_a_part_of_all():
 
 
 @pytest.mark.parametrize("anchors", [None, 5])
+@pytest.mark.parametrize("sampling", ["sequence", "batch"])
 @pytest.mark.parametrize("loss", ["dynamic", "n_pair"])
-def test_a_compiled_loss_has_the_value_and_the_gradient_of_the_plain_one(loss, anchors):
+def test_a_compiled_loss_has_the_value_and_the_gradient_of_the_plain_one(loss, sampling, anchors):
     random = np.random.default_rng(4)
     vectors = tf.constant(random.normal(size=(MIN_XLA_USERS, 11, 6)), tf.float32)
     real = tf.constant(np.arange(11) < random.integers(0, 12, (MIN_XLA_USERS, 1)))
-    layer = DimensionReduction(REDUCED, loss, anchors=anchors)
+    layer = DimensionReduction(REDUCED, loss, sampling, anchors=anchors)
     layer(vectors)
 
     def step():
