@@ -201,16 +201,15 @@ def _batches(
     """Users and their features, so many at a time; rows without a user are padding, so that shapes stay few."""
     waiting: dict[int, Arrays] = {}
     for time, arrays in parts:
-        if time in waiting:
-            first = waiting[time]
+        if first := waiting.pop(time, None):
             arrays = {name: np.concatenate([first[name], arrays[name]]) for name in arrays}
         while len(arrays[USER_ID]) >= batch_users:
             yield _batch(arrays, batch_users)
             arrays = {name: values[batch_users:] for name, values in arrays.items()}
-        waiting[time] = arrays
-    for arrays in waiting.values():
         if len(arrays[USER_ID]):
-            yield _batch(arrays, batch_users)
+            waiting[time] = arrays
+    for arrays in waiting.values():
+        yield _batch(arrays, batch_users)
 
 
 def _batch(arrays: Arrays, users: int) -> tuple[list[int], dict[str, tf.Tensor]]:
@@ -218,8 +217,12 @@ def _batch(arrays: Arrays, users: int) -> tuple[list[int], dict[str, tf.Tensor]]
     names = arrays[USER_ID][:users].tolist()
     features = {}
     for name, values in arrays.items():
-        missing = [(0, users - len(names)), *[(0, 0)] * (values.ndim - 1)]
-        features[name] = tf.constant(np.pad(values[:users], missing))
+        rows = values[:users]
+        if len(names) < users:
+            rows = np.concatenate(
+                [rows, np.zeros((users - len(names), *rows.shape[1:]), rows.dtype)]
+            )
+        features[name] = tf.constant(rows)
     return names, features
 
 
