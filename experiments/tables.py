@@ -78,7 +78,7 @@ def main(_: object) -> None:
             parts = [part for part in (taken, trained) if part]
             results[name][row.key] = parts[0] if len(parts) == 1 else runs.merge(parts)
             auc = results[name][row.key]["test"]["auc"]
-            sys.stdout.write(f"{row.label} on {name}: test AUC {auc:.4f}\n")
+            sys.stdout.write(f"{labels[row.key]} on {name}: test AUC {auc:.4f}\n")
             sys.stdout.flush()
             text = _write(paper, results, labels, output_dir)
     sys.stdout.write(text)

@@ -55,7 +55,10 @@ ACCURACY = (
     (
         "**ENCODE**, whole users",
         "ENCODE's mean is",
-        {"ml_1m": ("encode_movielens_1m.md", "ml_1m")},
+        {
+            "ml_1m": ("encode_movielens_1m.md", "ml_1m"),
+            "ml_small": ("encode_movielens_small.md", "ml_small"),
+        },
     ),
     (
         "**MIMN and other memories**",
