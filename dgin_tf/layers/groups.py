@@ -75,7 +75,10 @@ class GroupAggregation(tf.keras.layers.Layer):
         for sets in split_by_size(mask, _SIZES):
             raw = {name: sets.members(values) for name, values in features.items()}
             events = self._described(raw, None if fields is None else sets.members(fields))
-            mean = self.attention.mean_of_sets(events, sets.members(mask))
+            if sets.size == 1:
+                mean = self.attention.of_lone_events(events[:, 0])
+            else:
+                mean = self.attention.mean_of_sets(events, sets.members(mask))
             found.append(sets.put_back(mean, mask))
         return tf.add_n(found)
 

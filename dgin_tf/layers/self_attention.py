@@ -102,15 +102,26 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
         """
         rows = tf.cast(events, self.compute_dtype)
         kernels = self.query_kernels(rows), self.key_kernels(rows)
-        if rows.shape[-2] == 1:  # the one event of a set has all of its weight, whatever it asks
-            shape = tf.concat([tf.shape(rows)[:-2], [self.heads, 1]], axis=0)
-            alone = tf.broadcast_to(tf.cast(mask, rows.dtype)[..., tf.newaxis], shape)
-            return self._project(alone * rows, rows)
         weights = self_attention_weights(rows, rows, mask[..., tf.newaxis, :], *kernels)
         asks = tf.cast(mask, weights.dtype)[..., tf.newaxis, tf.newaxis]
         count = tf.maximum(tf.reduce_sum(asks, axis=-3), 1.0)
         mean = tf.cast(tf.reduce_sum(weights * asks, axis=-3) / count, rows.dtype)
         return self._project(tf.matmul(mean, rows), rows)
+
+    def of_lone_events(self, events: tf.Tensor) -> tf.Tensor:
+        """`mean_of_sets` of sets of one event each, which has all of its weight, whatever it asks.
+
+        Args:
+          events: [..., dim].
+
+        Returns:
+          [..., dim].
+        """
+        rows = tf.cast(events, self.compute_dtype)
+        # Made here too, so that weights start alike whichever sets come first.
+        self.query_kernels(rows), self.key_kernels(rows)
+        heads = tf.repeat(rows[..., tf.newaxis, :], self.heads, axis=-2)
+        return self._project(heads, rows)
 
     def _project(self, heads, rows):
         return mix_heads(heads, self.value_kernels(rows), self.output_kernels(rows))

@@ -39,6 +39,13 @@ def test_the_mean_of_a_set_is_equation_6():
         np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_lone_event_is_the_mean_of_its_set():
+    layer = MultiHeadSelfAttention(HEADS)
+    found = layer.of_lone_events(EVENTS[:, 0])
+    expected = layer.mean_of_sets(EVENTS[:, :1], np.ones([SETS, 1], bool))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_the_mean_of_the_weights_has_the_gradients_of_the_mean_of_the_outputs():
     layer, asked = MultiHeadSelfAttention(HEADS), RNG.normal(size=(SETS, DIM))
     events = tf.constant(EVENTS)

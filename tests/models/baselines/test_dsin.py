@@ -145,7 +145,8 @@ def test_one_session_is_the_interest_whatever_the_candidate():
     found = model.encoders[""].interest(
         model.encode_user(features), model.embedding.target(features)
     )
-    np.testing.assert_array_equal(found["attention"][0, :, 0], 1.0)
+    # On some processors TensorFlow's softmax of one number is one less a bit.
+    np.testing.assert_allclose(found["attention"][0, :, 0], 1.0, rtol=1.2e-7)
     interest = found["interest"].numpy()[0]
     np.testing.assert_allclose(interest, interest[:1].repeat(len(interest), axis=0), rtol=1e-6)
 

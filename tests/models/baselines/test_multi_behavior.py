@@ -97,7 +97,8 @@ def test_one_event_of_a_type_has_all_of_the_decoders_attention():
     features = {**FEATURES, "hist_behavior_type": tf.constant(types, tf.int32)}
     outputs = model(features)
     attention = outputs[f"type{CART}_attention"].numpy()
-    np.testing.assert_array_equal(attention[0, ..., 0], 1.0)
+    # On some processors TensorFlow's softmax of one number is one less a bit.
+    np.testing.assert_allclose(attention[0, ..., 0], 1.0, rtol=1.2e-7)
     assert not np.any(attention[1:])
     encoder = model.encoders[f"type{CART}"]
     state = {"events": outputs[f"type{CART}_events"], "mask": outputs[f"type{CART}_mask"]}
