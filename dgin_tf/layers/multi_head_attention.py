@@ -51,7 +51,7 @@ def head_scores(asked: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         return tf.matmul(asked, keys, transpose_b=True)
     users, candidates, heads, dim = tf.unstack(tf.shape(asked))
     rows = tf.reshape(asked, [users, candidates * heads, dim])
-    scores = tf.matmul(rows, keys, transpose_b=True)
+    scores = _by_event(rows, keys)
     return tf.reshape(scores, [users, candidates, heads, tf.shape(keys)[1]])
 
 
