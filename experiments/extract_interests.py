@@ -11,7 +11,6 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import sys  # noqa: E402
-import time  # noqa: E402
 
 from absl import flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -30,6 +29,7 @@ _STORE = flags.DEFINE_string(
 )
 _NAMESPACE = flags.DEFINE_string("namespace", "interests", "Namespace of the store.")
 _BATCH_USERS = flags.DEFINE_integer("batch_users", 256, "Users encoded at a time.", lower_bound=1)
+_WORKERS = flags.DEFINE_integer("workers", 2, "Batches encoded side by side.", lower_bound=1)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 
@@ -42,16 +42,22 @@ def main(_: object) -> None:
     keep_freed_memory()
     data = PreparedData(_DATA_DIR.value)
     model, config = runs.load_model(_MODEL_DIR.value, data)
-    began = time.perf_counter()
     with open_store(_STORE.value, _NAMESPACE.value) as store:
         found = extraction.extract(
-            model, data, store, config["data"]["max_history"], _BATCH_USERS.value, bar
+            model,
+            data,
+            store,
+            config["data"]["max_history"],
+            _BATCH_USERS.value,
+            bar,
+            _WORKERS.value,
         )
-    seconds = time.perf_counter() - began
     version = extraction.weights_version(model)
     sys.stdout.write(
         f"{found.users:,} users written, {found.kept:,} kept, of weights {version}; "
-        f"{found.bytes / max(found.users, 1):,.0f} bytes a user, {found.users / seconds:,.0f} users/s\n"
+        f"{found.bytes / max(found.users, 1):,.0f} bytes a user. {found.seconds:.1f} s, of which "
+        f"{found.first.seconds:.1f} for the first {found.first.users:,}, compiling included; then "
+        f"{found.users_per_second:,.0f} users/s\n"
     )
 
 

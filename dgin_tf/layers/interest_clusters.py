@@ -5,6 +5,7 @@ cluster's centre (Eqs. 8, 9): that is `encode`, and no candidate plays a part in
 attends to the clusters as it would to events (Eq. 10): that is `interest`.
 """
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +14,7 @@ from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.ops import clustering, masking
 from dgin_tf.ops.clustering import CLUSTERINGS, Clusters
+from dgin_tf.ops.compiling import is_worth_compiling
 from dgin_tf.ops.similarity import Relevance
 
 INTERESTS, INTEREST_MASK, INTEREST_WEIGHTS = "interests", "interest_mask", "interest_weights"
@@ -124,11 +126,17 @@ class InterestClusters(InterestEncoder):
         self.auxiliary_loss_names = (REDUCTION,) if self.reduction.has_loss else ()
 
     def extract(self, history: History) -> tuple[Clusters, tf.Tensor]:
-        """The clusters of a history's events and the events' weights in them, [users, time]."""
+        """The clusters of a history's events and the events' weights in them, [users, time].
+
+        XLA compiles it, for each shape anew, in graphs of a known number of users, if they are enough.
+        """
         reduced = tf.stop_gradient(self.reduction(history.events))
-        cluster = CLUSTERINGS[self.clustering]
-        found = cluster(reduced, history.mask, self.clusters, rounds=self.rounds, seed=self.seed)
-        return found, tf.stop_gradient(weights_in_clusters(reduced, found, self.relevance))
+        settings = (self.clustering, self.clusters, self.rounds, self.seed, self.relevance)
+        if is_worth_compiling(reduced):
+            found, weights = _compiled(settings, tuple(reduced.shape))(reduced, history.mask)
+        else:
+            found, weights = _clustered(settings, reduced, history.mask)
+        return found, tf.stop_gradient(weights)
 
     def encode(self, history: History, training: bool = False) -> State:
         """Clusters the events and sums each cluster."""
@@ -169,3 +177,18 @@ class InterestClusters(InterestEncoder):
             "seed": self.seed,
             **self.relevance._asdict(),
         }
+
+
+@functools.cache
+def _compiled(settings: tuple, shape: tuple):
+    """A graph function for each signature: shared, they would warn of retracing."""
+    del shape
+    run = functools.partial(_clustered, settings)
+    return tf.function(run, jit_compile=True, autograph=False)
+
+
+def _clustered(settings, reduced, mask):
+    clustering_name, clusters, rounds, seed, relevance = settings
+    cluster = CLUSTERINGS[clustering_name]
+    found = cluster(reduced, mask, clusters, rounds=rounds, seed=seed)
+    return found, weights_in_clusters(reduced, found, relevance)

@@ -24,6 +24,7 @@ class Tower(tf.keras.layers.Layer):
       normalization: "batch" for batch normalisation of the input, "affine_only" for what the
         released code computes in its place (see `BatchNorm`), "none" for neither.
       two_way: whether the last layer has two outputs, click in column 0, as in the papers' figures.
+      momentum: of the moving averages of "batch", see `BatchNorm`.
 
     Raises:
       ValueError: for another normalisation.
@@ -35,6 +36,7 @@ class Tower(tf.keras.layers.Layer):
         activation: ActivationSpec = "dice",
         normalization: str = "batch",
         two_way: bool = False,
+        momentum: float = 0.99,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -46,11 +48,15 @@ class Tower(tf.keras.layers.Layer):
         self.activation = activation
         self.normalization = normalization
         self.two_way = two_way
+        self.momentum = momentum
         policy = self.dtype_policy
         self.batch_norm = None
         if normalization != "none":
             self.batch_norm = BatchNorm(
-                affine_only=normalization == "affine_only", name="batch_norm", dtype=policy
+                affine_only=normalization == "affine_only",
+                momentum=momentum,
+                name="batch_norm",
+                dtype=policy,
             )
         self.hidden = [
             tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy)
@@ -95,4 +101,5 @@ class Tower(tf.keras.layers.Layer):
             "activation": activation_config(self.activation),
             "normalization": self.normalization,
             "two_way": self.two_way,
+            "momentum": self.momentum,
         }

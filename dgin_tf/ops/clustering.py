@@ -136,7 +136,8 @@ def agglomerative(
         exists = sizes > 0
         pairs = exists[:, :, tf.newaxis] & exists[:, tf.newaxis] & later
         closeness = tf.where(pairs, tf.matmul(means, means, transpose_b=True), -2.0)
-        best = tf.argmax(tf.reshape(closeness, [users, -1]), axis=1, output_type=tf.int32)
+        best = tf.argmax(tf.reshape(closeness, [users, time * time]), 1, output_type=tf.int32)
+        best = tf.ensure_shape(best, mask.shape[:1])
         keep, gone = (best // time)[:, tf.newaxis], (best % time)[:, tf.newaxis]
         wanted = tf.math.count_nonzero(exists, axis=1, keepdims=True, dtype=tf.int32) > clusters
         into, out = (place == keep) & wanted, (place == gone) & wanted

@@ -5,8 +5,10 @@ newest weights now and then, and a request reads them. It works for every model,
 cut where the candidate enters; it pays where the state is small, as ENCODE's and MIMN's are.
 """
 
+import collections
 import concurrent.futures
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,7 +27,15 @@ USER_ID = "user_id"
 
 Arrays = dict[str, np.ndarray]
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+class Beginning(NamedTuple):
+    """The first batch that was written, whose seconds are mostly compiling."""
+
+    users: int
+    seconds: float
 
 
 class Extracted(NamedTuple):
@@ -35,11 +45,21 @@ class Extracted(NamedTuple):
       users: whose states were written.
       kept: whose states were there already, of these very weights.
       bytes: of all values that were written.
+      first: the first batch.
+      seconds: in all.
     """
 
     users: int
     kept: int
     bytes: int
+    first: Beginning
+    seconds: float
+
+    @property
+    def users_per_second(self) -> float:
+        """The rate behind the first batch; 0 where there is none."""
+        users, seconds = self.users - self.first.users, self.seconds - self.first.seconds
+        return users / seconds if users else 0.0
 
 
 def weights_version(model: CTRModel) -> str:
@@ -59,6 +79,7 @@ def extract(
     max_history: int,
     batch_users: int = 256,
     progress: Progress = lambda items, total, text: items,
+    workers: int = 2,
 ) -> Extracted:
     """Encodes every user's whole stored history and writes the states.
 
@@ -72,6 +93,7 @@ def extract(
       max_history: newest events that count.
       batch_users: users encoded, and written, at a time.
       progress: wraps what is gone through, for a bar: (records, their number, text).
+      workers: batches encoded side by side; much of a batch, such as clustering, runs on one core.
 
     Raises:
       ValueError: records have no user id to file a state under.
@@ -81,36 +103,46 @@ def extract(
         raise ValueError(
             f"states are kept by {USER_ID}, which this schema does not have; prepare the data with it."
         )
-    version = weights_version(model)
+    version, fingerprint = weights_version(model), schema.fingerprint()
     encode = tf.function(model.encode_user, autograph=False)
+
+    def without_state(batches):
+        for names, features in batches:
+            stored = store.get_many(names)
+            yield names, features, [not _is_current(v, version, fingerprint) for v in stored]
+
+    def encoded(batch):
+        names, features, wanted = batch
+        if not any(wanted):
+            return len(names), {}
+        state = {name: tensor.numpy() for name, tensor in encode(features).items()}
+        values = {
+            name: encode_value(
+                {key: _plain(array[row]) for key, array in state.items()},
+                model_version=version,
+                schema=fingerprint,
+                sequence=0,
+            )
+            for row, name in enumerate(names)
+            if wanted[row]
+        }
+        return len(names) - len(values), values
+
     users = kept = size = 0
+    first, began = None, time.perf_counter()
     shards = [shard for split in reversed(SPLITS) for shard in data.manifest.splits.get(split, ())]
     total = sum(shard.users for shard in shards)
     records = progress(_records(data, shards), total, "users")
     parsed = _parsed(schema, _chunks(records, batch_users, max_history))
-    for names, features in _ahead(_batches(_first_of_each(parsed), batch_users)):
-        wanted = [
-            n
-            for n, value in enumerate(store.get_many(names))
-            if not _is_current(value, version, schema.fingerprint())
-        ]
-        kept += len(names) - len(wanted)
-        if not wanted:
-            continue
-        state = {name: tensor.numpy() for name, tensor in encode(features).items()}
-        values = {
-            names[n]: encode_value(
-                {name: _plain(array[n]) for name, array in state.items()},
-                model_version=version,
-                schema=schema.fingerprint(),
-                sequence=0,
-            )
-            for n in wanted
-        }
-        store.put_many(values)
+    batches = _ahead(_batches(_first_of_each(parsed), batch_users))
+    for already, values in _in_parallel(encoded, without_state(batches), workers):
+        if values:
+            store.put_many(values)
+            first = first or Beginning(len(values), time.perf_counter() - began)
+        kept += already
         users += len(values)
         size += sum(map(len, values.values()))
-    return Extracted(users, kept, size)
+    return Extracted(users, kept, size, first or Beginning(0, 0.0), time.perf_counter() - began)
 
 
 def load_state(
@@ -146,6 +178,20 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
         while (item := following.result()) is not None:
             following = pool.submit(next, items, None)
             yield item
+
+
+def _in_parallel(
+    work: Callable[[Item], Result], items: Iterator[Item], workers: int
+) -> Iterator[Result]:
+    """What `work` makes of the items, in their order, so many at a time."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        running: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+        for item in items:
+            running.append(pool.submit(work, item))
+            if len(running) > workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def _records(data: PreparedData, shards: Iterable[Shard]) -> Iterator[tuple[int, bytes]]:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers import interest_clusters
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_clusters import InterestClusters
+from dgin_tf.ops.compiling import MIN_XLA_USERS
 from tests.layers.search.searching import Data
 from tests.oracles import encode
 
@@ -43,6 +45,22 @@ def test_both_stages_are_those_of_the_equations(clustering, settings):
         np.testing.assert_allclose(outputs["interest"][user, place], wanted, rtol=1e-3, atol=1e-4)
         between = outputs["interest_weights"][user, place].numpy()[found.mask[user]]
         np.testing.assert_allclose(between, weights, rtol=1e-3, atol=1e-5)
+
+
+@every_clustering
+def test_compiled_clusters_and_weights_are_the_plain_ones(clustering, monkeypatch):
+    data = Data(range(3, 3 + MIN_XLA_USERS), time=20)
+    layer = layer_of(5, clustering=clustering)
+    layer.extract(data.history)
+
+    def extract():
+        history = data.history
+        return tf.nest.flatten(tf.function(lambda: layer.extract(history), autograph=False)())
+
+    compiled = extract()
+    monkeypatch.setattr(interest_clusters, "is_worth_compiling", lambda values: False)
+    for found, wanted in zip(compiled, extract(), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 @every_metric
