@@ -29,7 +29,6 @@ _STORE = flags.DEFINE_string(
 )
 _NAMESPACE = flags.DEFINE_string("namespace", "interests", "Namespace of the store.")
 _BATCH_USERS = flags.DEFINE_integer("batch_users", 256, "Users encoded at a time.", lower_bound=1)
-_WORKERS = flags.DEFINE_integer("workers", 2, "Batches encoded side by side.", lower_bound=1)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 
@@ -44,13 +43,7 @@ def main(_: object) -> None:
     model, config = runs.load_model(_MODEL_DIR.value, data)
     with open_store(_STORE.value, _NAMESPACE.value) as store:
         found = extraction.extract(
-            model,
-            data,
-            store,
-            config["data"]["max_history"],
-            _BATCH_USERS.value,
-            bar,
-            _WORKERS.value,
+            model, data, store, config["data"]["max_history"], _BATCH_USERS.value, bar
         )
     version = extraction.weights_version(model)
     sys.stdout.write(

@@ -5,7 +5,6 @@ newest weights now and then, and a request reads them. It works for every model,
 cut where the candidate enters; it pays where the state is small, as ENCODE's and MIMN's are.
 """
 
-import collections
 import concurrent.futures
 import hashlib
 import time
@@ -27,7 +26,6 @@ USER_ID = "user_id"
 
 Arrays = dict[str, np.ndarray]
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -79,7 +77,6 @@ def extract(
     max_history: int,
     batch_users: int = 256,
     progress: Progress = lambda items, total, text: items,
-    workers: int = 2,
 ) -> Extracted:
     """Encodes every user's whole stored history and writes the states.
 
@@ -93,7 +90,6 @@ def extract(
       max_history: newest events that count.
       batch_users: users encoded, and written, at a time.
       progress: wraps what is gone through, for a bar: (records, their number, text).
-      workers: batches encoded side by side; much of a batch, such as clustering, runs on one core.
 
     Raises:
       ValueError: records have no user id to file a state under.
@@ -135,7 +131,8 @@ def extract(
     records = progress(_records(data, shards), total, "users")
     parsed = _parsed(schema, _chunks(records, batch_users, max_history))
     batches = _ahead(_batches(_first_of_each(parsed), batch_users))
-    for already, values in _in_parallel(encoded, without_state(batches), workers):
+    # Parsing, encoding and writing in a thread each.
+    for already, values in _ahead(map(encoded, without_state(batches))):
         if values:
             store.put_many(values)
             first = first or Beginning(len(values), time.perf_counter() - began)
@@ -178,20 +175,6 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
         while (item := following.result()) is not None:
             following = pool.submit(next, items, None)
             yield item
-
-
-def _in_parallel(
-    work: Callable[[Item], Result], items: Iterator[Item], workers: int
-) -> Iterator[Result]:
-    """What `work` makes of the items, in their order, so many at a time."""
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        running: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
-        for item in items:
-            running.append(pool.submit(work, item))
-            if len(running) > workers:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
 
 
 def _records(data: PreparedData, shards: Iterable[Shard]) -> Iterator[tuple[int, bytes]]:
