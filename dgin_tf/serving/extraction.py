@@ -7,8 +7,8 @@ cut where the candidate enters; it pays where the state is small, as ENCODE's an
 
 import concurrent.futures
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -125,7 +125,7 @@ def extract(
         return len(names) - len(values), values
 
     users = kept = size = 0
-    first, began = None, time.perf_counter()
+    first, began = None, perf_counter()
     shards = [shard for split in reversed(SPLITS) for shard in data.manifest.splits.get(split, ())]
     total = sum(shard.users for shard in shards)
     records = progress(_records(data, shards), total, "users")
@@ -135,11 +135,11 @@ def extract(
     for already, values in _ahead(map(encoded, without_state(batches))):
         if values:
             store.put_many(values)
-            first = first or Beginning(len(values), time.perf_counter() - began)
+            first = first or Beginning(len(values), perf_counter() - began)
         kept += already
         users += len(values)
         size += sum(map(len, values.values()))
-    return Extracted(users, kept, size, first or Beginning(0, 0.0), time.perf_counter() - began)
+    return Extracted(users, kept, size, first or Beginning(0, 0.0), perf_counter() - began)
 
 
 def load_state(

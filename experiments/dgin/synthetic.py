@@ -35,7 +35,9 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
         config.model.groups = 300
     config.backbone.user_fields = ()  # the split is by user
     config.backbone.embedding_limit = 1.0  # so that attention starts as a likeness of items
-    config.backbone.momentum = 0.9  # averages over groups move by their deviation in a hundred steps
+    config.backbone.momentum = (
+        0.9  # averages over groups move by their deviation in a hundred steps
+    )
     config.data.batch_rows = 128
     config.loop.passes = 10
     config.loop.patience = 2
