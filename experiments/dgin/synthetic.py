@@ -34,10 +34,7 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     if config.model.name == "dgin":
         config.model.groups = 300
     config.backbone.user_fields = ()  # the split is by user
-    config.backbone.embedding_limit = 2.0  # so that attention starts at a candidate's own group
-    config.backbone.momentum = (
-        0.9  # averages over groups move by their deviation in a hundred steps
-    )
+    variants.start_attending(config)
     config.data.batch_rows = 128
     config.loop.passes = 10
     config.loop.patience = 1

@@ -31,5 +31,6 @@ from experiments.dgin import variants
 def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     """Settings for a row, see above."""
     config = variants.get_config(model, max_history=500, short_events=100)
+    variants.start_attending(config)
     config.data.batch_rows = 512  # 1024 samples
     return config
