@@ -71,8 +71,20 @@ def test_two_replicas_give_the_logits_and_averages_of_the_whole_batch(mirrored, 
         np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_momentum_decides_how_fast_averages_follow():
+    """Inputs whose mean moves by a deviation a step, as averages of large embeddings do."""
+    lag = {}
+    for momentum in (0.5, 0.99):
+        tower = make(normalization="batch", momentum=momentum)
+        for step in range(200):
+            tower(INPUTS + step, training=True)
+        lag[momentum] = np.mean(INPUTS + step) - np.mean(tower.batch_norm.moments.mean)
+    assert lag[0.5] == pytest.approx(1, abs=0.01)
+    assert lag[0.99] > 10
+
+
 def test_settings_survive_the_config():
-    tower = Tower((11,), activation="prelu", normalization="affine_only", two_way=True)
+    tower = Tower((11,), "prelu", normalization="affine_only", two_way=True, momentum=0.7)
     assert Tower.from_config(tower.get_config()).get_config() == tower.get_config()
 
 
