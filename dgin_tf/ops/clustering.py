@@ -118,38 +118,45 @@ def agglomerative(
 ) -> Clusters:
     """Bottom up: the two clusters of the largest mean cosine become one until `clusters` are left.
 
-    The mean cosine of two clusters is the inner product of the means of their unit vectors. O(time^3):
-    for short histories, and for the row in the paper's table.
+    The mean cosine of two clusters is the inner product of the means of their unit vectors. That of a
+    union lies between those of its parts, so that what a cluster had as its largest bounds what it has
+    after others became one. Each round looks at the cluster of the highest bound: either its nearest is
+    as near as that, and the two become one, or the bound is lowered. Some time * time steps in all.
     """
     del rounds, seed
     unit = _directions(vectors, mask, clusters)
-    users, time = tf.unstack(tf.shape(mask))
-    place = tf.range(time)
-    later = place[:, tf.newaxis] < place
+    place = tf.range(tf.shape(mask)[1])
+    none = tf.constant(-2.0, unit.dtype)  # below any cosine
 
-    def is_left(owner, sizes, sums):
-        del owner, sums
-        return tf.reduce_any(tf.math.count_nonzero(sizes, axis=1, dtype=tf.int32) > clusters)
+    def count(sizes):
+        return tf.math.count_nonzero(sizes, axis=1, keepdims=True, dtype=tf.int32)
 
-    def merge(owner, sizes, sums):
+    def is_left(owner, sizes, sums, bounds):
+        del owner, sums, bounds
+        return tf.reduce_any(count(sizes) > clusters)
+
+    def look(owner, sizes, sums, bounds):
+        row = _argmax(bounds)
+        here = place == row
         means = sums / tf.maximum(sizes, 1.0)[..., tf.newaxis]
-        exists = sizes > 0
-        pairs = exists[:, :, tf.newaxis] & exists[:, tf.newaxis] & later
-        closeness = tf.where(pairs, tf.matmul(means, means, transpose_b=True), -2.0)
-        best = tf.argmax(tf.reshape(closeness, [users, time * time]), 1, output_type=tf.int32)
-        best = tf.ensure_shape(best, mask.shape[:1])
-        keep, gone = (best // time)[:, tf.newaxis], (best % time)[:, tf.newaxis]
-        wanted = tf.math.count_nonzero(exists, axis=1, keepdims=True, dtype=tf.int32) > clusters
-        into, out = (place == keep) & wanted, (place == gone) & wanted
+        mean = tf.gather(means, row, batch_dims=1)
+        closeness = tf.reduce_sum(means * mean, axis=-1)
+        closeness = tf.where((sizes > 0) & ~here, closeness, none)
+        nearest, best = _argmax(closeness), tf.reduce_max(closeness, axis=1, keepdims=True)
+        highest = tf.reduce_max(tf.where(here, none, bounds), axis=1, keepdims=True)
+        merges = (best >= highest) & (count(sizes) > clusters)
+        keep, gone = tf.minimum(row, nearest), tf.maximum(row, nearest)
+        into, out = (place == keep) & merges, (place == gone) & merges
         size = tf.reduce_sum(tf.where(out, sizes, 0.0), 1, keepdims=True)
-        moved = tf.reduce_sum(tf.where(out[..., tf.newaxis], sums, 0.0), 1, keepdims=True)
+        moved = tf.gather(sums, gone, batch_dims=1)
         sums = tf.where(into[..., tf.newaxis], sums + moved, sums)
-        sums = tf.where(out[..., tf.newaxis], 0.0, sums)
         sizes = tf.where(out, 0.0, tf.where(into, sizes + size, sizes))
-        return tf.where((owner == gone) & wanted, keep, owner), sizes, sums
+        bounds = tf.where(out, none, tf.where(here | into, best, bounds))
+        return tf.where((owner == gone) & merges, keep, owner), sizes, sums, bounds
 
     owner = tf.where(mask, tf.broadcast_to(place, tf.shape(mask)), -1)
-    owner, sizes, _ = tf.while_loop(is_left, merge, (owner, tf.cast(mask, unit.dtype), unit))
+    start = (owner, tf.cast(mask, unit.dtype), unit, tf.where(mask, 2.0, none))
+    owner, sizes, _, _ = tf.while_loop(is_left, look, start)
     number = tf.cumsum(tf.cast(sizes > 0, tf.int32), axis=1, exclusive=True)
     assignment = tf.gather(number, tf.maximum(owner, 0), batch_dims=1)
     return _described(unit, mask, assignment, clusters)
@@ -188,6 +195,11 @@ def _directions(vectors: tf.Tensor, mask: tf.Tensor, clusters: int) -> tf.Tensor
         raise ValueError(f"clusters must be at least 1; got {clusters}.")
     vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
     return tf.where(mask[..., tf.newaxis], normalise(vectors), 0.0)
+
+
+def _argmax(values: tf.Tensor) -> tf.Tensor:
+    """Where each user's largest value is, int32 [users, 1], for values [users, time]."""
+    return tf.argmax(values, axis=1, output_type=tf.int32)[:, tf.newaxis]
 
 
 def _described(unit: tf.Tensor, mask: tf.Tensor, assignment: tf.Tensor, clusters: int) -> Clusters:
