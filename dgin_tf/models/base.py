@@ -44,9 +44,10 @@ class Backbone:
       two_way: whether the head ends in two outputs and a softmax, see `Tower`.
       loss_scale: `mean_over_samples` or `official_half`, see `losses.target_loss`.
       embedding_limit: embeddings start within [-limit, limit], see `FeatureEmbedding`.
-      momentum: of the moving averages that normalise the head's input at test time, see `Tower`. Lower
-        where means move by their own deviation within a hundred steps, as those of averages over
-        hundreds of large embeddings do: scores then come out well in training and nowhere else.
+      momentum: of the moving averages that normalise the head's input at test time; None for the
+        default of `Tower`. Lower where means move by their own deviation within a hundred steps, as
+        those of averages over hundreds of large embeddings do: scores then come out well in training
+        and nowhere else.
     """
 
     embedding_dim: int = 18
@@ -57,7 +58,7 @@ class Backbone:
     two_way: bool = False
     loss_scale: str = losses.MEAN_OVER_SAMPLES
     embedding_limit: float | None = None
-    momentum: float = 0.99
+    momentum: float | None = None
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
         return FeatureEmbedding(
@@ -69,13 +70,14 @@ class Backbone:
         )
 
     def tower(self) -> Tower:
+        momentum = {} if self.momentum is None else {"momentum": self.momentum}
         return Tower(
             self.tower_units,
             activation=self.activation,
             normalization=self.normalization,
             two_way=self.two_way,
-            momentum=self.momentum,
             name="tower",
+            **momentum,
         )
 
 
