@@ -125,6 +125,7 @@ def agglomerative(
     """
     del rounds, seed
     unit = _directions(vectors, mask, clusters)
+    unit = tf.where(tf.math.is_nan(unit), 0.0, unit)  # rounds have to end; sums of events stay NaN
     place = tf.range(tf.shape(mask)[1])
     none = tf.constant(-2.0, unit.dtype)  # below any cosine
 

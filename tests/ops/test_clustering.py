@@ -122,6 +122,13 @@ def test_zeros_go_somewhere_and_the_same_place_every_time(name):
 
 
 @every_clustering
+def test_an_event_that_is_not_a_number_does_not_keep_rounds_going(name):
+    values = vectors()
+    values[0, 3] = np.nan
+    assert run(name, values, mask_of()).assignment.shape == mask_of().shape
+
+
+@every_clustering
 def test_lengths_of_vectors_and_padding_change_nothing(name):
     values, mask = vectors(), mask_of()
     plain = run(name, values, mask).assignment.numpy()
