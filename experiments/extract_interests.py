@@ -46,12 +46,16 @@ def main(_: object) -> None:
             model, data, store, config["data"]["max_history"], _BATCH_USERS.value, bar
         )
     version = extraction.weights_version(model)
-    sys.stdout.write(
+    text = (
         f"{found.users:,} users written, {found.kept:,} kept, of weights {version}; "
-        f"{found.bytes / max(found.users, 1):,.0f} bytes a user. {found.seconds:.1f} s, of which "
-        f"{found.first.seconds:.1f} for the first {found.first.users:,}, compiling included; then "
-        f"{found.users_per_second:,.0f} users/s\n"
+        f"{found.bytes / max(found.users, 1):,.0f} bytes a user. {found.seconds:.1f} s"
     )
+    if found.users_per_second:
+        text += (
+            f", of which {found.first.seconds:.1f} for the first {found.first.users:,}, compiling "
+            f"included; then {found.users_per_second:,.0f} users/s"
+        )
+    sys.stdout.write(text + "\n")
 
 
 if __name__ == "__main__":

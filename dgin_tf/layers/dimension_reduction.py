@@ -1,13 +1,12 @@
 """ENCODE's dimension reduction, a projection that keeps distances (Zhou et al., 2024, section 3.2.1)."""
 
-import functools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from dgin_tf.ops import metric_learning as learning
 from dgin_tf.ops import sampling
-from dgin_tf.ops.compiling import is_worth_compiling
+from dgin_tf.ops.compiling import is_worth_compiling, traced
 
 NO_LOSS = "none"
 _FIRST_ANCHOR = 7919  # keeps the draws of anchors apart from those of other events
@@ -39,7 +38,7 @@ def mean_losses(
     Returns:
       [users]; 0 where there are fewer than three events.
     """
-    run = _traced(drawing, is_worth_compiling(original), tuple(original.shape))
+    run = traced(_mean_losses, (drawing,), is_worth_compiling(original), tuple(original.shape))
     return run(original, reduced, mask)
 
 
@@ -48,14 +47,6 @@ def draw_anchors(mask: tf.Tensor, anchors: int, seed: int) -> tuple[tf.Tensor, t
     count = sampling.counts(mask)
     rank = sampling.stratified(count, anchors, [count], seed + _FIRST_ANCHOR)
     return rank, rank < count[:, tf.newaxis]
-
-
-@functools.cache
-def _traced(drawing: Drawing, jit: bool, shape: tuple):
-    """A graph function for each signature: shared, they would warn of retracing."""
-    del shape
-    run = functools.partial(_mean_losses, drawing)
-    return tf.function(run, jit_compile=jit or None, autograph=False)
 
 
 def _mean_losses(drawing, original, reduced, mask):

@@ -5,7 +5,6 @@ cluster's centre (Eqs. 8, 9): that is `encode`, and no candidate plays a part in
 attends to the clusters as it would to events (Eq. 10): that is `interest`.
 """
 
-import functools
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +13,7 @@ from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.ops import clustering, masking
 from dgin_tf.ops.clustering import CLUSTERINGS, Clusters
-from dgin_tf.ops.compiling import is_worth_compiling
+from dgin_tf.ops.compiling import is_worth_compiling, traced
 from dgin_tf.ops.similarity import Relevance
 
 INTERESTS, INTEREST_MASK, INTEREST_WEIGHTS = "interests", "interest_mask", "interest_weights"
@@ -133,9 +132,10 @@ class InterestClusters(InterestEncoder):
         reduced = tf.stop_gradient(self.reduction(history.events))
         settings = (self.clustering, self.clusters, self.rounds, self.seed, self.relevance)
         if is_worth_compiling(reduced):
-            found, weights = _compiled(settings, tuple(reduced.shape))(reduced, history.mask)
+            run = traced(_clustered, settings, True, tuple(reduced.shape))
+            found, weights = run(reduced, history.mask)
         else:
-            found, weights = _clustered(settings, reduced, history.mask)
+            found, weights = _clustered(*settings, reduced, history.mask)
         return found, tf.stop_gradient(weights)
 
     def encode(self, history: History, training: bool = False) -> State:
@@ -179,16 +179,7 @@ class InterestClusters(InterestEncoder):
         }
 
 
-@functools.cache
-def _compiled(settings: tuple, shape: tuple):
-    """A graph function for each signature: shared, they would warn of retracing."""
-    del shape
-    run = functools.partial(_clustered, settings)
-    return tf.function(run, jit_compile=True, autograph=False)
-
-
-def _clustered(settings, reduced, mask):
-    clustering_name, clusters, rounds, seed, relevance = settings
+def _clustered(clustering_name, clusters, rounds, seed, relevance, reduced, mask):
     cluster = CLUSTERINGS[clustering_name]
     found = cluster(reduced, mask, clusters, rounds=rounds, seed=seed)
     return found, weights_in_clusters(reduced, found, relevance)

@@ -69,14 +69,14 @@ class Backbone:
             name="embedding",
         )
 
-    def tower(self) -> Tower:
+    def tower(self, name: str = "tower") -> Tower:
         momentum = {} if self.momentum is None else {"momentum": self.momentum}
         return Tower(
             self.tower_units,
             activation=self.activation,
             normalization=self.normalization,
             two_way=self.two_way,
-            name="tower",
+            name=name,
             **momentum,
         )
 

@@ -23,7 +23,6 @@ from dgin_tf.layers.search.unit import SearchedInterest, SearchUnit
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
 from dgin_tf.layers.time_gap import GapEmbedding
-from dgin_tf.layers.tower import Tower
 from dgin_tf.models.base import Backbone, CTRModel
 from dgin_tf.models.released import RELEASED, check_variant, released_backbone
 from dgin_tf.schema import CANDIDATE, HISTORY, Schema
@@ -207,14 +206,7 @@ def _soft_search(
     check_variant(variant)
     if variant == RELEASED:
         return ReleasedSoftSearch(k, name="unit")
-    backbone = backbone or Backbone()
-    network = Tower(
-        backbone.tower_units,
-        activation=backbone.activation,
-        normalization=backbone.normalization,
-        two_way=backbone.two_way,
-        name="network",
-    )
+    network = (backbone or Backbone()).tower("network")
     return SoftSearch(k, dim, network, auxiliary_weight, sample, name="unit")
 
 

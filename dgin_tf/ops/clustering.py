@@ -7,14 +7,13 @@ cluster of its own. A vector of zeros is equally far from everything and falls t
 No gradient passes.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from dgin_tf.ops import sampling
-from dgin_tf.ops.compiling import is_worth_compiling
+from dgin_tf.ops.compiling import is_worth_compiling, traced
 from dgin_tf.ops.similarity import normalise
 
 _TINY = 1e-8
@@ -72,7 +71,8 @@ def k_means(
     centres = tf.ensure_shape(centres, [None, clusters, None])
     if jit_compile is None:
         jit_compile = is_worth_compiling(unit)
-    run = _traced(rounds, bool(jit_compile), tuple(unit.shape), clusters)
+    nearest = _nearest_compiled if jit_compile else _nearest
+    run = traced(_lloyd, (nearest, rounds, clusters), bool(jit_compile), tuple(unit.shape))
     assignment = run(unit, mask, centres)
     return _described(unit, mask, assignment, clusters)
 
@@ -211,15 +211,6 @@ def _described(unit: tf.Tensor, mask: tf.Tensor, assignment: tf.Tensor, clusters
     counted = tf.concat([unit, tf.ones_like(unit[..., :1])], axis=-1)
     sums = sum_in_clusters(counted, assignment, clusters)
     return Clusters(assignment, normalise(sums[..., :-1]), sums[..., -1] > 0.5)
-
-
-@functools.cache
-def _traced(rounds: int, jit: bool, shape: tuple, clusters: int):
-    """The rounds as a graph function, one for each signature: shared, they would warn of retracing."""
-    del shape
-    nearest = _nearest_compiled if jit else _nearest
-    run = functools.partial(_lloyd, nearest, rounds, clusters)
-    return tf.function(run, jit_compile=jit or None, autograph=False)
 
 
 def _lloyd(

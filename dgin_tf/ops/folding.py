@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from dgin_tf.ops.compiling import traced
 from dgin_tf.ops.recurrence import MIN_XLA_ROWS, shard_count
 
 Tensors: TypeAlias = dict[str, tf.Tensor]
@@ -95,9 +96,9 @@ def _differentiable(
     """The last state and the traces of `names`, both in that order, as one differentiable operation."""
     signature = tuple(tuple(tensor.shape) for tensor in flat)
     kept = layout.names if keeps_states else names
-    forward = _traced(_forward, layout, kept, jit, signature)
-    forward_again = _traced(_forward, layout, layout.names, jit, signature)
-    backward = _traced(_backward, layout, (), jit, signature)
+    forward = traced(_forward, (layout, kept), jit, signature)
+    forward_again = traced(_forward, (layout, layout.names), jit, signature)
+    backward = traced(_backward, (layout,), jit, signature)
 
     @tf.custom_gradient
     def run(*tensors):
@@ -117,15 +118,6 @@ def _differentiable(
         return tuple(map(tf.identity, outputs)), gradient
 
     return run(*flat)
-
-
-@functools.cache
-def _traced(loop, layout: _Layout, names: tuple[str, ...], jit: bool, signature: tuple):
-    """A loop as a graph function, one for each signature: shared, they would warn of retracing."""
-    del signature
-    return tf.function(
-        functools.partial(loop, layout, names), jit_compile=jit or None, autograph=False
-    )
 
 
 def _forward(
@@ -153,14 +145,12 @@ def _forward(
 
 def _backward(
     layout: _Layout,
-    names: tuple[str, ...],
     tensors: list[tf.Tensor],
     states: Tensors,
     into_last: Tensors,
     into_traced: Tensors,
 ) -> list[tf.Tensor]:
     """Gradients with respect to all tensors, in their order; `states` of all names by `_forward`."""
-    del names
     _, sequences, weights = layout.unpack(tensors)
     steps = tf.shape(sequences[0])[0]
     reads = [_array(sequence, steps).unstack(sequence) for sequence in sequences]

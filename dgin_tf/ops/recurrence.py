@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from dgin_tf.ops.compiling import traced
+
 MIN_SHARD_USERS = 16
 MIN_XLA_ROWS = 16
 
@@ -238,8 +240,9 @@ def shard_count(users: int | None) -> int:
 def _differentiable(arguments: _Arguments, *, reset_after: bool, states: bool, jit: bool):
     """Forward and backward loop as one differentiable operation."""
     signature = tuple(None if value is None else tuple(value.shape) for value in arguments)
-    forward = _traced(_forward_loop, jit, signature)
-    backward = _traced(_backward_loop, jit, signature)
+    settings = (reset_after, jit)  # only compiled loops fetch ahead
+    forward = traced(_forward_loop, settings, jit, signature)
+    backward = traced(_backward_loop, settings, jit, signature)
     present = [value is not None for value in arguments]
 
     @tf.custom_gradient
@@ -247,17 +250,12 @@ def _differentiable(arguments: _Arguments, *, reset_after: bool, states: bool, j
         # Without stop_gradient an outer tape looks into the jitted function and asks it for its
         # TensorLists, which cannot cross the border of XLA.
         constants = _restore([tf.stop_gradient(tensor) for tensor in tensors], present)
-        history, last = forward(constants, reset_after=reset_after)
+        history, last = forward(constants)
         outputs = (_batch_major(history), tf.identity(last)) if states else (last,)
 
         def gradient(*upstream):
-            grads = backward(
-                constants,
-                history,
-                upstream[0] if states else None,
-                upstream[-1],
-                reset_after=reset_after,
-            )
+            into_states = upstream[0] if states else None
+            grads = backward(constants, history, into_states, upstream[-1])
             return [grad for grad in grads if grad is not None]
 
         return outputs, gradient
@@ -266,22 +264,13 @@ def _differentiable(arguments: _Arguments, *, reset_after: bool, states: bool, j
     return (outputs[0] if states else None), outputs[-1]
 
 
-@functools.cache
-def _traced(loop, jit: bool, signature: tuple):
-    """A loop as a graph function, one for each signature: shared, they would warn of retracing."""
-    del signature
-    return tf.function(
-        functools.partial(loop, prefetch=jit), jit_compile=jit or None, autograph=False
-    )
-
-
 def _restore(tensors: list[tf.Tensor], present: list[bool]) -> _Arguments:
     remaining = iter(tensors)
     return _Arguments(*(next(remaining) if there else None for there in present))
 
 
 def _forward_loop(
-    arguments: _Arguments, reset_after: bool, prefetch: bool
+    reset_after: bool, prefetch: bool, arguments: _Arguments
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """All states [time, candidates, users, units] and the last one [users, candidates, units]."""
     weights = arguments.weights(reset_after)
@@ -300,12 +289,12 @@ def _forward_loop(
 
 
 def _backward_loop(
+    reset_after: bool,
+    prefetch: bool,
     arguments: _Arguments,
     states: tf.Tensor,
     states_gradient: tf.Tensor | None,
     last_gradient: tf.Tensor,
-    reset_after: bool,
-    prefetch: bool,
 ) -> _Arguments:
     """Gradients with respect to `_Arguments`, None where there is no such argument."""
     weights = arguments.weights(reset_after)

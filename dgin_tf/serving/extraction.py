@@ -55,7 +55,7 @@ class Extracted(NamedTuple):
 
     @property
     def users_per_second(self) -> float:
-        """The rate behind the first batch; 0 where there is none."""
+        """The rate behind the first batch; 0 where nothing was written behind it."""
         users, seconds = self.users - self.first.users, self.seconds - self.first.seconds
         return users / seconds if users else 0.0
 

@@ -15,8 +15,8 @@ item's own history and by the time since (`data_prep.synthetic`).
 `dgin_tf.models.registry.MODELS`. Half of the negatives are items that the same person met before, so
 that having met an item is not the answer.
 
-Cost: 23,800 rows of five candidates a pass; on one core DGIN takes a minute a pass, by category two,
-by session three, without aggregation and target module a quarter of that.
+Cost: 23,800 rows of five candidates a pass; on one core of an AMD EPYC DGIN takes two minutes a pass,
+by category four and a half, without aggregation and target module a third of a minute.
 
 Expected: TWIN .733 and SIM .746 < DGIN .831; identity alone .608 < with statistics .662 < with the
 aggregated attribute .813 < with the target module .831; clicks alone .820 (three seeds); by category .796

@@ -1,11 +1,14 @@
 """SIM whole: what its variants are made of, and its two losses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.search.readers import ReleasedExactSearchUnit
 from dgin_tf.layers.search.soft import ReleasedSoftSearch
+from dgin_tf.layers.tower import Tower
 from dgin_tf.models.base import Backbone
 from dgin_tf.models.sim import SIMHard, SIMSoft
 from dgin_tf.schema import Schema
@@ -52,6 +55,15 @@ def test_both_losses_train_the_same_embeddings():
     table = model.embedding.tables["item_id"]
     for name in ("target", "auxiliary_logits"):
         assert np.any(tf.convert_to_tensor(tape.gradient(parts[name], table)))
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(0.5, 0.5), (None, 0.99)])
+def test_the_backbones_momentum_is_that_of_head_and_search(asked, taken):
+    backbone = dataclasses.replace(BACKBONE, momentum=asked)
+    model = SIMSoft(make_schema(), backbone, k=2, short_events=2)
+    model(batch())
+    towers = [layer for layer in model.submodules if isinstance(layer, Tower)]
+    assert [tower.batch_norm.moments.momentum for tower in towers] == [taken, taken]
 
 
 def test_hard_search_has_no_loss_of_its_own():

@@ -67,6 +67,17 @@ def test_extracted_twice_gives_the_same_bytes(model, data, store):
     assert dict(again.items()) == dict(store.items())
 
 
+def test_the_rate_is_that_behind_the_first_batch(model, data):
+    store = InMemoryStore()
+    found = extract(model, data, store)
+    assert 0 < found.first.users < USERS
+    assert 0 < found.first.seconds < found.seconds
+    rest = found.seconds - found.first.seconds
+    assert found.users_per_second == pytest.approx((USERS - found.first.users) / rest)
+    again = extract(model, data, store)
+    assert (again.first.users, again.users_per_second) == (0, 0)
+
+
 def test_an_extraction_that_was_stopped_goes_on_and_ends_the_same(model, data, store):
     def stopped(items, total, text):
         assert (total, text) == (3 * USERS, "users")
