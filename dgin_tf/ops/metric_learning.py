@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dgin_tf.ops import hashing, sampling
-from dgin_tf.ops.similarity import cosine_distance, normalise
+from dgin_tf.ops.similarity import cosine_distance, inverse_length
 
 NEIGHBOURS, SEQUENCE, BATCH = "neighbours", "sequence", "batch"
 _BUCKETS = (1 << 31) - 1
@@ -29,8 +29,21 @@ class Others(NamedTuple):
     mask: tf.Tensor
 
 
+class Ordered(NamedTuple):
+    """Events drawn for each anchor, the positive first: all that a loss takes from the originals.
+
+    Attributes:
+      original: dis(s_i, .), [users, anchors, draws].
+      places, mask: as in `Others`.
+    """
+
+    original: tf.Tensor
+    places: tf.Tensor
+    mask: tf.Tensor
+
+
 class Compared(NamedTuple):
-    """An anchor's distances to the events drawn for it, the positive first.
+    """An anchor and the events drawn for it, the positive first.
 
     Attributes:
       original: dis(s_i, .), [users, anchors, draws].
@@ -89,33 +102,32 @@ SAMPLINGS: dict[str, Callable[..., Others]] = {
 }
 
 
-def compare(
-    original: tf.Tensor, reduced: tf.Tensor, anchors: tf.Tensor | None, others: Others
-) -> Compared:
+def nearest_first(original: tf.Tensor, anchors: tf.Tensor | None, others: Others) -> Ordered:
     """Eq. (5): puts the positive, the event of the smallest original distance, first.
 
     Args:
-      original: s, [users, time, dim].
-      reduced: h, [users, time, m].
+      original: s, constants, [users, time, dim].
       anchors: places in time of the anchors, int32 [users, anchors]; None where every event is one.
       others: what was drawn for them.
     """
-    original = tf.stop_gradient(original)
-    if anchors is None:  # every event is looked up several times
-        original = normalise(original)
-    anchor, drawn = _at(original, anchors)[:, :, tf.newaxis], _look_up(original, others.places)
-    if anchors is not None:
-        anchor, drawn = normalise(anchor), normalise(drawn)
-    distance = 1.0 - tf.reduce_sum(anchor * drawn, -1)
+    inverse = inverse_length(original)[..., tf.newaxis]
+    anchor = _at(original, anchors)[:, :, tf.newaxis]
+    products = tf.reduce_sum(anchor * _look_up(original, others.places), -1)
+    scale = _at(inverse, anchors) * _look_up(inverse, others.places)[..., 0]
+    distance = 1.0 - products * scale  # vectors of length one are not written out
     far = tf.where(others.mask, distance, distance.dtype.max)
     first = tf.argmin(far, axis=-1, output_type=tf.int32)[..., tf.newaxis]
     draws = tf.range(tf.shape(distance)[-1])
     # The positive and the first draw change places.
     order = tf.where(draws == 0, first, tf.where(draws == first, 0, draws))
-    distance, places, mask = (
-        tf.gather(values, order, batch_dims=2) for values in (distance, others.places, others.mask)
-    )
-    return Compared(distance, _at(reduced, anchors), _look_up(reduced, places), mask)
+    drawn = (distance, others.places, others.mask)
+    return Ordered(*(tf.gather(values, order, batch_dims=2) for values in drawn))
+
+
+def compare(reduced: tf.Tensor, anchors: tf.Tensor | None, ordered: Ordered) -> Compared:
+    """Looks up the reduced vectors h, [users, time, m], of anchors and of the events drawn for them."""
+    others = _look_up(reduced, ordered.places)
+    return Compared(ordered.original, _at(reduced, anchors), others, ordered.mask)
 
 
 def dynamic_triplet(compared: Compared) -> tf.Tensor:

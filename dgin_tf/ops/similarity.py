@@ -15,9 +15,14 @@ _TINY = 1e-24
 
 def normalise(vectors: tf.Tensor) -> tf.Tensor:
     """v / ||v|| along the last axis, zero for zero, there with a gradient of zero too."""
-    squares = tf.reduce_sum(tf.square(vectors), -1, keepdims=True)
+    return vectors * inverse_length(vectors)[..., tf.newaxis]
+
+
+def inverse_length(vectors: tf.Tensor) -> tf.Tensor:
+    """1 / ||v|| along the last axis, zero for zero, there with a gradient of zero too."""
+    squares = tf.reduce_sum(tf.square(vectors), -1)
     some = squares > _TINY
-    return vectors * tf.where(some, tf.math.rsqrt(tf.where(some, squares, 1.0)), 0.0)
+    return tf.where(some, tf.math.rsqrt(tf.where(some, squares, 1.0)), 0.0)
 
 
 def cosine_distance(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:

@@ -33,8 +33,8 @@ def compared(name, draws):
     reduced = original @ np.random.default_rng(5).normal(size=(DIM, REDUCED)).astype(np.float32)
     others = draw(name, draws)
     anchors = tf.broadcast_to(tf.range(TIME), mask().shape)
-    found = learning.compare(tf.constant(original), tf.constant(reduced), anchors, others)
-    return original, reduced, others, found
+    ordered = learning.nearest_first(tf.constant(original), anchors, others)
+    return original, reduced, others, learning.compare(tf.constant(reduced), anchors, ordered)
 
 
 def anchors_with(name, draws, others):
