@@ -1,6 +1,7 @@
 """Every model and every layer of the package, small enough to be tested against every property."""
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -115,6 +116,12 @@ def build(entry: str, seed: int = 0) -> CTRModel:
     for variable in model.trainable_variables:
         variable.assign(random.normal(0, 0.3, variable.shape))
     return model
+
+
+@functools.cache
+def built(entry: str) -> CTRModel:
+    """As `build`, once a process: for tests that leave weights and moving statistics as they are."""
+    return build(entry)
 
 
 def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[str, tf.Tensor]:

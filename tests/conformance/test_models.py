@@ -12,6 +12,7 @@ from tests.conformance.catalogue import (
     SMALL,
     batch,
     build,
+    built,
     padded_on_the_left,
     with_padding_ids,
 )
@@ -23,6 +24,14 @@ PAPER = [entry for entry in CATALOGUE if not entry.endswith("-released")]
 ALWAYS_REPLICATED = ("din", "dien", "mimn", "sim_soft", "sdim", "encode", "dgin")
 every_model = pytest.mark.parametrize("entry", CATALOGUE)
 every_paper_model = pytest.mark.parametrize("entry", PAPER)
+
+
+def slow_unless(quick, entries):
+    """For every entry; those that are not of the quick ones compile for seconds, and are slow."""
+    return pytest.mark.parametrize(
+        "entry",
+        [e if e in quick else pytest.param(e, marks=pytest.mark.slow) for e in entries],
+    )
 
 
 def real(values, features):
@@ -60,7 +69,7 @@ def test_ids_under_the_padding_change_nothing_bitwise(entry, training):
 
 @every_paper_model
 def test_padding_on_the_left_gives_what_padding_on_the_right_gives(entry):
-    model, features = build(entry), batch()
+    model, features = built(entry), batch()
     left = scores(model, padded_on_the_left(features))
     np.testing.assert_allclose(left, scores(model, features), rtol=1e-5, atol=1e-6)
 
@@ -95,7 +104,7 @@ def test_every_weight_receives_a_gradient(entry):
 
 @every_paper_model
 def test_candidates_do_not_see_each_other(entry):
-    model, features = build(entry), batch()
+    model, features = built(entry), batch()
     together = scores(model, features)
     for n in range(CANDIDATES):
         alone = {
@@ -108,7 +117,7 @@ def test_candidates_do_not_see_each_other(entry):
 
 @every_model
 def test_scoring_a_stored_state_equals_the_whole_call(entry):
-    model, features = build(entry), batch()
+    model, features = built(entry), batch()
     user_side = {k: v for k, v in features.items() if k.startswith(("hist_", "user_"))}
     candidate_side = {k: v for k, v in features.items() if k.startswith("cand_")}
     found = model.score(model.encode_user(user_side), candidate_side)["logits"]
@@ -118,7 +127,7 @@ def test_scoring_a_stored_state_equals_the_whole_call(entry):
 @every_paper_model
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_folding_events_in_chunks_equals_one_encoding(entry, chunk):
-    model, features = build(entry), batch()
+    model, features = built(entry), batch()
     if not model.is_incremental:
         with pytest.raises(NotImplementedError, match="cannot fold"):
             model.update_user(model.encode_user(features), features)
@@ -145,7 +154,7 @@ def test_weights_survive_a_checkpoint(entry, tmp_path):
 
 @every_model
 def test_mixed_bfloat16_runs_and_stays_near_float32(entry):
-    expected = scores(build(entry), batch())
+    expected = scores(built(entry), batch())
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         model = build(entry)
@@ -158,9 +167,9 @@ def test_mixed_bfloat16_runs_and_stays_near_float32(entry):
     np.testing.assert_allclose(real(found, batch()), expected, rtol=0.1, atol=0.1)
 
 
-@every_model
+@slow_unless(SMALL, CATALOGUE)
 def test_the_call_compiles_under_xla(entry):
-    model, features = build(entry), batch()
+    model, features = built(entry), batch()
     features = {k: v for k, v in features.items() if not k.startswith("hist_negative_")}
     compiled = tf.function(lambda f: model(f)["logits"], jit_compile=True)
     found = real(compiled(features), features)
@@ -182,13 +191,7 @@ def test_a_step_that_xla_compiles_is_the_step(entry):
             np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4, err_msg=plain.name)
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        entry if entry in ALWAYS_REPLICATED else pytest.param(entry, marks=pytest.mark.slow)
-        for entry in PAPER
-    ],
-)
+@slow_unless(ALWAYS_REPLICATED, PAPER)
 def test_two_replicas_take_the_step_of_one_device_on_the_whole_batch(entry, mirrored):
     features = batch()
     single = build(entry)
