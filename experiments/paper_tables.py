@@ -11,6 +11,7 @@ from experiments import runs
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # data set -> key of a row -> common result
 
 LEVEL = 0.05  # a claim holds where its paired test is below
+VERDICTS = {True: "yes", False: "no", None: "not tested"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +65,14 @@ def compare(results: Mapping[str, Mapping[str, Any]], worse: str, better: str) -
       worse, better: keys of rows, as the claim has them.
 
     Returns:
-      `worse`, `better`, `difference` of the mean AUC, one-sided `p_value`, and `holds`.
+      `worse`, `better`, `difference` of the mean AUC, one-sided `p_value`, and `holds`, None
+      where one seed is all there is, which says nothing of noise.
     """
     high, low = seed_values(results[better]), seed_values(results[worse])
     shared = [seed for seed in high if seed in low]
     test = metrics.paired_test([high[seed] for seed in shared], [low[seed] for seed in shared])
-    holds = bool(test["difference"] > 0 and test["p_value"] < LEVEL)
+    untested = math.isnan(test["p_value"])
+    holds = None if untested else bool(test["difference"] > 0 and test["p_value"] < LEVEL)
     return {"worse": worse, "better": better, **test, "holds": holds}
 
 
@@ -118,7 +121,7 @@ def claims_markdown(claims: Sequence[Mapping[str, Any]], labels: Mapping[str, st
     lines = ["### Claimed orders", "", _line(head), _line(["---"] * len(head))]
     for claim in claims:
         order = f"{labels[claim['worse']]} < {labels[claim['better']]}"
-        verdict = "yes" if claim["holds"] else "no"
+        verdict = VERDICTS[claim["holds"]]
         gain, p_value = f"{claim['difference']:+.4f}", _p(claim["p_value"])
         lines.append(_line([claim["data"], order, gain, p_value, verdict]))
     return "\n".join(lines) + "\n"

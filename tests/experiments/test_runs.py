@@ -154,6 +154,14 @@ def test_a_claim_holds_where_the_gain_is_beyond_noise():
     assert not found["din", "dien"]["holds"]
 
 
+def test_one_seed_is_no_test_of_a_claim():
+    single = {"made_up": {"din": result_of([0.70]), "dien": result_of([0.77])}}
+    (claim,) = paper_tables.check_claims(single, [("din", "dien")])
+    assert claim["holds"] is None
+    text = paper_tables.claims_markdown([claim], {"din": "DIN", "dien": "DIEN"})
+    assert "| +0.0700 | one seed | not tested |" in text
+
+
 def test_claims_about_models_without_results_are_left_out():
     assert not paper_tables.check_claims(RESULTS, [("base_model", "augru")])
 
