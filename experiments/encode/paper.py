@@ -94,20 +94,20 @@ TABLES = (
         title="Figure 3 (a): number of clusters, best at 30",
         columns=(),
         rows=(
-            Row("encode_10_clusters", "10"),
-            Row("encode_20_clusters", "20"),
-            Row("encode", "30"),
-            Row("encode_40_clusters", "40"),
-            Row("encode_50_clusters", "50"),
+            Row("encode_10_clusters", "10 clusters"),
+            Row("encode_20_clusters", "20 clusters"),
+            Row("encode", "30 clusters"),
+            Row("encode_40_clusters", "40 clusters"),
+            Row("encode_50_clusters", "50 clusters"),
         ),
     ),
     PaperTable(
         title="Figure 3 (b): width of the reduced events, best at 4",
         columns=(),
         rows=(
-            Row("encode_2_dims", "2"),
-            Row("encode", "4"),
-            *(Row(f"encode_{m}_dims", str(m)) for m in range(6, 17, 2)),
+            Row("encode_2_dims", "2 numbers"),
+            Row("encode", "4 numbers"),
+            *(Row(f"encode_{m}_dims", f"{m} numbers") for m in range(6, 17, 2)),
         ),
     ),
 )
