@@ -27,7 +27,6 @@ from experiments.dgin import variants
 def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     """Settings for a row, see above."""
     config = variants.get_config(model, max_history=200, short_events=20)
-    variants.start_attending(config)
     if config.model.name == "dgin" and config.model.key == "item_id":
         config.model.key = "category_id"
     config.data.batch_rows = 128
