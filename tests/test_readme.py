@@ -50,6 +50,7 @@ ACCURACY = (
             "lifelong": ("dgin_synthetic.md", "lifelong"),
             "taobao": ("dgin_small_logs.md", "taobao"),
             "grocery": ("dgin_small_logs.md", "grocery"),
+            "uniform": ("dgin_movielens_uniform.md", "uniform"),
         },
     ),
     (
