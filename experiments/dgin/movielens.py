@@ -17,7 +17,8 @@ and a half minutes a pass, SIM and TWIN 20 to 25 s.
 
 Expected: table 2's order, DIN .890 < SIM (hard) .894 < TWIN .902 < DGIN .920 with negatives drawn
 uniformly (one seed). The large embeddings of `variants.start_attending` are not for histories as short
-as these: with them it was .875, .872, .874 and .878. Table 3's order is not run.
+as these: with them it was .875, .872, .874 and .878, and worse on validation too
+(`--config.backbone.embedding_limit=2.0 --config.backbone.momentum=.9`). Table 3's order is not run.
 """
 
 import ml_collections

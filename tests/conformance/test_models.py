@@ -26,14 +26,6 @@ every_model = pytest.mark.parametrize("entry", CATALOGUE)
 every_paper_model = pytest.mark.parametrize("entry", PAPER)
 
 
-def slow_unless(quick, entries):
-    """For every entry; those that are not of the quick ones compile for seconds, and are slow."""
-    return pytest.mark.parametrize(
-        "entry",
-        [e if e in quick else pytest.param(e, marks=pytest.mark.slow) for e in entries],
-    )
-
-
 def real(values, features):
     return np.where(features["cand_mask"], values, 0)
 
@@ -167,7 +159,7 @@ def test_mixed_bfloat16_runs_and_stays_near_float32(entry):
     np.testing.assert_allclose(real(found, batch()), expected, rtol=0.1, atol=0.1)
 
 
-@slow_unless(SMALL, CATALOGUE)
+@every_model
 def test_the_call_compiles_under_xla(entry):
     model, features = built(entry), batch()
     features = {k: v for k, v in features.items() if not k.startswith("hist_negative_")}
@@ -191,7 +183,13 @@ def test_a_step_that_xla_compiles_is_the_step(entry):
             np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4, err_msg=plain.name)
 
 
-@slow_unless(ALWAYS_REPLICATED, PAPER)
+@pytest.mark.parametrize(
+    "entry",
+    [
+        entry if entry in ALWAYS_REPLICATED else pytest.param(entry, marks=pytest.mark.slow)
+        for entry in PAPER
+    ],
+)
 def test_two_replicas_take_the_step_of_one_device_on_the_whole_batch(entry, mirrored):
     features = batch()
     single = build(entry)

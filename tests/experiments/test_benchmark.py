@@ -213,7 +213,6 @@ def test_preparing_reports_rows_and_the_peak_of_the_process_tree(tmp_path):
     assert found["records_mib"] > 0
 
 
-@pytest.mark.slow  # nine processes, three minutes of a core
 def test_lifelong_histories_are_condensed_where_they_are_read(tmp_path):
     flags = ["--shape=groups", "--parts=train,request", "--records=7", "--models=dgin,sim_hard"]
     sizes = ["--variants=paper", "--together", "--request=5", "--request_histories=17"]
