@@ -30,7 +30,6 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     """Settings for a row, see above."""
     config = variants.get_config(model, max_history=200, short_events=20)
     config.backbone.user_fields = ()  # the split is by user
-    config.backbone.embedding_limit = 1.0  # large, so that attention starts as a likeness of items
     config.data.batch_rows = 128
     config.loop.passes = 6
     config.loop.patience = 1
