@@ -39,6 +39,7 @@ UNIFORM = "uniform"
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mimn_plain": ("mimn", {"slots": 4, "utilization_weight": 0.0, "top_k": 0}),
     "mimn_full": ("mimn", {"slots": 4}),
+    "dgin": ("dgin", {"groups": 300}),  # all that histories of the shape "groups" fall into
 }
 
 _SINGLE_EVENTS = 300  # for latencies, after the batches of a turn
