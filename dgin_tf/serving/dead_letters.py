@@ -8,22 +8,25 @@ _REPLACED = "backslashreplace"
 
 
 class DeadLetters:
-    """A file to which lines are appended; closing the process in the middle of one cuts none short.
+    """A file to which lines are appended; a line that a killed process left unfinished is ended first.
 
-    A delivery that comes again after a crash may leave its reason twice.
+    A delivery that comes again after a crash may leave its reason twice. The file is open only while
+    it is written, so that it may be moved away meanwhile.
 
     Args:
       path: of the file.
+
+    Raises:
+      OSError: it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike):
         self._path = os.fspath(path)
         os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
-        self._file = open(self._path, "ab+")  # noqa: SIM115  (open as long as the center is)
-        if self._file.tell():
-            self._file.seek(-1, os.SEEK_END)
-            if self._file.read(1) != b"\n":  # what a killed process left ends here
-                self._file.write(b"\n")
+        with open(
+            self._path, "ab"
+        ):  # what cannot be written should be known before the first letter
+            pass
 
     def write(self, letters: Iterable[tuple[bytes, str]]) -> None:
         """Appends lines with their reasons and waits until they are on disk."""
@@ -31,10 +34,11 @@ class DeadLetters:
             json.dumps({"reason": reason, "line": line.decode("utf-8", _REPLACED)}) + "\n"
             for line, reason in letters
         )
-        self._file.write(text.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        with open(self._path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())

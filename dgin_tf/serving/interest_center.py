@@ -137,15 +137,16 @@ class InterestCenter:
                 letters.append((line, str(error)))
         for events in by_person.values():
             events.sort(key=lambda event: event.sequence)
+        if letters:
+            self._dead_letters.write(letters)
         for _ in range(_MOST_COLLISIONS):
-            counts, more_letters = Counts(), list(letters)
-            plans = self._plans(by_person, counts, more_letters)
-            if more_letters:
+            counts = Counts()
+            plans, refused = self._plans(by_person, counts)
+            if refused:
                 # Before the states: once a number has been read, its event would not be looked at again.
-                self._dead_letters.write(more_letters)
-            letters = []
+                self._dead_letters.write(refused)
             if self._fold(plans):
-                self._count(counts, len(lines), len(more_letters))
+                self._count(counts, len(lines), len(letters) + len(refused))
                 return
         raise StoreError(
             f"other processes kept writing the states of {len(by_person)} people in "
@@ -161,7 +162,7 @@ class InterestCenter:
         began, pause = time.monotonic(), _FIRST_PAUSE
         while True:
             try:
-                return action()
+                found = action()
             except StoreError as error:
                 waited = time.monotonic() - began
                 if waited + pause > self._patience:
@@ -169,26 +170,32 @@ class InterestCenter:
                         f"gave up after {waited:.0f} seconds; what was not acknowledged will be "
                         f"delivered again: {error}"
                     ) from error
-                self._say(f"trying again in {pause:.2g} seconds: {error}")
+                if pause == _FIRST_PAUSE:
+                    self._say(f"trying again for up to {self._patience:g} seconds: {error}")
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                if pause > _FIRST_PAUSE:
+                    self._say(f"it answers again, after {time.monotonic() - began:.1f} seconds")
+                return found
 
-    def _plans(self, by_person, counts: Counts, letters: list[tuple[bytes, str]]):
-        """Person -> what to do, for those with an event that was not read before."""
+    def _plans(self, by_person: Mapping[int, list[Event]], counts: Counts):
+        """Person -> what to do, for those with an event that was not read before; and refused lines."""
         people = list(by_person)
         held = self.asking(lambda: self._states.read(people))
         plans: dict[int, _Plan] = {}
+        refused: list[tuple[bytes, str]] = []
         for person, state in zip(people, held, strict=True):
             events = by_person[person]
             progress = state.progress if state else Progress()
             plan = _Plan(state, events[0].user_id, progress, [])
             for event in events:
                 if reason := _take(plan, event, counts):
-                    letters.append((event.line, reason))
+                    refused.append((event.line, reason))
             if plan.progress != progress:
                 plans[person] = plan
                 counts.newcomers += state is None
-        return plans
+        return plans, refused
 
     def _fold(self, plans: dict[int, _Plan]) -> bool:
         """Runs the model and writes; False where somebody else wrote one of the people."""

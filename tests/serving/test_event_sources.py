@@ -105,10 +105,9 @@ def test_a_pipe_ends_with_its_last_line_whole_or_not():
 
 def test_dead_letters_go_on_after_a_line_that_was_cut(tmp_path):
     (tmp_path / "letters").write_bytes(b'{"reason": "was cut')
+    letters = DeadLetters(tmp_path / "letters")
     for line in (b"{", b"\xff"):
-        letters = DeadLetters(tmp_path / "letters")
         letters.write([(line, "bad")])
-        letters.close()
     assert (tmp_path / "letters").read_text().splitlines() == [
         '{"reason": "was cut',
         '{"reason": "bad", "line": "{"}',
