@@ -21,6 +21,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import contextlib  # noqa: E402
 import datetime  # noqa: E402
 import logging  # noqa: E402
 import pathlib  # noqa: E402
@@ -87,7 +88,7 @@ def _consume() -> None:
     from dgin_tf.serving.dead_letters import DeadLetters
     from dgin_tf.serving.events import EventParser
     from dgin_tf.serving.interest_center import InterestCenter, consume
-    from dgin_tf.serving.snapshots import Snapshots
+    from dgin_tf.serving.snapshots import DailySnapshots, Snapshots
     from dgin_tf.serving.state_updates import StateUpdater
     from dgin_tf.serving.stored_states import StoredStates, namespace_of
 
@@ -98,36 +99,33 @@ def _consume() -> None:
     namespace = namespace_of(updater.metadata)
     vocabularies = updater.vocabularies if FLAGS.ids == RAW else None
     parser = EventParser(updater.schema, updater.catalogue, vocabularies)
-    with open_store(FLAGS.store) as store:
+    with open_store(FLAGS.store) as store, contextlib.ExitStack() as at_the_end:
         states = StoredStates(store, updater.metadata)
         letters = DeadLetters(FLAGS.dead_letters or _beside(f"{namespace}.dead_letters.jsonl"))
         center = InterestCenter(updater, states, parser, letters, FLAGS.patience, _say)
         source = center.asking(lambda: _source(namespace))
-        snapshots = Snapshots(FLAGS.snapshot_dir, states) if FLAGS.snapshot_dir else None
+        at_the_end.callback(source.close)
+        daily = None
+        if FLAGS.snapshot_dir:
+            snapshots = Snapshots(FLAGS.snapshot_dir, states)
+            daily = DailySnapshots(snapshots, lambda: center.asking(source.position), _say)
         report = _Report(center)
+        at_the_end.callback(report.at_the_end)
         _say(f"{namespace} follows {FLAGS.events}")
 
         def after_acknowledging() -> None:
             report.now_and_then()
-            if snapshots is not None:
-                today = datetime.datetime.now(datetime.UTC).date()
-                if today.isoformat() not in [s.day for s in snapshots.list()[-1:]]:
-                    snapshots.take(center.asking(source.position), today)
-                    _say(f"snapshot of {today}")
+            if daily is not None:
+                daily.now_and_then(datetime.datetime.now(datetime.UTC).date())
 
-        try:
-            consume(
-                center,
-                source,
-                stop.is_set,
-                FLAGS.batch_events,
-                FLAGS.acknowledge_seconds,
-                after_acknowledging=after_acknowledging,
-            )
-        finally:
-            source.close()
-            letters.close()
-            report.at_the_end()
+        consume(
+            center,
+            source,
+            stop.is_set,
+            FLAGS.batch_events,
+            FLAGS.acknowledge_seconds,
+            after_acknowledging=after_acknowledging,
+        )
 
 
 def _warm_up() -> None:
@@ -185,13 +183,14 @@ def _roll_back() -> None:
     with open_store(FLAGS.store) as store:
         snapshots = Snapshots(FLAGS.snapshot_dir, StoredStates(store, metadata))
         snapshot = snapshots.find(FLAGS.day)
-        count = snapshots.roll_back(snapshot)
         again = "no source of events was named, so that none will be read again"
         if FLAGS.events and FLAGS.events != "-":
-            source = _source(namespace_of(metadata))
-            source.rewind(snapshot.position)
-            source.close()
+            # Before the states: events that are read once more by newer states change nothing.
+            with contextlib.closing(_source(namespace_of(metadata))) as source:
+                source.check_quiet()
+                source.rewind(snapshot.position)
             again = "the events since then will be read again"
+        count = snapshots.roll_back(snapshot)
         sys.stdout.write(f"{count:,} states are those of {snapshot.day}; {again}.\n")
 
 
@@ -260,11 +259,8 @@ def _position(namespace: str) -> dict:
     from dgin_tf.serving.event_sources import position_of_file
 
     if _is_redis(FLAGS.events):
-        source = _source(namespace)
-        try:
+        with contextlib.closing(_source(namespace)) as source:
             return source.position()
-        finally:
-            source.close()
     is_file = FLAGS.events not in ("", "-")
     return position_of_file(_offset_file(namespace)) if is_file else {}
 

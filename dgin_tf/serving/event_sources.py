@@ -5,6 +5,7 @@ on from after a crash. It is called only when the states are in their store.
 """
 
 import abc
+import hashlib
 import json
 import os
 import pathlib
@@ -17,8 +18,12 @@ from dgin_tf.schema import write_text
 
 _CHUNK = 1 << 18  # bytes read at once
 _PAUSE = 0.002  # seconds between looks at a file that has not grown
+_LOOK = 1.0  # seconds between looks at whether it is the same file still
+_HEAD = 4096  # bytes that a file is known by
 
 Position = dict[str, Any]
+
+_BEGINNING: Position = {"offset": 0}
 
 
 class EventSource(abc.ABC):
@@ -42,6 +47,9 @@ class EventSource(abc.ABC):
     @abc.abstractmethod
     def position(self) -> Position:
         """What was acknowledged, as plain JSON values; `rewind` of the same kind takes it."""
+
+    def check_quiet(self) -> None:  # noqa: B027  (files do not know who reads them)
+        """Raises ValueError where somebody seems to be reading the source."""
 
     def close(self) -> None:  # noqa: B027  (most sources hold nothing)
         """Lets go of what the source holds."""
@@ -82,7 +90,8 @@ class StandardInput(EventSource):
 class GrowingFile(EventSource):
     """Lines of a file, from where an earlier run was.
 
-    A last line without its end is left until the end has been written.
+    A last line without its end is left until the end has been written. With the offset goes a digest of
+    the file's beginning, so that a file that took its place is not read from its middle.
 
     Args:
       path: the file.
@@ -91,22 +100,22 @@ class GrowingFile(EventSource):
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the offset belongs to another file.
+      ValueError: the offset belongs to another file. Reading a file that is cut or replaced meanwhile
+        raises it too.
     """
 
     def __init__(self, path: str | os.PathLike, offset_path: str | os.PathLike, follow: bool):
         self._path, self._follow = os.fspath(path), follow
         self._offset_path = pathlib.Path(offset_path)
-        self._acknowledged = self._given = self._read_offset()
+        self._acknowledged = self._read_offset()
+        self._given = self._acknowledged["offset"]
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (open as long as the source is)
-        size = os.fstat(self._file.fileno()).st_size
-        if size < self._given:
+        self._look_again = time.monotonic() + _LOOK
+        try:
+            self._check_same(self._acknowledged)
+        except ValueError:
             self._file.close()
-            raise ValueError(
-                f"{self._path} has {size:,} bytes, but {self._given:,} of it were read before: it was "
-                f"cut or replaced. Delete {self._offset_path} to read it from its beginning; events "
-                "that were read before change nothing."
-            )
+            raise
         self._file.seek(self._given)
         self._lines = _Lines()
 
@@ -117,6 +126,7 @@ class GrowingFile(EventSource):
                 self._lines.add(data)
             elif not self._lines.has(1):
                 if self._follow:
+                    self._check_followed()
                     time.sleep(_PAUSE)
                 self.is_finished = not self._follow
         lines = self._lines.take(most)
@@ -124,15 +134,18 @@ class GrowingFile(EventSource):
         return lines
 
     def acknowledge(self) -> None:
-        content = {"file": os.path.abspath(self._path), "offset": self._given}
+        position = {"offset": self._given, "head": self._head(self._given)}
+        content = {"file": os.path.abspath(self._path), **position}
         write_text(self._offset_path, json.dumps(content) + "\n")
-        self._acknowledged = self._given
+        self._acknowledged = position
 
     def position(self) -> Position:
-        return {"offset": self._acknowledged}
+        return self._acknowledged
 
     def rewind(self, position: Position) -> None:
-        """Goes back to a position and acknowledges that."""
+        """Goes back to a position and acknowledges that; raises ValueError if it is of another file."""
+        position = position or _BEGINNING
+        self._check_same(position)
         self._given = position["offset"]
         self._file.seek(self._given)
         self._lines = _Lines()
@@ -141,12 +154,43 @@ class GrowingFile(EventSource):
     def close(self) -> None:
         self._file.close()
 
-    def _read_offset(self) -> int:
+    def _head(self, offset: int) -> str:
+        """A digest of the beginning of what lies before an offset."""
+        head = os.pread(self._file.fileno(), min(offset, _HEAD), 0)
+        return hashlib.blake2b(head, digest_size=8).hexdigest()
+
+    def _check_same(self, position: Position) -> None:
+        """Raises ValueError unless this is the file that was read up to a position."""
+        size, offset = os.fstat(self._file.fileno()).st_size, position["offset"]
+        if size >= offset and position.get("head") in (None, self._head(offset)):
+            return
+        raise ValueError(
+            f"{self._path} has {size:,} bytes and is not the file of which {offset:,} were read before: "
+            f"it was cut or replaced. Delete {self._offset_path} to read it from its beginning; events "
+            "that were read before change nothing."
+        )
+
+    def _check_followed(self) -> None:
+        """Raises ValueError where nothing more can come, because another file has the name now."""
+        if time.monotonic() < self._look_again:
+            return
+        self._look_again = time.monotonic() + _LOOK
+        self._check_same({"offset": self._given})
+        there = os.path.exists(self._path)
+        if there and not os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno())):
+            raise ValueError(
+                f"{self._path} was replaced by another file. Start again with {self._offset_path} "
+                "deleted to read that one; for logs that rotate, use Redis Streams."
+            )
+
+    def _read_offset(self) -> Position:
         if not self._offset_path.is_file():
-            return 0
+            return _BEGINNING
         try:
             content = json.loads(self._offset_path.read_text(encoding="utf-8"))
-            file, offset = content["file"], int(content["offset"])
+            file, position = content["file"], {"offset": int(content["offset"])}
+            if "head" in content:
+                position["head"] = str(content["head"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._offset_path} does not say how far {self._path} was read; delete it to read "
@@ -157,7 +201,7 @@ class GrowingFile(EventSource):
                 f"{self._offset_path} says how far {file} was read, not {self._path}; name another "
                 "--offset_file."
             )
-        return offset
+        return position
 
 
 class _Lines:
@@ -193,6 +237,6 @@ def position_of_file(offset_path: str | os.PathLike) -> Position:
     """The acknowledged position of a file that some other process reads."""
     path = pathlib.Path(offset_path)
     if not path.is_file():
-        return {"offset": 0}
+        return _BEGINNING
     content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {"offset": content["offset"]}
+    return {name: content[name] for name in ("offset", "head") if name in content}

@@ -8,7 +8,8 @@ an item (its category) may be left out. An id that nobody has seen is out of voc
 """
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ PERSON, SEQUENCE, ITEM, TIME = "user_id", "sequence", "item_id", "timestamp"
 LONGEST_LINE = 1 << 20  # bytes
 
 _LARGEST = 2**63 - 1
+_AHEAD = 86_400  # seconds by which another machine's clock may be ahead
 
 
 class BadEventError(ValueError):
@@ -53,6 +55,8 @@ class EventParser:
       schema: its history fields are the fields of events.
       catalogue: field -> attribute of every item id, for fields that events may leave out.
       vocabularies: from raw ids to dense ones; None where events carry dense ids.
+      clock: gives the second of now. An event of a far future, such as one in milliseconds, is none:
+        every later one of its person would seem to run backwards.
 
     Raises:
       ValueError: a vocabulary is missing.
@@ -63,6 +67,7 @@ class EventParser:
         schema: Schema,
         catalogue: Mapping[str, np.ndarray],
         vocabularies: Vocabularies | None = None,
+        clock: Callable[[], float] = time.time,
     ):
         fields = schema.with_role(HISTORY)
         # The item first: the catalogue is asked for the others by its id.
@@ -70,6 +75,7 @@ class EventParser:
         self._catalogue = {f.name: catalogue[f.name] for f in fields if f.name in catalogue}
         self._sizes = schema.vocabulary_sizes
         self._names = {PERSON, SEQUENCE, *(field.name for field in fields)}
+        self._clock = clock
         self._has_times = any(field.name == TIME for field in fields)
         self._known: dict[str, Mapping[str, int]] | None = None
         if vocabularies is not None:
@@ -90,9 +96,12 @@ class EventParser:
         values: dict[str, int] = {}
         for field in self._fields:
             values[field.name] = self._value(field, content, values)
-        return Event(
-            person, user_id, sequence, values[TIME] if self._has_times else 0, values, line
-        )
+        second = values[TIME] if self._has_times else 0
+        if second > self._clock() + _AHEAD:
+            raise BadEventError(
+                f"{TIME} {second} is more than a day ahead of the clock; seconds since 1970 are expected"
+            )
+        return Event(person, user_id, sequence, second, values, line)
 
     def _person(self, content: Mapping[str, Any]) -> tuple[int, int]:
         if self._known is None:

@@ -14,15 +14,21 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
+import time
+from collections.abc import Callable
 from typing import Any
 
 from dgin_tf.schema import write_text
 from dgin_tf.serving.stored_states import StoredStates
 from dgin_tf.stores import dumps
+from dgin_tf.stores.state_store import StoreError
 
 KEPT_DAYS = 7
 
 _FACTS = "snapshot.json"
+_UNFINISHED = ".tmp"
+_DAY, _LATER = 86_400, 600.0  # seconds: when what is unfinished was left; when to try again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +67,14 @@ class Snapshots:
 
         Raises:
           StoreError: the store cannot be copied.
+          OSError: the folder cannot be written.
         """
         target = self._folder / today.isoformat()
-        temporary = self._folder / f".{today.isoformat()}.{os.getpid()}.tmp"
-        temporary.mkdir(parents=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._remove_unfinished()
+        temporary = pathlib.Path(
+            tempfile.mkdtemp(_UNFINISHED, f".{today.isoformat()}.", self._folder)
+        )
         try:
             dumps.write_dump(self._states.store, temporary)
             taken = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -78,6 +88,12 @@ class Snapshots:
             if datetime.date.fromisoformat(snapshot.day) <= today - datetime.timedelta(KEPT_DAYS):
                 shutil.rmtree(snapshot.folder)
         return Snapshot(today.isoformat(), target, position)
+
+    def _remove_unfinished(self) -> None:
+        """What a killed process left long ago; another machine may be writing a younger one."""
+        for path in self._folder.glob(f".*{_UNFINISHED}"):
+            if time.time() - path.stat().st_mtime > _DAY:
+                shutil.rmtree(path, ignore_errors=True)
 
     def list(self) -> list[Snapshot]:
         """All snapshots, the oldest first."""
@@ -100,3 +116,42 @@ class Snapshots:
     def roll_back(self, snapshot: Snapshot) -> int:
         """Brings states back to a snapshot, while no center writes; returns how many there are."""
         return dumps.bring_back(self._states.store, snapshot.folder, self._states.namespace)
+
+
+class DailySnapshots:
+    """Takes the snapshot of each day when it is asked first on that day.
+
+    One that fails stops nobody: it is tried again later.
+
+    Args:
+      snapshots: takes them.
+      position: gives what of the events has been acknowledged.
+      say: takes lines of the log.
+    """
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        position: Callable[[], dict[str, Any]],
+        say: Callable[[str], None],
+    ):
+        self._snapshots, self._position, self._say = snapshots, position, say
+        self._again = 0.0
+
+    def now_and_then(self, today: datetime.date) -> None:
+        """Takes the snapshot of a day unless there is one.
+
+        Args:
+          today: the day.
+        """
+        if time.monotonic() < self._again:
+            return
+        if today.isoformat() in [snapshot.day for snapshot in self._snapshots.list()]:
+            return
+        try:
+            self._snapshots.take(self._position(), today)
+        except (StoreError, OSError) as error:
+            self._again = time.monotonic() + _LATER
+            self._say(f"no snapshot of {today}, trying again in {_LATER / 60:.0f} minutes: {error}")
+        else:
+            self._say(f"snapshot of {today}")

@@ -1,9 +1,11 @@
 """Files that grow and pipes: every line once, from where the last acknowledgement was."""
 
+import json
 import os
 
 import pytest
 
+from dgin_tf.serving import event_sources
 from dgin_tf.serving.dead_letters import DeadLetters
 from dgin_tf.serving.event_sources import GrowingFile, StandardInput, position_of_file
 
@@ -35,7 +37,8 @@ def test_a_file_is_read_on_from_what_was_acknowledged(path):
     source.read(1)
     source.acknowledge()
     source.read(1)
-    assert source.position() == position_of_file(path.with_suffix(".offset")) == {"offset": 4}
+    assert source.position() == position_of_file(path.with_suffix(".offset"))
+    assert source.position()["offset"] == 4
     assert rest(opened(path)) == [b"two", b"three"]
 
 
@@ -73,8 +76,45 @@ def test_a_file_that_was_cut_is_refused(path):
     source.read(3)
     source.acknowledge()
     path.write_bytes(b"new\n")
-    with pytest.raises(ValueError, match="has 4 bytes, but 14 of it were read before"):
+    with pytest.raises(ValueError, match="has 4 bytes and is not the file of which 14 were read"):
         opened(path)
+
+
+def test_a_longer_file_in_its_place_is_refused(path):
+    source = opened(path)
+    source.read(2)
+    source.acknowledge()
+    before = source.position()
+    path.write_bytes(b"another\nfile\nof\nthat\nname\n")
+    with pytest.raises(ValueError, match="has 26 bytes and is not the file of which 8 were read"):
+        opened(path)
+    path.with_suffix(".offset").unlink()
+    again = opened(path)
+    with pytest.raises(ValueError, match="cut or replaced"):
+        again.rewind(before)
+    assert rest(again) == [b"another", b"file", b"of", b"that", b"name"]
+
+
+@pytest.mark.parametrize("how", ["replaced", "cut"])
+def test_a_file_that_is_replaced_while_it_is_followed_ends_the_source(path, how, monkeypatch):
+    monkeypatch.setattr(event_sources, "_LOOK", 0.0)
+    source = opened(path, follow=True)
+    source.read(9)
+    assert source.read(9) == []
+    if how == "replaced":
+        path.rename(path.with_suffix(".1"))
+        assert source.read(9) == []  # in between there is none
+        path.write_bytes(b"one\ntwo\nthree\nfour\n")
+    else:
+        path.write_bytes(b"new\n")
+    with pytest.raises(ValueError, match=how):
+        source.read(9)
+
+
+def test_an_offset_that_an_earlier_release_wrote_is_good(path):
+    offset = path.with_suffix(".offset")
+    offset.write_text(json.dumps({"file": str(path), "offset": 4}))
+    assert rest(opened(path)) == [b"two", b"three"]
 
 
 @pytest.mark.parametrize(

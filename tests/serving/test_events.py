@@ -57,6 +57,7 @@ def test_strangers_share_an_id_and_never_a_state(raw):
         (b"[3]", "expected a JSON object; got list"),
         (b" " * (LONGEST_LINE + 1), "longer than"),
         (event(3, 1, 5, price=3), "unknown fields: price"),
+        (event(3, 1, 5, 1_700_000_000_000), "timestamp 1700000000000 is more than a day ahead"),
         (event(1, 1, 5), "user_id must be a whole number from 2 on; got 1"),
         (event("u3", 1, 5), "user_id must be a whole number"),
         (event(3, 0, 5), "sequence must be a whole number from 1 on; got 0"),

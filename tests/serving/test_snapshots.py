@@ -1,13 +1,15 @@
 """Daily snapshots: what they hold, how long they are kept, and the way back."""
 
 import datetime
+import os
 
 import pytest
 
-from dgin_tf.serving.snapshots import KEPT_DAYS, Snapshots
+from dgin_tf.serving.snapshots import KEPT_DAYS, DailySnapshots, Snapshots
 from dgin_tf.serving.state_versions import StateVersions
 from dgin_tf.serving.stored_states import StoredStates
 from dgin_tf.stores.addresses import open_store
+from dgin_tf.stores.state_store import StoreError
 from tests.redis_server import RedisServer
 from tests.serving.following import METADATA, event, halved, make_center, sums
 
@@ -74,6 +76,37 @@ def test_a_second_snapshot_of_a_day_takes_the_place_of_the_first(store, snapshot
     snapshots.take({"offset": 1}, DAY)
     snapshots.take({"offset": 2}, DAY)
     assert [s.position for s in snapshots.list()] == [{"offset": 2}]
+
+
+def test_what_a_killed_snapshot_left_is_in_nobodys_way(snapshots, tmp_path):
+    left = tmp_path / "P" / "halving.3" / f".2026-11-21.{os.getpid()}.tmp"
+    left.mkdir(parents=True)
+    snapshots.take({}, DAY)
+    assert left.exists()  # another machine may be writing it
+    os.utime(left, (0, 0))
+    snapshots.take({}, DAY)
+    assert [path.name for path in left.parent.iterdir()] == ["2026-11-21"]
+
+
+@pytest.mark.parametrize("error", [StoreError("the store does not answer."), OSError("disk full")])
+def test_a_daily_snapshot_that_fails_stops_nobody_and_is_tried_later(snapshots, monkeypatch, error):
+    said, failing = [], [error]
+
+    def position():
+        if failing:
+            raise failing.pop()
+        return {"offset": 3}
+
+    daily = DailySnapshots(snapshots, position, said.append)
+    for _ in range(2):
+        daily.now_and_then(DAY)
+    assert said == [f"no snapshot of 2026-11-21, trying again in 10 minutes: {error}"]
+    monkeypatch.setattr(daily, "_again", 0.0)
+    for _ in range(2):
+        daily.now_and_then(DAY)
+    assert said[1:] == ["snapshot of 2026-11-21"]
+    daily.now_and_then(DAY + datetime.timedelta(1))
+    assert [s.day for s in snapshots.list()] == ["2026-11-21", "2026-11-22"]
 
 
 def test_a_day_without_a_snapshot_is_named_with_those_there_are(store, snapshots):
