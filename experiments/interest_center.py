@@ -134,7 +134,7 @@ def _warm_up() -> None:
     from dgin_tf.serving.state_updates import StateUpdater
     from dgin_tf.serving.state_versions import StateVersions
     from dgin_tf.serving.state_warmup import warm_up
-    from dgin_tf.serving.stored_states import StoredStates, namespace_of
+    from dgin_tf.serving.stored_states import StoredStates
 
     def bar(items, total):
         return tqdm(items, "states", total, disable=not FLAGS.progress, file=sys.stderr)
@@ -142,11 +142,17 @@ def _warm_up() -> None:
     updater = StateUpdater(FLAGS.export_dir)
     with open_store(FLAGS.store) as store:
         states = StoredStates(store, updater.metadata)
-        written = warm_up(updater, states, FLAGS.data_dir, FLAGS.days, bar)
+        done = warm_up(updater, states, FLAGS.data_dir, FLAGS.days, bar)
+        if done.incomplete:
+            raise ValueError(
+                f"the states of {done.incomplete:,} people began with their events and lack the history "
+                f"before: {states.namespace} is not warm. Export the model as another version, and warm "
+                "that up before its center starts."
+            )
         versions = StateVersions(store, updater.metadata["name"])
         versions.mark_warm(updater.metadata)
         sys.stdout.write(
-            f"{written:,} states of {namespace_of(updater.metadata)} were written; they are warm. Live "
+            f"{done.written:,} states of {states.namespace} were written; they are warm. Live "
             f"is {versions.live or 'none'}.\n"
         )
 

@@ -1,12 +1,14 @@
 """States of everybody in a prepared data set, encoded at once (the paper's 120 days before the start).
 
 A state that was warmed up includes all events of its person up to the newest one, whatever their
-numbers in the stream: events that are not newer are passed over.
+numbers in the stream: events that are not newer are passed over. It comes before the version's center
+starts, or a person's state begins empty and lacks what came before.
 """
 
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,16 +26,29 @@ _DAY = 86_400
 Progressing = Callable[[Iterable, int], Iterable]
 
 
+class WarmedUp(NamedTuple):
+    """What a warm-up did.
+
+    Attributes:
+      written: states that were encoded.
+      incomplete: people whose state the stream had begun already, without the history before. Nobody
+        can tell them where events have no times.
+    """
+
+    written: int = 0
+    incomplete: int = 0
+
+
 def warm_up(
     updater: StateUpdater,
     states: StoredStates,
     data_dir: str | os.PathLike,
     days: int = 0,
     progress: Progressing = lambda items, total: items,
-) -> int:
+) -> WarmedUp:
     """Encodes the stored histories of a data set; people who have a state already keep it.
 
-    It can be interrupted and run again, and events may be folded in meanwhile.
+    It can be interrupted and run again.
 
     Args:
       updater: the model.
@@ -41,9 +56,6 @@ def warm_up(
       data_dir: prepared under the schema of the model.
       days: how many days before the newest event of all count; 0 for all.
       progress: wraps the records, given how many there are, to draw a bar.
-
-    Returns:
-      How many states were written.
 
     Raises:
       ValueError: the data follow another schema, or hold no user ids or no times to cut by.
@@ -73,21 +85,27 @@ def warm_up(
     if days:
         newest = (int(r["hist_timestamp"][-1]) for r in records() if len(r["hist_timestamp"]))
         since = max(newest, default=0) - days * _DAY
-    written, batch = 0, []
+    written, incomplete, batch = 0, set[int](), []
     for record in progress(records(), total):
         if record[PERSON][0] >= FIRST_ID:
             batch.append(record)
         if len(batch) == _PEOPLE:
-            written += _encode(updater, states, batch, names, since)
+            written += _encode(updater, states, batch, names, since, incomplete)
             batch = []
-    return written + _encode(updater, states, batch, names, since)
+    written += _encode(updater, states, batch, names, since, incomplete)
+    return WarmedUp(written, len(incomplete))
 
 
-def _encode(updater, states, records, names, since) -> int:
+def _encode(updater, states, records, names, since, incomplete: set[int]) -> int:
     # A person may be in several splits; the first record counts.
     people = {int(record[PERSON][0]): record for record in reversed(records)}
     held = states.read(list(people))
     new = [person for person, state in zip(people, held, strict=True) if state is None]
+    for person, state in zip(people, held, strict=True):
+        if state and state.progress.sequence and state.progress.included_until < 0:
+            history = _history(people[person], names, since)
+            if TIME in history and len(history[TIME]):
+                incomplete.add(person)
     histories = [_history(people[person], names, since) for person in new]
     users = {
         feature_name(USER, field): np.array([people[p][feature_name(USER, field)][0] for p in new])
@@ -99,10 +117,12 @@ def _encode(updater, states, records, names, since) -> int:
     ):
         newest = int(history[TIME][-1]) if TIME in history and len(history[TIME]) else -1
         found[person] = PersonState(arrays, Progress(newest=max(newest, 0), included_until=newest))
-    # Where the stream has begun somebody's state meanwhile, only that one is left out.
+    # Where somebody else has begun a state meanwhile, only that one is left out.
     if found and states.swap(found):
         return len(found)
-    return sum(states.swap({person: state}) for person, state in found.items())
+    written = {person for person, state in found.items() if states.swap({person: state})}
+    incomplete.update(found.keys() - written)
+    return len(written)
 
 
 def _history(record: Arrays, names: dict[str, str], since: int) -> Arrays:

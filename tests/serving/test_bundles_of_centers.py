@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from dgin_tf.serving import state_warmup
 from dgin_tf.serving.dead_letters import DeadLetters
 from dgin_tf.serving.events import EventParser
 from dgin_tf.serving.interest_center import InterestCenter
@@ -18,6 +19,7 @@ from dgin_tf.serving.state_updates import StateUpdater
 from dgin_tf.serving.state_versions import StateVersions
 from dgin_tf.serving.state_warmup import warm_up
 from dgin_tf.serving.stored_states import StoredStates
+from dgin_tf.stores.addresses import open_store
 from dgin_tf.stores.state_store import InMemoryStore
 from tests.serving import exported
 
@@ -138,8 +140,8 @@ def test_a_model_whose_state_cannot_follow_events_is_refused(wide_deep):
 def test_everybody_of_a_data_set_is_warmed_up_once(updater, data):
     store = InMemoryStore()
     states = StoredStates(store, updater.metadata)
-    assert warm_up(updater, states, data.data_dir) == exported.USERS
-    assert warm_up(updater, states, data.data_dir) == 0
+    assert warm_up(updater, states, data.data_dir) == (exported.USERS, 0)
+    assert warm_up(updater, states, data.data_dir) == (0, 0)
     batches = data.evaluation("test", exported.BatchOptions(exported.USERS * 2, 47))
     (batch,) = batches.take(1)
     mask = batch["hist_mask"].numpy()
@@ -158,14 +160,32 @@ def test_everybody_of_a_data_set_is_warmed_up_once(updater, data):
     assert state.progress == Progress(0, newest, newest)
 
 
-def test_only_the_last_days_are_warmed_up(base_model, data):
+def test_only_the_last_days_are_warmed_up(base_model, data, monkeypatch):
+    monkeypatch.setattr(state_warmup, "_DAY", 5)  # the events of this data set are seconds apart
     updater = StateUpdater(base_model.version)
-    counts = []
-    for days in (0, 1):
+    counts, newest = [], []
+    for days in (0, 1, 100):
         states = StoredStates(InMemoryStore(), updater.metadata)
         warm_up(updater, states, data.data_dir, days)
-        counts.append(sum(s.arrays["pooled_count"][0] for _, s in states.items()))
-    assert counts[0] == counts[1] > 0  # the events of this data set are seconds apart
+        people = [state for _, state in states.items()]
+        counts.append(sum(state.arrays["pooled_count"][0] for state in people))
+        newest.append({state.progress.included_until for state in people} - {-1})
+    assert 0 < counts[1] < counts[0] == counts[2]
+    assert max(newest[1]) - min(newest[1]) <= 5 < max(newest[0]) - min(newest[0])
+
+
+def test_people_whose_events_came_before_their_history_are_counted(updater, data, tmp_path):
+    store = InMemoryStore()
+    center, states = center_on(updater, store, tmp_path), StoredStates(store, updater.metadata)
+    someone = next(
+        int(batch["user_id"][row])
+        for batch in data.evaluation("test", exported.BatchOptions(exported.USERS * 2, 47)).take(1)
+        for row in np.flatnonzero(batch["hist_mask"].numpy().any(1))
+    )
+    center.apply(lines_of(someone, [5, 9]))
+    assert warm_up(updater, states, data.data_dir) == (exported.USERS - 1, 1)
+    center.apply([line.replace(b'"timestamp": ', b'"timestamp": 9') for line in lines_of(3, [8])])
+    assert warm_up(updater, states, data.data_dir) == (0, 1)
 
 
 def test_data_of_another_schema_warm_nothing_up(base_model, tmp_path):
@@ -213,6 +233,49 @@ def test_the_command_reads_standard_input_and_says_what_happened(base_model, tmp
     done = run(*flags, "--action=switch")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: the states of base_model.1.")
+
+
+@pytest.mark.slow
+def test_the_life_of_a_version_by_commands(base_model, data, tmp_path):
+    pytest.importorskip("lmdb", reason="the Python package lmdb is not installed")
+    flags = [f"--export_dir={base_model.version}", f"--store=lmdb:{tmp_path / 'S'}"]
+    events, kept = tmp_path / "log.jsonl", f"--snapshot_dir={tmp_path / 'P'}"
+    late = [
+        line.replace(b'"timestamp": ', b'"timestamp": 170000') for line in lines_of(3, [5, 9, 7, 8])
+    ]
+
+    def said(*more):
+        done = run(*flags, *more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def state():
+        with open_store(f"lmdb:{tmp_path / 'S'}") as store:
+            return dict(StoredStates(store, updater.metadata).store.items())
+
+    updater = StateUpdater(base_model.version)
+    assert "they are warm. Live is none" in said(
+        "--action=warm_up", f"--data_dir={data.data_dir}", "--noprogress"
+    )
+    assert "requests read the states of base_model.1; before: None" in said("--action=switch")
+    events.write_bytes(b"\n".join(late[:2]) + b"\n")
+    assert "2 applied" in said(f"--events={events}", kept)
+    (day,) = os.listdir(tmp_path / "P" / "base_model.1")
+    first = state()
+    with open(events, "ab") as file:
+        file.write(b"\n".join(late[2:]) + b"\n")
+    assert "2 events in 1 batches: 2 applied" in said(f"--events={events}", kept)
+    second = state()
+    assert second != first
+    rolled = said("--action=rollback", f"--day={day}", f"--events={events}", kept)
+    assert "the events since then will be read again" in rolled
+    assert state() == first
+    assert "2 events in 1 batches: 2 applied" in said(f"--events={events}", kept)
+    assert state() == second
+    assert "snapshot in " in said("--action=snapshot", f"--events={events}", kept)
+    assert f"warm: base_model.1.{updater.metadata['weights_digest']}\nsnapshots: {day}" in said(
+        "--action=status", kept
+    )
 
 
 @pytest.mark.parametrize(
