@@ -74,6 +74,7 @@ VARIANTS["dgin-statistical"] = (
     {**SMALL["dgin"], "aggregated": False, "target_module": False},
 )
 VARIANTS["dgin-aggregated"] = ("dgin", {**SMALL["dgin"], "target_module": False})
+VARIANTS["dgin-items"] = ("dgin", {**SMALL["dgin"], "key": "item_id"})
 VARIANTS["dgin-session"] = (
     "dgin",
     {**SMALL["dgin"], "key": "session", "target_module": False},
