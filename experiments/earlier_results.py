@@ -62,6 +62,8 @@ class EarlierResults:
             wanted = runs.plain_config(config)
             if runs.DATA_SCHEMA in found:
                 wanted[runs.DATA_SCHEMA] = Schema.load(data_dir).fingerprint()
+            if runs.STATISTIC_EDGES in found:
+                wanted = json.loads(json.dumps(runs.with_edges(wanted, Schema.load(data_dir))))
             if differing := differences(found, wanted):
                 raise ValueError(
                     f"{path} holds {key} on {data_set} with another config, which differs in "

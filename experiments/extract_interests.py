@@ -1,9 +1,12 @@
-"""Extracts the states of all users of a data set with a run's best weights: ENCODE's offline stage.
+"""Extracts the states of all users of a data set: ENCODE's offline stage.
 
+    python -m experiments.extract_interests --data_dir=D --export_dir=E --store=lmdb:S
     python -m experiments.extract_interests --data_dir=D --model_dir=M --store=lmdb:S
 
-Stopped and started again, it goes on where it was; after another training it begins anew. A request
-reads a state with `dgin_tf.serving.extraction.load_state` and gives it to `score_candidates`.
+The first form runs the newest version of an export; `Ranker("E", states=store).rank_stored(person,
+candidates)` scores from its states. The second runs a training's best weights, for Python:
+`dgin_tf.serving.extraction.load_state` reads its states. Stopped and started again, either goes on
+where it was; with other weights it begins anew.
 """
 
 import os
@@ -19,15 +22,21 @@ from dgin_tf import command_line  # noqa: E402
 from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
 from dgin_tf.processes import keep_freed_memory  # noqa: E402
 from dgin_tf.serving import extraction  # noqa: E402
+from dgin_tf.serving.ranker import open_bundle  # noqa: E402
+from dgin_tf.serving.state_versions import StateVersions  # noqa: E402
+from dgin_tf.serving.stored_states import version_of  # noqa: E402
 from dgin_tf.stores.addresses import open_store  # noqa: E402
 from experiments import runs  # noqa: E402
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "A run, or a folder of seeds.", required=True)
+_EXPORT_DIR = flags.DEFINE_string("export_dir", "", "Exported versions, or one of them.")
+_MODEL_DIR = flags.DEFINE_string("model_dir", "", "A run, or a folder of seeds, not exported.")
 _STORE = flags.DEFINE_string(
     "store", None, "lmdb:PATH or redis://host:port/db, where states go.", required=True
 )
-_NAMESPACE = flags.DEFINE_string("namespace", "interests", "Namespace of the store.")
+_NAMESPACE = flags.DEFINE_string(
+    "namespace", "interests", "Where the states of --model_dir go; an export has its own."
+)
 _BATCH_USERS = flags.DEFINE_integer("batch_users", 256, "Users encoded at a time.", lower_bound=1)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
@@ -38,14 +47,25 @@ def main(_: object) -> None:
     def bar(items, total, description):
         return tqdm(items, description, total, disable=not _PROGRESS.value, file=sys.stderr)
 
+    if bool(_EXPORT_DIR.value) == bool(_MODEL_DIR.value):
+        raise ValueError(
+            "expected one of --export_dir, for states that an exported model is served from, and "
+            f"--model_dir; got {'both' if _MODEL_DIR.value else 'neither'}."
+        )
     keep_freed_memory()
     data = PreparedData(_DATA_DIR.value)
-    model, config = runs.load_model(_MODEL_DIR.value, data)
     with open_store(_STORE.value, _NAMESPACE.value) as store:
-        found = extraction.extract(
-            model, data, store, config["data"]["max_history"], _BATCH_USERS.value, bar
-        )
-    version = extraction.weights_version(model)
+        if _EXPORT_DIR.value:
+            version_dir, metadata = open_bundle(_EXPORT_DIR.value)
+            found = extraction.extract_for_bundle(version_dir, data, store, _BATCH_USERS.value, bar)
+            StateVersions(store, metadata["name"]).mark_warm(metadata)
+            version = version_of(metadata)
+        else:
+            model, config = runs.load_model(_MODEL_DIR.value, data)
+            found = extraction.extract(
+                model, data, store, config["data"]["max_history"], _BATCH_USERS.value, bar
+            )
+            version = extraction.weights_version(model)
     text = (
         f"{found.users:,} users written, {found.kept:,} kept, of weights {version}; "
         f"{found.bytes / max(found.users, 1):,.0f} bytes a user. {found.seconds:.1f} s"

@@ -5,6 +5,7 @@ the means over the seeds, their deviations, and under `seeds` the values behind 
 """
 
 import concurrent.futures
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -22,6 +23,7 @@ import tensorflow as tf
 import dgin_tf
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.dgin import learned_edges
 from dgin_tf.models.registry import MODELS
 from dgin_tf.optimizers import OPTIMIZERS
 from dgin_tf.processes import end_with_parent, keep_freed_memory
@@ -31,6 +33,7 @@ from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, t
 
 SPLITS = ("validation", "test")
 DATA_SCHEMA = "data_dir_schema"  # what a run adds to its config beside the seed
+STATISTIC_EDGES = "statistic_edges"  # and where its model read some, those of the schema
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
 
@@ -77,8 +80,24 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
         training=training,
         evaluation=evaluation,
         schema=data.schema.fingerprint(),
-        config={**config, "seed": seed, DATA_SCHEMA: data.schema.fingerprint()},
+        config={
+            **with_edges(config, data.schema),
+            "seed": seed,
+            DATA_SCHEMA: data.schema.fingerprint(),
+        },
     )
+
+
+def with_edges(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """The config and the learned edges that its model takes from the schema, where it takes any.
+
+    They may be learned anew, and a trained model keeps its own.
+    """
+    model = config["model"]
+    if not model.get("statistical") or model["edges"] is not None:
+        return dict(config)
+    found = learned_edges(schema, model["key"], model["behavior_types"])
+    return {**config, STATISTIC_EDGES: {model["key"]: found}} if found else dict(config)
 
 
 def train_seed(
@@ -158,7 +177,8 @@ class SeedPool:
             waiting = [functools.partial(train_seed, *call) for call in calls]
 
         def result():
-            found = combine(plain, dict(zip(seeds, [wait() for wait in waiting], strict=True)))
+            results = dict(zip(seeds, [wait() for wait in waiting], strict=True))
+            found = combine(with_edges(plain, Schema.load(data_dir)), results)
             write_json(model_dir / RESULT_FILE, found)
             return found
 
@@ -244,7 +264,8 @@ def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel
     directory = find_run(run_dir)
     config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
     tf.keras.mixed_precision.set_global_policy(config["precision"])
-    model = make_model(config, data.schema)
+    trained = dataclasses.replace(data.schema, statistic_edges=config.get(STATISTIC_EDGES, {}))
+    model = make_model(config, trained)
     spec = data.training(BatchOptions(**config["data"]), seed=0, epoch=0).element_spec
     call = tf.function(lambda features: model(features, training=False), autograph=False)
     call.get_concrete_function(spec)

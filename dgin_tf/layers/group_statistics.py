@@ -48,8 +48,9 @@ def quantile_edges(values: np.ndarray, classes: int = 16) -> list[int]:
 class GroupStatistics(tf.keras.layers.Layer):
     """Embeds how many events a group has, of how many types, of each type, and of how many items.
 
-    The paper counts dwell time and money besides, which no data set here has; what a data set does
-    not have is left out and never taken for zero.
+    The paper has mean dwell time and mean paid price besides, which no reader reads: of the sources
+    here only Amazon's metadata have a `price`, of the item and not of what was paid. What the records do
+    not hold is left out and never taken for zero.
 
     Args:
       dim: width of one statistic's embedding.

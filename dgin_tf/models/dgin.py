@@ -53,7 +53,8 @@ class DGIN(CTRModel):
       events: B, how many of a group's newest events its self-attention reads. Neither.
       target_events: T, how many of the newest events the target module reads.
       heads: h, of every attention.
-      edges: (statistic, edges of its classes) pairs, see `GroupStatistics`.
+      edges: (statistic, edges of its classes) pairs, see `GroupStatistics`; None for those that the
+        schema has learned for the key, which are of all behaviour types, () for the logarithmic ones.
 
     Raises:
       ValueError: the settings ask for what the schema or the key does not have.
@@ -80,6 +81,8 @@ class DGIN(CTRModel):
         names = [field.name for field in schema.paired_fields]
         seen = type_ids(schema, behavior_types)
         statistics = aggregation = None
+        if edges is None:
+            edges = tuple(learned_edges(schema, key, behavior_types).items())
         if statistical:
             counted = seen if len(seen) > 1 else {}
             distinct = (ITEM,) if ITEM in names and key != ITEM else ()
@@ -212,6 +215,16 @@ class SIMTargetModule(CTRModel):
         long = _own_events(schema, backbone.embedding_dim, field, k, heads)
         encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
         super().__init__(schema, {"": encoder}, backbone, name="sim_tm")
+
+
+def learned_edges(
+    schema: Schema, key: str, behavior_types: Sequence[str] = ()
+) -> Mapping[str, tuple[int, ...]]:
+    """What a schema has learned of a key's groups, statistic -> edges; {} for nothing.
+
+    It was learned from all types of behaviour; counts of some of them are other counts.
+    """
+    return {} if behavior_types else schema.statistic_edges.get(key, {})
 
 
 def _own_events(

@@ -3,13 +3,17 @@
 ENCODE (Zhou et al., 2024) calls it the offline stage: the interests of all users are extracted with the
 newest weights now and then, and a request reads them. It works for every model, since all of them are
 cut where the candidate enters; it pays where the state is small, as ENCODE's and MIMN's are.
+
+`extract_for_bundle` runs an exported version and writes what `Ranker.rank_stored` reads; `extract` runs
+a model in Python, and `load_state` reads what it writes.
 """
 
 import concurrent.futures
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -17,16 +21,22 @@ import tensorflow as tf
 from dgin_tf.inputs.cutting import whole_histories
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.base import CTRModel
-from dgin_tf.records import SPLITS, Shard, read_records
-from dgin_tf.schema import Schema
+from dgin_tf.records import SPLITS, read_records
+from dgin_tf.schema import FIRST_ID, Schema
+from dgin_tf.serving.progress import Progress as StreamProgress
+from dgin_tf.serving.ranker import open_bundle
+from dgin_tf.serving.signatures import ENCODE_USER, signature_specs
+from dgin_tf.serving.stored_states import PersonState, StoredStates
 from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_value, encode_value
 
 USER_ID = "user_id"
+_TIMES, _MASK = "hist_timestamp", "hist_mask"
 
 Arrays = dict[str, np.ndarray]
 Item = TypeVar("Item")
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+Encode = Callable[[Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
 
 
 class Beginning(NamedTuple):
@@ -94,52 +104,54 @@ def extract(
     Raises:
       ValueError: records have no user id to file a state under.
     """
-    schema = data.schema
-    if USER_ID not in [field.name for field in schema.user_fields]:
-        raise ValueError(
-            f"states are kept by {USER_ID}, which this schema does not have; prepare the data with it."
-        )
-    version, fingerprint = weights_version(model), schema.fingerprint()
+    values = _OfWeights(store, weights_version(model), data.schema.fingerprint())
     encode = tf.function(model.encode_user, autograph=False)
+    return _extract(encode, values, data, max_history, batch_users, progress)
 
-    def without_state(batches):
-        for names, features in batches:
-            stored = store.get_many(names)
-            yield names, features, [not _is_current(v, version, fingerprint) for v in stored]
 
-    def encoded(batch):
-        names, features, wanted = batch
-        if not any(wanted):
-            return len(names), {}
-        state = {name: tensor.numpy() for name, tensor in encode(features).items()}
-        values = {
-            name: encode_value(
-                {key: _plain(array[row]) for key, array in state.items()},
-                model_version=version,
-                schema=fingerprint,
-                sequence=0,
-            )
-            for row, name in enumerate(names)
-            if wanted[row]
-        }
-        return len(names) - len(values), values
+def extract_for_bundle(
+    bundle: str | os.PathLike,
+    data: PreparedData,
+    store: StateStore,
+    batch_users: int = 256,
+    progress: Progress = lambda items, total, text: items,
+) -> Extracted:
+    """As `extract`, with the `encode_user` of an exported version, for `Ranker.rank_stored`.
 
-    users = kept = size = 0
-    first, began = None, perf_counter()
-    shards = [shard for split in reversed(SPLITS) for shard in data.manifest.splits.get(split, ())]
-    total = sum(shard.users for shard in shards)
-    records = progress(_records(data, shards), total, "users")
-    parsed = _parsed(schema, _chunks(records, batch_users, max_history))
-    batches = _ahead(_batches(_first_of_each(parsed), batch_users))
-    # Parsing, encoding and writing in a thread each.
-    for already, values in _ahead(map(encoded, without_state(batches))):
-        if values:
-            store.put_many(values)
-            first = first or Beginning(len(values), perf_counter() - began)
-        kept += already
-        users += len(values)
-        size += sum(map(len, values.values()))
-    return Extracted(users, kept, size, first or Beginning(0, 0.0), perf_counter() - began)
+    A user is passed over whose stored state includes the newest event of the data, or follows a
+    stream of events already; after a later preparation those who did something are encoded anew.
+
+    Args:
+      bundle: base path of the exported versions, or the directory of one version.
+      data: whose users.
+      store: where the states go; its own namespace does not matter.
+      batch_users: users encoded, and written, at a time.
+      progress: as for `extract`.
+
+    Raises:
+      FileNotFoundError: there is no bundle.
+      ValueError: the data follow another schema or have no user id, or the version keeps groups.
+    """
+    version_dir, metadata = open_bundle(bundle)
+    if data.schema.fingerprint() != metadata["schema_fingerprint"]:
+        raise ValueError(
+            f"the data in {data.data_dir!r} follow schema {data.schema.fingerprint()}, but "
+            f"{version_dir} was exported under {metadata['schema_fingerprint']}; extract from the data "
+            "that the model was trained on."
+        )
+    if metadata.get("kept"):
+        raise ValueError(
+            f"model {metadata['name']!r} keeps groups, which requests read with rank_person and an "
+            "engine; extract the states of a model that keeps none, such as encode."
+        )
+    signature = tf.saved_model.load(os.fspath(version_dir)).signatures[ENCODE_USER]
+    asked = list(signature_specs(signature)[0])
+
+    def encode(features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        return signature(**{name: features[name] for name in asked})
+
+    values = _OfBundle(StoredStates(store, metadata))
+    return _extract(encode, values, data, metadata["max_history"], batch_users, progress)
 
 
 def load_state(
@@ -158,14 +170,128 @@ def load_state(
     return {name: array[np.newaxis] for name, array in arrays.items()}
 
 
-def _is_current(value: bytes | None, version: str, schema: str) -> bool:
-    if value is None:
-        return False
-    try:
-        decode_value(value, model_version=version, schema=schema)
-    except (StaleValueError, DamagedValueError):
-        return False
-    return True
+class _Values(Protocol):
+    """How states lie in a store."""
+
+    store: StateStore
+
+    def is_current(self, value: bytes | None, user: int, newest: int) -> bool:
+        """Whether a stored value is what would be written for a history up to the second `newest`."""
+
+    def to_value(self, state: Arrays, newest: int) -> bytes:
+        """The value of a state."""
+
+
+class _OfWeights:
+    """States marked with a digest of a model's weights; see `load_state`."""
+
+    def __init__(self, store: StateStore, version: str, schema: str):
+        self.store = store
+        self._marks = {"model_version": version, "schema": schema}
+
+    def is_current(self, value: bytes | None, user: int, newest: int) -> bool:
+        if value is None:
+            return False
+        try:
+            decode_value(value, **self._marks)
+        except (StaleValueError, DamagedValueError):
+            return False
+        return True
+
+    def to_value(self, state: Arrays, newest: int) -> bytes:
+        return encode_value(state, sequence=0, **self._marks)
+
+
+class _OfBundle:
+    """States of an exported version, as the User Interest Center and the ranker read them."""
+
+    def __init__(self, states: StoredStates):
+        self.store = states.store
+        self._states = states
+
+    def is_current(self, value: bytes | None, user: int, newest: int) -> bool:
+        if value is None:
+            return False
+        try:
+            progress = self._states.decode(user, value).progress
+        except (StaleValueError, DamagedValueError):
+            return False
+        # A state that a stream was folded into has numbers that no history knows.
+        return progress.sequence > 0 or progress.newest >= newest
+
+    def to_value(self, state: Arrays, newest: int) -> bytes:
+        progress = StreamProgress(newest=max(newest, 0), included_until=newest)
+        return self._states.encode(PersonState(state, progress))
+
+
+def _extract(
+    encode: Encode,
+    values: _Values,
+    data: PreparedData,
+    max_history: int,
+    batch_users: int,
+    progress: Progress,
+) -> Extracted:
+    schema = data.schema
+    if USER_ID not in [field.name for field in schema.user_fields]:
+        raise ValueError(
+            f"states are kept by {USER_ID}, which this schema does not have; prepare the data with it."
+        )
+
+    def encoded(batch):
+        """How many users a batch has, what is stored of those whose state is wanted, and their values."""
+        users, features = batch
+        newest = _newest(features)
+        held = dict(zip(users, values.store.get_many(users), strict=True))
+        wanted = {
+            row: user
+            for row, user in enumerate(users)
+            if not values.is_current(held[user], user, newest[row])
+        }
+        if not wanted:
+            return len(users), {}, {}
+        state = {name: tensor.numpy() for name, tensor in encode(features).items()}
+        found = {
+            user: values.to_value(
+                {n: _plain(array[row]) for n, array in state.items()}, newest[row]
+            )
+            for row, user in wanted.items()
+        }
+        return len(users), {user: held[user] for user in found}, found
+
+    users = kept = size = 0
+    first, began = None, perf_counter()
+    total = sum(shard.users for shards in data.manifest.splits.values() for shard in shards)
+    records = progress(_records(data), total, "users")
+    parsed = _parsed(schema, _chunks(records, batch_users, max_history))
+    batches = _ahead(_batches(_first_of_each(parsed), batch_users))
+    # Parsing, encoding and writing in a thread each.
+    for seen, held, found in _ahead(map(encoded, batches)):
+        written = _write(values.store, held, found)
+        if written and first is None:
+            first = Beginning(len(written), perf_counter() - began)
+        users += len(written)
+        kept += seen - len(written)
+        size += sum(map(len, written.values()))
+    return Extracted(users, kept, size, first or Beginning(0, 0.0), perf_counter() - began)
+
+
+def _write(
+    store: StateStore, held: Mapping[int, bytes | None], values: Mapping[int, bytes]
+) -> Mapping[int, bytes]:
+    """Replaces what is held; returns what was written."""
+    if not values or store.swap_many(held, values):
+        return values
+    # Where a stream has begun somebody's state meanwhile, only that one is left out.
+    alone = ((user, {user: value}) for user, value in values.items())
+    return {u: value[u] for u, value in alone if store.swap_many({u: held[u]}, value)}
+
+
+def _newest(features: Mapping[str, tf.Tensor]) -> list[int]:
+    """Second of each user's newest event; -1 for no events, or where the data have no times."""
+    mask = features[_MASK].numpy()
+    times = features[_TIMES].numpy() if _TIMES in features else np.full(mask.shape, -1)
+    return np.max(np.where(mask, times, -1), axis=1, initial=-1).tolist()
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -177,23 +303,29 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def _records(data: PreparedData, shards: Iterable[Shard]) -> Iterator[tuple[int, bytes]]:
-    """The padded length of each record's shard, and the record."""
-    for shard in shards:
-        for payload in read_records(f"{data.data_dir}/{shard.path}"):
-            yield shard.bucket, payload
+def _records(data: PreparedData) -> Iterator[tuple[str, int, bytes]]:
+    """Split, the padded length of each record's shard, and the record; the newest split first."""
+    for split in reversed(SPLITS):
+        for shard in data.manifest.splits.get(split, ()):
+            for payload in read_records(f"{data.data_dir}/{shard.path}"):
+                yield split, shard.bucket, payload
 
 
 def _chunks(
-    records: Iterable[tuple[int, bytes]], batch_users: int, max_history: int
+    records: Iterable[tuple[str, int, bytes]], batch_users: int, max_history: int
 ) -> Iterator[tuple[int, list[bytes]]]:
-    """Padded lengths, and records that are to be padded to them.
+    """Padded lengths, and records of one split that are to be padded to them.
 
     The length is the shard's, not the batch's, so that a user's state does not depend on who else is
-    in the batch, and few shapes are compiled.
+    in the batch, and few shapes are compiled. No record waits for those of an older split, because
+    of a user's records the first one counts.
     """
     waiting: dict[int, list[bytes]] = {}
-    for bucket, record in records:
+    current = ""
+    for split, bucket, record in records:
+        if split != current:
+            yield from waiting.items()
+            waiting, current = {}, split
         time = min(bucket, max_history)
         chunk = waiting.setdefault(time, [])
         chunk.append(record)
@@ -206,15 +338,23 @@ def _parsed(
     schema: Schema, chunks: Iterable[tuple[int, list[bytes]]]
 ) -> Iterator[tuple[int, Arrays]]:
     """Padded lengths, and the users' side of records, in arrays: a record alone takes ten times as long."""
-    parse = tf.function(lambda chunk, time: whole_histories(chunk, schema, time), autograph=False)
+    specs = (tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32))
+    parse = tf.function(
+        lambda chunk, time: whole_histories(chunk, schema, time),
+        input_signature=specs,
+        autograph=False,
+    )
     for time, chunk in chunks:
         found = parse(tf.constant(chunk), tf.constant(time))
         yield time, {name: value.numpy() for name, value in found.items()}
 
 
 def _first_of_each(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int, Arrays]]:
-    """The rows of each user's first record, which is the newest, before batches mix the splits."""
-    seen: set[int] = set()
+    """The rows of each user's first record, which is the newest, before batches mix the splits.
+
+    Nobody's state is kept under the unknown id, which many share.
+    """
+    seen: set[int] = set(range(FIRST_ID))
     for time, arrays in parts:
         users = arrays[USER_ID].tolist()
         rows = [row for row, user in enumerate(users) if user not in seen]

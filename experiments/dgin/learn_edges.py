@@ -1,10 +1,14 @@
-"""Learns the edges of DGIN's statistics from the training split, and prints them as a setting.
+"""Learns the edges of DGIN's statistics (Eq. 3) from the training split, and stores them in schema.json.
 
     python -m experiments.dgin.learn_edges --config=experiments/dgin/taobao.py:dgin --data_dir=D
 
-What it prints goes behind the command that trains.
+Trainings on D that group by the config's key use them from then on, unless `config.model.edges` says
+otherwise. What was trained before keeps its own; it can be evaluated and exported as before, but a run
+that is under way cannot be gone on with. Preparing D anew forgets them. --print_only stores nothing, and
+prints the setting to put behind the command that trains.
 """
 
+import dataclasses
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -20,12 +24,15 @@ from ml_collections import config_flags  # noqa: E402
 from dgin_tf import command_line  # noqa: E402
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData  # noqa: E402
 from dgin_tf.layers.group_statistics import quantile_edges  # noqa: E402
+from dgin_tf.schema import SCHEMA_FILE, Schema  # noqa: E402
 from experiments import runs  # noqa: E402
+
+Edges = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 def learn_edges(
     config: ml_collections.ConfigDict, data: PreparedData, classes: int = 16, batches: int = 50
-) -> tuple[tuple[str, tuple[int, ...]], ...]:
+) -> Edges:
     """Edges between classes that are about equally frequent among the groups of training histories.
 
     Args:
@@ -62,6 +69,34 @@ def learn_edges(
     return tuple((name, tuple(edges)) for name, edges in learned.items() if edges)
 
 
+def store_edges(
+    data_dir: str | os.PathLike, key: str, edges: Edges, overwrite: bool = False
+) -> None:
+    """Puts the edges of a key into the schema of a prepared data set.
+
+    Args:
+      data_dir: the data set.
+      key: interest key of the groups that they were learned from.
+      edges: what `learn_edges` gave, with all types of behaviour.
+      overwrite: whether other edges of the key may be replaced.
+
+    Raises:
+      ValueError: there are other edges of the key, and they are to stay.
+    """
+    schema, learned = Schema.load(data_dir), dict(edges)
+    held = schema.statistic_edges.get(key, {})
+    if held == learned:
+        return
+    if held and not overwrite:
+        raise ValueError(
+            f"{SCHEMA_FILE} in {os.fspath(data_dir)!r} has other edges of {key!r} already, {held}; give "
+            "--overwrite to replace them, or the config that they were learned with."
+        )
+    found = {**schema.statistic_edges, key: learned}
+    found = {name: statistics for name, statistics in found.items() if statistics}
+    dataclasses.replace(schema, statistic_edges=found).save(data_dir)
+
+
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags to `values`; not on import, which other commands do too."""
     config_flags.DEFINE_config_file(
@@ -70,15 +105,28 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("data_dir", None, "Prepared data set.", flag_values=values, required=True)
     flags.DEFINE_integer("classes", 16, "Classes of a statistic at most.", flag_values=values)
     flags.DEFINE_integer("batches", 50, "Batches that are looked at.", flag_values=values)
+    flags.DEFINE_boolean("print_only", False, "Store nothing.", flag_values=values)
+    flags.DEFINE_boolean("overwrite", False, "Replace other edges.", flag_values=values)
     flags.mark_flag_as_required("config", values)
 
 
 def main(_: object) -> None:
-    """Prints the edges."""
+    """Stores or prints the edges."""
     values = flags.FLAGS
+    model = values.config.model
+    if not values.print_only and model.get("behavior_types"):
+        raise ValueError(
+            "the edges in a schema are of all types of behaviour; got a config of "
+            f"{list(model.behavior_types)} alone. Give another, or --print_only."
+        )
     data = PreparedData(values.data_dir)
     edges = learn_edges(values.config, data, values.classes, values.batches)
-    sys.stdout.write(f'--config.model.edges="{edges!r}"\n')
+    if values.print_only:
+        sys.stdout.write(f'--config.model.edges="{edges!r}"\n')
+        return
+    store_edges(values.data_dir, model.key, edges, values.overwrite)
+    path = os.path.join(values.data_dir, SCHEMA_FILE)
+    sys.stdout.write(f"{path} has the edges of {model.key}: {dict(edges)}\n")
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ VARIANTS["dgin-statistical"] = (
     {**SMALL["dgin"], "aggregated": False, "target_module": False},
 )
 VARIANTS["dgin-aggregated"] = ("dgin", {**SMALL["dgin"], "target_module": False})
+VARIANTS["dgin-items"] = ("dgin", {**SMALL["dgin"], "key": "item_id"})
 VARIANTS["dgin-session"] = (
     "dgin",
     {**SMALL["dgin"], "key": "session", "target_module": False},
@@ -137,6 +138,8 @@ def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[
         ("cand_", (users, CANDIDATES)),
     ):
         item = random.integers(2, ITEMS, shape)
+        if prefix == "hist_":  # one that comes back, for groups of items
+            item[0, 4] = item[0, 2]
         if prefix == "cand_":  # one whose category the first user met twice, for searches by it
             item[0, 0] = features["hist_item_id"][0, 2]
         features[prefix + "item_id"] = item

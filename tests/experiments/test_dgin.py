@@ -1,12 +1,18 @@
 """DGIN's experiments: configs, tables, and edges learned from a training split."""
 
+import json
 import pathlib
+import shutil
 
+import numpy as np
 import pytest
+from absl import flags
 
-from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.registry import MODELS
-from experiments import paper_tables, runs
+from dgin_tf.schema import Schema
+from dgin_tf.serving.ranker import Ranker
+from experiments import paper_tables, publishing, runs
 from experiments.dgin import (
     learn_edges,
     movielens,
@@ -90,3 +96,107 @@ def test_a_model_without_statistics_has_no_edges_to_learn(data_dir):
     config = small(taobao.get_config("dgin_simple"))
     with pytest.raises(ValueError, match="DGIN with statistics; got 'dgin' without"):
         learn_edges.learn_edges(config, PreparedData(data_dir))
+
+
+def learn(monkeypatch, data_dir, *given, config="dgin_category"):
+    """Runs the command in this process."""
+    values = flags.FlagValues()
+    learn_edges.define_flags(values)
+    path = pathlib.Path(taobao.__file__)
+    values(["learn_edges", f"--config={path}:{config}", f"--data_dir={data_dir}", *given])
+    monkeypatch.setattr(flags, "FLAGS", values)
+    learn_edges.main([])
+
+
+@pytest.fixture
+def own_data(data_dir, tmp_path):
+    """A copy of the data that a test may change."""
+    return pathlib.Path(shutil.copytree(data_dir, tmp_path / "data"))
+
+
+def test_edges_are_of_the_training_split_alone(monkeypatch, own_data, tmp_path):
+    learn(monkeypatch, own_data)
+    learned = Schema.load(own_data).statistic_edges
+    assert learned["category_id"]["count"]
+    other = tmp_path / "other"
+    write_prepared(other, users=61, seed=9)
+    for split in ("validation", "test"):
+        shutil.rmtree(own_data / split)
+        shutil.copytree(other / split, own_data / split)
+    manifest = json.loads((own_data / "manifest.json").read_text())
+    foreign = json.loads((other / "manifest.json").read_text())
+    manifest["splits"] |= {name: foreign["splits"][name] for name in ("validation", "test")}
+    (own_data / "manifest.json").write_text(json.dumps(manifest))
+    learn(monkeypatch, own_data, "--overwrite")
+    assert Schema.load(own_data).statistic_edges == learned
+
+
+def test_other_edges_are_not_replaced_unless_told(own_data):
+    edges, others = (("count", (2, 5)), ("types", (2,))), (("count", (3,)),)
+    learn_edges.store_edges(own_data, "item_id", edges)
+    before = (own_data / "schema.json").read_bytes()
+    learn_edges.store_edges(own_data, "item_id", edges)
+    with pytest.raises(ValueError, match="has other edges of 'item_id' already.*--overwrite"):
+        learn_edges.store_edges(own_data, "item_id", others)
+    assert (own_data / "schema.json").read_bytes() == before
+    learn_edges.store_edges(own_data, "session", others)
+    learn_edges.store_edges(own_data, "item_id", others, overwrite=True)
+    found = PreparedData(own_data).schema.statistic_edges
+    assert found == {"item_id": dict(others), "session": dict(others)}
+
+
+def test_edges_are_printed_alone_where_nothing_is_to_be_stored(monkeypatch, own_data, capsys):
+    before = (own_data / "schema.json").read_bytes()
+    learn(monkeypatch, own_data, "--print_only")
+    assert capsys.readouterr().out.startswith("--config.model.edges=\"(('count', (")
+    assert (own_data / "schema.json").read_bytes() == before
+
+
+def test_edges_of_clicks_alone_are_not_stored(monkeypatch, own_data):
+    with pytest.raises(ValueError, match=r"of all types of behaviour; got a config of \['pv'\]"):
+        learn(monkeypatch, own_data, config="dgin_click_only")
+
+
+def scores(model, data):
+    (batch,) = data.evaluation("test", BatchOptions(batch_rows=64)).take(1)
+    return model(batch)["logits"].numpy()
+
+
+def test_a_run_and_its_bundle_keep_the_edges_that_they_were_trained_with(
+    monkeypatch, own_data, tmp_path
+):
+    config = small(taobao.get_config("dgin_category"))
+    runs.train_seeds(config, str(own_data), tmp_path / "before", [1])
+    fixed = scores(
+        runs.load_model(tmp_path / "before", PreparedData(own_data))[0], PreparedData(own_data)
+    )
+    learn(monkeypatch, own_data, "--classes=3")
+    learned = Schema.load(own_data).statistic_edges
+    result = runs.train_seeds(config, str(own_data), tmp_path / "run", [1])
+    assert result["config"][runs.STATISTIC_EDGES] == learned
+    model, _ = runs.load_model(tmp_path / "run", PreparedData(own_data))
+    expected = scores(model, PreparedData(own_data))
+    # Other edges now, of another number, and a run that began before there were any.
+    learn(monkeypatch, own_data, "--classes=7", "--overwrite")
+    data = PreparedData(own_data)
+    assert data.schema.statistic_edges != learned
+    for run, wanted in (("run", expected), ("before", fixed)):
+        found, _ = runs.load_model(tmp_path / run, data)
+        np.testing.assert_array_equal(scores(found, data), wanted)
+    version = publishing.export_run(tmp_path / "run", data, tmp_path / "export")
+    ranker = Ranker(version, data.schema)
+    assert ranker.schema.statistic_edges == learned
+    assert ranker.metadata["config"][runs.STATISTIC_EDGES] == json.loads(json.dumps(learned))
+    (batch,) = data.evaluation("test", BatchOptions(batch_rows=64)).take(1)
+    row = int(np.argmax(np.sum(batch["hist_mask"], axis=1)))
+    mask = batch["hist_mask"].numpy()[row]
+    history = {
+        name: batch[f"hist_{name}"].numpy()[row][mask]
+        for name in ("item_id", "category_id", "timestamp")
+    }
+    candidates = {
+        name: batch[f"cand_{name}"].numpy()[row] for name in ("item_id", "category_id", "timestamp")
+    }
+    np.testing.assert_allclose(
+        ranker.rank(history, candidates), 1 / (1 + np.exp(-expected[row])), rtol=0, atol=1e-5
+    )

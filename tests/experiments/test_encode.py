@@ -5,11 +5,16 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import MODELS
-from experiments import paper_tables, runs
+from dgin_tf.serving.ranker import Ranker
+from dgin_tf.serving.state_versions import StateVersions
+from dgin_tf.serving.stored_states import version_of
+from dgin_tf.stores.addresses import open_store
+from experiments import paper_tables, publishing, runs
 from experiments.encode import (
     amazon_books,
     movielens,
@@ -97,15 +102,37 @@ def test_a_row_that_the_paper_has_not_is_as_wide_as_the_others():
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
+def extract_interests(**places):
+    """Runs the command, in a process of its own since its flags are named as those of others are."""
+    command = [sys.executable, "-m", "experiments.extract_interests", "--noprogress"]
+    command += ["--batch_users=8", *(f"--{name}={place}" for name, place in places.items())]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
 @pytest.mark.slow
 def test_extraction_writes_every_user_and_then_none(trained, data_dir, tmp_path):
-    command = [sys.executable, "-m", "experiments.extract_interests", "--noprogress"]
     store = f"lmdb:{tmp_path / 'store'}"
     places = {"data_dir": data_dir, "model_dir": trained / "encode", "store": store}
-    command += ["--batch_users=8", *(f"--{name}={place}" for name, place in places.items())]
-    said = [subprocess.run(command, capture_output=True, text=True, cwd=ROOT) for _ in range(2)]
+    said = [extract_interests(**places) for _ in range(2)]
     assert said[0].stdout.startswith("31 users written, 0 kept"), said[0].stderr
     assert said[1].stdout.startswith("0 users written, 31 kept"), said[1].stderr
+
+
+@pytest.mark.slow
+def test_an_exported_model_is_served_from_its_extracted_interests(trained, data_dir, tmp_path):
+    version = publishing.export_run(trained / "encode", PreparedData(data_dir), tmp_path / "export")
+    address = f"lmdb:{tmp_path / 'store'}"
+    places = {"data_dir": data_dir, "export_dir": tmp_path / "export", "store": address}
+    said = [extract_interests(**places) for _ in range(2)]
+    assert said[0].stdout.startswith("31 users written, 0 kept"), said[0].stderr
+    assert said[1].stdout.startswith("0 users written, 31 kept"), said[1].stderr
+    with open_store(address) as store:
+        ranker = Ranker(version, states=store)
+        assert version_of(ranker.metadata) in StateVersions(store, "encode").warm
+        scores = [ranker.rank_stored(user, [5, 40]) for user in range(2, 9)]
+    assert np.all(np.ptp(scores, axis=0) > 0)
+    both = extract_interests(**places, model_dir=trained / "encode")
+    assert "error: expected one of --export_dir," in both.stderr
 
 
 def test_the_relevance_indicator_is_found_for_runs(trained, data_dir):

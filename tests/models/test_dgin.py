@@ -1,5 +1,7 @@
 """DGIN whole, on a log of several behaviour types in which items come back."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -203,6 +205,32 @@ def test_edges_reach_the_statistics():
     usual = GroupStatistics(3, statistics.behavior_types)
     usual.build(None)
     assert statistics.table.shape[0] < usual.table.shape[0]
+
+
+LEARNED = {"item_id": {"count": (1, 4), "types": (2,)}, "category_id": {"count": (9,)}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({}, {"count": [1, 4], "types": [2]}),
+        ({"key": "category_id"}, {"count": [9]}),
+        ({"key": "session", "target_module": False}, {}),
+        ({"edges": (("count", (3,)),)}, {"count": [3]}),
+        ({"edges": ()}, {}),
+        ({"behavior_types": ("buy", "view")}, {}),
+    ],
+    ids=str,
+)
+def test_edges_are_those_that_the_schema_learned_for_the_key_unless_they_are_set(settings, found):
+    model = DGIN(dataclasses.replace(SCHEMA, statistic_edges=LEARNED), BACKBONE, **settings)
+    assert model.encoders["group_module"].statistics.edges == found
+
+
+def test_a_model_of_learned_edges_scores_as_one_that_is_given_them():
+    learned = build(dataclasses.replace(SCHEMA, statistic_edges=LEARNED))
+    given = build(edges=tuple(LEARNED["item_id"].items()))
+    np.testing.assert_array_equal(learned(LOG)["logits"], given(LOG)["logits"])
 
 
 def test_the_cached_groups_do_not_know_the_candidate():

@@ -1,5 +1,6 @@
 """States of all users computed ahead: as the model scores, once each, and the same every time."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,13 +9,19 @@ import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.encode import ENCODE
+from dgin_tf.records import SPLITS, Manifest, Shard, encode_record, write_records
 from dgin_tf.serving import extraction
+from dgin_tf.serving.progress import Progress
+from dgin_tf.serving.ranker import Ranker
+from dgin_tf.serving.stored_states import StoredStates, namespace_of
 from dgin_tf.stores.state_store import InMemoryStore
 from dgin_tf.stores.values import StaleValueError
 from tests.conformance.catalogue import BACKBONE
-from tests.prepared import write_prepared
+from tests.prepared import make_record, write_prepared
+from tests.serving import exported
 
 MAX_HISTORY, USERS = 23, 29
+CANDIDATES = [5, 40, 77]
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +109,131 @@ def test_states_of_other_weights_are_stale_and_written_anew(model, data):
 
 def test_somebody_unknown_has_no_state(model, data, store):
     assert load(store, 10**6, model, data) is None
+
+
+def short(record):
+    """The same record with nine events at most."""
+    found = {n: v[:9] if n.startswith("hist_") else v for n, v in record.items()}
+    return {**found, "cand_position": np.minimum(found["cand_position"], 9)}
+
+
+def test_of_a_user_in_several_splits_the_newest_record_counts_whatever_its_length(model, tmp_path):
+    schema, random = write_prepared(tmp_path, users=3), np.random.default_rng(5)
+    shards = {}
+    for split in SPLITS:
+        # A whole batch of older records is ready before that of the newest one is full.
+        users, bucket = ([7], 47) if split == "test" else ([7, *range(20, 27)], 16)
+        records = [make_record(schema, user, random) for user in users]
+        records = records if split == "test" else [short(record) for record in records]
+        write_records(tmp_path / split / "all", [encode_record(schema, r) for r in records])
+        shards[split] = (Shard(f"{split}/all", bucket, len(users), len(users), 2 * len(users), 2),)
+    Manifest(schema.fingerprint(), shards).save(tmp_path)
+    store, alone = InMemoryStore(), InMemoryStore()
+    extract(model, PreparedData(tmp_path), store)
+    Manifest(schema.fingerprint(), {"test": shards["test"]}).save(tmp_path)
+    extract(model, PreparedData(tmp_path), alone)
+    assert list(alone.users()) == [7]
+    assert store.get(7) == alone.get(7)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """An exported ENCODE, with the data that it was trained on."""
+    data = exported.make_data(tmp_path_factory.mktemp("served") / "data")
+    return exported.export(
+        "encode",
+        data,
+        tmp_path_factory.mktemp("bundle"),
+        user_fields=("user_id",),
+        clusters=3,
+        dim=2,
+        short_events=5,
+    )
+
+
+def extract_for(found, store, **settings):
+    data = PreparedData(found.data_dir)
+    return extraction.extract_for_bundle(found.version, data, store, batch_users=8, **settings)
+
+
+@pytest.fixture(scope="module")
+def states(served):
+    store = InMemoryStore()
+    assert extract_for(served, store).users == exported.USERS
+    return store
+
+
+def histories(found):
+    """User id -> the newest history of the test split."""
+    whole = PreparedData(found.data_dir).evaluation("test", BatchOptions(exported.USERS * 2, 47))
+    (batch,) = whole.take(1)
+    for row, mask in enumerate(batch["hist_mask"].numpy()):  # the last cut of a user comes last
+        history = {f: batch[f"hist_{f}"].numpy()[row][mask] for f in ("item_id", "timestamp")}
+        yield int(batch["user_id"][row]), history
+
+
+def test_the_ranker_scores_extracted_states_as_it_scores_histories(served, states):
+    ranker = Ranker(served.version, states=states)
+    newest = dict(histories(served))
+    assert len(newest) == exported.USERS
+    for user, history in newest.items():
+        expected = ranker.rank(history, CANDIDATES, {"user_id": user})
+        found = ranker.rank_stored(user, CANDIDATES)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_an_extracted_state_includes_all_up_to_its_newest_event(served, states):
+    held = StoredStates(states, Ranker(served.version).metadata)
+    for user, history in dict(histories(served)).items():
+        newest = int(history["timestamp"][-1])
+        assert held.read([user])[0].progress == Progress(0, newest, newest)
+
+
+def test_extraction_for_a_bundle_goes_on_and_gives_the_same_bytes(served, states):
+    again, (name,) = InMemoryStore(), {namespace_of(Ranker(served.version).metadata)}
+    first = extract_for(served, again, progress=lambda items, *_: itertools.islice(items, 11))
+    second = extract_for(served, again)
+    assert (first.users, second.users, second.kept) == (11, exported.USERS - 11, 11)
+    assert dict(again.scoped(name).items()) == dict(states.scoped(name).items())
+
+
+def test_who_did_something_since_is_encoded_anew_and_who_follows_a_stream_is_not(served, states):
+    held = StoredStates(InMemoryStore(), Ranker(served.version).metadata)
+    held.store.put_many(dict(StoredStates(states, Ranker(served.version).metadata).store.items()))
+    older, streamed = sorted(held.store.users())[:2]
+    for user, progress in ((older, Progress(newest=5, included_until=5)), (streamed, Progress(9))):
+        (state,) = held.read([user])
+        assert held.swap({user: dataclasses.replace(state, progress=progress)})
+    before = dict(held.store.items())
+    assert extract_for(served, held.store).users == 1
+    after = dict(held.store.items())
+    assert {user for user in after if after[user] != before[user]} == {older}
+
+
+def test_states_of_a_bundle_of_other_weights_are_refused_and_written_anew(served, tmp_path):
+    data, store = PreparedData(served.data_dir), InMemoryStore()
+    other = exported.export(
+        "encode", data, tmp_path, user_fields=("user_id",), clusters=3, dim=5, short_events=5
+    )
+    extract_for(other, store)
+    user = next(iter(StoredStates(store, Ranker(other.version).metadata).store.users()))
+    with pytest.raises(ValueError, match="belongs to model version 'encode.1."):
+        Ranker(served.version, states=store).rank_stored(user, CANDIDATES)
+    assert extract_for(served, store).kept == 0
+    assert np.all(np.isfinite(Ranker(served.version, states=store).rank_stored(user, CANDIDATES)))
+
+
+def test_data_of_another_schema_are_refused(served, tmp_path):
+    schema = dataclasses.replace(write_prepared(tmp_path, users=3), max_history=48)
+    schema.save(tmp_path)
+    manifest = Manifest(schema.fingerprint(), {})
+    manifest.save(tmp_path)
+    with pytest.raises(ValueError, match="extract from the data that the model was trained on"):
+        extraction.extract_for_bundle(served.version, PreparedData(tmp_path), InMemoryStore())
+
+
+def test_a_bundle_that_keeps_groups_is_refused(served, tmp_path):
+    data = PreparedData(served.data_dir)
+    dgin = exported.export("dgin", data, tmp_path, key="category_id", embedding_dim=4)
+    with pytest.raises(ValueError, match="'dgin' keeps groups"):
+        extract_for(dgin, InMemoryStore())
