@@ -34,6 +34,11 @@ def open_store(address: str, namespace: str = "") -> StateStore:
     return _opened(address).scoped(namespace)
 
 
+def open_late_events(address: str) -> StateStore:
+    """Where a store keeps what came after an index was built, for an index alone."""
+    return open_store(address, "behaviors")
+
+
 def open_totals(schema: Schema, key: str) -> BehaviorTotals | None:
     """The totals of the flags; None where they name no store.
 
@@ -64,6 +69,10 @@ def open_index(
       schema: of the model that reads it.
       late: what came since, for an index alone.
     """
+    if late is not None and _TOTALS_STORE.value:
+        raise ValueError(
+            "with --totals_store, late events lie beside the totals; leave --state_store out."
+        )
     key = IndexMetadata.load(index_dir).key
     totals = open_totals(schema, key)
     if totals is None:

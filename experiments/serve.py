@@ -24,8 +24,6 @@ from absl import flags
 from dgin_tf import command_line
 from experiments import engines
 
-LATE_EVENTS = "behaviors"  # namespace within --state_store
-
 FLAGS = flags.FLAGS
 flags.DEFINE_string("export_dir", None, "Base path of the exported versions.", required=True)
 flags.DEFINE_string("model_name", "", "Name in the address; that of the export where empty.")
@@ -89,10 +87,6 @@ def _check_flags():
         raise ValueError("--state_store holds what came after an index; give --index_dir too.")
     if FLAGS.totals_store and not FLAGS.index_dir:
         raise ValueError("--totals_store counts what an index lists; give --index_dir too.")
-    if FLAGS.totals_store and FLAGS.state_store:
-        raise ValueError(
-            "with --totals_store, late events lie beside the totals; leave --state_store out."
-        )
     if FLAGS.groups_store and not FLAGS.totals_store:
         raise ValueError("--groups_store holds what is made of totals; give --totals_store too.")
 
@@ -105,7 +99,7 @@ def _index():
 
     if not FLAGS.index_dir:
         return None
-    late = engines.open_store(FLAGS.state_store, LATE_EVENTS) if FLAGS.state_store else None
+    late = engines.open_late_events(FLAGS.state_store) if FLAGS.state_store else None
     schema = Schema.load(open_bundle(FLAGS.export_dir)[0] / ASSETS)
     return engines.open_index(FLAGS.index_dir, schema, late)
 

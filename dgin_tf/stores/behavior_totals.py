@@ -28,7 +28,7 @@ from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
 
 BEHAVIOR_TYPE = "behavior_type"
 COUNT, TYPES, DISTINCT = "count", "types", "distinct_"
-_MODEL_VERSION = "totals"  # no model's state: whichever model is served, they stay
+_MODEL_VERSION = "accounts"  # of no model: whichever is served, they stay
 _KEYS, _COUNTS, _NEWEST = "keys", "counts", "newest"
 _LATE, _NUMBERS, _COUNTED, _SETTLED, _APPLIED = "late_", "numbers", "counted", "settled", "applied"
 _OTHER = 0  # column of events whose type is none of the schema's

@@ -1,4 +1,4 @@
-"""The commands of DGIN's engine, one after the other: index and totals, groups, requests."""
+"""The commands of DGIN's engine, one after the other: index and totals, groups, late events, requests."""
 
 import http.client
 import json
@@ -10,10 +10,6 @@ import sys
 import numpy as np
 import pytest
 
-from dgin_tf.stores.addresses import open_store
-from dgin_tf.stores.behavior_engine import BehaviorEngine
-from dgin_tf.stores.behavior_index import BehaviorIndex
-from dgin_tf.stores.behavior_totals import BehaviorTotals
 from tests.serving.exported import export, make_data
 from tests.serving.whole_histories import histories, one_split, some_candidates, whole
 
@@ -63,16 +59,6 @@ def ask(port, content):
     return response.status, json.loads(response.read())
 
 
-def append(data, folder, person, events):
-    """What the process that follows the stream does."""
-    with open_store(f"lmdb:{folder / 'stores'}") as store:
-        totals = BehaviorTotals(
-            store.scoped("totals.category_id"), data.schema, "category_id", ["item_id"]
-        )
-        index = BehaviorIndex(folder / "index", data.schema, "category_id")
-        assert BehaviorEngine(index, totals).append(person, events, sequence=1)
-
-
 def test_a_dgin_is_served_from_its_engine_by_commands_alone(dgin, data, folder):
     index_dir, store = folder / "index", f"lmdb:{folder / 'stores'}"
     build = (
@@ -95,7 +81,13 @@ def test_a_dgin_is_served_from_its_engine_by_commands_alone(dgin, data, folder):
     person, events = next(iter(people.items()))
     new = {name: values[:1] for name, values in events.items()}
     new["timestamp"] = events["timestamp"][-1:] + 1000
-    append(data, folder, person, new)
+    event = {name: int(values[0]) for name, values in new.items()}
+    line = json.dumps({"user_id": person, "sequence": 1, **event})
+    (folder / "log.jsonl").write_text(f"{line}\nno event\n{line}\n")
+    log = ("--ids=dense", f"--events={folder / 'log.jsonl'}", f"--totals_store={store}")
+    out, _ = run("append_events", *build[:1], f"--index_dir={index_dir}", *log)
+    assert out.startswith("1 events appended, 1 were known, 1 bad lines; ")
+    assert "no event" in (folder / "log.jsonl.append_events.dead_letters.jsonl").read_text()
     people[person] = {name: np.append(values, new[name]) for name, values in events.items()}
     assert "1 late events count beside" in run("build_index", *build)[0]
     out, _ = run("keep_groups", *engine, "--noprogress")
@@ -122,7 +114,6 @@ def test_a_dgin_is_served_from_its_engine_by_commands_alone(dgin, data, folder):
     [
         ("serve", ["--totals_store=T"], "give --index_dir too"),
         ("serve", ["--index_dir=I", "--groups_store=G"], "give --totals_store too"),
-        ("serve", ["--index_dir=I", "--totals_store=T", "--state_store=S"], "leave --state_store"),
         ("build_index", ["--output_dir=I", "--distinct=item_id"], "give --totals_store too"),
     ],
 )

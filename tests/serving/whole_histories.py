@@ -12,6 +12,7 @@ from dgin_tf.schema import HISTORY
 def one_split(data, folder):
     """A data set of the test split alone: the splits of random data tell different stories."""
     shutil.copytree(pathlib.Path(data.data_dir) / "test", folder / "test")
+    shutil.copy(pathlib.Path(data.data_dir) / "catalogue.npz", folder)
     data.schema.save(folder)
     Manifest(data.schema.fingerprint(), {"test": data.shards("test")}).save(folder)
 
