@@ -126,8 +126,7 @@ class Account:
         Late events that the load before had are dropped: their index is in use by now. Those that this
         load has stay listed, for readers of the index that it replaces.
         """
-        kept = self.counted | ~self.settled
-        late, numbers = take(self.late, kept), self.numbers[kept]
+        late, numbers = take(self.late, self.counted), self.numbers[self.counted]
         counted = ~equal_to_any(late, events) if len(numbers) else np.zeros(0, bool)
         settled = np.ones(len(numbers), bool)
         return Account(loaded, late, numbers, counted, settled, np.unique(numbers), self.version)

@@ -138,6 +138,40 @@ def test_events_between_a_batch_load_and_catching_up_count_once(tmp_path, limit)
         same_as_scratch(engine, events, limit)
 
 
+def test_an_event_that_a_batch_lacks_counts_though_its_list_is_full_of_newer_ones(tmp_path):
+    world, events = World(tmp_path, limit=1), random_events(COUNT)
+    world.load(take(events, slice(LOADED)))
+    stream(world.engine(), events, LOADED, COUNT - 1)
+    lacking, *_ = (
+        row
+        for row in range(LOADED, COUNT - 1)
+        if events["category_id"][row] in events["category_id"][row + 1 : -1]
+    )
+    world.load({name: np.delete(values, [lacking, COUNT - 1]) for name, values in events.items()})
+    engine = world.engine()
+    stream(engine, events, COUNT - 1, COUNT)  # which no load has seen
+    assert engine.catch_up() == 2  # the other was compared with the whole history
+    same_as_scratch(engine, events, limit=1)
+
+
+def test_groups_are_those_of_their_version_whatever_comes_meanwhile(world, monkeypatch):
+    events = random_events(COUNT)
+    world.load(take(events, slice(LOADED)))
+    engine, total = world.engine(), world.totals.total
+    before = engine.version(PERSON)
+
+    def overtaken(account):
+        stream(engine, events, LOADED, COUNT, COUNT)
+        return total(account)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.totals, "total", overtaken)
+        version, groups = engine.groups(PERSON, groups=99, events=ALL)
+    assert version == before != engine.version(PERSON)
+    assert len(groups["item_id"]) == LOADED
+    same_as_scratch(engine, events)
+
+
 def test_catching_up_that_was_stopped_is_done_again(world, monkeypatch):
     events = random_events(COUNT)
     world.load(take(events, slice(LOADED)))
