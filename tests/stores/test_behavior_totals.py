@@ -107,6 +107,17 @@ def test_events_that_come_while_a_batch_is_written_are_not_lost(monkeypatch):
     same(running.of(7), running.count(events))
 
 
+def test_every_kind_of_store_keeps_accounts(store):
+    running, events = totals(store), random_events(11)
+    with running.loading() as load:
+        load(7, take(events, slice(5)))
+        load(5, events)
+    assert running.append(7, take(events, slice(5, 11)), sequence=1)
+    for user in (5, 7):
+        same(totals(store).of(user), running.count(events))
+    assert sorted(running.users()) == [5, 7]
+
+
 def test_late_events_that_a_load_has_are_dropped_by_the_load_after_it():
     running, events = totals(), random_events(13)
     for number in range(13):
