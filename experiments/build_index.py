@@ -1,8 +1,15 @@
 """Builds the behaviour index that search-based models are served with.
 
-python -m experiments.build_index --data_dir=D --output_dir=I --key=category_id
+    python -m experiments.build_index --data_dir=D --output_dir=I --key=category_id
+
+For DGIN's engine (UBPE) the statistics of all groups are counted in the same reading; what a stream
+brought before or brings meanwhile counts once:
+
+    python -m experiments.build_index --data_dir=D --output_dir=I --key=category_id \\
+        --totals_store=lmdb:T
 """
 
+import contextlib
 import itertools
 import sys
 import time
@@ -14,8 +21,11 @@ from tqdm import tqdm
 
 from dgin_tf import command_line
 from dgin_tf.schema import Schema
+from dgin_tf.stores.behavior_blocks import Events
+from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.index_building import MAX_EVENTS_PER_KEY, build_index
+from experiments import engines
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the index.", required=True)
@@ -60,14 +70,17 @@ def main(_: object) -> None:
     def bar(items: Iterable, total: int, description: str) -> Iterable:
         return tqdm(items, description, total, disable=not _PROGRESS.value, file=sys.stderr)
 
-    found = build_index(
-        _DATA_DIR.value,
-        _OUTPUT_DIR.value,
-        _KEY.value,
-        _MAX_EVENTS_PER_KEY.value,
-        progress=bar,
-    )
     schema = Schema.load(_DATA_DIR.value)
+    totals = engines.open_totals(schema, _KEY.value)
+    with totals.loading() if totals else contextlib.nullcontext(_pass_over) as load:
+        found = build_index(
+            _DATA_DIR.value,
+            _OUTPUT_DIR.value,
+            _KEY.value,
+            _MAX_EVENTS_PER_KEY.value,
+            progress=bar,
+            on_history=load,
+        )
     index = BehaviorIndex(_OUTPUT_DIR.value, schema, _KEY.value)
     rate = lookups_per_second(index, schema.vocabulary_sizes["user_id"])
     sys.stdout.write(
@@ -77,6 +90,17 @@ def main(_: object) -> None:
         "event\n"
         f"{rate:,.0f} keys looked up in a second of one core, in requests of up to {_KEYS_A_REQUEST}\n"
     )
+    if totals:
+        beyond = BehaviorEngine(index, totals).catch_up()
+        people = sum(1 for _ in totals.users())
+        sys.stdout.write(
+            f"{people:,} users with {', '.join(totals.names)} of every group; {beyond:,} late events "
+            "count beside what was loaded\n"
+        )
+
+
+def _pass_over(user: int, events: Events) -> None:
+    """For an index alone nothing is counted."""
 
 
 if __name__ == "__main__":

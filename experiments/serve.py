@@ -8,6 +8,11 @@ With a behaviour index (`experiments.build_index`) people are ranked for by thei
 
     python -m experiments.serve --export_dir=/tmp/sim --index_dir=/tmp/index
     curl -d '{"user_id": 7, "candidates": [42, 43]}' http://127.0.0.1:8501/v1/models/sim_hard:rank
+
+DGIN is served from its engine (UBPE): an index, statistics, and the groups that were made of them:
+
+    python -m experiments.serve --export_dir=/tmp/dgin --index_dir=/tmp/index \\
+        --totals_store=lmdb:/tmp/totals --groups_store=lmdb:/tmp/groups
 """
 
 import importlib.util
@@ -17,8 +22,7 @@ import threading
 from absl import flags
 
 from dgin_tf import command_line
-
-LATE_EVENTS = "behaviors"  # namespace within --state_store
+from experiments import engines
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("export_dir", None, "Base path of the exported versions.", required=True)
@@ -30,14 +34,21 @@ flags.DEFINE_string("index_dir", "", "Behaviour index, for :rank requests that n
 flags.DEFINE_string(
     "state_store",
     "",
-    "Store of events that came after the index was built, such as lmdb:PATH or "
-    "redis://host:port/db?prefix=NAME.",
+    "Store of events that came after the index was built, for models without kept groups: "
+    f"{engines.STORES}.",
+)
+flags.DEFINE_string(
+    "groups_store",
+    "",
+    "What a model with kept groups reads of people's groups, as experiments.keep_groups makes it: "
+    f"{engines.STORES}. In memory where empty.",
 )
 flags.DEFINE_float("poll_seconds", 5.0, "How often to look for a newer version.", 0.1)
 
 
 def main(arguments):
     del arguments
+    _check_flags()
     from dgin_tf.serving import service  # TensorFlow takes seconds: after the flags were checked
     from dgin_tf.serving.ranker import open_bundle
 
@@ -47,7 +58,9 @@ def main(arguments):
             "--grpc_port out to serve over HTTP alone."
         )
     name = FLAGS.model_name or open_bundle(FLAGS.export_dir)[1]["name"]
-    servable = service.Servable(name, FLAGS.export_dir, _index())
+    index = _index()
+    groups = engines.open_store(FLAGS.groups_store) if FLAGS.groups_store else None
+    servable = service.Servable(name, FLAGS.export_dir, index, groups)
     stop = threading.Event()
     service.watch(servable, FLAGS.poll_seconds, stop)
     grpc_server = None
@@ -68,22 +81,27 @@ def main(arguments):
                 grpc_server.stop(grace=1).wait()
 
 
+def _check_flags():
+    """Raises ValueError where one flag needs or forbids another."""
+    if FLAGS.state_store and not FLAGS.index_dir:
+        raise ValueError("--state_store holds what came after an index; give --index_dir too.")
+    if FLAGS.totals_store and not FLAGS.index_dir:
+        raise ValueError("--totals_store counts what an index lists; give --index_dir too.")
+    if FLAGS.groups_store and not FLAGS.totals_store:
+        raise ValueError("--groups_store holds what is made of totals; give --totals_store too.")
+
+
 def _index():
-    """The behaviour index of the flags, as the newest version's schema has it; None for none."""
+    """The index or engine of the flags, as the newest version's schema has it; None for none."""
     from dgin_tf.schema import Schema
     from dgin_tf.serving.bundle import ASSETS
     from dgin_tf.serving.ranker import open_bundle
-    from dgin_tf.stores.addresses import open_store
-    from dgin_tf.stores.behavior_index import BehaviorIndex, IndexMetadata
 
     if not FLAGS.index_dir:
-        if FLAGS.state_store:
-            raise ValueError("--state_store holds what came after an index; give --index_dir too.")
         return None
-    late = open_store(FLAGS.state_store, LATE_EVENTS) if FLAGS.state_store else None
+    late = engines.open_late_events(FLAGS.state_store) if FLAGS.state_store else None
     schema = Schema.load(open_bundle(FLAGS.export_dir)[0] / ASSETS)
-    key = IndexMetadata.load(FLAGS.index_dir).key  # whether the model needs it is checked later
-    return BehaviorIndex(FLAGS.index_dir, schema, key, late)
+    return engines.open_index(FLAGS.index_dir, schema, late)
 
 
 def _say(line):

@@ -185,13 +185,12 @@ class Ranker:
 
         Called for everybody after a model update, it fills the store before requests come.
         """
-        engine, kept = self._index, self.metadata["kept"]
-        if not isinstance(engine, BehaviorEngine):
-            raise ValueError("the states of groups are kept with an engine; give one as index.")
+        engine, kept = self._engine_of_groups()
         version = engine.version(person)
         state = self._kept.read(person, version)
         if state is None:
-            events = engine.groups(person, kept["groups"], kept["events"])
+            # Read together: somebody may append between the two lines.
+            version, events = engine.groups(person, kept["groups"], kept["events"])
             features = self._features(HISTORY, events, ENCODE_GROUPS, whole=True)
             for name in kept["statistics"]:
                 features[total_feature(name)] = _padded(events[TOTAL + name], np.int32)
@@ -199,6 +198,21 @@ class Ranker:
             if version:  # of somebody known
                 self._kept.write(person, version, state)
         return state
+
+    def has_kept_state(self, person: int) -> bool:
+        """Whether `kept_state` would find the state of a person's groups in the store."""
+        engine, _ = self._engine_of_groups()
+        return self._kept.read(person, engine.version(person)) is not None
+
+    def _engine_of_groups(self) -> tuple[BehaviorEngine, Mapping[str, Any]]:
+        """The engine, and what the model keeps."""
+        engine, kept = self._index, self.metadata.get("kept")
+        if not kept or not isinstance(engine, BehaviorEngine):
+            raise ValueError(
+                "the states of groups are kept with an engine, for a model that has groups; give such "
+                "an export and a BehaviorEngine as index."
+            )
+        return engine, kept
 
     def rank_stored(self, person: int | str, candidates: Values) -> np.ndarray:
         """As `rank`, under the state that the User Interest Center keeps of a person.

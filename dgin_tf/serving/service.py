@@ -33,8 +33,9 @@ from dgin_tf.serving.bundle import ASSETS, REQUESTS, latest_version
 from dgin_tf.serving.rank_requests import rank_request
 from dgin_tf.serving.ranker import Ranker
 from dgin_tf.serving.signatures import SERVING_DEFAULT, Specs, signature_specs
+from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
-from dgin_tf.stores.state_store import StoreError
+from dgin_tf.stores.state_store import StateStore, StoreError
 
 LARGEST_BODY = 64 << 20
 
@@ -52,12 +53,14 @@ class LoadedVersion:
       signatures: name -> loaded concrete function.
       definitions: name -> `SignatureDef`, as TF Serving describes a model.
       index: what people did; None where there is none.
+      states: where people's groups are kept; None for in memory.
     """
 
     path: pathlib.Path
     signatures: Mapping[str, Any]
     definitions: Mapping[str, Any]
-    index: BehaviorIndex | None = None
+    index: BehaviorIndex | BehaviorEngine | None = None
+    states: StateStore | None = None
 
     @property
     def number(self) -> int:
@@ -70,7 +73,7 @@ class LoadedVersion:
         Raises:
           ValueError: the index does not hold what the model searches.
         """
-        return Ranker(self.path, index=self.index, signatures=self.signatures)
+        return Ranker(self.path, index=self.index, signatures=self.signatures, states=self.states)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a signature.
@@ -102,7 +105,9 @@ class Servable:
     Args:
       name: under which requests ask for the model.
       export_dir: base path of its versions.
-      index: what people did, for rank requests that name a person; None where they bring histories.
+      index: what people did, for rank requests that name a person, an engine for models that keep
+        groups; None where they bring histories.
+      states: where people's groups are kept, by `experiments.keep_groups` too; None for in memory.
 
     Raises:
       FileNotFoundError: there is no version yet.
@@ -110,11 +115,16 @@ class Servable:
     """
 
     def __init__(
-        self, name: str, export_dir: str | os.PathLike, index: BehaviorIndex | None = None
+        self,
+        name: str,
+        export_dir: str | os.PathLike,
+        index: BehaviorIndex | BehaviorEngine | None = None,
+        states: StateStore | None = None,
     ):
         self.name = name
         self._base = pathlib.Path(export_dir)
         self._index = index
+        self._states = states
         self.current = self._load(latest_version(self._base))
 
     def refresh(self) -> bool:
@@ -143,6 +153,7 @@ class Servable:
             tf.saved_model.load(os.fspath(path)).signatures,
             {n: d for n, d in saved.meta_graphs[0].signature_def.items() if not n.startswith("__")},
             self._index,
+            self._states,
         )
         if self._index is not None:
             _ = loaded.ranker  # one that does not fit is refused now, not at the first request

@@ -7,17 +7,19 @@ reads it through a memory map and merges in what came since (`append`), which li
 Users are the dense user ids of the schema. Somebody the index does not know (id 0 or 1, an id beyond
 the vocabulary, or a user without history) has no keys, and every look-up is empty.
 
-After a rebuild the late events may stay where they are: one that the index holds by now, equal in
-every field, counts once. Neither time nor sequence number could decide that, since an event may come
+After a rebuild the late events may stay where they are: one that equals an event of the index in every
+field is that event. Neither time nor sequence number could decide that, since an event may come
 late and the log has no sequence numbers. `drop_covered` frees the space.
 """
 
+import copy
 import dataclasses
+import functools
 import json
 import mmap
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import google_crc32c
 import numpy as np
@@ -31,7 +33,13 @@ from dgin_tf.stores.behavior_blocks import (
     Selection,
     newest_per_key,
 )
-from dgin_tf.stores.behavior_overlay import BehaviorOverlay, concatenate, first_occurrences, take
+from dgin_tf.stores.behavior_overlay import (
+    BehaviorOverlay,
+    check_events,
+    concatenate,
+    equal_to_any,
+    take,
+)
 from dgin_tf.stores.state_store import StateStore
 
 METADATA_FILE = "index.json"
@@ -41,6 +49,8 @@ FORMAT_VERSION = 1
 
 _REBUILD = "build it again with python -m experiments.build_index"
 _CHUNK = 1 << 24  # bytes read at a time to compute a checksum
+
+LateEvents = Callable[[Sequence[int]], Sequence[Events]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +167,11 @@ class BehaviorIndex:
         self._offsets = np.frombuffer(self._map(OFFSETS_FILE), "<i8")
         self._blocks = self._map(BLOCKS_FILE)
         self._overlay: BehaviorOverlay | None = None
+        self._late_of: LateEvents | None = None
         if overlay is not None:
             limit = self.metadata.max_events_per_key
             self._overlay = BehaviorOverlay(overlay, self._codec, self.metadata.schema, limit)
+            self._late_of = self._overlay.events_of
 
     def check(self) -> None:
         """Reads every byte and compares the checksums; opening compares the sizes alone.
@@ -179,8 +191,8 @@ class BehaviorIndex:
         found = self._codec.empty()[self._codec.key]
         if begin is not None:
             found = self._codec.keys(self._blocks, begin)
-        if self._overlay:
-            (late,) = self._overlay.events_of([user])
+        if self._late_of is not None:
+            (late,) = self._late_of([user])
             found = np.union1d(found, late[self._codec.key])
         return found
 
@@ -277,17 +289,20 @@ class BehaviorIndex:
         """
         return self._late_events().append(user, events, sequence)
 
-    def check_events(self, user: int, events: Mapping[str, object]) -> None:
-        """Raises ValueError unless `append` takes these events of this user."""
-        self._late_events().check(user, events)
+    def check_events(self, user: int, events: Mapping[str, object]) -> Events:
+        """The schema's history fields as arrays; raises ValueError where they are no such events."""
+        return check_events(self._codec, user, events)
 
-    def late_events(self) -> Iterator[tuple[int, Events]]:
-        """Users with the events that were appended."""
-        return self._late_events().items()
+    @property
+    def has_overlay(self) -> bool:
+        """Whether events can be appended."""
+        return self._overlay is not None
 
-    def indexed(self, user: int, keys: Sequence[int] | np.ndarray) -> Events:
-        """As `lookup`, of what the index was built from alone."""
-        return self._merged(user, _sorted(keys), None, None, 0)
+    def beside(self, late_of: "LateEvents") -> "BehaviorIndex":
+        """This index with other late events, kept elsewhere: users -> events of each, oldest first."""
+        index = copy.copy(self)
+        index._overlay, index._late_of = None, late_of
+        return index
 
     def drop_covered(self) -> int:
         """Removes late events that the index holds by now, or that no list has room for.
@@ -295,14 +310,15 @@ class BehaviorIndex:
         Returns:
           How many were removed.
         """
-        overlay, dropped = self._late_events(), 0
-        for user, late in overlay.items():
+        overlay = self._late_events()
+
+        def uncovered(user: int, late: Events) -> np.ndarray:
             keys = np.unique(late[self._codec.key])
-            _, kept = self._join(self._select(user, keys), _ranked_last(late))
-            if not kept.all():
-                overlay.keep(user, late, kept)
-                dropped += int((~kept).sum())
-        return dropped
+            return self._join(self._select(user, keys), _ranked_last(late))[1]
+
+        return sum(
+            overlay.keep(user, functools.partial(uncovered, user)) for user in list(overlay.users())
+        )
 
     def _late_events(self) -> BehaviorOverlay:
         if self._overlay is None:
@@ -312,9 +328,9 @@ class BehaviorIndex:
         return self._overlay
 
     def _late(self, users: Sequence[int]) -> Sequence[Selection | None]:
-        if self._overlay is None:
+        if self._late_of is None:
             return [None] * len(users)
-        return [_ranked_last(events) for events in self._overlay.events_of(users)]
+        return [_ranked_last(events) for events in self._late_of(users)]
 
     def _begin(self, user: int) -> int | None:
         """Where the user's block starts; None where there is none."""
@@ -347,8 +363,8 @@ class BehaviorIndex:
         events = concatenate(selection.events, late.events)
         rank = np.append(selection.rank.astype(np.int64), late.rank)
         order = np.lexsort((rank, events[TIME]))
-        fresh = first_occurrences(events)
-        fresh[:indexed] = True  # the log may hold what the schema's fields cannot tell apart
+        # Among themselves neither is compared: fields may not tell apart what two events are.
+        fresh = np.append(np.ones(indexed, bool), ~equal_to_any(late.events, selection.events))
         order = order[fresh[order]]
         order = order[
             newest_per_key(events[self._codec.key][order], self.metadata.max_events_per_key)

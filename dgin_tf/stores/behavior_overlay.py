@@ -1,13 +1,13 @@
 """Events that came after the behaviour index was built, by user, in a state store.
 
 Deliveries may repeat and may come out of order: each has a sequence number of its user, one that is
-there already changes nothing, and events are kept by time whenever they arrive. The log's
-preparation drops rows that occur twice, so an event that equals another in every field, its second
-among them, is the same event here too.
+there already changes nothing, and events are kept by time whenever they arrive. The number alone says
+whether an event came before: two items that are both out of vocabulary may be met in one second, and
+then equal each other in every field.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -43,71 +43,37 @@ class BehaviorOverlay:
 
     def append(self, user: int, events: Mapping[str, object], sequence: int) -> bool:
         """Adds one delivery, and says whether it was new; see `BehaviorIndex.append`."""
-        added = self.check(user, events)
+        added = check_events(self._codec, user, events)
         numbers = np.full(len(added[TIME]), sequence, np.int64)
         with self._lock:
             held, held_numbers, newest = self._read(self._store.get(user))
             if not len(numbers) or sequence in held_numbers:
                 return False
-            merged = concatenate(held, added)
-            order = np.argsort(merged[TIME], kind="stable")
-            merged = take(merged, order)
+            merged, order = in_time_order(held, added)
             numbers = np.concatenate([held_numbers, numbers])[order]
-            kept = first_occurrences(merged)
-            kept[kept] = newest_per_key(merged[self._codec.key][kept], self._limit)
+            kept = newest_per_key(merged[self._codec.key], self._limit)
             self._write(user, take(merged, kept), numbers[kept], max(newest, sequence))
         return True
-
-    def check(self, user: int, events: Mapping[str, object]) -> Events:
-        """The schema's history fields as arrays; raises ValueError where `append` takes no such events."""
-        if user < FIRST_ID:
-            raise ValueError(
-                f"expected a user id from {FIRST_ID} on; got {user}: people without an id of their own "
-                "share one, and their events would be mixed."
-            )
-        return self._checked(events)
 
     def events_of(self, users: Sequence[int]) -> list[Events]:
         """The late events of users, oldest first."""
         known = [max(user, PADDING_ID) for user in users]  # nobody has events under the padding id
         return [self._read(value)[0] for value in self._store.get_many(known)]
 
-    def items(self) -> Iterator[tuple[int, Events]]:
-        """Users with their late events."""
-        for user, value in self._store.items():
-            yield user, self._read(value)[0]
+    def users(self) -> Iterator[int]:
+        """Users with late events."""
+        return self._store.users()
 
-    def keep(self, user: int, of: Events, kept: np.ndarray) -> None:
-        """Drops those of a user's events for which `kept` is False, bool [events].
-
-        Events that were appended since `of` was read stay.
-        """
+    def keep(self, user: int, chosen: Callable[[Events], np.ndarray]) -> int:
+        """Drops a user's events but for those of the mask that `chosen` gives; returns how many."""
         with self._lock:
             held, numbers, newest = self._read(self._store.get(user))
-            dropped = take(of, ~kept)
-            joined = concatenate(dropped, held)
-            stays = first_occurrences(joined)[len(dropped[TIME]) :]
-            if stays.any():
-                self._write(user, take(held, stays), numbers[stays], newest)
-            else:
+            stays = chosen(held)
+            if not stays.any():
                 self._store.delete(user)
-
-    def _checked(self, events: Mapping[str, object]) -> Events:
-        """The schema's history fields as arrays of one length."""
-        dtypes = self._codec.dtypes
-        if set(events) != set(dtypes):
-            raise ValueError(f"expected events with {sorted(dtypes)}; got {sorted(events)}.")
-        arrays = {name: np.atleast_1d(np.asarray(events[name])) for name in dtypes}
-        lengths = {name: array.shape for name, array in arrays.items()}
-        if len(set(lengths.values())) > 1 or any(array.ndim > 1 for array in arrays.values()):
-            raise ValueError(f"all fields of events need one length; got shapes {lengths}.")
-        for name, array in arrays.items():
-            if len(array) and (array.dtype.kind not in "iu" or array.min() < 0):
-                raise ValueError(
-                    f"expected {name} to be dense ids or seconds, whole numbers from 0 on; got "
-                    f"{array.dtype} values such as {array[0]}."
-                )
-        return {name: arrays[name].astype(dtype) for name, dtype in dtypes.items()}
+            elif not stays.all():
+                self._write(user, take(held, stays), numbers[stays], newest)
+        return int((~stays).sum())
 
     def _read(self, data: bytes | None) -> tuple[Events, np.ndarray, int]:
         """A user's events, their sequence numbers and the highest one ever applied."""
@@ -127,6 +93,33 @@ class BehaviorOverlay:
         self._store.put_many({user: value})
 
 
+def check_events(codec: BlockCodec, user: int, events: Mapping[str, object]) -> Events:
+    """The schema's history fields as arrays of one length.
+
+    Raises:
+      ValueError: these are no events of the schema, or nobody's in particular.
+    """
+    if user < FIRST_ID:
+        raise ValueError(
+            f"expected a user id from {FIRST_ID} on; got {user}: people without an id of their own "
+            "share one, and their events would be mixed."
+        )
+    dtypes = codec.dtypes
+    if set(events) != set(dtypes):
+        raise ValueError(f"expected events with {sorted(dtypes)}; got {sorted(events)}.")
+    arrays = {name: np.atleast_1d(np.asarray(events[name])) for name in dtypes}
+    lengths = {name: array.shape for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1 or any(array.ndim > 1 for array in arrays.values()):
+        raise ValueError(f"all fields of events need one length; got shapes {lengths}.")
+    for name, array in arrays.items():
+        if len(array) and (array.dtype.kind not in "iu" or array.min() < 0):
+            raise ValueError(
+                f"expected {name} to be dense ids or seconds, whole numbers from 0 on; got "
+                f"{array.dtype} values such as {array[0]}."
+            )
+    return {name: arrays[name].astype(dtype) for name, dtype in dtypes.items()}
+
+
 def concatenate(first: Events, second: Events) -> Events:
     """Events of both, in this order."""
     return {name: np.concatenate([first[name], second[name]]) for name in first}
@@ -137,13 +130,20 @@ def take(events: Events, rows: np.ndarray | slice) -> Events:
     return {name: values[rows] for name, values in events.items()}
 
 
-def first_occurrences(events: Events) -> np.ndarray:
-    """Mask of the events that equal none before them in all fields, bool [events]."""
-    columns = list(events.values())
+def in_time_order(held: Events, added: Events) -> tuple[Events, np.ndarray]:
+    """Events of both, oldest first and within a second as they came; and the rows they had before."""
+    merged = concatenate(held, added)
+    order = np.argsort(merged[TIME], kind="stable")
+    return take(merged, order), order
+
+
+def equal_to_any(events: Events, held: Events) -> np.ndarray:
+    """Mask of the events that equal one of `held` in all fields, bool [events]."""
+    count = len(held[TIME])
+    columns = list(concatenate(held, events).values())
     order = np.lexsort(columns)
-    repeats = np.ones(max(len(order) - 1, 0), bool)
-    for column in columns:
-        repeats &= column[order][1:] == column[order][:-1]
-    first = np.ones(len(order), bool)
-    first[order[1:][repeats]] = False
-    return first
+    new = np.ones(len(order), bool)
+    new[1:] = np.any([column[order][1:] != column[order][:-1] for column in columns], axis=0)
+    group = np.empty(len(order), np.int64)  # number of the different event that each one is
+    group[order] = np.cumsum(new)
+    return np.isin(group[count:], group[:count])

@@ -1,30 +1,38 @@
 """Running statistics of groups of events (DGIN, Eq. 3, and the online part of section 3.5).
 
 The lists of a behaviour index are cut at their newest events, statistics are of all of them. So every
-user has a value of their own in a state store: for each key how many events of every behaviour type
-there were, when the newest was, and which values of other fields occurred. A batch load (weekly in
-the paper) sets a user's value, a stream of events adds to it, and both come to what counting the
-whole history anew would give.
+user has an account of their own in a state store: for each key how many events of every behaviour
+type there were, when the newest was, and which values of other fields occurred, as of the last batch
+load (weekly in the paper); and beside that the events that a stream brought since, as they are.
+
+An account is one value, replaced only by who read the one before (`swap_many`). So statistics and late
+events never disagree, whatever crashes, and a batch load may run beside the stream, in another process.
+Late events are never added to what was loaded: which of them count is decided by comparing them with
+the history that a load brings, so that a load can be repeated, and its end is what counting the whole
+history anew would give.
 """
 
 import contextlib
 import dataclasses
-import threading
+import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from dgin_tf.schema import FIRST_ID, HISTORY, Schema
-from dgin_tf.stores.behavior_blocks import TIME, Events
+from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
+from dgin_tf.stores.behavior_overlay import equal_to_any, in_time_order, take
 from dgin_tf.stores.state_store import StateStore
-from dgin_tf.stores.values import decode_value, encode_value
+from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
 
 BEHAVIOR_TYPE = "behavior_type"
 COUNT, TYPES, DISTINCT = "count", "types", "distinct_"
-_MODEL_VERSION = "totals"  # no model's state: whichever model is served, they stay
-_KEYS, _COUNTS, _NEWEST, _APPLIED = "keys", "counts", "newest", "applied"
+_MODEL_VERSION = "accounts"  # of no model: whichever is served, they stay
+_KEYS, _COUNTS, _NEWEST = "keys", "counts", "newest"
+_LATE, _NUMBERS, _COUNTED, _SETTLED, _APPLIED = "late_", "numbers", "counted", "settled", "applied"
 _OTHER = 0  # column of events whose type is none of the schema's
-_BUFFERED = 1000
+_BUFFERED_USERS, _BUFFERED_EVENTS = 1000, 1 << 20  # of a batch load, between two writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +45,12 @@ class Totals:
         [keys, 1 + types].
       newest: second of each key's newest event, int64 [keys].
       pairs: field -> the different (key, value) pairs, rising, int64 [pairs, 2].
-      applied: numbers of the deliveries since the last batch load, int64 [deliveries].
-      version: how often this value was written.
     """
 
     keys: np.ndarray
     counts: np.ndarray
     newest: np.ndarray
     pairs: Mapping[str, np.ndarray]
-    applied: np.ndarray
-    version: int = 0
 
     def plus(self, other: "Totals") -> "Totals":
         """The statistics of both histories together."""
@@ -61,7 +65,7 @@ class Totals:
             name: np.unique(np.concatenate([own, other.pairs[name]]), axis=0)
             for name, own in self.pairs.items()
         }
-        return dataclasses.replace(self, keys=keys, counts=counts, newest=newest, pairs=pairs)
+        return Totals(keys, counts, newest, pairs)
 
     def statistics(self, keys: np.ndarray, types: Sequence[str]) -> dict[str, np.ndarray]:
         """Statistic, as `GroupStatistics` names them -> its value for each of some keys that occur.
@@ -81,10 +85,55 @@ class Totals:
         return {name: values[rows].astype(np.int32) for name, values in found.items()}
 
 
-class BehaviorTotals:
-    """Statistics of every user's groups in a state store.
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """What is known of one user.
 
-    A user's events are to be added by one process at a time; threads of that process are kept apart.
+    Attributes:
+      loaded: statistics as of the last batch load.
+      late: events that were appended and that a batch may not have, oldest first.
+      numbers: the delivery that brought each of them, int64 [late].
+      counted: which of them `loaded` does not include, bool [late].
+      settled: which of them were compared with the whole history at a batch load, bool [late].
+      applied: numbers of the deliveries that are known, int64 [deliveries].
+      version: how often the account was written; 0 for somebody unknown.
+    """
+
+    loaded: Totals
+    late: Events
+    numbers: np.ndarray
+    counted: np.ndarray
+    settled: np.ndarray
+    applied: np.ndarray
+    version: int = 0
+
+    def after(self, events: Events, sequence: int) -> "Account":
+        """With one more delivery, all of whose events count."""
+        late, order = in_time_order(self.late, events)
+        count = len(events[TIME])
+        return dataclasses.replace(
+            self,
+            late=late,
+            numbers=np.append(self.numbers, np.full(count, sequence))[order],
+            counted=np.append(self.counted, np.ones(count, bool))[order],
+            settled=np.append(self.settled, np.zeros(count, bool))[order],
+            applied=np.append(self.applied, sequence),
+        )
+
+    def reloaded(self, loaded: Totals, events: Events) -> "Account":
+        """With the statistics of a whole history in the place of those of the last one.
+
+        Late events that the load before had are dropped: their index is in use by now. Those that this
+        load has stay listed, for readers of the index that it replaces.
+        """
+        late, numbers = take(self.late, self.counted), self.numbers[self.counted]
+        counted = ~equal_to_any(late, events) if len(numbers) else np.zeros(0, bool)
+        settled = np.ones(len(numbers), bool)
+        return Account(loaded, late, numbers, counted, settled, np.unique(numbers), self.version)
+
+
+class BehaviorTotals:
+    """Accounts of all users in a state store.
 
     Args:
       store: holds one value a user; a namespace of its own is advisable (`store.scoped("totals")`).
@@ -105,29 +154,39 @@ class BehaviorTotals:
         self.distinct = tuple(distinct)
         self.schema = schema.fingerprint()
         self._store = store
-        self._lock = threading.Lock()
+        self._dtypes = BlockCodec(schema, key).dtypes
 
     @property
     def names(self) -> list[str]:
         """The statistics that are kept."""
         return list(self.count({}).statistics(np.zeros(0, np.int64), self.types))
 
+    def users(self) -> Iterator[int]:
+        """Everybody who has an account."""
+        return self._store.users()
+
+    def check(self) -> None:
+        """Looks at one account; raises `StaleValueError` where the store holds those of other data."""
+        for user in itertools.islice(self.users(), 1):
+            self.account(user)
+
     def of(self, user: int) -> Totals:
         """A user's statistics; of no keys for somebody unknown."""
-        data = self._store.get(user) if user >= 0 else None
-        if data is None:
-            return self.count({})
-        value = decode_value(data, model_version=_MODEL_VERSION, schema=self._version)
-        arrays = value.arrays
-        pairs = {name: arrays[DISTINCT + name] for name in self.distinct}
-        return Totals(
-            arrays[_KEYS],
-            arrays[_COUNTS],
-            arrays[_NEWEST],
-            pairs,
-            arrays[_APPLIED],
-            value.sequence,
-        )
+        return self.total(self.account(user))
+
+    def total(self, account: Account) -> Totals:
+        """Statistics of what was loaded and of the late events that it does not include."""
+        if not account.counted.any():
+            return account.loaded
+        return account.loaded.plus(self.count(take(account.late, account.counted)))
+
+    def account(self, user: int) -> Account:
+        """What is known of a user.
+
+        Raises:
+          StaleValueError: it was stored for another schema, key or distinct fields.
+        """
+        return self._decode(self._store.get(user) if user >= 0 else None)
 
     def count(self, events: Mapping[str, np.ndarray]) -> Totals:
         """Statistics from scratch.
@@ -138,7 +197,7 @@ class BehaviorTotals:
         if not events or not len(events[self.key]):
             pairs = {name: np.zeros((0, 2), np.int64) for name in self.distinct}
             none = np.zeros(0, np.int64)
-            return Totals(none, np.zeros((0, 1 + len(self.types)), np.int64), none, pairs, none)
+            return Totals(none, np.zeros((0, 1 + len(self.types)), np.int64), none, pairs)
         keys, row = np.unique(np.asarray(events[self.key]).astype(np.int64), return_inverse=True)
         counts = np.zeros((len(keys), 1 + len(self.types)), np.int64)
         column = np.full(len(row), _OTHER)
@@ -152,44 +211,57 @@ class BehaviorTotals:
             name: np.unique(np.stack([keys[row], np.asarray(events[name])], axis=1), axis=0)
             for name in self.distinct
         }
-        return Totals(keys, counts, newest, pairs, np.zeros(0, np.int64))
+        return Totals(keys, counts, newest, pairs)
 
     def append(self, user: int, events: Events, sequence: int) -> bool:
         """Adds the events of one delivery, and says whether its number was new."""
-        with self._lock:
-            held = self.of(user)
-            if sequence in held.applied:
-                return False
-            joined = held.plus(self.count(events))
-            applied = np.append(held.applied, sequence)
-            self._put({user: dataclasses.replace(joined, applied=applied)})
-        return True
 
-    def add(self, user: int, events: Events) -> None:
-        """Adds events to what was loaded, whatever delivery they came with."""
-        with self._lock:
-            self._put({user: self.of(user).plus(self.count(events))})
+        def with_events(account: Account) -> Account | None:
+            return None if sequence in account.applied else account.after(events, sequence)
+
+        return self.change(user, with_events)
+
+    def change(self, user: int, changed: Callable[[Account], Account | None]) -> bool:
+        """Replaces a user's account; called anew where somebody else has replaced it meanwhile.
+
+        Args:
+          user: dense id.
+          changed: gives the new account for the present one; None where that is to stay.
+
+        Returns:
+          Whether it was replaced.
+        """
+        while True:
+            data = self._store.get(user)
+            account = changed(self._decode(data))
+            if account is None:
+                return False
+            if self._store.swap_many({user: data}, {user: self._encode(account)}):
+                return True
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[Callable[[int, Events], None]]:
         """Gives a function that sets a user's statistics from a whole history; written in batches.
 
-        Deliveries that were appended before are forgotten: what they brought and the history lacks is
-        to be added anew (`BehaviorEngine.catch_up`).
+        Late events that the history has do not count any more, others do.
         """
-        waiting: dict[int, Totals] = {}
+        waiting: dict[int, Events] = {}
 
-        def flush():
-            with self._lock:
-                versions = {user: self.of(user).version for user in waiting}
-                self._put(
-                    {u: dataclasses.replace(t, version=versions[u]) for u, t in waiting.items()}
-                )
+        def reload(user: int, account: Account) -> Account:
+            return account.reloaded(self.count(waiting[user]), waiting[user])
+
+        def flush() -> None:
+            held = dict(zip(waiting, self._store.get_many(list(waiting)), strict=True))
+            new = {u: self._encode(reload(u, self._decode(data))) for u, data in held.items()}
+            if not self._store.swap_many(held, new):  # the stream was faster for some of them
+                for user in waiting:
+                    self.change(user, functools.partial(reload, user))
             waiting.clear()
 
         def load(user: int, events: Events) -> None:
-            waiting[user] = self.count(events)
-            if len(waiting) >= _BUFFERED:
+            waiting[user] = events
+            many = sum(len(history[TIME]) for history in waiting.values()) >= _BUFFERED_EVENTS
+            if many or len(waiting) >= _BUFFERED_USERS:
                 flush()
 
         yield load
@@ -200,21 +272,46 @@ class BehaviorTotals:
         """What a stored value must belong to: these fields of this schema."""
         return "/".join((self.schema, self.key, *self.distinct))
 
-    def _put(self, values: Mapping[int, Totals]) -> None:
-        self._store.put_many(
+    def _decode(self, data: bytes | None) -> Account:
+        if data is None:
+            none, nothing = np.zeros(0, np.int64), np.zeros(0, bool)
+            late = {name: np.zeros(0, dtype) for name, dtype in self._dtypes.items()}
+            return Account(self.count({}), late, none, nothing, nothing, none)
+        try:
+            value = decode_value(data, model_version=_MODEL_VERSION, schema=self._version)
+        except StaleValueError as error:
+            raise StaleValueError(
+                f"expected totals of {self._version!r} (schema, key, distinct fields), but these were "
+                "stored for others; give the store that was loaded from these data, or load an empty "
+                "one with python -m experiments.build_index --totals_store."
+            ) from error
+        arrays = value.arrays
+        pairs = {name: arrays[DISTINCT + name] for name in self.distinct}
+        return Account(
+            Totals(arrays[_KEYS], arrays[_COUNTS], arrays[_NEWEST], pairs),
+            {name: arrays[_LATE + name] for name in self._dtypes},
+            arrays[_NUMBERS],
+            arrays[_COUNTED],
+            arrays[_SETTLED],
+            arrays[_APPLIED],
+            value.sequence,
+        )
+
+    def _encode(self, account: Account) -> bytes:
+        """The account under its next version."""
+        return encode_value(
             {
-                user: encode_value(
-                    {
-                        _KEYS: totals.keys,
-                        _COUNTS: totals.counts,
-                        _NEWEST: totals.newest,
-                        _APPLIED: totals.applied,
-                        **{DISTINCT + name: pairs for name, pairs in totals.pairs.items()},
-                    },
-                    model_version=_MODEL_VERSION,
-                    schema=self._version,
-                    sequence=totals.version + 1,
-                )
-                for user, totals in values.items()
-            }
+                _KEYS: account.loaded.keys,
+                _COUNTS: account.loaded.counts,
+                _NEWEST: account.loaded.newest,
+                **{DISTINCT + name: pairs for name, pairs in account.loaded.pairs.items()},
+                **{_LATE + name: values for name, values in account.late.items()},
+                _NUMBERS: account.numbers,
+                _COUNTED: account.counted,
+                _SETTLED: account.settled,
+                _APPLIED: account.applied,
+            },
+            model_version=_MODEL_VERSION,
+            schema=self._version,
+            sequence=account.version + 1,
         )

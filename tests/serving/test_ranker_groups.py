@@ -1,12 +1,15 @@
 """Scores of kept groups and of one list of the index are those of the whole history in the graph."""
 
+import itertools
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
 
-from dgin_tf.records import Manifest, decode_record, read_records
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.records import Manifest, decode_record, encode_record, read_records, write_records
+from dgin_tf.schema import FIRST_ID, HISTORY, Field, Schema
 from dgin_tf.serving.kept_groups import KeptGroups
 from dgin_tf.serving.ranker import Ranker
 from dgin_tf.serving.signatures import ENCODE_FOUND, ENCODE_GROUPS
@@ -15,10 +18,12 @@ from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.behavior_overlay import take
 from dgin_tf.stores.behavior_totals import BehaviorTotals
 from dgin_tf.stores.index_building import build_index
-from dgin_tf.stores.state_store import InMemoryStore
+from dgin_tf.stores.state_store import InMemoryStore, StoreError
 from tests.serving.exported import export
+from tests.serving.whole_histories import histories, longest, one_split, some_candidates, whole
 
 GROUPS, EVENTS, OWN = 6, 2, 4
+TYPES = ("view", "cart", "buy")
 SETTINGS = {
     "key": "category_id",
     "groups": GROUPS,
@@ -43,51 +48,15 @@ def ranker(dgin, engine):
     return Ranker(dgin.version, index=engine)
 
 
-def make_engine(data, folder, limit=OWN):
-    # The splits of this random data tell different stories of the same people: take one.
-    shutil.copytree(pathlib.Path(data.data_dir) / "test", folder / "one" / "test")
-    data.schema.save(folder / "one")
-    Manifest(data.schema.fingerprint(), {"test": data.shards("test")}).save(folder / "one")
+def make_engine(data, folder, limit=OWN, key="category_id"):
+    one_split(data, folder / "one")
     store = InMemoryStore()
-    totals = BehaviorTotals(store.scoped("totals"), data.schema, "category_id", ("item_id",))
+    distinct = () if key == "item_id" else ("item_id",)
+    totals = BehaviorTotals(store.scoped("totals"), data.schema, key, distinct)
     with totals.loading() as load:
-        build_index(folder / "one", folder / "index", "category_id", limit, on_history=load)
-    index = BehaviorIndex(folder / "index", data.schema, "category_id", store.scoped("late"))
+        build_index(folder / "one", folder / "index", key, limit, on_history=load)
+    index = BehaviorIndex(folder / "index", data.schema, key)
     return BehaviorEngine(index, totals)
-
-
-def histories(data):
-    (shard,) = data.shards("test")
-    for payload in read_records(f"{data.data_dir}/{shard.path}"):
-        record = decode_record(data.schema, payload)
-        names = ("item_id", "category_id", "timestamp")
-        yield int(record["user_id"][0]), {name: record[f"hist_{name}"] for name in names}
-
-
-def whole(model, person, events, candidates, length=60):
-    """The model's own scores of a whole history, all of one length so that it is traced once."""
-    count = len(events["item_id"])
-    features = {f"hist_{n}": np.pad(v, (0, length - count))[None] for n, v in events.items()}
-    features |= {f"cand_{name}": values[None] for name, values in candidates.items()}
-    size = features["cand_item_id"].shape
-    return model.predict_on_batch(
-        {
-            **features,
-            "hist_mask": np.arange(length)[None] < count,
-            "user_id": np.array([person], np.int32),
-            "cand_mask": np.ones(size, bool),
-            "label": np.zeros(size, np.float32),
-        }
-    )[0]
-
-
-def some_candidates(events, now=1_600_000_000):
-    """Two of the categories that somebody knows, and an item that nobody does."""
-    return {
-        "item_id": np.append(events["item_id"][[0, -1]], 1).astype(np.int32),
-        "category_id": np.append(events["category_id"][[0, -1]], 1).astype(np.int32),
-        "timestamp": np.full(3, now),
-    }
 
 
 def test_kept_groups_and_the_candidates_own_events_score_as_the_whole_history_does(
@@ -104,7 +73,7 @@ def test_kept_groups_and_the_candidates_own_events_score_as_the_whole_history_do
 
 
 def test_a_request_reads_no_more_than_the_lists_of_its_candidates(data, ranker, monkeypatch):
-    person, events = max(histories(data), key=lambda found: len(found[1]["item_id"]))
+    person, events = longest(data)
     ranker.kept_state(person)
     asked = []
     run = ranker._run
@@ -117,10 +86,10 @@ def test_a_request_reads_no_more_than_the_lists_of_its_candidates(data, ranker, 
     assert found["hist_item_id"].shape[1] <= 2 * OWN
 
 
-def test_a_stream_gives_what_loading_everything_gives(dgin, data, tmp_path, monkeypatch):
+def test_a_stream_gives_what_loading_everything_gives(dgin, data, tmp_path):
     engine = make_engine(data, tmp_path, limit=100)
     ranker = Ranker(dgin.version, index=engine)
-    person, events = max(histories(data), key=lambda found: len(found[1]["item_id"]))
+    person, events = longest(data)
     later = take(events, slice(-9, None))
     later = {**later, "timestamp": later["timestamp"] + 10**6}
     ranker.rank_person(person, some_candidates(events))
@@ -135,15 +104,104 @@ def test_a_stream_gives_what_loading_everything_gives(dgin, data, tmp_path, monk
     candidates = some_candidates(joined)
     expected = whole(dgin.model, person, joined, candidates)
     np.testing.assert_allclose(ranker.rank_person(person, candidates), expected, atol=1e-6)
-    # A week later the batch has the events up to the fourth, the others are late still.
-    with engine.totals.loading() as load:
-        load(person, {name: values[:-5] for name, values in joined.items()})
-    held = {name: values[:-5] for name, values in joined.items()}
-    monkeypatch.setattr(
-        engine.index, "indexed", lambda user, keys: take(held, np.isin(held["category_id"], keys))
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_request_during_a_delivery_that_crashes_leaves_no_stale_state(
+    dgin, data, tmp_path, monkeypatch, written
+):
+    engine = make_engine(data, tmp_path, limit=100)
+    ranker = Ranker(dgin.version, index=engine)
+    person, events = longest(data)
+    joined = {name: np.append(values, values[-1:]) for name, values in events.items()}
+    joined["timestamp"][-1] += 10**6
+    new, candidates = take(joined, slice(-1, None)), some_candidates(joined)
+    store = engine.totals._store
+    swap = store.swap_many
+
+    def crash(expected, values):
+        if written:
+            swap(expected, values)
+        ranker.rank_person(person, candidates)
+        raise StoreError("the store is gone.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "swap_many", crash)
+        with pytest.raises(StoreError):
+            engine.append(person, new, sequence=1)
+    assert engine.append(person, new, sequence=1) != written
+    expected = whole(dgin.model, person, joined, candidates)
+    assert np.abs(expected - whole(dgin.model, person, events, candidates)).max() > 1e-3
+    for _ in range(2):
+        np.testing.assert_allclose(ranker.rank_person(person, candidates), expected, atol=1e-6)
+
+
+def test_a_state_is_kept_under_the_version_of_its_events(dgin, data, tmp_path, monkeypatch):
+    engine = make_engine(data, tmp_path, limit=100)
+    ranker = Ranker(dgin.version, index=engine)
+    person, events = longest(data)
+    version, later = engine.version, take(events, slice(-1, None))
+
+    def overtaken(person):  # an event comes after the version was read
+        found = version(person)
+        engine.append(person, {**later, "timestamp": later["timestamp"] + 10**6}, sequence=1)
+        return found
+
+    monkeypatch.setattr(engine, "version", overtaken)
+    state = ranker.kept_state(person)
+    found = ranker._kept.read(person, version(person))
+    np.testing.assert_array_equal(found["group_module_groups"], state["group_module_groups"])
+
+
+@pytest.fixture(scope="module")
+def typed_data(data, tmp_path_factory):
+    """The same people, whose events have one of three types."""
+    folder, fields = tmp_path_factory.mktemp("typed"), [*data.schema.fields]
+    fields.append(Field("behavior_type", (HISTORY,), "behavior_type"))
+    sizes = {**data.schema.vocabulary_sizes, "behavior_type": FIRST_ID + len(TYPES)}
+    schema = Schema(tuple(fields), sizes, data.schema.max_history, TYPES)
+    (shard,), rng = data.shards("test"), np.random.default_rng(5)
+    shutil.copytree(data.data_dir, folder, dirs_exist_ok=True)
+    for path in ("train", "validation", "test"):
+        records = []
+        for payload in read_records(
+            data.data_dir / pathlib.Path(path) / pathlib.Path(shard.path).name
+        ):
+            record = decode_record(data.schema, payload)
+            types = rng.integers(FIRST_ID, FIRST_ID + len(TYPES), len(record["hist_item_id"]))
+            records.append(encode_record(schema, {**record, "hist_behavior_type": types}))
+        write_records(folder / path / pathlib.Path(shard.path).name, records)
+    schema.save(folder)
+    splits = Manifest.load(data.data_dir, data.schema).splits
+    Manifest(schema.fingerprint(), splits).save(folder)
+    (folder / "vocabulary" / "behavior_type.txt").write_text("\n".join(TYPES) + "\n")
+    return PreparedData(folder)
+
+
+@pytest.mark.parametrize("key", ["item_id", "category_id"])
+def test_behavior_types_and_other_keys_score_as_the_whole_history_does(typed_data, tmp_path, key):
+    dgin = export("dgin", typed_data, tmp_path / "export", **{**SETTINGS, "key": key})
+    engine = make_engine(typed_data, tmp_path, key=key)
+    ranker = Ranker(dgin.version, index=engine)
+    assert dgin.model.kept.statistics[:5] == (
+        "count",
+        "types",
+        "count_view",
+        "count_cart",
+        "count_buy",
     )
-    assert engine.catch_up() == 5
-    np.testing.assert_array_equal(engine.totals.of(person).counts, found.counts)
+    rng = np.random.default_rng(3)
+    for person, events in itertools.islice(histories(typed_data), 11):
+        candidates = some_candidates(events)
+        new = {**take(events, rng.integers(0, len(events["item_id"]), 2))}
+        new["timestamp"] = events["timestamp"][-1:] + np.array([100, 200])
+        joined = {name: np.append(values, new[name]) for name, values in events.items()}
+        for history in (events, joined):
+            expected = whole(dgin.model, person, history, candidates)
+            for _ in range(2):  # made, and kept
+                found = ranker.rank_person(person, candidates)
+                np.testing.assert_allclose(found, expected, atol=1e-6)
+            engine.append(person, new, sequence=1)
 
 
 def test_a_state_of_other_weights_is_made_anew(data, ranker, monkeypatch):

@@ -334,12 +334,15 @@ def test_a_repeated_delivery_changes_nothing(index):
     assert columns(index.lookup(5, KEYS)) == once
 
 
-def test_the_same_event_under_another_number_counts_once(index):
-    events = events_at([1_600_000_000, 1_600_000_005], [7, 9])
-    index.append(5, events, sequence=41)
-    once = columns(index.lookup(5, KEYS))
-    assert index.append(5, events, sequence=42)
-    assert columns(index.lookup(5, KEYS)) == once
+def test_events_alike_in_every_field_are_told_apart_by_their_numbers(index):
+    alike = events_at(
+        [1_600_000_000], [1]
+    )  # two items out of vocabulary, of one category and second
+    before = len(index.lookup(USERS - 1, KEYS)["item_id"])
+    index.append(USERS - 1, {n: np.append(v, v) for n, v in alike.items()}, sequence=41)
+    index.append(USERS - 1, alike, sequence=42)
+    index.append(USERS - 1, alike, sequence=42)
+    assert len(index.lookup(USERS - 1, KEYS)["item_id"]) == before + 3
 
 
 def test_deliveries_in_any_order_give_the_same(index, built):

@@ -45,7 +45,9 @@ def totals(store=None):
 def same(found, expected):
     for name in ("keys", "counts", "newest"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    np.testing.assert_array_equal(found.pairs["item_id"], expected.pairs["item_id"])
+    assert found.pairs.keys() == expected.pairs.keys()
+    for name, pairs in expected.pairs.items():
+        np.testing.assert_array_equal(found.pairs[name], pairs)
 
 
 def test_statistics_are_those_of_a_scan():
@@ -80,12 +82,53 @@ def test_every_change_has_a_version_of_its_own():
     running, versions = totals(), []
     for number in range(3):
         running.append(7, random_events(5, number), sequence=number)
-        versions.append(running.of(7).version)
+        versions.append(running.account(7).version)
     with running.loading() as load:
         load(7, random_events(5))
-    versions.append(running.of(7).version)
+    versions.append(running.account(7).version)
     assert versions == [1, 2, 3, 4]
-    assert running.of(8).version == 0
+    assert running.account(8).version == 0
+
+
+def test_events_that_come_while_a_batch_is_written_are_not_lost(monkeypatch):
+    store, events = InMemoryStore(), random_events(23)
+    running, stream, swap = totals(store), totals(store), store.swap_many
+
+    def beaten(expected, values):
+        monkeypatch.setattr(store, "swap_many", swap)
+        stream.append(7, take(events, slice(19, 23)), sequence=1)
+        return swap(expected, values)
+
+    monkeypatch.setattr(store, "swap_many", beaten)
+    with running.loading() as load:
+        load(5, take(events, slice(3)))
+        load(7, take(events, slice(19)))
+    same(running.of(5), running.count(take(events, slice(3))))
+    same(running.of(7), running.count(events))
+
+
+def test_every_kind_of_store_keeps_accounts(store):
+    running, events = totals(store), random_events(11)
+    with running.loading() as load:
+        load(7, take(events, slice(5)))
+        load(5, events)
+    assert running.append(7, take(events, slice(5, 11)), sequence=1)
+    for user in (5, 7):
+        same(totals(store).of(user), running.count(events))
+    assert sorted(running.users()) == [5, 7]
+
+
+def test_late_events_that_a_load_has_are_dropped_by_the_load_after_it():
+    running, events = totals(), random_events(13)
+    for number in range(13):
+        running.append(7, take(events, slice(number, number + 1)), sequence=number)
+    listed = []
+    for _ in range(2):
+        with running.loading() as load:
+            load(7, take(events, slice(8)))
+        listed.append(running.account(7).numbers.tolist())
+        same(running.of(7), running.count(events))
+    assert listed == [list(range(13)), list(range(8, 13))]
 
 
 def test_somebody_unknown_has_no_statistics():
@@ -98,7 +141,7 @@ def test_somebody_unknown_has_no_statistics():
 def test_totals_of_other_fields_are_not_misread():
     store = InMemoryStore()
     totals(store).append(7, random_events(5), sequence=1)
-    with pytest.raises(StaleValueError):
+    with pytest.raises(StaleValueError, match="experiments.build_index --totals_store"):
         BehaviorTotals(store, SCHEMA, "category_id").of(7)
 
 

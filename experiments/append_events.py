@@ -1,0 +1,114 @@
+"""Appends events to a behaviour index or to DGIN's engine (UBPE), so that requests know of them.
+
+    python -m experiments.append_events --data_dir=D --index_dir=I --totals_store=lmdb:T \\
+        --events=log.jsonl --follow
+
+An event is a JSON line, {"user_id": "u17", "sequence": 12, "item_id": "B0017", "timestamp": 1700000000},
+with ids as the log has them (--ids=dense for the model's). `--events` takes a file or - for standard
+input. Events that come again change nothing; lines that are no events go to a dead-letter file. With
+--state_store in the place of --totals_store they are appended to an index alone. Each event is one
+write to the store; one process at a time is to append what one person does.
+"""
+
+import contextlib
+import pathlib
+import signal
+import sys
+import threading
+import time
+
+from absl import flags
+
+from dgin_tf import command_line
+from dgin_tf.records import load_catalogue
+from dgin_tf.schema import Schema
+from dgin_tf.serving.dead_letters import DeadLetters
+from dgin_tf.serving.event_sources import EventSource, GrowingFile, StandardInput
+from dgin_tf.serving.events import BadEventError, EventParser
+from dgin_tf.serving.vocabularies import Vocabularies
+from dgin_tf.stores.behavior_engine import BehaviorEngine
+from dgin_tf.stores.behavior_index import BehaviorIndex
+from experiments import engines
+
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Prepared data set of the index, whose vocabularies are used.", required=True
+)
+_INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behaviour index.", required=True)
+_STATE_STORE = flags.DEFINE_string(
+    "state_store", "", f"Where events go that belong to an index alone: {engines.STORES}."
+)
+_EVENTS = flags.DEFINE_string("events", None, "A file, or - for standard input.", required=True)
+_IDS = flags.DEFINE_enum("ids", "raw", ["raw", "dense"], "Which ids events carry.")
+_FOLLOW = flags.DEFINE_boolean("follow", False, "Wait for more at the end of the file.")
+_OFFSET_FILE = flags.DEFINE_string("offset_file", "", "How far it was read; by default beside it.")
+_DEAD_LETTERS = flags.DEFINE_string("dead_letters", "", "For bad lines; by default beside it.")
+
+_LINES = 1024  # read between two acknowledgements
+
+
+def append_all(
+    source: EventSource,
+    index: BehaviorIndex | BehaviorEngine,
+    parser: EventParser,
+    letters: DeadLetters,
+    stop: threading.Event,
+) -> tuple[int, int, int]:
+    """Appends a source's events until it ends; returns how many were new, known and bad."""
+    new = known = bad = 0
+    while not (source.is_finished or stop.is_set()):
+        refused = []
+        lines = source.read(_LINES)
+        for line in lines:
+            try:
+                event = parser(line)
+            except BadEventError as error:
+                refused.append((line, str(error)))
+                continue
+            if index.append(event.person, event.values, event.sequence):
+                new += 1
+            else:
+                known += 1
+        if refused:
+            letters.write(refused)
+            bad += len(refused)
+        if lines:
+            source.acknowledge()
+    return new, known, bad
+
+
+def main(_: object) -> None:
+    """Appends, and prints how many events and how fast."""
+    schema = Schema.load(_DATA_DIR.value)
+    vocabularies = Vocabularies(_DATA_DIR.value) if _IDS.value == "raw" else None
+    parser = EventParser(schema, load_catalogue(_DATA_DIR.value), vocabularies)
+    late = engines.open_late_events(_STATE_STORE.value) if _STATE_STORE.value else None
+    index = engines.open_index(_INDEX_DIR.value, schema, late)
+    if late is None and isinstance(index, BehaviorIndex):
+        raise ValueError("events need a place: give --totals_store, or --state_store.")
+    stop, began = threading.Event(), time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    source: EventSource = StandardInput()
+    if _EVENTS.value != "-":
+        offset_file = _OFFSET_FILE.value or _beside("append_events.offset")
+        source = GrowingFile(_EVENTS.value, offset_file, _FOLLOW.value)
+    letters = DeadLetters(_DEAD_LETTERS.value or _beside("append_events.dead_letters.jsonl"))
+    with contextlib.closing(source), contextlib.closing(letters):
+        new, known, bad = append_all(source, index, parser, letters, stop)
+    seconds = time.monotonic() - began
+    sys.stdout.write(
+        f"{new:,} events appended, {known:,} were known, {bad:,} bad lines; "
+        f"{(new + known) / max(seconds, 1e-9):,.0f} events/s\n"
+    )
+
+
+def _beside(suffix: str) -> str:
+    """A file beside the events, or in the working directory for standard input."""
+    if _EVENTS.value == "-":
+        return suffix
+    path = pathlib.Path(_EVENTS.value)
+    return str(path.with_name(f"{path.name}.{suffix}"))
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,80 @@
+"""Flags and stores of DGIN's engine (UBPE), which several commands open."""
+
+import functools
+
+from absl import flags
+
+from dgin_tf.schema import HISTORY, Schema
+from dgin_tf.stores import addresses
+from dgin_tf.stores.behavior_engine import BehaviorEngine
+from dgin_tf.stores.behavior_index import BehaviorIndex, IndexMetadata
+from dgin_tf.stores.behavior_totals import BehaviorTotals
+from dgin_tf.stores.state_store import StateStore
+
+ITEM = "item_id"
+STORES = "lmdb:PATH or redis://host:port/db?prefix=NAME"
+
+_TOTALS_STORE = flags.DEFINE_string(
+    "totals_store",
+    "",
+    f"Statistics of people's groups, and what they did since the index was built: {STORES}.",
+)
+_DISTINCT = flags.DEFINE_list(
+    "distinct",
+    None,
+    "Fields whose different values are counted in each group; by default item_id, as DGIN does, unless "
+    "that is the key.",
+)
+
+_opened = functools.cache(addresses.open_store)  # LMDB is to be opened once a process
+
+
+def open_store(address: str, namespace: str = "") -> StateStore:
+    """A namespace of the store at an address, which several may share."""
+    return _opened(address).scoped(namespace)
+
+
+def open_late_events(address: str) -> StateStore:
+    """Where a store keeps what came after an index was built, for an index alone."""
+    return open_store(address, "behaviors")
+
+
+def open_totals(schema: Schema, key: str) -> BehaviorTotals | None:
+    """The totals of the flags; None where they name no store.
+
+    Raises:
+      ValueError: the store holds totals of something else, or --distinct is given without a store.
+    """
+    if not _TOTALS_STORE.value:
+        if _DISTINCT.value is not None:
+            raise ValueError("--distinct is about totals; give --totals_store too.")
+        return None
+    distinct = _DISTINCT.value
+    if distinct is None:
+        has_items = ITEM in [field.name for field in schema.with_role(HISTORY)]
+        distinct = [ITEM] if has_items and key != ITEM else []
+    store = open_store(_TOTALS_STORE.value, f"totals.{key}")
+    totals = BehaviorTotals(store, schema, key, distinct)
+    totals.check()
+    return totals
+
+
+def open_index(
+    index_dir: str, schema: Schema, late: StateStore | None = None
+) -> BehaviorIndex | BehaviorEngine:
+    """The index in a folder, with the totals of the flags an engine.
+
+    Args:
+      index_dir: what `experiments.build_index` wrote; whether its key is a model's is not asked here.
+      schema: of the model that reads it.
+      late: what came since, for an index alone.
+    """
+    if late is not None and _TOTALS_STORE.value:
+        raise ValueError(
+            "with --totals_store, late events lie beside the totals; leave --state_store out."
+        )
+    key = IndexMetadata.load(index_dir).key
+    totals = open_totals(schema, key)
+    if totals is None:
+        return BehaviorIndex(index_dir, schema, key, late)
+    return BehaviorEngine(BehaviorIndex(index_dir, schema, key, late), totals)

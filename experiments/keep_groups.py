@@ -1,0 +1,64 @@
+"""Makes what an exported DGIN reads of everybody's groups, before requests ask for it.
+
+    python -m experiments.keep_groups --export_dir=E --index_dir=I --totals_store=lmdb:T \\
+        --groups_store=lmdb:G
+
+To be run after every export, before `experiments.serve --groups_store` serves it. States of this model
+of whoever did nothing since are passed over: stopped and started again, it goes on where it was.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import sys  # noqa: E402
+import time  # noqa: E402
+
+from absl import flags  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from dgin_tf import command_line  # noqa: E402
+from dgin_tf.schema import Schema  # noqa: E402
+from dgin_tf.stores.behavior_engine import BehaviorEngine  # noqa: E402
+from experiments import engines  # noqa: E402
+
+_EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "Exported versions, or one of them.", required=True
+)
+_INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behaviour index.", required=True)
+_GROUPS_STORE = flags.DEFINE_string(
+    "groups_store", None, f"Where the states go: {engines.STORES}.", required=True
+)
+_PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
+
+
+def main(_: object) -> None:
+    """Makes the states, and prints how many and how fast."""
+    from dgin_tf.serving.bundle import ASSETS  # TensorFlow takes seconds: after the flags
+    from dgin_tf.serving.ranker import Ranker, open_bundle
+
+    version, metadata = open_bundle(_EXPORT_DIR.value)
+    if not metadata.get("kept"):
+        raise ValueError(f"model {metadata['name']!r} keeps no groups; there is nothing to make.")
+    index = engines.open_index(_INDEX_DIR.value, Schema.load(version / ASSETS))
+    if not isinstance(index, BehaviorEngine):
+        raise ValueError("groups are made of an index and its totals; give --totals_store too.")
+    ranker = Ranker(version, index=index, states=engines.open_store(_GROUPS_STORE.value))
+    people = list(index.users())
+    made, began = 0, time.monotonic()
+    for person in tqdm(people, "groups", disable=not _PROGRESS.value, file=sys.stderr):
+        if not ranker.has_kept_state(person):
+            ranker.kept_state(person)
+            made += 1
+        if made <= 1:
+            began = time.monotonic()  # the first pays for compiling
+    seconds = time.monotonic() - began
+    text = f"{made:,} states of {metadata['name']} version {version.name} made, "
+    text += f"{len(people) - made:,} were kept"
+    if made > 1:
+        text += f"; {(made - 1) / seconds:,.0f} users/s"
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    command_line.run(main)
