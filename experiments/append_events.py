@@ -93,7 +93,7 @@ def main(_: object) -> None:
         offset_file = _OFFSET_FILE.value or _beside("append_events.offset")
         source = GrowingFile(_EVENTS.value, offset_file, _FOLLOW.value)
     letters = DeadLetters(_DEAD_LETTERS.value or _beside("append_events.dead_letters.jsonl"))
-    with contextlib.closing(source), contextlib.closing(letters):
+    with contextlib.closing(source):
         new, known, bad = append_all(source, index, parser, letters, stop)
     seconds = time.monotonic() - began
     sys.stdout.write(

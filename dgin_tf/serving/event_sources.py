@@ -188,7 +188,8 @@ class GrowingFile(EventSource):
             return _BEGINNING
         try:
             content = json.loads(self._offset_path.read_text(encoding="utf-8"))
-            file, position = content["file"], {"offset": int(content["offset"])}
+            file = content["file"]
+            position: Position = {"offset": int(content["offset"])}
             if "head" in content:
                 position["head"] = str(content["head"])
         except (KeyError, TypeError, ValueError) as error:
