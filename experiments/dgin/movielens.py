@@ -15,10 +15,11 @@ model of `dgin_tf.models.registry.MODELS`.
 Cost: 67,923 rows of two candidates a pass; on one core of an AMD EPYC that is shared, DGIN takes three
 and a half minutes a pass, SIM and TWIN 20 to 25 s.
 
-Expected: table 2's order, DIN .890 < SIM (hard) .894 < TWIN .902 < DGIN .920 with negatives drawn
-uniformly (one seed). The large embeddings of `variants.start_attending` are not for histories as short
-as these: with them it was .875, .872, .874 and .878, and worse on validation too
-(`--config.backbone.embedding_limit=2.0 --config.backbone.momentum=.9`). Table 3's order is not run.
+Expected: of table 2, DIN .893 and SIM (hard) .893 < TWIN .903 < DGIN .919 with negatives drawn uniformly
+(three seeds, DGIN two); of table 3 one seed, .854 < .914 < .919 without the row of statistics. The large
+embeddings of `variants.start_attending` are not for histories as short as these: with them DIN to DGIN
+had .875, .872, .874 and .878, and less on validation too
+(`--config.backbone.embedding_limit=2.0 --config.backbone.momentum=.9`).
 """
 
 import ml_collections

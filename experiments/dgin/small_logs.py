@@ -13,12 +13,14 @@ Claim: that of `taobao`, which these logs are too small to decide.
 `:dgin` is a row of `experiments.dgin.variants.ROWS` or any model of
 `dgin_tf.models.registry.MODELS`.
 
-Cost: the first 630 users of Taobao's log have 5,037 rows of five candidates, a few seconds a pass;
+Cost: the first 630 users of Taobao's log have 5,037 rows of five candidates, 10 to 30 s a pass;
 Grocery has 14,681 users of eight events on average.
 
 Expected: nothing certain. Of Taobao's 43,900 items hardly one of a training user turns up with another
-user, so that little but the category and having met the item can be learned; in Grocery few people buy
-an item twice, and there is one type of behaviour and no row for clicks alone.
+user, so that little but the category and having met the item can be learned: three seeds gave groups by
+category .830, by item .676, TWIN .515 to .811. In Grocery nobody buys an item twice, and there is one
+type of behaviour and no row for clicks alone: all rows have .766 to .773. Embeddings of +-1, as the
+lifelong log needs them, had .66 to .69 on validation there, and these .75 to .76.
 """
 
 import ml_collections

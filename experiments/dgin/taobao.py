@@ -14,8 +14,8 @@ attribute .7423, with the target module .7663; table 4, clicks alone .7442; tabl
 `dgin_tf.models.registry.MODELS`. Edges of the statistics come from the training split by
 `python -m experiments.dgin.learn_edges`.
 
-Cost: 987,994 users; not trained here. A step of 128 rows of 100 events takes about a fifth of a second
-on two cores that others use too, ten times that of DGIN-simple.
+Cost: 987,994 users; not trained here. A step of 128 rows of 100 events, a fiftieth of this config's, takes
+about a fifth of a second on two cores that others use too, ten times that of DGIN-simple.
 
 Expected: the order of the tables, not their figures. The paper's log loss of .05 means one positive
 in a hundred, which it does not explain; `--negatives=99`, the default of `--form=paper`, is of that

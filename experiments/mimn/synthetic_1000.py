@@ -8,9 +8,10 @@ Claim: that of `synthetic_200`, with more that a state has to hold.
     python -m experiments.train --config=experiments/mimn/synthetic_1000.py:mimn --data_dir=D \\
         --model_dir=M --seeds=5
 
-Cost: 30,000 rows of two candidates a pass; on one core a minute and a half for MIMN.
+Cost: 30,000 rows of two candidates a pass; on one core of an AMD EPYC 12 minutes a run of MIMN.
 
-Expected: as for `synthetic_200`; here a state sees more topics than it has slots for.
+Expected: as for `synthetic_200`; here a state sees more topics than it has slots for. One seed gave
+DIN .925, GRU4Rec .672, Embedding&MLP .662, MIMN .627.
 """
 
 import ml_collections
