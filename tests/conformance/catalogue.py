@@ -140,7 +140,7 @@ def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[
     ):
         item = random.integers(2, ITEMS, shape)
         if prefix == "hist_":  # one that comes back, for groups of items
-            item[0, 4] = item[0, 2]
+            item[0, min(4, time - 1)] = item[0, 2]
         if prefix == "cand_":  # one whose category the first user met twice, for searches by it
             item[0, 0] = features["hist_item_id"][0, 2]
         features[prefix + "item_id"] = item

@@ -36,7 +36,7 @@ def run(data, index_dir, *arguments, given=""):
 
 def line(sequence, item):
     event = {"user_id": f"u{PERSON}", "sequence": sequence, "item_id": f"item {item}"}
-    return json.dumps({**event, "timestamp": 2_000_000_000 + sequence}) + "\n"
+    return json.dumps({**event, "timestamp": 1_700_000_000 + sequence}) + "\n"
 
 
 def test_events_of_a_growing_file_are_appended_once(data, index_dir, tmp_path):
@@ -53,7 +53,7 @@ def test_events_of_a_growing_file_are_appended_once(data, index_dir, tmp_path):
         found = index.excerpt(PERSON, [], newest=3)
     assert found["item_id"].tolist() == [5, 9, 5]
     assert found["category_id"].tolist() == [category_of(item) for item in (5, 9, 5)]
-    assert found["timestamp"].tolist() == [2_000_000_001, 2_000_000_002, 2_000_000_003]
+    assert found["timestamp"].tolist() == [1_700_000_001, 1_700_000_002, 1_700_000_003]
 
 
 def test_standard_input_is_read_to_its_end(data, index_dir, tmp_path):
