@@ -111,7 +111,9 @@ def schema_of(name: str) -> Schema:
 def build(entry: str, seed: int = 0) -> CTRModel:
     """A built model with weights that make every part of it matter."""
     name, settings = CATALOGUE[entry]
-    tf.keras.utils.set_random_seed(seed)  # of what is drawn once and not trained, such as hash planes
+    tf.keras.utils.set_random_seed(
+        seed
+    )  # of what is drawn once and not trained, such as hash planes
     model = MODELS[name](schema_of(name), backbone=BACKBONE, **settings)
     model(batch())
     random = np.random.default_rng(seed)
