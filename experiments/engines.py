@@ -74,7 +74,5 @@ def open_index(
             "with --totals_store, late events lie beside the totals; leave --state_store out."
         )
     key = IndexMetadata.load(index_dir).key
-    totals = open_totals(schema, key)
-    if totals is None:
-        return BehaviorIndex(index_dir, schema, key, late)
-    return BehaviorEngine(BehaviorIndex(index_dir, schema, key, late), totals)
+    index, totals = BehaviorIndex(index_dir, schema, key, late), open_totals(schema, key)
+    return index if totals is None else BehaviorEngine(index, totals)

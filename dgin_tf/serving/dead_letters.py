@@ -23,9 +23,8 @@ class DeadLetters:
     def __init__(self, path: str | os.PathLike):
         self._path = os.fspath(path)
         os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
-        with open(
-            self._path, "ab"
-        ):  # what cannot be written should be known before the first letter
+        # What cannot be written should be known before the first letter.
+        with open(self._path, "ab"):
             pass
 
     def write(self, letters: Iterable[tuple[bytes, str]]) -> None:

@@ -176,8 +176,11 @@ class GrowingFile(EventSource):
             return
         self._look_again = time.monotonic() + _LOOK
         self._check_same({"offset": self._given})
-        there = os.path.exists(self._path)
-        if there and not os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno())):
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:  # between the old one and the new
+            return
+        if not os.path.samestat(there, os.fstat(self._file.fileno())):
             raise ValueError(
                 f"{self._path} was replaced by another file. Start again with {self._offset_path} "
                 "deleted to read that one; for logs that rotate, use Redis Streams."

@@ -220,8 +220,7 @@ class _OfBundle:
         return progress.sequence > 0 or progress.newest >= newest
 
     def to_value(self, state: Arrays, newest: int) -> bytes:
-        progress = StreamProgress(newest=max(newest, 0), included_until=newest)
-        return self._states.encode(PersonState(state, progress))
+        return self._states.encode(PersonState(state, StreamProgress.up_to(newest)))
 
 
 def _extract(
@@ -267,24 +266,13 @@ def _extract(
     batches = _ahead(_batches(_first_of_each(parsed), batch_users))
     # Parsing, encoding and writing in a thread each.
     for seen, held, found in _ahead(map(encoded, batches)):
-        written = _write(values.store, held, found)
+        written = values.store.swap_each(held, found)
         if written and first is None:
             first = Beginning(len(written), perf_counter() - began)
         users += len(written)
         kept += seen - len(written)
-        size += sum(map(len, written.values()))
+        size += sum(len(found[user]) for user in written)
     return Extracted(users, kept, size, first or Beginning(0, 0.0), perf_counter() - began)
-
-
-def _write(
-    store: StateStore, held: Mapping[int, bytes | None], values: Mapping[int, bytes]
-) -> Mapping[int, bytes]:
-    """Replaces what is held; returns what was written."""
-    if not values or store.swap_many(held, values):
-        return values
-    # Where a stream has begun somebody's state meanwhile, only that one is left out.
-    alone = ((user, {user: value}) for user, value in values.items())
-    return {u: value[u] for u, value in alone if store.swap_many({u: held[u]}, value)}
 
 
 def _newest(features: Mapping[str, tf.Tensor]) -> list[int]:

@@ -39,6 +39,11 @@ class Progress:
     gaps: tuple[tuple[int, int], ...] = ()
     forgotten_until: int = 0
 
+    @classmethod
+    def up_to(cls, newest: int) -> "Progress":
+        """Of a state that was made of a history whose newest event is of this second; -1 for none."""
+        return cls(newest=max(newest, 0), included_until=newest)
+
     def place(self, sequence: int) -> str:
         """Whether an event of this number is `NEW`, `REPEATED`, `LATE`, or, where nobody can tell the
         last two apart any more, `FORGOTTEN`."""

@@ -137,6 +137,9 @@ class DailySnapshots:
     ):
         self._snapshots, self._position, self._say = snapshots, position, say
         self._again = 0.0
+        self._seen: datetime.date | None = (
+            None  # asked after every event, and answered from disk once
+        )
 
     def now_and_then(self, today: datetime.date) -> None:
         """Takes the snapshot of a day unless there is one.
@@ -144,9 +147,10 @@ class DailySnapshots:
         Args:
           today: the day.
         """
-        if time.monotonic() < self._again:
+        if today == self._seen or time.monotonic() < self._again:
             return
         if today.isoformat() in [snapshot.day for snapshot in self._snapshots.list()]:
+            self._seen = today
             return
         try:
             self._snapshots.take(self._position(), today)

@@ -35,8 +35,8 @@ class WarmedUp(NamedTuple):
         can tell them where events have no times.
     """
 
-    written: int = 0
-    incomplete: int = 0
+    written: int
+    incomplete: int
 
 
 def warm_up(
@@ -116,11 +116,9 @@ def _encode(updater, states, records, names, since, incomplete: set[int]) -> int
         new, histories, updater.encode(histories, users), strict=True
     ):
         newest = int(history[TIME][-1]) if TIME in history and len(history[TIME]) else -1
-        found[person] = PersonState(arrays, Progress(newest=max(newest, 0), included_until=newest))
-    # Where somebody else has begun a state meanwhile, only that one is left out.
-    if found and states.swap(found):
-        return len(found)
-    written = {person for person, state in found.items() if states.swap({person: state})}
+        found[person] = PersonState(arrays, Progress.up_to(newest))
+    values = {person: states.encode(state) for person, state in found.items()}
+    written = states.store.swap_each(dict.fromkeys(found), values)
     incomplete.update(found.keys() - written)
     return len(written)
 

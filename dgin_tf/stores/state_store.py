@@ -83,6 +83,22 @@ class StateStore(abc.ABC):
             if value is not None:
                 yield user, value
 
+    def swap_each(
+        self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]
+    ) -> set[int]:
+        """As `swap_many`, but where somebody wrote one of the users, only that one is left out.
+
+        Returns:
+          The users whose values were written.
+        """
+        if not values or self.swap_many(expected, values):
+            return set(values)
+        return {
+            user
+            for user, value in values.items()
+            if self.swap_many({user: expected[user]}, {user: value})
+        }
+
     def close(self) -> None:
         """Lets go of the medium; the store is not to be used afterwards."""
         if self._owner:
