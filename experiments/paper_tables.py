@@ -45,11 +45,14 @@ class PaperTable:
       title: its caption.
       columns: the paper's data sets; none where the paper prints no figures.
       rows: its rows, in the paper's order.
+      measured: what is measured on our runs beside their test figures, names in `MEASURES` of the
+        paper's module `measures`; columns of ours, where any row has them.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    measured: tuple[str, ...] = ()
 
 
 def seed_values(result: Mapping[str, Any], figure: str = "auc") -> dict[int, float]:
@@ -99,18 +102,20 @@ def markdown(
 
     Returns:
       The title and a table with, for each data set, mean and deviation of the test AUC over seeds,
-      GAUC, log loss, the gain over the row above with its paired test, and the yardstick. Empty
-      where none of its rows has results.
+      GAUC, log loss, the gain over the row above with its paired test, what was measured, and the
+      yardstick. Empty where none of its rows has results.
     """
+    measured = {name: _measured(table, models) for name, models in results.items()}
     head = ["model", *(f"paper, {column}" for column in table.columns)]
     for name in results:
         head += [f"{name}: AUC", "GAUC", "log loss", "gain on the row above (p)"]
+        head += measured[name]
         head += ["public code"] if name in yardsticks else []
     lines = [f"### {table.title}", "", _line(head), _line(["---"] * len(head))]
     previous = None
     for row in table.rows:
         if any(row.key in models for models in results.values()):
-            lines.append(_line(_cells(table, row, previous, results, yardsticks)))
+            lines.append(_line(_cells(table, row, previous, results, measured, yardsticks)))
             previous = row
     return "\n".join(lines) + "\n" if previous else ""
 
@@ -163,11 +168,19 @@ def _place(place: Mapping[str, Any]) -> tuple[str, str]:
     return short, f"{short} {machine['system']}, {gpus}; {versions}."
 
 
-def _cells(table, row, previous, results, yardsticks):
+def _measured(table, models):
+    """What was measured of any of a table's rows on one data set, in the table's order."""
+    found = [models[row.key].get(runs.MEASURED, {}) for row in table.rows if row.key in models]
+    return [name for name in table.measured if any(name in figures for figures in found)]
+
+
+def _cells(table, row, previous, results, measured, yardsticks):
     printed = row.printed or [math.nan] * len(table.columns)
     cells = [row.label, *("-" if value != value else f"{value:.4f}" for value in printed)]
     for name, models in results.items():
         cells += _figures(row, previous, models) if row.key in models else [""] * 4
+        figures = models.get(row.key, {}).get(runs.MEASURED, {})
+        cells += [f"{figures[m]:.2f}" if m in figures else "-" for m in measured[name]]
         if name in yardsticks:
             value = yardsticks[name].get(row.model)
             cells.append(f"{value:.3f}" if value else "-")

@@ -34,6 +34,7 @@ from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, t
 SPLITS = ("validation", "test")
 DATA_SCHEMA = "data_dir_schema"  # what a run adds to its config beside the seed
 STATISTIC_EDGES = "statistic_edges"  # and where its model read some, those of the schema
+MEASURED = "measured"  # of a common result, what was measured beside test figures
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
 
@@ -217,8 +218,8 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
       parts: what `combine` or this gave; of a seed that several have, the first one's figures count.
 
     Returns:
-      As `combine`, with the `machine` and `versions` of the last part that adds seeds, and under
-      `earlier` the `seeds`, `machine` and `versions` of those before it.
+      As `combine`, with the `machine` and `versions` of the last part that adds seeds, under
+      `earlier` the `seeds`, `machine` and `versions` of those before it, and what was measured of any.
     """
     entries: dict[int, Mapping[str, Any]] = {}
     found: list[dict[str, Any]] = []
@@ -228,6 +229,7 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             entries |= {entry["seed"]: entry for entry in part["seeds"] if entry["seed"] in new}
             found += [{**origin, "seeds": new}] if new else []
     *earlier, last = found
+    measured = {n: v for part in reversed(parts) for n, v in part.get(MEASURED, {}).items()}
     return {
         **_over_seeds([entries[seed] for seed in sorted(entries)]),
         "parameters": parts[0]["parameters"],
@@ -235,6 +237,7 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "machine": last["machine"],
         "versions": last["versions"],
         **({"earlier": earlier} if earlier else {}),
+        **({MEASURED: measured} if measured else {}),
     }
 
 

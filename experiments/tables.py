@@ -6,6 +6,8 @@
 Runs that are finished are not trained again, so a stopped command is continued by the same command.
 The seeds that files of `--results` have, with the same config, are taken from there and the others are
 trained, so that a table can be put together from runs of several days or machines.
+With `--measure` the runs of O are measured too, for the tables that have such columns (ENCODE's
+relevance indicator and time of a request), one seed of each row; do that on a quiet machine.
 Writes `O/<data set>/<row>/` for every model, `O/dien.json` and `O/dien.md`.
 """
 
@@ -22,6 +24,7 @@ from collections.abc import Mapping  # noqa: E402
 from absl import flags, logging  # noqa: E402
 
 from dgin_tf import command_line  # noqa: E402
+from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
 from dgin_tf.schema import write_text  # noqa: E402
 from experiments import paper_tables, runs  # noqa: E402
 from experiments.earlier_results import EarlierResults  # noqa: E402
@@ -39,6 +42,9 @@ _RESULTS = flags.DEFINE_list(
     "results", [], "JSON files that this command wrote before; seeds they have are not trained."
 )
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of every model.", lower_bound=1)
+_MEASURE = flags.DEFINE_boolean(
+    "measure", False, "Measure what tables have beside test figures, on the runs in --output_dir."
+)
 _PARALLEL = flags.DEFINE_integer("parallel_seeds", 1, "Runs at a time.", lower_bound=1)
 
 
@@ -81,7 +87,26 @@ def main(_: object) -> None:
             sys.stdout.write(f"{labels[row.key]} on {name}: test AUC {auc:.4f}\n")
             sys.stdout.flush()
             text = _write(paper, results, labels, output_dir)
+    if _MEASURE.value:
+        for name, path in data.items():
+            _measure(paper, results[name], output_dir / name, PreparedData(path))
+        text = _write(paper, results, labels, output_dir)
     sys.stdout.write(text)
+
+
+def _measure(paper, results, run_dir, data):
+    """Adds to the results what is measured on the runs that are in a folder."""
+    run_dirs = {row: str(run_dir / row) for row in results if (run_dir / row).is_dir()}
+    wanted: dict[str, dict[str, None]] = {}  # measure -> rows, in order
+    for table in paper.TABLES:
+        for name in table.measured:
+            wanted.setdefault(name, {}).update({row.key: None for row in table.rows})
+    measures = _module("measures").MEASURES if wanted else {}
+    for name, rows in wanted.items():
+        found = measures[name]([row for row in rows if row in run_dirs], run_dirs, data)
+        for row, value in found.items():
+            measured = {**results[row].get(runs.MEASURED, {}), name: value}
+            results[row] = {**results[row], runs.MEASURED: measured}
 
 
 def _missing(seeds, taken):

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import History, State
 from dgin_tf.layers.stored_events import history_of
-from dgin_tf.layers.time_gap import GapEmbedding
+from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets, gap_starts
+from dgin_tf.ops.tables import read_few
 
 GAP, BEHAVIOR_TYPE = "gap", "behavior_type"
 HIST_BEHAVIOR_TYPE = "hist_" + BEHAVIOR_TYPE
@@ -68,8 +69,30 @@ class EventAttributes(tf.keras.layers.Layer):
         if self.gaps is not None:
             parts.append(self.gaps(attributes[GAP]))
         if self.behavior_types:
-            parts.append(tf.gather(tf.convert_to_tensor(self.table), attributes[BEHAVIOR_TYPE]))
+            parts.append(read_few(tf.convert_to_tensor(self.table), attributes[BEHAVIOR_TYPE]))
         return tf.concat(parts, axis=-1)
+
+    @property
+    def class_count(self) -> int:
+        """How many different embeddings there are: ages' buckets times behaviour types."""
+        return (BUCKETS if self.times else 1) * max(self.behavior_types, 1)
+
+    def classes(self, attributes: State) -> tf.Tensor:
+        """Which of the embeddings of `class_table` each event has, int32 [...]; see `call`."""
+        found = gap_buckets(attributes[GAP]) if self.times else tf.zeros([], tf.int32)
+        if self.behavior_types:
+            found = found * self.behavior_types + tf.cast(attributes[BEHAVIOR_TYPE], tf.int32)
+        return found
+
+    def class_table(self) -> tf.Tensor:
+        """The embeddings of all classes, [class_count, width]."""
+        types = max(self.behavior_types, 1)
+        return self(
+            {
+                GAP: tf.repeat(tf.constant(gap_starts(), tf.int64), types),
+                BEHAVIOR_TYPE: tf.tile(tf.range(types), [self.class_count // types]),
+            }
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ import tensorflow as tf
 from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE
 from dgin_tf.layers.interest_encoder import History, State
 from dgin_tf.ops.grouping import EventGroups, count_distinct, count_values
+from dgin_tf.ops.tables import read_few
 from dgin_tf.schema import FIRST_ID
 
 COUNT, TYPES = "count", "types"
@@ -135,8 +136,16 @@ class GroupStatistics(tf.keras.layers.Layer):
         self.table = self.add_weight("table", [sum(sizes), self.dim], initializer="glorot_uniform")
         super().build(input_shape)
 
-    def call(self, statistics: State) -> tf.Tensor:
-        """Embeds what `count` gave: statistics, each [users, groups] -> [users, groups, width]."""
+    def call(self, statistics: State, mask: tf.Tensor) -> tf.Tensor:
+        """Embeds what `count` gave.
+
+        Args:
+          statistics: statistic -> integers [users, groups].
+          mask: True where there is a group, bool [users, groups].
+
+        Returns:
+          [users, groups, width]; zero where there is no group.
+        """
         rows = []
         for name, edges, offset in zip(self.names, self._edges, self._offsets, strict=True):
             value = statistics[name]
@@ -144,7 +153,12 @@ class GroupStatistics(tf.keras.layers.Layer):
                 tf.constant(edges, value.dtype), tf.reshape(value, [-1]), side="right"
             )
             rows.append(offset + tf.reshape(bucket, tf.shape(value)))
-        found = tf.gather(tf.convert_to_tensor(self.table), tf.stack(rows, axis=-1))
+        table = tf.convert_to_tensor(self.table)
+        nothing = table.shape[
+            0
+        ]  # of a row of zeros: masking ids is cheaper than what they stand for
+        chosen = tf.where(mask[..., tf.newaxis], tf.stack(rows, axis=-1), nothing)
+        found = read_few(tf.pad(table, [[0, 1], [0, 0]]), chosen)
         shape = [*tf.unstack(tf.shape(found)[:-2]), len(rows) * self.dim]
         return tf.reshape(found, shape)
 

@@ -27,7 +27,7 @@ from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import MultiHeadSelfAttention
 from dgin_tf.layers.stored_events import TIMESTAMP, history_of
 from dgin_tf.ops.grouping import EventGroups, group_events, session_keys
-from dgin_tf.ops.sets import split_by_size
+from dgin_tf.ops.sets import put_back, split_by_size
 from dgin_tf.schema import FIRST_ID, HISTORY, PREFIX
 
 ITEM, SESSION = "item_id", "session"
@@ -36,7 +36,8 @@ GROUP_MASK, GROUP_KEYS = GROUPED + "mask", GROUPED + "keys"
 EVENT_MASK, EVENT = GROUPED + "event_mask", GROUPED + "event_"
 NEWEST = GROUPED + "newest_"
 TOTAL = PREFIX[HISTORY] + "total_"  # of the running statistics of each event's group
-_SIZES = (1, 2, 4, 6)  # of groups that are read together
+_SIZES = (1, 2, 4, 6, 8)  # of groups that are read together
+_MOST_CLASSES = 512  # of attributes, whose pairs have a table
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -71,16 +72,30 @@ class GroupAggregation(tf.keras.layers.Layer):
         Raises:
           ValueError: there is nothing in which events differ.
         """
-        found = []
-        for sets in split_by_size(mask, _SIZES):
+        attributes = self.attributes if fields is None else None
+        if attributes is not None and attributes.class_count <= _MOST_CLASSES:
+            return self._of_classes(attributes, features, mask)
+        found, split = [], split_by_size(mask, _SIZES)
+        for sets in split:
             raw = {name: sets.members(values) for name, values in features.items()}
             events = self._described(raw, None if fields is None else sets.members(fields))
             if sets.size == 1:
-                mean = self.attention.of_lone_events(events[:, 0])
+                found.append(self.attention.of_lone_events(events[:, 0]))
             else:
-                mean = self.attention.mean_of_sets(events, sets.members(mask))
-            found.append(sets.put_back(mean, mask))
-        return tf.add_n(found)
+                found.append(self.attention.mean_of_sets(events, sets.members(mask)))
+        return put_back(split, found, mask)
+
+    def _of_classes(
+        self, attributes: EventAttributes, features: State, mask: tf.Tensor
+    ) -> tf.Tensor:
+        """Where events differ in attributes alone: the groups' events as classes of such."""
+        classes, table = attributes.classes(features), attributes.class_table()
+        split = split_by_size(mask, _SIZES)
+        found = [
+            self.attention.mean_of_class_sets(table, sets.members(classes), sets.members(mask))
+            for sets in split
+        ]
+        return put_back(split, found, mask)
 
     def _described(self, features: State, fields: tf.Tensor | None) -> tf.Tensor:
         """All in which events of a group differ, [sets, events, width]."""
@@ -218,10 +233,12 @@ class GroupModule(InterestEncoder):
         shared, differing = self._fields(names)
         mask, parts = grouped[GROUP_MASK], []
         if shared:
-            parts.append(_embedded(grouped, NEWEST, embed, names, shared))  # attr_i
+            identity = _embedded(grouped, NEWEST, embed, names, shared)  # attr_i
+            parts.append(tf.where(mask[..., tf.newaxis], identity, tf.zeros([], identity.dtype)))
         if self.statistics is not None:
             statistics = self.statistics.names
-            parts.append(self.statistics({name: grouped[GROUPED + name] for name in statistics}))
+            counted = {name: grouped[GROUPED + name] for name in statistics}
+            parts.append(self.statistics(counted, mask))
         if self.aggregation is not None:
             fields = _embedded(grouped, EVENT, embed, names, differing) if differing else None
             raw = {
@@ -235,7 +252,6 @@ class GroupModule(InterestEncoder):
                 f"groups by {self.key!r} share no field; describe them by statistics or aggregation."
             )
         described = tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=-1)
-        described = tf.where(mask[..., tf.newaxis], described, tf.zeros([], described.dtype))
         return {"groups": described, "mask": mask, "keys": grouped[GROUP_KEYS]}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from dgin_tf.layers.multi_head_attention import HeadKernels, mix_heads
 from dgin_tf.ops import masking
+from dgin_tf.ops.class_attention import mean_weights, weighted_sums
+from dgin_tf.ops.tables import read_few
 
 
 def self_attention_weights(
@@ -107,6 +109,31 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
         count = tf.maximum(tf.reduce_sum(asks, axis=-3), 1.0)
         mean = tf.cast(tf.reduce_sum(weights * asks, axis=-3) / count, rows.dtype)
         return self._project(tf.matmul(mean, rows), rows)
+
+    def mean_of_class_sets(
+        self, table: tf.Tensor, classes: tf.Tensor, mask: tf.Tensor
+    ) -> tf.Tensor:
+        """`mean_of_sets` of events table[classes], of which one class is as another event of it.
+
+        Args:
+          table: what an event of each class is, [classes, dim].
+          classes: int32 [sets, time]; of any class where masked.
+          mask: bool [sets, time].
+
+        Returns:
+          [sets, dim]; zero for sets without events.
+        """
+        rows = tf.cast(table, self.compute_dtype)
+        query_kernel, key_kernel = self.query_kernels(rows), self.key_kernels(rows)
+        if classes.shape[1] == 1:
+            lone = read_few(self.of_lone_events(rows), classes[:, 0])
+            return tf.where(mask, lone, tf.zeros([], lone.dtype))
+        dtype = masking.accumulation_dtype(rows.dtype)
+        asked = tf.einsum("cd,dhk->chk", rows, query_kernel)
+        answers = tf.einsum("cd,dhk->chk", rows, key_kernel)
+        scores = tf.cast(tf.einsum("jhk,ihk->jih", answers, asked), dtype)
+        weights = mean_weights(scores / tf.sqrt(float(asked.shape[-1])), classes, mask)
+        return self._project(weighted_sums(tf.cast(weights, rows.dtype), classes, rows), rows)
 
     def of_lone_events(self, events: tf.Tensor) -> tf.Tensor:
         """`mean_of_sets` of sets of one event each, which has all of its weight, whatever it asks.

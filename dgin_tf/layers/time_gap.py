@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.ops.tables import read_few
+
 MINUTE = 60
 BUCKETS = 48
 STEPS_AN_OCTAVE = 2
@@ -19,10 +21,14 @@ def gap_buckets(gaps: tf.Tensor) -> tf.Tensor:
     Args:
       gaps: seconds, integers of any shape; what is negative counts as zero.
     """
-    boundaries = [round(MINUTE * (2 ** (i / STEPS_AN_OCTAVE) - 1)) for i in range(1, BUCKETS)]
     flat = tf.reshape(gaps, [-1])
-    buckets = tf.searchsorted(tf.constant(boundaries, gaps.dtype), flat, side="right")
+    buckets = tf.searchsorted(tf.constant(gap_starts()[1:], gaps.dtype), flat, side="right")
     return tf.reshape(buckets, tf.shape(gaps))
+
+
+def gap_starts() -> list[int]:
+    """The shortest gap of each bucket, whole seconds, rising from 0."""
+    return [round(MINUTE * (2 ** (i / STEPS_AN_OCTAVE) - 1)) for i in range(BUCKETS)]
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -43,7 +49,7 @@ class GapEmbedding(tf.keras.layers.Layer):
 
     def call(self, gaps: tf.Tensor) -> tf.Tensor:
         """Seconds, integers [...] -> [..., dim]."""
-        return tf.gather(tf.convert_to_tensor(self.table), gap_buckets(gaps))
+        return read_few(tf.convert_to_tensor(self.table), gap_buckets(gaps))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dim": self.dim}

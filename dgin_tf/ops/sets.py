@@ -30,10 +30,17 @@ class SetsOfSize(NamedTuple):
         """Of one value a set, [..., dim], those of the sets, [sets, dim]."""
         return tf.gather_nd(values, self.chosen)
 
-    def put_back(self, found: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        """Rows [sets, ...] where the sets are in a mask like that which was split, zero elsewhere."""
-        outer, inner = tf.shape(like, tf.int64)[:-1], tf.shape(found, tf.int64)[1:]
-        return tf.scatter_nd(self.chosen, found, tf.concat([outer, inner], axis=0))
+
+def put_back(sets: Sequence[SetsOfSize], found: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:
+    """Rows of sets of every size, each [sets, ...], where they are in a mask like that which was split.
+
+    Returns:
+      `like`'s shape but its last axis + [...]; zero where there is no set.
+    """
+    rows = tf.concat(list(found), axis=0)
+    outer, inner = tf.shape(like, tf.int64)[:-1], tf.shape(rows, tf.int64)[1:]
+    chosen = tf.concat([part.chosen for part in sets], axis=0)
+    return tf.scatter_nd(chosen, rows, tf.concat([outer, inner], axis=0))
 
 
 def split_by_size(mask: tf.Tensor, sizes: Sequence[int]) -> list[SetsOfSize]:

@@ -258,7 +258,8 @@ CATALOGUE = {
     GroupStatistics: (
         {"dim": UNITS, "distinct": ["item_id"], "edges": {"count": [1, 3]}},
         lambda layer, x: layer(
-            {"count": tf.argsort(x["scores"])[0], "distinct_item_id": tf.argsort(x["scores"])[1]}
+            {"count": tf.argsort(x["scores"])[0], "distinct_item_id": tf.argsort(x["scores"])[1]},
+            tf.argsort(x["scores"])[0] > 0,
         ),
     ),
     GroupAggregation: (

@@ -17,6 +17,7 @@ from dgin_tf.stores.addresses import open_store
 from experiments import paper_tables, publishing, runs
 from experiments.encode import (
     amazon_books,
+    measures,
     movielens,
     movielens_small,
     paper,
@@ -100,6 +101,53 @@ def test_a_row_that_the_paper_has_not_is_as_wide_as_the_others():
     text = paper_tables.markdown(paper.TABLES[0], results, paper.YARDSTICKS)
     assert "ENCODE, cosine times beta | - | - | - | - | 0.7500" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_runs_are_measured_for_the_columns_of_table_3_and_figure_1(trained, data_dir, monkeypatch):
+    monkeypatch.setattr(measures, "CANDIDATES", 20)
+    monkeypatch.setattr(measures, "_TURNS", 2)
+    data = PreparedData(data_dir)
+    run_dirs = {name: str(trained / name) for name in ("encode", "din_long")}
+    named = {name for table in paper.TABLES for name in table.measured}
+    assert named == set(measures.MEASURES)
+    results = {name: result_of([0.7, 0.8]) for name in run_dirs}
+    for name in named:
+        found = measures.MEASURES[name](list(run_dirs), run_dirs, data)
+        assert list(found) == list(run_dirs)
+        assert all(value > 0 for value in found.values())
+        results = {
+            row: {**result, runs.MEASURED: {**result.get(runs.MEASURED, {}), name: found[row]}}
+            for row, result in results.items()
+        }
+    # Table 3 has ENCODE alone of the two; every model is further from DIN-L than DIN-L itself.
+    relevance_of = {
+        row: result[runs.MEASURED]["relevance indicator"] for row, result in results.items()
+    }
+    assert relevance_of["encode"] > relevance_of["din_long"]
+    (third,) = (t for t in paper.TABLES if "relevance indicator" in t.measured)
+    text = paper_tables.markdown(third, {"toy": results}, paper.YARDSTICKS)
+    assert f"| {relevance_of['encode']:.2f} |" in text
+    assert "request ms" not in text
+
+
+def test_relevance_without_a_reference_is_refused(trained, data_dir):
+    run_dirs = {"encode": str(trained / "encode")}
+    with pytest.raises(ValueError, match="compares with the row 'din_long'"):
+        measures.relevance_indicators(["encode"], run_dirs, PreparedData(data_dir))
+
+
+def test_people_with_the_longest_histories_ask_every_model_for_the_same_candidates(data_dir):
+    data = PreparedData(data_dir)
+    batches = measures._batches(data, 1000)
+    people, candidates = measures._asked(batches)
+    assert len(set(people)) == len(people)
+    assert candidates["cand_mask"].shape == (1, measures.CANDIDATES)
+    lengths = [int(np.sum(h["hist_mask"])) for h in measures._histories(batches, people)]
+    short = [
+        int(np.sum(h["hist_mask"])) for h in measures._histories(measures._batches(data, 3), people)
+    ]
+    assert lengths == sorted(lengths, reverse=True)
+    assert short == [min(length, 3) for length in lengths]
 
 
 def extract_interests(**places):

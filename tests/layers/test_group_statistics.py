@@ -35,12 +35,20 @@ def test_counts_of_a_class_share_a_row_and_statistics_share_none():
     layer = GroupStatistics(3, ["view", "buy"], edges={"count": [2, 5]})
     assert layer.names == ["count", "types", "count_view", "count_buy"]
     same = tf.constant([[0, 1, 2, 4, 5, 90]])
-    found = layer(dict.fromkeys(layer.names, same)).numpy()[0].reshape(6, 4, 3)
+    found = layer(dict.fromkeys(layer.names, same), same >= 0).numpy()[0].reshape(6, 4, 3)
     count = found[:, 0]
     for left, right in ((0, 1), (2, 3), (4, 5)):
         np.testing.assert_array_equal(count[left], count[right])
     rows = {tuple(row) for row in found[[0, 2, 4]].reshape(-1, 3)}
     assert len(rows) == 3 * 4
+
+
+def test_where_there_is_no_group_there_is_nothing():
+    layer, values = GroupStatistics(3), tf.constant([[3, 0, 7]])
+    mask = tf.constant([[True, False, True]])
+    found = layer({"count": values}, mask).numpy()
+    assert not np.any(found[0, 1])
+    np.testing.assert_array_equal(found[0, ::2], layer({"count": values}, values >= 0)[0, ::2])
 
 
 @pytest.mark.parametrize(

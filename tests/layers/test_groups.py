@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers import groups as groups_module
 from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import SESSION, GroupAggregation, GroupModule
@@ -84,7 +85,7 @@ def test_a_group_is_its_identity_its_statistics_and_its_aggregation(key):
             if key == "category_id":
                 counts["distinct_item_id"] = len(set(item[everything]))
             given = {name: tf.constant([[value]], tf.int32) for name, value in counts.items()}
-            statistics = layer.statistics(given).numpy()[0, 0]
+            statistics = layer.statistics(given, tf.constant([[True]])).numpy()[0, 0]
             end = len(identity) + len(statistics)
             np.testing.assert_allclose(group[len(identity) : end], statistics, rtol=1e-6)
             ages = gap_buckets(tf.constant(now - raw["hist_timestamp"][user, newest])).numpy()
@@ -95,6 +96,22 @@ def test_a_group_is_its_identity_its_statistics_and_its_aggregation(key):
             aggregated = dgin.self_attention(events, *kernels).mean(axis=0)
             np.testing.assert_allclose(group[end:], aggregated, rtol=1e-4, atol=1e-6)
             assert dim == 6
+
+
+def test_events_of_many_classes_of_attributes_are_described_one_by_one(monkeypatch):
+    data, layer = Grouped(), module()
+    found = []
+    for most in (groups_module._MOST_CLASSES, 0):
+        monkeypatch.setattr(groups_module, "_MOST_CLASSES", most)
+        with tf.GradientTape() as tape:
+            described = layer.encode(data.history)["groups"]
+            loss = tf.reduce_sum(described * described)
+        sources = layer.trainable_variables
+        found.append([described, *map(tf.convert_to_tensor, tape.gradient(loss, sources))])
+    assert layer.aggregation.attributes.class_count == 48 * 5
+    for by_class, by_event in zip(*found, strict=True):
+        assert np.any(by_event)
+        np.testing.assert_allclose(by_class, by_event, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_order_within_a_group_matters_when_ages_are_left_out():

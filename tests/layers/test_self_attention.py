@@ -62,6 +62,35 @@ def test_the_mean_of_the_weights_has_the_gradients_of_the_mean_of_the_outputs():
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("time", [1, TIME])
+def test_events_of_few_classes_have_the_mean_and_the_gradients_of_events(time):
+    layer, asked = MultiHeadSelfAttention(HEADS), RNG.normal(size=(SETS, DIM))
+    classes = tf.constant(RNG.integers(0, 3, (SETS, time)), tf.int32)
+    mask = tf.constant(MASK[:, :time])
+    table = tf.constant(RNG.normal(size=(3, DIM)), tf.float32)
+    layer(EVENTS, MASK)
+
+    def by_event(table):
+        return layer.mean_of_sets(tf.gather(table, classes), mask)
+
+    def by_class(table):
+        return layer.mean_of_class_sets(table, classes, mask)
+
+    np.testing.assert_allclose(by_class(table), by_event(table), rtol=1e-4, atol=1e-6)
+    gradients = []
+    for mean in (by_class, by_event):
+        with tf.GradientTape() as tape:
+            tape.watch(table)
+            loss = tf.reduce_sum(mean(table) * asked)
+        sources = [table, *layer.trainable_variables]
+        gradients.append(
+            tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        )
+    for found, expected in zip(*gradients, strict=True):
+        expected = tf.convert_to_tensor(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_sets_may_have_any_number_of_axes_before_them():
     layer = MultiHeadSelfAttention(HEADS)
     events, mask = EVENTS.reshape(2, 2, TIME, DIM), MASK.reshape(2, 2, TIME)

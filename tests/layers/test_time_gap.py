@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets
+from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets, gap_starts
 
 HOUR, DAY = 3_600, 86_400
 
@@ -22,6 +22,12 @@ def test_buckets_never_fall_and_end_in_the_last():
     buckets = gap_buckets(gaps).numpy()
     assert np.all(np.diff(buckets) >= 0)
     assert buckets[-1] == BUCKETS - 1
+
+
+def test_every_bucket_has_a_shortest_gap():
+    starts = np.array(gap_starts())
+    np.testing.assert_array_equal(gap_buckets(tf.constant(starts)), np.arange(BUCKETS))
+    np.testing.assert_array_equal(gap_buckets(tf.constant(starts[1:] - 1)), np.arange(BUCKETS - 1))
 
 
 @pytest.mark.parametrize("gap", [HOUR, DAY, 30 * DAY, 300 * DAY])

@@ -1,10 +1,10 @@
-"""Rows are read without their table, on one device and in replicas, and gradients stay sparse."""
+"""Rows of large tables are read alone and have sparse gradients, those of small ones dense gradients."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.ops.tables import read_rows
+from dgin_tf.ops.tables import read_few, read_rows, sum_by_row
 
 ROWS, DIM = 53, 3
 VALUES = np.random.default_rng(0).normal(size=(ROWS, DIM)).astype(np.float32)
@@ -84,3 +84,34 @@ def test_a_mirrored_table_can_be_exported(mirrored, tmp_path, in_scope):
         tf.saved_model.save(module, str(tmp_path), signatures=rows)
     loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
     np.testing.assert_array_equal(loaded(tf.constant([5, 1]))["rows"], VALUES[[5, 1]])
+
+
+@pytest.mark.parametrize("dim", [1, 4, 5, 16])
+@pytest.mark.parametrize("count", [0, 3, 1000])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_values_are_summed_by_row(dim, count, compiled):
+    generator = np.random.default_rng(dim)
+    values = generator.normal(size=(count, dim)).astype(np.float32)
+    rows = generator.integers(1, 7, count).astype(np.int32)
+    summing = tf.function(sum_by_row, jit_compile=compiled)
+    found = summing(tf.constant(values), tf.constant(rows), 8)
+    expected = np.zeros([8, dim])
+    np.add.at(expected, rows, values)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found, summing(tf.constant(values), tf.constant(rows), 8))
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.float32, tf.float64])
+def test_a_few_rows_are_read_with_a_gradient_as_large_as_their_table(dtype):
+    table, ids = tf.constant(VALUES[:9], dtype), tf.constant(IDS % 9)
+    gradients = []
+    for read in (read_few, tf.gather):
+        with tf.GradientTape() as tape:
+            tape.watch(table)
+            loss = tf.reduce_sum(read(table, ids) ** 2)
+        gradients.append(tape.gradient(loss, table))
+    np.testing.assert_array_equal(read_few(table, ids), tf.gather(table, ids))
+    assert not isinstance(gradients[0], tf.IndexedSlices)
+    assert gradients[0].dtype == dtype
+    expected = tf.convert_to_tensor(gradients[1])
+    np.testing.assert_allclose(gradients[0], expected, rtol=1e-2 if dtype == tf.float16 else 1e-6)

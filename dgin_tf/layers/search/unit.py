@@ -23,7 +23,7 @@ from dgin_tf.layers.stored_events import (
     store_events,
 )
 from dgin_tf.ops.event_order import at_most
-from dgin_tf.ops.sets import SetsOfSize, split_by_size
+from dgin_tf.ops.sets import SetsOfSize, put_back, split_by_size
 
 FOUND, FOUND_MASK = "found", "found_mask"
 _GAPS = "gaps"  # among raw features, which are called otherwise
@@ -207,7 +207,8 @@ class SearchedInterest(InterestEncoder):
     def _read_some(self, target: Target, found: Found, features: State, training: bool) -> State:
         """The same for candidates that find something, each as a user of its own."""
         parts: dict[str, list[tf.Tensor]] = {}
-        for sets in split_by_size(found.mask, _SIZES):
+        split = split_by_size(found.mask, _SIZES)
+        for sets in split:
             read = self._read(
                 target._replace(embedding=sets.of_sets(target.embedding)[:, tf.newaxis]),
                 Found(*(_members(sets, values) for values in found[:3])),
@@ -215,11 +216,9 @@ class SearchedInterest(InterestEncoder):
                 training,
             )
             for name, rows in read.items():
-                rows = sets.put_back(rows[:, 0], found.mask)
-                if name != "interest":
-                    rows = _widened(rows, found.mask)
+                rows = rows[:, 0] if name == "interest" else _widened(rows[:, 0], found.mask)
                 parts.setdefault(name, []).append(rows)
-        return {name: tf.add_n(rows) for name, rows in parts.items()}
+        return {name: put_back(split, rows, found.mask) for name, rows in parts.items()}
 
     def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
         """The unit's own losses."""
