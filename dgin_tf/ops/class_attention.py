@@ -8,10 +8,9 @@ member by member.
 
 import tensorflow as tf
 
-from dgin_tf.ops.masking import accumulation_dtype
-from dgin_tf.ops.tables import sum_by_row
+from dgin_tf.ops.tables import even_parts, sum_by_row
 
-_PARTS = 4  # of the members, when their gradients are summed
+_PARTS = 2  # of the columns, when gradients of members are summed
 
 
 def mean_weights(scores: tf.Tensor, classes: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -33,7 +32,7 @@ def mean_weights(scores: tf.Tensor, classes: tf.Tensor, mask: tf.Tensor) -> tf.T
     classes = tf.where(mask, classes, count - 1)
     asks = tf.cast(mask, scores.dtype)
     members = tf.maximum(tf.reduce_sum(asks, axis=1, keepdims=True), 1.0)
-    time = tf.shape(classes)[1]
+    time = classes.shape[1] or tf.shape(classes)[1]
     pairs = classes[:, :, tf.newaxis] * count + classes[:, tf.newaxis]  # [sets, j, i]
     # Sums over i, and what is of j alone for every i, as products: [time * heads, heads].
     of_head = tf.tile(tf.eye(heads, dtype=scores.dtype), [time, 1])
@@ -49,7 +48,7 @@ def mean_weights(scores: tf.Tensor, classes: tf.Tensor, mask: tf.Tensor) -> tf.T
 
         def gradient(upstream):
             asked = tf.matmul(tf.reshape(upstream, [-1, heads]), of_head, transpose_b=True)
-            into = weights * tf.reshape(asked, tf.shape(weights))
+            into = weights * tf.reshape(asked, [-1, time, time * heads])
             given = tf.reduce_sum(into, axis=1, keepdims=True) * members[:, tf.newaxis]
             into -= weights * given
             into = sum_by_row(tf.reshape(into, [-1, heads]), tf.reshape(pairs, [-1]), count * count)
@@ -76,18 +75,19 @@ def weighted_sums(weights: tf.Tensor, classes: tf.Tensor, table: tf.Tensor) -> t
     @tf.custom_gradient
     def sums(weights, table):
         def gradient(upstream):
-            total, dim = tf.shape(classes)[0], table.shape[-1]
-            into_weights, into_table = [], tf.zeros(table.shape, accumulation_dtype(table.dtype))
-            # A part after the other: what is of a member and not of a set is large and soon forgotten.
-            for part in range(_PARTS):
-                chosen = slice(total * part // _PARTS, total * (part + 1) // _PARTS)
-                with tf.control_dependencies([upstream, into_table]):
-                    into, places = upstream[chosen], classes[chosen]
-                    rows = tf.gather(table, places)
-                    into_weights.append(tf.matmul(rows, into, transpose_b=True))
-                    into_rows = tf.reshape(tf.matmul(weights[chosen], into), [-1, dim])
-                    into_table += sum_by_row(into_rows, tf.reshape(places, [-1]), table.shape[0])
-            return tf.concat(into_weights, axis=0), tf.cast(into_table, table.dtype)
+            widths, members = even_parts(table.shape[-1], _PARTS), tf.reshape(classes, [-1])
+            into_weights = tf.zeros_like(weights)
+            into_table: list[tf.Tensor] = []
+            # Some columns after the others: what is of a member, not of a set, is large and soon gone.
+            for rows, into in zip(
+                tf.split(table, widths, axis=-1), tf.split(upstream, widths, axis=-1), strict=True
+            ):
+                with tf.control_dependencies([into, into_weights, *into_table]):
+                    found = tf.gather(rows, classes)
+                    into_weights += tf.matmul(found, into, transpose_b=True)
+                    into_rows = tf.reshape(tf.matmul(weights, into), [-1, rows.shape[-1]])
+                    into_table.append(sum_by_row(into_rows, members, table.shape[0]))
+            return into_weights, tf.cast(tf.concat(into_table, axis=-1), table.dtype)
 
         return tf.matmul(weights, tf.gather(table, classes), transpose_a=True), gradient
 

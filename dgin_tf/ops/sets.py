@@ -37,10 +37,19 @@ def put_back(sets: Sequence[SetsOfSize], found: Sequence[tf.Tensor], like: tf.Te
     Returns:
       `like`'s shape but its last axis + [...]; zero where there is no set.
     """
-    rows = tf.concat(list(found), axis=0)
-    outer, inner = tf.shape(like, tf.int64)[:-1], tf.shape(rows, tf.int64)[1:]
     chosen = tf.concat([part.chosen for part in sets], axis=0)
-    return tf.scatter_nd(chosen, rows, tf.concat([outer, inner], axis=0))
+
+    # The gradient of a concatenation cuts, and what XLA cuts out of an array of unknown size is wrong.
+    @tf.custom_gradient
+    def scatter(*found):
+        def gradient(upstream):
+            return [tf.gather_nd(upstream, part.chosen) for part in sets]
+
+        rows = tf.concat(found, axis=0)
+        outer, inner = tf.shape(like, tf.int64)[:-1], tf.shape(rows, tf.int64)[1:]
+        return tf.scatter_nd(chosen, rows, tf.concat([outer, inner], axis=0)), gradient
+
+    return scatter(*found)
 
 
 def split_by_size(mask: tf.Tensor, sizes: Sequence[int]) -> list[SetsOfSize]:

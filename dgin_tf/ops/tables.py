@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from dgin_tf.ops.masking import accumulation_dtype
 
-_SHARDS = 4  # of a sum, added up side by side
+_FEW_COLUMNS = 4  # that are summed one by one
 
 
 def read_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
@@ -56,8 +56,8 @@ def sum_by_row(values: tf.Tensor, rows: tf.Tensor, count: int) -> tf.Tensor:
     """Adds up the values of each row, as `tf.math.unsorted_segment_sum` does.
 
     That takes three times as long as a histogram on a processor, where values are many and rows few.
-    Histograms are taken of parts of the values, each by one thread, so that numbers are always added
-    in one order. On a graphics card they know no weights.
+    Each histogram is one thread's work, so that numbers are always added in one order. On a graphics
+    card histograms know no weights.
 
     Args:
       values: [values, dim].
@@ -71,16 +71,18 @@ def sum_by_row(values: tf.Tensor, rows: tf.Tensor, count: int) -> tf.Tensor:
     if tf.config.get_visible_devices("GPU"):
         return tf.math.unsorted_segment_sum(values, rows, count)
     dim = values.shape[-1]
-    if dim <= _SHARDS:
+    if dim <= _FEW_COLUMNS:
         columns = tf.unstack(values, axis=1)
         return tf.stack([_histogram(rows, column, count) for column in columns], axis=1)
     # Looked up, which is faster than multiplied and added.
     places = tf.gather(tf.reshape(tf.range(count * dim), [count, dim]), rows)
-    total = tf.shape(rows)[0]
-    ends = [total * shard // _SHARDS for shard in range(_SHARDS + 1)]
-    parts = [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
-    sums = [_histogram(places[part], values[part], count * dim) for part in parts]
-    return tf.reshape(tf.add_n(sums), [count, dim])
+    return tf.reshape(_histogram(places, values, count * dim), [count, dim])
+
+
+def even_parts(width: int, most: int) -> list[int]:
+    """A width as a sum of at most so many widths, as equal as they can be."""
+    parts = [width // most + (part < width % most) for part in range(most)]
+    return [part for part in parts if part]
 
 
 def _histogram(places: tf.Tensor, values: tf.Tensor, count: int) -> tf.Tensor:

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.ops.class_attention import mean_weights, weighted_sums
 from dgin_tf.ops.masking import masked_mean, masked_softmax
+from dgin_tf.ops.sets import put_back, split_by_size
 
 CLASSES, HEADS, DIM = 6, 3, 4
 LENGTHS = np.array([5, 1, 0, 3, 5, 2])
@@ -51,6 +52,28 @@ def test_weights_have_the_gradient_of_the_mean():
     )
     assert np.any(expected)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_sets_whose_number_xla_does_not_know_have_the_same_gradients():
+    asked = tf.constant(RNG.normal(size=[len(LENGTHS), HEADS, DIM]), tf.float32)
+
+    def gradients(scores, table, mask):
+        with tf.GradientTape() as tape:
+            tape.watch([scores, table])
+            split, found = split_by_size(mask, (1, 3)), []
+            for sets in split:
+                classes = sets.members(MEMBERS)
+                weights = mean_weights(scores, classes, sets.members(mask))
+                found.append(weighted_sums(weights, classes, table))
+            loss = tf.reduce_sum(put_back(split, found, mask) * asked)
+        return tape.gradient(loss, [scores, table])
+
+    plain, compiled = (
+        tf.function(gradients, jit_compile=jit)(SCORES, TABLE, MASK) for jit in (None, True)
+    )
+    for found, expected in zip(compiled, plain, strict=True):
+        assert np.any(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e30])
