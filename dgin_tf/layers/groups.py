@@ -28,6 +28,7 @@ from dgin_tf.layers.self_attention import MultiHeadSelfAttention
 from dgin_tf.layers.stored_events import TIMESTAMP, history_of
 from dgin_tf.ops.grouping import EventGroups, group_events, session_keys
 from dgin_tf.ops.sets import put_back, split_by_size
+from dgin_tf.ops.tables import read_few
 from dgin_tf.schema import FIRST_ID, HISTORY, PREFIX
 
 ITEM, SESSION = "item_id", "session"
@@ -90,11 +91,14 @@ class GroupAggregation(tf.keras.layers.Layer):
     ) -> tf.Tensor:
         """Where events differ in attributes alone: the groups' events as classes of such."""
         classes, table = attributes.classes(features), attributes.class_table()
-        split = split_by_size(mask, _SIZES)
-        found = [
-            self.attention.mean_of_class_sets(table, sets.members(classes), sets.members(mask))
-            for sets in split
-        ]
+        found, split = [], split_by_size(mask, _SIZES)
+        for sets in split:
+            members = sets.members(classes)
+            if sets.size == 1:
+                found.append(read_few(self.attention.of_lone_events(table), members[:, 0]))
+            else:
+                real = sets.members(mask)
+                found.append(self.attention.mean_of_class_sets(table, members, real))
         return put_back(split, found, mask)
 
     def _described(self, features: State, fields: tf.Tensor | None) -> tf.Tensor:

@@ -7,7 +7,6 @@ import tensorflow as tf
 from dgin_tf.layers.multi_head_attention import HeadKernels, mix_heads
 from dgin_tf.ops import masking
 from dgin_tf.ops.class_attention import mean_weights, weighted_sums
-from dgin_tf.ops.tables import read_few
 
 
 def self_attention_weights(
@@ -125,9 +124,6 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
         """
         rows = tf.cast(table, self.compute_dtype)
         query_kernel, key_kernel = self.query_kernels(rows), self.key_kernels(rows)
-        if classes.shape[1] == 1:
-            lone = read_few(self.of_lone_events(rows), classes[:, 0])
-            return tf.where(mask, lone, tf.zeros([], lone.dtype))
         dtype = masking.accumulation_dtype(rows.dtype)
         asked = tf.einsum("cd,dhk->chk", rows, query_kernel)
         answers = tf.einsum("cd,dhk->chk", rows, key_kernel)

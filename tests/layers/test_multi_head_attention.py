@@ -152,3 +152,38 @@ def test_a_negative_offset_is_refused():
 def test_a_layer_without_heads_is_refused():
     with pytest.raises(ValueError, match="heads must be at least 1; got 0"):
         MultiHeadAttention(0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"project": False, "scale": False}])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_events_that_are_projected_for_many_candidates_give_what_questions_give(settings, is_known):
+    layer = MultiHeadAttention(HEADS, **settings)
+    query = tf.constant(RNG.normal(size=(USERS, 2 * DIM, QUERY_DIM)), tf.float32)
+    events = tf.constant(EVENTS)
+    layer(query, events, MASK)
+    asked = None
+
+    def read(query, events):
+        return layer(query, events, tf.constant(MASK))
+
+    def one_by_one(query, events):
+        parts = [read(part, events) for part in tf.unstack(query[:, :, tf.newaxis], axis=1)]
+        return [tf.concat(part, axis=1) for part in zip(*parts, strict=True)]
+
+    if not is_known:
+        shape = [USERS, None, QUERY_DIM]
+        read = tf.function(
+            read, input_signature=[tf.TensorSpec(shape), tf.TensorSpec(EVENTS.shape)]
+        )
+    found = []
+    for function in (read, one_by_one):
+        with tf.GradientTape() as tape:
+            tape.watch([query, events])
+            interest, weights = function(query, events)
+            asked = RNG.normal(size=interest.shape) if asked is None else asked
+            loss = tf.reduce_sum(interest * asked)
+        sources = [query, events, *layer.trainable_variables]
+        found.append([interest, weights, *tape.gradient(loss, sources)])
+    for many, few in zip(*found, strict=True):
+        assert np.any(few)
+        np.testing.assert_allclose(many, few, rtol=1e-3, atol=1e-4)

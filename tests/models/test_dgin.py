@@ -148,7 +148,7 @@ def test_a_candidate_without_a_group_of_its_own_has_no_target_interest():
 def test_counts_beyond_the_last_edge_are_of_the_last_class():
     layer = build(edges=(("count", [1, 4]),)).encoders["group_module"].statistics
     given = {name: tf.constant([[4, 10**6]]) for name in layer.names}
-    few, many = layer(given).numpy()[0]
+    few, many = layer(given, tf.constant([[True, True]])).numpy()[0]
     np.testing.assert_array_equal(few[: layer.dim], many[: layer.dim])
 
 
