@@ -23,7 +23,16 @@ _HEAD = 4096  # bytes that a file is known by
 
 Position = dict[str, Any]
 
-_BEGINNING: Position = {"offset": 0}
+OFFSET = (
+    "offset"  # of a position in a file, in bytes; a position in streams has their names and ids
+)
+
+_BEGINNING: Position = {OFFSET: 0}
+
+
+def is_in_file(position: Position) -> bool:
+    """Whether a position is one of a file, not of streams, of which one may be called anything."""
+    return isinstance(position.get(OFFSET), int)
 
 
 class EventSource(abc.ABC):
@@ -108,7 +117,7 @@ class GrowingFile(EventSource):
         self._path, self._follow = os.fspath(path), follow
         self._offset_path = pathlib.Path(offset_path)
         self._acknowledged = self._read_offset()
-        self._given = self._acknowledged["offset"]
+        self._given = self._acknowledged[OFFSET]
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (open as long as the source is)
         self._look_again = time.monotonic() + _LOOK
         try:
@@ -134,7 +143,7 @@ class GrowingFile(EventSource):
         return lines
 
     def acknowledge(self) -> None:
-        position = {"offset": self._given, "head": self._head(self._given)}
+        position = {OFFSET: self._given, "head": self._head(self._given)}
         content = {"file": os.path.abspath(self._path), **position}
         write_text(self._offset_path, json.dumps(content) + "\n")
         self._acknowledged = position
@@ -143,10 +152,20 @@ class GrowingFile(EventSource):
         return self._acknowledged
 
     def rewind(self, position: Position) -> None:
-        """Goes back to a position and acknowledges that; raises ValueError if it is of another file."""
+        """Goes back to a position and acknowledges that.
+
+        Raises:
+          ValueError: it is of another file, or of streams.
+        """
         position = position or _BEGINNING
+        if not is_in_file(position):
+            streams = ", ".join(sorted(position))
+            raise ValueError(
+                f"expected a position in {self._path}; got one in the streams {streams}. Name the "
+                "source that the events came from when it was taken."
+            )
         self._check_same(position)
-        self._given = position["offset"]
+        self._given = position[OFFSET]
         self._file.seek(self._given)
         self._lines = _Lines()
         self.acknowledge()
@@ -161,7 +180,7 @@ class GrowingFile(EventSource):
 
     def _check_same(self, position: Position) -> None:
         """Raises ValueError unless this is the file that was read up to a position."""
-        size, offset = os.fstat(self._file.fileno()).st_size, position["offset"]
+        size, offset = os.fstat(self._file.fileno()).st_size, position[OFFSET]
         if size >= offset and position.get("head") in (None, self._head(offset)):
             return
         raise ValueError(
@@ -175,7 +194,7 @@ class GrowingFile(EventSource):
         if time.monotonic() < self._look_again:
             return
         self._look_again = time.monotonic() + _LOOK
-        self._check_same({"offset": self._given})
+        self._check_same({OFFSET: self._given})
         try:
             there = os.stat(self._path)
         except FileNotFoundError:  # between the old one and the new
@@ -192,7 +211,7 @@ class GrowingFile(EventSource):
         try:
             content = json.loads(self._offset_path.read_text(encoding="utf-8"))
             file = content["file"]
-            position: Position = {"offset": int(content["offset"])}
+            position: Position = {OFFSET: int(content[OFFSET])}
             if "head" in content:
                 position["head"] = str(content["head"])
         except (KeyError, TypeError, ValueError) as error:
@@ -243,4 +262,4 @@ def position_of_file(offset_path: str | os.PathLike) -> Position:
     if not path.is_file():
         return _BEGINNING
     content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {name: content[name] for name in ("offset", "head") if name in content}
+    return {name: content[name] for name in (OFFSET, "head") if name in content}

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dgin_tf.serving.event_sources import EventSource, Position
+from dgin_tf.serving.event_sources import OFFSET, EventSource, Position, is_in_file
 from dgin_tf.stores.state_store import StoreError
 
 FIELD = b"event"
@@ -117,7 +117,16 @@ class RedisStreams(EventSource):
                         )
 
     def rewind(self, position: Position) -> None:
-        """Lets the group read again what came after a position: all of a stream that it does not name."""
+        """Lets the group read again what came after a position: all of a stream that it does not name.
+
+        Raises:
+          ValueError: the position is in a file.
+        """
+        if is_in_file(position):
+            raise ValueError(
+                f"expected a position in streams; got byte {position[OFFSET]:,} of a file. Name the "
+                "source that the events came from when it was taken."
+            )
         with self._errors():
             self._make_groups(self._all_streams())
             for stream in self._all_streams():

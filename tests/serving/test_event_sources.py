@@ -71,6 +71,15 @@ def test_a_rewound_file_is_read_again(path):
     assert rest(opened(path)) == [b"two", b"three"]
 
 
+def test_a_position_in_streams_is_none_in_a_file(path):
+    source = opened(path)
+    with pytest.raises(
+        ValueError, match=r"expected a position in .*; got one in the streams a, offset"
+    ):
+        source.rewind({"offset": "12-0", "a": "0-1"})
+    assert source.read(1) == [b"one"]
+
+
 def test_a_file_that_was_cut_is_refused(path):
     source = opened(path)
     source.read(3)

@@ -113,6 +113,18 @@ def test_rewinding_goes_back_in_all_streams_of_the_group(server):
     assert opened(server, streams=("a", "b", "later")).read(9) == [b"1", b"2", b"3"]
 
 
+def test_a_position_in_a_file_is_none_in_streams(server):
+    add(server, b"1")
+    source = opened(server)
+    source.read(1)
+    source.acknowledge()
+    with pytest.raises(
+        ValueError, match="expected a position in streams; got byte 4,000 of a file"
+    ):
+        source.rewind({"offset": 4_000, "head": "ab"})
+    assert not source.read(1)
+
+
 def test_a_rewound_group_forgets_what_was_not_acknowledged(server):
     add(server, b"1", b"2", b"3")
     source = opened(server)
