@@ -154,9 +154,7 @@ class GroupStatistics(tf.keras.layers.Layer):
             )
             rows.append(offset + tf.reshape(bucket, tf.shape(value)))
         table = tf.convert_to_tensor(self.table)
-        nothing = table.shape[
-            0
-        ]  # of a row of zeros: masking ids is cheaper than what they stand for
+        nothing = table.shape[0]  # of a row of zeros: ids are cheaper to mask than embeddings
         chosen = tf.where(mask[..., tf.newaxis], tf.stack(rows, axis=-1), nothing)
         found = read_few(tf.pad(table, [[0, 1], [0, 0]]), chosen)
         shape = [*tf.unstack(tf.shape(found)[:-2]), len(rows) * self.dim]

@@ -302,9 +302,8 @@ class MultiHeadAttention(tf.keras.layers.Layer):
         query, keys = tf.cast(query, query_kernel.dtype), tf.cast(keys, query_kernel.dtype)
         asked, known = _by_head(query, query_kernel), _by_head(keys, key_kernel)
         scores = tf.matmul(asked, known, transpose_b=True)
-        scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype)) * self._scale(
-            query_kernel
-        )
+        scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
+        scores *= self._scale(query_kernel)
         weights = masking.masked_softmax(scores, mask[:, tf.newaxis, tf.newaxis])
         given = tf.cast(weights, keys.dtype)  # [users, heads, candidates, time]
         if self.project:

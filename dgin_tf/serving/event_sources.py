@@ -23,9 +23,7 @@ _HEAD = 4096  # bytes that a file is known by
 
 Position = dict[str, Any]
 
-OFFSET = (
-    "offset"  # of a position in a file, in bytes; a position in streams has their names and ids
-)
+OFFSET = "offset"  # of a position in a file, in bytes; one in streams has their names and ids
 
 _BEGINNING: Position = {OFFSET: 0}
 
