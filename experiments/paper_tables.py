@@ -146,13 +146,26 @@ def origin(results: Results, labels: Mapping[str, str]) -> str:
             for place in runs.origins(result):
                 short, full = _place(place)
                 rows.setdefault(full, {}).setdefault(name, []).append(labels[key])
+    measured = _measured_on(results)
     if len(rows) == 1:
-        return short
+        return "\n".join([short, *measured])
     lines = ["The rows were not all run in one place:", ""]
     for where, found in rows.items():
         which = "; ".join(f"{name}: {', '.join(chosen)}" for name, chosen in found.items())
         lines.append(f"- {which}: {where}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *measured])
+
+
+def _measured_on(results):
+    """Lines that say where what stands beside test figures was measured; none where nothing was."""
+    found = [
+        result[runs.MEASURED_ON]
+        for models in results.values()
+        for result in models.values()
+        if runs.MEASURED_ON in result
+    ]
+    places = dict.fromkeys(f"{place['cpu']}, {place['cores']} cores" for place in found)
+    return ["", f"Measured, of one seed each, on {'; '.join(places)}."] if places else []
 
 
 def _place(place: Mapping[str, Any]) -> tuple[str, str]:

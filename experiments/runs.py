@@ -34,7 +34,8 @@ from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, t
 SPLITS = ("validation", "test")
 DATA_SCHEMA = "data_dir_schema"  # what a run adds to its config beside the seed
 STATISTIC_EDGES = "statistic_edges"  # and where its model read some, those of the schema
-MEASURED = "measured"  # of a common result, what was measured beside test figures
+# Of a common result: what was measured beside test figures, and the machine.
+MEASURED, MEASURED_ON = "measured", "measured_on"
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
 
@@ -219,7 +220,8 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
       As `combine`, with the `machine` and `versions` of the last part that adds seeds, under
-      `earlier` the `seeds`, `machine` and `versions` of those before it, and what was measured of any.
+      `earlier` the `seeds`, `machine` and `versions` of those before it, and what was measured of the
+      first part of which something was.
     """
     entries: dict[int, Mapping[str, Any]] = {}
     found: list[dict[str, Any]] = []
@@ -229,7 +231,7 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             entries |= {entry["seed"]: entry for entry in part["seeds"] if entry["seed"] in new}
             found += [{**origin, "seeds": new}] if new else []
     *earlier, last = found
-    measured = {n: v for part in reversed(parts) for n, v in part.get(MEASURED, {}).items()}
+    measured = next((part for part in parts if MEASURED in part), {})
     return {
         **_over_seeds([entries[seed] for seed in sorted(entries)]),
         "parameters": parts[0]["parameters"],
@@ -237,7 +239,7 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "machine": last["machine"],
         "versions": last["versions"],
         **({"earlier": earlier} if earlier else {}),
-        **({MEASURED: measured} if measured else {}),
+        **{name: measured[name] for name in (MEASURED, MEASURED_ON) if name in measured},
     }
 
 

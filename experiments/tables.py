@@ -59,6 +59,8 @@ def main(_: object) -> None:
     unknown = sorted(set(_MODELS.value) - set(rows))
     if unknown:
         raise ValueError(f"expected models among {', '.join(rows)}; got {', '.join(unknown)}.")
+    if _MEASURE.value and not _measured_rows(paper):
+        raise ValueError(f"the tables of {_PAPER.value} have nothing to measure; drop --measure.")
     chosen = [row for key, row in rows.items() if key in (_MODELS.value or rows)]
     earlier = EarlierResults(_RESULTS.value)
     data = _data_sets(_DATA_DIR.value)
@@ -95,18 +97,27 @@ def main(_: object) -> None:
 
 
 def _measure(paper, results, run_dir, data):
-    """Adds to the results what is measured on the runs that are in a folder."""
+    """Measures the runs that are in a folder, and adds what was found to the results."""
     run_dirs = {row: str(run_dir / row) for row in results if (run_dir / row).is_dir()}
-    wanted: dict[str, dict[str, None]] = {}  # measure -> rows, in order
+    found: dict[str, dict[str, float]] = {}  # row -> measure -> value
+    for name, rows in _measured_rows(paper).items():
+        chosen = [row for row in rows if row in run_dirs]
+        for row, value in _module("measures").MEASURES[name](chosen, run_dirs, data).items():
+            found.setdefault(row, {})[name] = value
+        if left_out := [row for row in rows if row in results and row not in run_dirs]:
+            sys.stdout.write(f"no {name} of {', '.join(left_out)}: no run in {run_dir}\n")
+    for row, measured in found.items():
+        where = {runs.MEASURED: measured, runs.MEASURED_ON: runs.machine()}
+        results[row] = {**results[row], **where}
+
+
+def _measured_rows(paper):
+    """Measure -> the rows of all tables that have it as a column, in order."""
+    wanted: dict[str, dict[str, None]] = {}
     for table in paper.TABLES:
         for name in table.measured:
             wanted.setdefault(name, {}).update({row.key: None for row in table.rows})
-    measures = _module("measures").MEASURES if wanted else {}
-    for name, rows in wanted.items():
-        found = measures[name]([row for row in rows if row in run_dirs], run_dirs, data)
-        for row, value in found.items():
-            measured = {**results[row].get(runs.MEASURED, {}), name: value}
-            results[row] = {**results[row], runs.MEASURED: measured}
+    return {name: list(rows) for name, rows in wanted.items()}
 
 
 def _missing(seeds, taken):

@@ -305,14 +305,10 @@ class MultiHeadAttention(tf.keras.layers.Layer):
         scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
         scores *= self._scale(query_kernel)
         weights = masking.masked_softmax(scores, mask[:, tf.newaxis, tf.newaxis])
-        given = tf.cast(weights, keys.dtype)  # [users, heads, candidates, time]
-        if self.project:
-            sums = tf.matmul(given, _by_head(keys, self.value_kernels(keys)))
-        else:
-            sums = tf.matmul(given, keys[:, tf.newaxis])
-        sums = tf.transpose(sums, [0, 2, 1, 3])
-        users, candidates = tf.unstack(tf.shape(sums)[:2])
-        sums = tf.reshape(sums, [users, candidates, self.heads * sums.shape[-1]])
+        # All [users, heads, candidates or time, ...].
+        values = _by_head(keys, self.value_kernels(keys)) if self.project else keys[:, tf.newaxis]
+        sums = tf.matmul(tf.cast(weights, keys.dtype), values)
+        sums = self._side_by_side(tf.transpose(sums, [0, 2, 1, 3]))
         if self.project:
             kernel = self.output_kernels(keys)
             sums = tf.matmul(sums, tf.reshape(kernel, [kernel.shape[0], -1]), transpose_b=True)
@@ -336,10 +332,13 @@ class MultiHeadAttention(tf.keras.layers.Layer):
     def _projected(self, heads: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         """The interest, of each head's sum of the values."""
         if not self.project:
-            return tf.reshape(
-                heads, [*tf.unstack(tf.shape(heads)[:2]), self.heads * heads.shape[-1]]
-            )
+            return self._side_by_side(heads)
         return mix_heads(heads, self.value_kernels(values), self.output_kernels(values))
+
+    def _side_by_side(self, heads: tf.Tensor) -> tf.Tensor:
+        """[users, candidates, heads, dim] -> [users, candidates, heads * dim]."""
+        outer = tf.unstack(tf.shape(heads)[:2])
+        return tf.reshape(heads, [*outer, self.heads * heads.shape[-1]])
 
     def get_config(self) -> dict[str, Any]:
         return {

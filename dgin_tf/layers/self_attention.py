@@ -9,14 +9,10 @@ from dgin_tf.ops import masking
 from dgin_tf.ops.class_attention import mean_weights, weighted_sums
 
 
-def self_attention_weights(
-    asking: tf.Tensor,
-    asked: tf.Tensor,
-    mask: tf.Tensor,
-    query_kernel: tf.Tensor,
-    key_kernel: tf.Tensor,
+def self_attention_scores(
+    asking: tf.Tensor, asked: tf.Tensor, query_kernel: tf.Tensor, key_kernel: tf.Tensor
 ) -> tf.Tensor:
-    """Eq. (5): softmax(e W_Q (e W_K)^T / sqrt(d')) of each head.
+    """Eq. (5) before its softmax: e W_Q (e W_K)^T / sqrt(d') of each head.
 
     Sets are small and many, so that W_Q W_K^T is multiplied first: one large product, and one small
     product a set without a transposition.
@@ -24,11 +20,10 @@ def self_attention_weights(
     Args:
       asking: events e, [..., queries, dim].
       asked: events that they attend to, [..., time, dim].
-      mask: True where one may attend to the other, bool, broadcastable to [..., queries, time].
       query_kernel, key_kernel: [dim, heads, units].
 
     Returns:
-      What each event pays to the others, float32 [..., queries, heads, time]; zero where masked.
+      float32 [..., queries, heads, time].
     """
     dim, heads, units = query_kernel.shape
     both = tf.reshape(tf.einsum("dhk,ehk->dhe", query_kernel, key_kernel), [dim, heads * dim])
@@ -38,7 +33,27 @@ def self_attention_weights(
     scores = tf.matmul(rows, asked, transpose_b=True)
     scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype)) / tf.sqrt(float(units))
     by_head = tf.concat([shape[:-1], [heads, tf.shape(asked)[-2]]], axis=0)
-    return masking.masked_softmax(tf.reshape(scores, by_head), mask[..., tf.newaxis, :])
+    return tf.reshape(scores, by_head)
+
+
+def self_attention_weights(
+    asking: tf.Tensor,
+    asked: tf.Tensor,
+    mask: tf.Tensor,
+    query_kernel: tf.Tensor,
+    key_kernel: tf.Tensor,
+) -> tf.Tensor:
+    """Eq. (5)'s softmax of `self_attention_scores`.
+
+    Args:
+      asking, asked, query_kernel, key_kernel: see there.
+      mask: True where one may attend to the other, bool, broadcastable to [..., queries, time].
+
+    Returns:
+      What each event pays to the others, float32 [..., queries, heads, time]; zero where masked.
+    """
+    scores = self_attention_scores(asking, asked, query_kernel, key_kernel)
+    return masking.masked_softmax(scores, mask[..., tf.newaxis, :])
 
 
 def _by_head(weights: tf.Tensor) -> tf.Tensor:
@@ -123,12 +138,8 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
           [sets, dim]; zero for sets without events.
         """
         rows = tf.cast(table, self.compute_dtype)
-        query_kernel, key_kernel = self.query_kernels(rows), self.key_kernels(rows)
-        dtype = masking.accumulation_dtype(rows.dtype)
-        asked = tf.einsum("cd,dhk->chk", rows, query_kernel)
-        answers = tf.einsum("cd,dhk->chk", rows, key_kernel)
-        scores = tf.cast(tf.einsum("jhk,ihk->jih", answers, asked), dtype)
-        weights = mean_weights(scores / tf.sqrt(float(asked.shape[-1])), classes, mask)
+        scores = self_attention_scores(rows, rows, self.query_kernels(rows), self.key_kernels(rows))
+        weights = mean_weights(tf.transpose(scores, [2, 0, 1]), classes, mask)
         return self._project(weighted_sums(tf.cast(weights, rows.dtype), classes, rows), rows)
 
     def of_lone_events(self, events: tf.Tensor) -> tf.Tensor:

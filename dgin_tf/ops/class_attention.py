@@ -8,7 +8,7 @@ member by member.
 
 import tensorflow as tf
 
-from dgin_tf.ops.tables import even_parts, sum_by_row
+from dgin_tf.ops.tables import sum_by_row
 
 _PARTS = 2  # of the columns, when gradients of members are summed
 
@@ -75,7 +75,7 @@ def weighted_sums(weights: tf.Tensor, classes: tf.Tensor, table: tf.Tensor) -> t
     @tf.custom_gradient
     def sums(weights, table):
         def gradient(upstream):
-            widths, members = even_parts(table.shape[-1], _PARTS), tf.reshape(classes, [-1])
+            widths, members = _even_parts(table.shape[-1]), tf.reshape(classes, [-1])
             into_weights = tf.zeros_like(weights)
             into_table: list[tf.Tensor] = []
             # Some columns after the others: what is of a member, not of a set, is large and soon gone.
@@ -92,3 +92,9 @@ def weighted_sums(weights: tf.Tensor, classes: tf.Tensor, table: tf.Tensor) -> t
         return tf.matmul(weights, tf.gather(table, classes), transpose_a=True), gradient
 
     return sums(weights, table)
+
+
+def _even_parts(width: int) -> list[int]:
+    """A width as a sum of at most `_PARTS` widths, as equal as they can be."""
+    parts = [width // _PARTS + (part < width % _PARTS) for part in range(_PARTS)]
+    return [part for part in parts if part]

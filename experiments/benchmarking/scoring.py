@@ -1,0 +1,21 @@
+"""Requests whose user's state is at hand: what a server does that keeps states."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import tensorflow as tf
+
+from dgin_tf.models.base import CTRModel
+
+
+def stored_answers(
+    model: CTRModel, requests: Sequence[Mapping[str, tf.Tensor]]
+) -> list[Callable[[], tf.Tensor]]:
+    """For every request a function that scores it, logits [users, candidates].
+
+    The states are encoded here. Of what a candidate's key can find, a state holds what an index of
+    behaviours gives.
+    """
+    encode = tf.function(lambda r: model.encode_user(model.condense(r)), reduce_retracing=True)
+    score = tf.function(lambda s, r: model.score(s, r)["logits"], reduce_retracing=True)
+    return [functools.partial(score, encode(request), request) for request in requests]
