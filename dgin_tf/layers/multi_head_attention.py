@@ -4,10 +4,9 @@ Head i weighs event z_j by softmax_j((W_q,i e_a) . (W_k,i z_j)). SIM (Pi et al.,
 sums the events themselves and concatenates the heads; everybody after it sums projected events
 W_v,i z_j and mixes the heads by W_o, with scores divided by sqrt(key_dim).
 
-No event is projected for few candidates. (W_q e_a) . (W_k z_j) = (W_k^T W_q e_a) . z_j moves the
-projection to the candidate, and sum_j a_j (W_v z_j) = W_v sum_j a_j z_j moves it to the sum, so that
-the cost per event is that of two plain products a head. The many candidates of a request share events
-that are projected once, which makes every pair of candidate and event cheaper by the number of heads.
+No event is ever projected. (W_q e_a) . (W_k z_j) = (W_k^T W_q e_a) . z_j moves the projection to the
+candidate, and sum_j a_j (W_v z_j) = W_v sum_j a_j z_j moves it to the sum, so that the cost per
+event is that of two plain products a head.
 """
 
 from collections.abc import Callable
@@ -129,14 +128,6 @@ def _by_event(rows: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
         return tf.matmul(rows, events, transpose_b=True)
     # Many events times a few rows, turned, takes half as long as a few rows times many events.
     return tf.transpose(tf.matmul(events, rows, transpose_b=True), [0, 2, 1])
-
-
-def _by_head(rows: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Rows [users, rows, dim] by kernels [dim, heads, units], [users, heads, rows, units]."""
-    dim, heads, units = kernel.shape
-    users, count = tf.unstack(tf.shape(rows)[:2])
-    projected = tf.matmul(tf.reshape(rows, [-1, dim]), tf.reshape(kernel, [dim, heads * units]))
-    return tf.transpose(tf.reshape(projected, [users, count, heads, units]), [0, 2, 1, 3])
 
 
 def mix_heads(heads: tf.Tensor, value_kernel: tf.Tensor, output_kernel: tf.Tensor) -> tf.Tensor:
@@ -276,8 +267,6 @@ class MultiHeadAttention(tf.keras.layers.Layer):
           masked. Where nothing is real both are zero.
         """
         if len(keys.shape) == 3:
-            if query.shape[1] is None or query.shape[1] > keys.shape[-1]:
-                return self._read_projected(query, keys, mask)
             asked, scale = self._questions(query, keys)
             heads, weights = read_shared_events(asked, tf.cast(keys, asked.dtype), mask, scale)
             return self._projected(heads, keys), weights
@@ -294,51 +283,21 @@ class MultiHeadAttention(tf.keras.layers.Layer):
         """Sums the events by weights [users, candidates, heads, time]; see `call`."""
         return self._projected(attend_heads(weights, tf.cast(values, self.compute_dtype)), values)
 
-    def _read_projected(
-        self, query: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """`call` for more candidates than an event is wide, or for who knows how many."""
-        query_kernel, key_kernel = self._comparing_kernels(query, keys)
-        query, keys = tf.cast(query, query_kernel.dtype), tf.cast(keys, query_kernel.dtype)
-        asked, known = _by_head(query, query_kernel), _by_head(keys, key_kernel)
-        scores = tf.matmul(asked, known, transpose_b=True)
-        scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
-        scores *= self._scale(query_kernel)
-        weights = masking.masked_softmax(scores, mask[:, tf.newaxis, tf.newaxis])
-        # All [users, heads, candidates or time, ...].
-        values = _by_head(keys, self.value_kernels(keys)) if self.project else keys[:, tf.newaxis]
-        sums = tf.matmul(tf.cast(weights, keys.dtype), values)
-        sums = self._side_by_side(tf.transpose(sums, [0, 2, 1, 3]))
-        if self.project:
-            kernel = self.output_kernels(keys)
-            sums = tf.matmul(sums, tf.reshape(kernel, [kernel.shape[0], -1]), transpose_b=True)
-        return sums, tf.transpose(weights, [0, 2, 1, 3])
-
     def _questions(self, query: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, float]:
         """What each head asks, and what its scores are multiplied by."""
-        query_kernel, key_kernel = self._comparing_kernels(query, keys)
-        return questions(query, query_kernel, key_kernel), self._scale(query_kernel)
-
-    def _comparing_kernels(self, query, keys):
-        """W_q and W_k, which start alike."""
-        query_kernel = self.query_kernels(query)
+        query_kernels = self.query_kernels(query)
         if not self.key_kernels.built:
             self.key_kernels.start_as(self.query_kernels, self.offset)
-        return query_kernel, self.key_kernels(keys)
-
-    def _scale(self, query_kernel):
-        return query_kernel.shape[-1] ** -0.5 if self.scale else 1.0
+        asked = questions(query, query_kernels, self.key_kernels(keys))
+        return asked, query_kernels.shape[-1] ** -0.5 if self.scale else 1.0
 
     def _projected(self, heads: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         """The interest, of each head's sum of the values."""
         if not self.project:
-            return self._side_by_side(heads)
+            return tf.reshape(
+                heads, [*tf.unstack(tf.shape(heads)[:2]), self.heads * heads.shape[-1]]
+            )
         return mix_heads(heads, self.value_kernels(values), self.output_kernels(values))
-
-    def _side_by_side(self, heads: tf.Tensor) -> tf.Tensor:
-        """[users, candidates, heads, dim] -> [users, candidates, heads * dim]."""
-        outer = tf.unstack(tf.shape(heads)[:2])
-        return tf.reshape(heads, [*outer, self.heads * heads.shape[-1]])
 
     def get_config(self) -> dict[str, Any]:
         return {

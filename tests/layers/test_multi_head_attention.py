@@ -156,7 +156,7 @@ def test_a_layer_without_heads_is_refused():
 
 @pytest.mark.parametrize("settings", [{}, {"project": False, "scale": False}])
 @pytest.mark.parametrize("is_known", [True, False])
-def test_events_that_are_projected_for_many_candidates_give_what_questions_give(settings, is_known):
+def test_many_candidates_of_known_or_unknown_number_are_read_as_one_by_one(settings, is_known):
     layer = MultiHeadAttention(HEADS, **settings)
     query = tf.constant(RNG.normal(size=(USERS, 2 * DIM, QUERY_DIM)), tf.float32)
     events = tf.constant(EVENTS)
