@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from dgin_tf.ops.tables import read_rows
+from dgin_tf.ops.tables import read_rows, sum_slices
 
 LearningRate: TypeAlias = float | tf.keras.optimizers.schedules.LearningRateSchedule
 
@@ -97,7 +97,7 @@ class RowwiseAdam(tf.keras.optimizers.Optimizer):
     def _deduplicate_sparse_grad(
         self, gradients: Sequence[tf.Tensor | tf.IndexedSlices | None]
     ) -> list[tf.Tensor | tf.IndexedSlices | None]:
-        """Sums repeated rows: `scatter_nd` takes half the time of the base class's segment sum."""
+        """Sums repeated rows, in half the time that the base class's segment sum takes."""
         return [_sum_repeated(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients]
 
     def _step_size(self, dtype: tf.DType) -> tf.Tensor:
@@ -121,9 +121,9 @@ class RowwiseAdam(tf.keras.optimizers.Optimizer):
 def _sum_repeated(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     """The same gradient with every row in it once."""
     rows, place = tf.unique(gradient.indices)
-    shape = tf.concat([tf.shape(rows), tf.shape(gradient.values)[1:]], axis=0)
-    values = tf.scatter_nd(place[:, tf.newaxis], gradient.values, shape)
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+    return tf.IndexedSlices(
+        sum_slices(gradient.values, place, tf.size(rows)), rows, gradient.dense_shape
+    )
 
 
 class PartitionedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):

@@ -49,6 +49,8 @@ def sum_interests(
 ) -> tf.Tensor:
     """Eq. (8): u_i, the weighted sum of each cluster's events; differentiable in the events.
 
+    XLA compiles it where it compiles clustering: the weighted events are never written then.
+
     Args:
       events: s, [users, time, dim].
       weights: of the events, [users, time]; constants.
@@ -59,17 +61,25 @@ def sum_interests(
       [users, clusters, dim].
     """
 
+    jit, signature = is_worth_compiling(events), (*events.shape, clusters)
+
     @tf.custom_gradient
     def weighted_sum(values):
-        sums = clustering.sum_in_clusters(values * weights[..., tf.newaxis], assignment, clusters)
-
         def gradient(into):
             # The built-in gradient of a segment sum passes four times over [users, time, dim].
-            return clustering.of_clusters(into, assignment) * weights[..., tf.newaxis]
+            return traced(_spread, (), jit, signature)(into, weights, assignment)
 
-        return sums, gradient
+        return traced(_summed, (clusters,), jit, signature)(values, weights, assignment), gradient
 
     return weighted_sum(events)
+
+
+def _summed(clusters, events, weights, assignment):
+    return clustering.sum_in_clusters(events * weights[..., tf.newaxis], assignment, clusters)
+
+
+def _spread(interests, weights, assignment):
+    return clustering.of_clusters(interests, assignment) * weights[..., tf.newaxis]
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.ops.tables import read_few, read_rows, sum_by_row
+from dgin_tf.ops.tables import read_few, read_rows, sum_by_row, sum_slices
 
 ROWS, DIM = 53, 3
 VALUES = np.random.default_rng(0).normal(size=(ROWS, DIM)).astype(np.float32)
@@ -99,6 +99,22 @@ def test_values_are_summed_by_row(dim, count, compiled):
     np.add.at(expected, rows, values)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(found, summing(tf.constant(values), tf.constant(rows), 8))
+
+
+@pytest.mark.parametrize("inner", [(), (1,), (31,), (32,), (70,), (3, 5)])
+@pytest.mark.parametrize("count", [0, 3, 1000])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_slices_are_summed_by_row(inner, count, dtype):
+    generator = np.random.default_rng(len(inner))
+    values = generator.normal(size=(count, *inner)).astype(dtype)
+    rows = generator.integers(1, 700, count)
+    expected = np.zeros([701, *inner])
+    np.add.at(expected, rows, values)
+    found = tf.function(sum_slices)(tf.constant(values), tf.constant(rows), tf.constant(701))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(
+        found, expected, rtol=2e-3, atol=2e-2 if dtype == np.float16 else 1e-5
+    )
 
 
 @pytest.mark.parametrize("dtype", [tf.float16, tf.float32, tf.float64])
