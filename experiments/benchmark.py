@@ -36,6 +36,12 @@ the latencies, one by one; a batch's `cpu_ms` says how many a core can take:
     python -m experiments.benchmark --output_dir=D --shape=long --parts=center --variants=paper \\
         --models=mimn_full
 
+The part `extract` has an exported model encode everybody of `--records` people into LMDB; the rate is in
+users/s behind the first batch, whose seconds are mostly compiling:
+
+    python -m experiments.benchmark --output_dir=D --shape=clusters --parts=extract --variants=paper \\
+        --models=encode
+
 `--shape=groups` is the block of DGIN: 256 examples a step, histories of 10,000 events of about 300
 items. What its batches are condensed to is measured apart (`condense`, in events/s), for it happens
 where records are read; `step MiB` is what a step holds beside tables, slots, batches and graphs. With
@@ -60,7 +66,17 @@ from absl import flags
 from dgin_tf import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
-from experiments.benchmarking.cases import CENTER, CONDENSE, FIT, READ, REQUEST, SCORE, STEP, Case
+from experiments.benchmarking.cases import (
+    CENTER,
+    CONDENSE,
+    EXTRACT,
+    FIT,
+    READ,
+    REQUEST,
+    SCORE,
+    STEP,
+    Case,
+)
 from experiments.benchmarking.shape import (
     SHAPES,
     Shape,
@@ -69,7 +85,7 @@ from experiments.benchmarking.shape import (
     write_data_set,
 )
 
-PARTS = ("train", "score", "batch", "request", "center", "read", "prepare")
+PARTS = ("train", "score", "batch", "request", "center", "extract", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
 _DRAWN_EVENTS = 33_000_000  # of all batches of a file
@@ -105,6 +121,7 @@ _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 16, "Of model.fit.")
 _CENTER_EVENTS = flags.DEFINE_integer("center_events", 1_024, "Events of a micro-batch.", 1)
+_EXTRACT_USERS = flags.DEFINE_integer("extract_users", 256, "Users extracted at a time.", 1)
 _CENTER_PEOPLE = flags.DEFINE_integer("center_people", 20_000, "People whom they are of.", 1)
 _PREPARE_ROWS = flags.DEFINE_integer("prepare_rows", 2_000_000, "Rows of the log to prepare.")
 _PREPARE_RUNS = flags.DEFINE_integer("prepare_runs", 1, "How often it is prepared.")
@@ -186,6 +203,18 @@ class Benchmark:
             candidates=_CENTER_EVENTS.value,
             data=self._records(self.shape.batch, 2, self.shape),
             seconds=_SECONDS.value,
+        )
+        return [case]
+
+    def extract(self, model: str, variant: str) -> list[Case]:
+        """States of everybody into LMDB."""
+        case = Case(
+            f"{model} {variant} extract, batches of {_EXTRACT_USERS.value} (users/s)",
+            EXTRACT,
+            model,
+            variant,
+            users=_EXTRACT_USERS.value,
+            data=self._records(_RECORDS.value, 2, self.shape),
         )
         return [case]
 
@@ -290,6 +319,7 @@ def main(_) -> None:
         ("batch", "Scoring batches", run.batch),
         ("request", "Requests", run.request),
         ("center", "Interest center", run.center),
+        ("extract", "Extraction", run.extract),
     ):
         if part in _PARTS.value:
             parts |= run.blocks(title, cases, _TOGETHER.value)

@@ -7,6 +7,7 @@ request   a person's id and candidates' ids to an exported model, with its index
 condense  what a model's batches are reduced to before it sees them, such as groups of events
 read      batches from records, and nothing else
 center    events through the User Interest Center into LMDB, many at once and one by one
+extract   states of everybody in a data set into LMDB, by an exported model
 """
 
 import atexit
@@ -31,7 +32,7 @@ from experiments.benchmarking import taking_turns
 from experiments.benchmarking.shape import Shape
 
 STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
-CONDENSE = "condense"
+CONDENSE, EXTRACT = "condense", "extract"
 UNIFORM = "uniform"
 
 # Parts of a model under a name of their own: MIMN without its regularisation and its induction unit,
@@ -53,12 +54,12 @@ class Case:
 
     Attributes:
       name: of the table's row.
-      kind: one of the module's seven, or a peer's name.
+      kind: one of the module's eight, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
       variant: "paper" or "released", of models that have variants.
       users, candidates: of a batch or a request; of a center, the people and the events of a batch.
-      data: file of batches (step, score), directory of records (fit, read), or one for records, an
-        export and what it is served with (request).
+      data: file of batches (step, score), directory of records (fit, read, extract), or one for
+        records, an export and what it is served with (request).
       has_state: whether a request finds the user's state encoded.
       steps_per_execution: steps in one call of the compiled function (fit).
       seconds: how long a turn lasts, where it is not one pass over the records.
@@ -254,9 +255,6 @@ def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
 def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     """Exports a model and starts a center on it; a turn is batches of events, then single ones."""
-    import tensorflow as tf
-
-    from dgin_tf.serving.bundle import Release, export_bundle
     from dgin_tf.serving.dead_letters import DeadLetters
     from dgin_tf.serving.events import EventParser
     from dgin_tf.serving.interest_center import InterestCenter
@@ -264,12 +262,7 @@ def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     from dgin_tf.serving.stored_states import StoredStates
     from dgin_tf.stores.lmdb_store import LmdbStore
 
-    folder = tempfile.mkdtemp(dir=os.path.dirname(case.data))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = pathlib.Path(folder)
-    tf.keras.utils.set_random_seed(shape.seed)
-    model = make_model(case, shape)
-    version = export_bundle(model, Release(case.model, case.data, shape.history), path / "bundle")
+    path, version = _exported(case, shape)
     began = time.perf_counter()
     updater = StateUpdater(version)
     states = StoredStates(LmdbStore(path / "states"), updater.metadata)
@@ -300,6 +293,37 @@ def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     return facts, turn
 
 
+def prepare_extract(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+    """Exports a model; a turn encodes everybody, and its rate is that behind the first batch.
+
+    That batch includes loading and compiling (`first_seconds`).
+    """
+    from dgin_tf.inputs.pipeline import PreparedData
+    from dgin_tf.processes import keep_freed_memory
+    from dgin_tf.serving import extraction
+    from dgin_tf.stores.lmdb_store import LmdbStore
+
+    keep_freed_memory()  # as the command does
+    path, version = _exported(case, shape)
+    data, stores = PreparedData(case.data), itertools.count()
+
+    def turn():
+        began = time.process_time()
+        with LmdbStore(path / f"states-{next(stores)}") as store:
+            found = extraction.extract_for_bundle(version, data, store, case.users)
+        steps = -(-found.users // case.users)
+        return {
+            "rate": found.users_per_second,
+            "steps": steps,
+            "cpu_ms": 1000 * (time.process_time() - began) / steps,
+            "users": found.users,
+            "first_seconds": found.first.seconds,
+            "seconds": found.seconds,
+        }
+
+    return {}, turn
+
+
 PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
     STEP: prepare_step,
     FIT: prepare_fit,
@@ -308,6 +332,7 @@ PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
     CONDENSE: prepare_condense,
     READ: prepare_read,
     CENTER: prepare_center,
+    EXTRACT: prepare_extract,
 }
 
 
@@ -327,6 +352,20 @@ def _with_latencies(case, answer):
         return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
 
     return turn
+
+
+def _exported(case: Case, shape: Shape) -> tuple[pathlib.Path, pathlib.Path]:
+    """A folder that is gone when the process is, and the version of an untrained model in it."""
+    import tensorflow as tf
+
+    from dgin_tf.serving.bundle import Release, export_bundle
+
+    folder = tempfile.mkdtemp(dir=os.path.dirname(case.data))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = pathlib.Path(folder)
+    tf.keras.utils.set_random_seed(shape.seed)
+    release = Release(case.model, case.data, shape.history)
+    return path, export_bundle(make_model(case, shape), release, path / "bundle")
 
 
 def _events(people: int, shape: Shape) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from experiments.benchmarking.cases import (
     REQUEST,
     Case,
     make_model,
+    prepare_extract,
     prepare_read,
     prepare_request,
 )
@@ -162,6 +163,22 @@ def test_requests_are_answered_from_an_index_or_from_stored_states(
         assert facts["source"] == source
         measured = turn()
         assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+
+
+def test_a_turn_of_extraction_encodes_everybody(tmp_path):
+    write_data_set(TINY, tmp_path / "data", users=9, candidates=2)
+    people = {
+        int(user)
+        for batch in PreparedData(tmp_path / "data").training(BatchOptions(3, 11), 1, 0)
+        for user in batch["user_id"]
+    }
+    _, turn = prepare_extract(
+        Case("", "extract", "encode", "paper", 4, data=str(tmp_path / "data")), TINY
+    )
+    for measured in (turn(), turn()):
+        assert measured["users"] == len(people)
+        assert measured["rate"] > 0
+        assert 0 < measured["first_seconds"] < measured["seconds"]
 
 
 def test_requests_with_long_histories_are_compared_with_short_ones():
