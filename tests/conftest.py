@@ -40,6 +40,8 @@ def two_replicas(mirrored):
             )
             for half in halves
         ]
-        return tf.function(lambda *args: mirrored.run(function, args=args))(*values)
+        return tf.function(lambda *args: mirrored.run(function, args=args), autograph=False)(
+            *values
+        )
 
     return run

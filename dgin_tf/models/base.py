@@ -6,7 +6,7 @@ one graph, so that a positive and its negatives share one encoding.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -178,6 +178,10 @@ class CTRModel(tfrs.models.Model):
           `logits`, the state, the named intermediates, and the encoders' auxiliary losses [users]
           under `loss/<name>` where the batch has what they need.
         """
+        return self._encode_and_score(features, training)
+
+    @tf.autograph.experimental.do_not_convert  # see train_step; Keras wants to see `call` itself
+    def _encode_and_score(self, features, training):
         history = self.embedding.history(features)
         state = self._encode(history, features, training)
         outputs = {**state, **self.score(state, features, training=training)}
@@ -292,7 +296,14 @@ class CTRModel(tfrs.models.Model):
         super().compile(*args, jit_compile=False, **kwargs)
         self._jit_compile_gradients = bool(jit_compile)
 
-    @tf.autograph.experimental.do_not_convert  # nothing to convert, and looking takes seconds
+    def make_train_function(self, force: bool = False) -> Callable[..., Any]:
+        """As Keras's; makes the slots of a built model before a step is traced, which it would be twice."""
+        if self.built and hasattr(self.optimizer, "build"):
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    # There is nothing to convert, here and in all that it calls, and looking takes seconds.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, features):
         """One step on a batch of features; see `compute_losses` for what replicas sum to.
 

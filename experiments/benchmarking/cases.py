@@ -125,7 +125,7 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
         condense = tf.function(make_model(case, shape).condense, autograph=False)
         batches = [condense(batches.pop(0)) for _ in range(len(batches))]
     model = _compiled(case, shape, batches[0])
-    train_step = tf.function(model.train_step)
+    train_step = tf.function(model.train_step, autograph=False)
     train_step.get_concrete_function(batches[0])
     held = taking_turns.resident_mib()  # tables, slots, batches and graphs
     loss = float(train_step(batches[0])["loss"])
@@ -181,7 +181,7 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
         def answer(number):
             return answers[number % len(answers)]()
     else:
-        call = tf.function(lambda request: model(request)["logits"])
+        call = tf.function(lambda request: model(request)["logits"], autograph=False)
 
         def answer(number):
             return call(requests[number % len(requests)])

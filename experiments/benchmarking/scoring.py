@@ -16,6 +16,10 @@ def stored_answers(
     The states are encoded here. Of what a candidate's key can find, a state holds what an index of
     behaviours gives.
     """
-    encode = tf.function(lambda r: model.encode_user(model.condense(r)), reduce_retracing=True)
-    score = tf.function(lambda s, r: model.score(s, r)["logits"], reduce_retracing=True)
+    encode = tf.function(
+        lambda r: model.encode_user(model.condense(r)), reduce_retracing=True, autograph=False
+    )
+    score = tf.function(
+        lambda s, r: model.score(s, r)["logits"], reduce_retracing=True, autograph=False
+    )
     return [functools.partial(score, encode(request), request) for request in requests]

@@ -156,7 +156,7 @@ def train_and_ask(model: str, task: Task, seed: int, batches: int = 8) -> dict[s
     recall = Recall(model, task)
     optimizer = tf.keras.optimizers.legacy.Adam(task.learning_rate, clipnorm=1.0)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(events, item):
         with tf.GradientTape() as tape:
             logits = recall(events, training=True)
@@ -166,7 +166,7 @@ def train_and_ask(model: str, task: Task, seed: int, batches: int = 8) -> dict[s
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 
-    name = tf.function(lambda events: tf.argmax(recall(events), -1))
+    name = tf.function(lambda events: tf.argmax(recall(events), -1), autograph=False)
     floats = recall.last_state(task.draw(rng)[0]).shape[-1]
     began, loss = time.perf_counter(), tf.constant(np.nan)
     for _ in range(task.steps):

@@ -346,11 +346,17 @@ def test_the_catalogue_holds_every_public_layer():
     assert wanted == set(CATALOGUE)
 
 
+@functools.cache
+def made(kind):
+    """A built layer and what it gives, once a process."""
+    settings, call = CATALOGUE[kind]
+    layer = kind(**settings)
+    return layer, call(layer, tensors())
+
+
 @every_layer
 def test_a_layer_rebuilt_from_its_config_computes_the_same(kind):
-    settings, call = CATALOGUE[kind]
-    layer, x = kind(**settings), tensors()
-    expected = call(layer, x)
+    (_, call), x, (layer, expected) = CATALOGUE[kind], tensors(), made(kind)
     config = json.loads(json.dumps(layer.get_config()))
     rebuilt = kind.from_config(config)
     call(rebuilt, x)
@@ -361,29 +367,24 @@ def test_a_layer_rebuilt_from_its_config_computes_the_same(kind):
 
 @every_layer
 def test_a_layer_gives_in_a_graph_what_it_gives_eagerly(kind):
-    settings, call = CATALOGUE[kind]
-    layer, x = kind(**settings), tensors()
-    expected = call(layer, x)
-    found = tf.function(lambda inputs: call(layer, inputs))(x)
+    (_, call), x, (layer, expected) = CATALOGUE[kind], tensors(), made(kind)
+    found = tf.function(lambda inputs: call(layer, inputs), autograph=False)(x)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @every_layer
 def test_weights_stay_in_float32_under_mixed_precision(kind):
     settings, call = CATALOGUE[kind]
-    expected = call(kind(**settings), tensors())
     layer, x = kind(**settings, dtype="mixed_bfloat16"), tensors()
     found = tf.cast(call(layer, x), tf.float32)
     assert {variable.dtype for variable in layer.trainable_variables} <= {tf.float32}
-    assert found.shape == expected.shape
+    assert found.shape == made(kind)[1].shape
     assert np.all(np.isfinite(found))
 
 
 @every_layer
 def test_every_trainable_weight_has_a_name_of_its_own(kind):
-    settings, call = CATALOGUE[kind]
-    layer = kind(**settings)
-    call(layer, tensors())
+    layer, _ = made(kind)
     names = [variable.name for variable in layer.trainable_variables]
     assert len(names) == len(set(names))
 

@@ -13,6 +13,7 @@ from tests.conformance.catalogue import (
     batch,
     build,
     built,
+    in_training,
     padded_on_the_left,
     with_padding_ids,
 )
@@ -20,10 +21,22 @@ from tests.conformance.catalogue import (
 # The released code sums padding into the history and takes Dice's statistics from the batch at test
 # time: those variants reproduce it, so the properties that it breaks are not asked of them.
 PAPER = [entry for entry in CATALOGUE if not entry.endswith("-released")]
-# A step on two replicas takes ten seconds to build: in every run one model of each paper and search.
-ALWAYS_REPLICATED = ("din", "dien", "mimn", "sim_soft", "sdim", "encode", "dgin")
+# Compiling a model and building it anew take seconds: in every run one of each paper and search, all
+# of them among the slow tests.
+IN_EVERY_RUN = ("din", "dien", "mimn", "sim_soft", "sdim", "encode", "dgin")
+
+
+def mostly_slow(entries):
+    return [
+        entry if entry in IN_EVERY_RUN else pytest.param(entry, marks=pytest.mark.slow)
+        for entry in entries
+    ]
+
+
 every_model = pytest.mark.parametrize("entry", CATALOGUE)
 every_paper_model = pytest.mark.parametrize("entry", PAPER)
+every_model_slowly = pytest.mark.parametrize("entry", mostly_slow(CATALOGUE))
+every_paper_model_slowly = pytest.mark.parametrize("entry", mostly_slow(PAPER))
 
 
 def real(values, features):
@@ -54,8 +67,8 @@ def test_the_catalogue_holds_every_model_of_the_registry():
 @every_paper_model
 @pytest.mark.parametrize("training", [False, True])
 def test_ids_under_the_padding_change_nothing_bitwise(entry, training):
-    features = batch()
-    found = [scores(build(entry), f, training) for f in (features, with_padding_ids(features))]
+    features, make = batch(), build if training else built  # training draws, and moves statistics
+    found = [scores(make(entry), f, training) for f in (features, with_padding_ids(features))]
     np.testing.assert_array_equal(*found)
 
 
@@ -70,7 +83,7 @@ def test_padding_on_the_left_gives_what_padding_on_the_right_gives(entry):
 def test_empty_histories_give_finite_logits_and_gradients(entry):
     features = batch()
     features = {k: tf.zeros_like(v) if k.startswith("hist_") else v for k, v in features.items()}
-    model = build(entry)
+    model = in_training(entry)
     assert np.all(np.isfinite(scores(model, features)))
     found, loss = gradients(model, features)
     assert np.isfinite(loss)
@@ -84,7 +97,7 @@ def cancels(variable):
 
 @every_model
 def test_every_weight_receives_a_gradient(entry):
-    model = build(entry)
+    model = in_training(entry)
     found, _ = gradients(model, batch())
     dead = [
         variable.name
@@ -135,16 +148,16 @@ def test_folding_events_in_chunks_equals_one_encoding(entry, chunk):
     np.testing.assert_allclose(real(found, features), scores(model, features), rtol=1e-5, atol=1e-6)
 
 
-@every_model
+@every_model_slowly
 def test_weights_survive_a_checkpoint(entry, tmp_path):
-    model, other = build(entry, seed=0), build(entry, seed=1)
+    model, other = built(entry), build(entry, seed=1)
     path = tf.train.Checkpoint(model=model).write(str(tmp_path / "weights"))
     assert not np.allclose(scores(other, batch()), scores(model, batch()))
     tf.train.Checkpoint(model=other).read(path).expect_partial()
     np.testing.assert_array_equal(scores(other, batch()), scores(model, batch()))
 
 
-@every_model
+@every_model_slowly
 def test_mixed_bfloat16_runs_and_stays_near_float32(entry):
     expected = scores(built(entry), batch())
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -159,13 +172,22 @@ def test_mixed_bfloat16_runs_and_stays_near_float32(entry):
     np.testing.assert_allclose(real(found, batch()), expected, rtol=0.1, atol=0.1)
 
 
-@every_model
+@every_model_slowly
 def test_the_call_compiles_under_xla(entry):
     model, features = built(entry), batch()
     features = {k: v for k, v in features.items() if not k.startswith("hist_negative_")}
-    compiled = tf.function(lambda f: model(f)["logits"], jit_compile=True)
+    compiled = tf.function(lambda f: model(f)["logits"], jit_compile=True, autograph=False)
     found = real(compiled(features), features)
     np.testing.assert_allclose(found, scores(model, features), rtol=1e-4, atol=1e-5)
+
+
+def test_the_step_of_a_built_model_is_traced_once(monkeypatch):
+    model, traced = build("din"), []
+    step = model.train_step
+    monkeypatch.setattr(model, "train_step", lambda *args: traced.append(1) or step(*args))
+    model.compile(rowwise_adam(model, 0.1))
+    model.fit(tf.data.Dataset.from_tensors(batch()), verbose=0)
+    assert len(traced) == 1
 
 
 @pytest.mark.slow
@@ -183,13 +205,7 @@ def test_a_step_that_xla_compiles_is_the_step(entry):
             np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4, err_msg=plain.name)
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        entry if entry in ALWAYS_REPLICATED else pytest.param(entry, marks=pytest.mark.slow)
-        for entry in PAPER
-    ],
-)
+@every_paper_model_slowly
 def test_two_replicas_take_the_step_of_one_device_on_the_whole_batch(entry, mirrored):
     features = batch()
     single = build(entry)

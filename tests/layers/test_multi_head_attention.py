@@ -173,7 +173,9 @@ def test_many_candidates_of_known_or_unknown_number_are_read_as_one_by_one(setti
     if not is_known:
         shape = [USERS, None, QUERY_DIM]
         read = tf.function(
-            read, input_signature=[tf.TensorSpec(shape), tf.TensorSpec(EVENTS.shape)]
+            read,
+            input_signature=[tf.TensorSpec(shape), tf.TensorSpec(EVENTS.shape)],
+            autograph=False,
         )
     found = []
     for function in (read, one_by_one):

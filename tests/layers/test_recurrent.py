@@ -289,7 +289,7 @@ def test_an_export_scores_the_same_where_our_code_is_not(tmp_path, jit_compile):
         )
         for k, v in FEATURES.items()
     }
-    function = tf.function(lambda **f: {"scores": model(f)})
+    function = tf.function(lambda **f: {"scores": model(f)}, autograph=False)
     tf.saved_model.save(
         model, str(tmp_path / "m"), signatures=function.get_concrete_function(**signature)
     )

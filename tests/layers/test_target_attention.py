@@ -159,7 +159,9 @@ def test_mixed_precision_gives_float32_weights_and_half_precision_interest():
 
 def test_the_unit_compiles_under_xla():
     attention = make("dice")
-    compiled = tf.function(lambda q, e, m: attention(q, e, m, training=True), jit_compile=True)
+    compiled = tf.function(
+        lambda q, e, m: attention(q, e, m, training=True), jit_compile=True, autograph=False
+    )
     expected = attention(QUERY, EVENTS, MASK, training=True)
     np.testing.assert_allclose(compiled(QUERY, EVENTS, MASK), expected, rtol=1e-4, atol=1e-5)
 

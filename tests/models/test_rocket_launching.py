@@ -84,7 +84,9 @@ def test_predictions_are_the_light_nets():
 
 def test_serving_touches_no_variable_of_the_booster():
     model, features = make(), make_batch()
-    served = tf.function(lambda: model.score(model.encode_user(features), features)["logits"])
+    served = tf.function(
+        lambda: model.score(model.encode_user(features), features)["logits"], autograph=False
+    )
     captured = {id(tensor) for tensor in served.get_concrete_function().captured_inputs}
     assert {id(v.handle) for v in model.light.tower.trainable_variables} <= captured
     assert not {id(v.handle) for v in booster_variables(model)} & captured

@@ -38,7 +38,7 @@ def gradient_of(function, table, asked):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_weights_are_the_mean_of_what_members_give(compiled):
-    found = tf.function(mean_weights, jit_compile=compiled)(SCORES, MEMBERS, MASK)
+    found = tf.function(mean_weights, jit_compile=compiled, autograph=False)(SCORES, MEMBERS, MASK)
     np.testing.assert_allclose(found, pair_by_pair(SCORES, MEMBERS, MASK), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(tf.reduce_sum(found, axis=1)[LENGTHS > 0], 1, rtol=1e-5)
     assert not np.any(found.numpy()[~MASK.numpy()])
@@ -69,7 +69,8 @@ def test_sets_whose_number_xla_does_not_know_have_the_same_gradients():
         return tape.gradient(loss, [scores, table])
 
     plain, compiled = (
-        tf.function(gradients, jit_compile=jit)(SCORES, TABLE, MASK) for jit in (None, True)
+        tf.function(gradients, jit_compile=jit, autograph=False)(SCORES, TABLE, MASK)
+        for jit in (None, True)
     )
     for found, expected in zip(compiled, plain, strict=True):
         assert np.any(expected)

@@ -26,7 +26,7 @@ def assert_newest(places, mask, keys, lengths, k):
 def test_the_newest_events_of_a_key_are_found_newest_first(k, compiled):
     mask = np.arange(TIME) < LENGTHS[:, None]
 
-    @tf.function(jit_compile=compiled)
+    @tf.function(jit_compile=compiled, autograph=False)
     def find(keys, wanted):
         return newest_of_key(order_events(keys, tf.constant(mask)), wanted, k)
 

@@ -107,6 +107,7 @@ def test_steps_of_unknown_number_and_users_are_folded():
     run = tf.function(
         lambda state, sequences: fold(Step(), state, sequences, weights)[0],
         input_signature=[states, loose],
+        autograph=False,
     )
     for name, value in run(state, list(sequences)).items():
         np.testing.assert_allclose(value, whole[name], rtol=1e-12)

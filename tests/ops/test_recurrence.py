@@ -170,7 +170,10 @@ def test_a_scale_of_zero_passes_the_state_through_bitwise():
 def test_sizes_may_be_unknown():
     inputs, (scale, _), state, weights = case()
 
-    @tf.function(input_signature=[tf.TensorSpec([None] * x.shape.rank, x.dtype) for x in (inputs,)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None] * x.shape.rank, x.dtype) for x in (inputs,)],
+        autograph=False,
+    )
     def run(inputs):
         return recurrence(
             tf.ensure_shape(inputs, [None, None, 3 * UNITS]),
@@ -198,7 +201,7 @@ def compiled_by_xla(users, time):
     def last(inputs, scale):
         return recurrence(inputs, (scale, None), state[:users], weights, return_states=False)[1]
 
-    function = tf.function(last).get_concrete_function(
+    function = tf.function(last, autograph=False).get_concrete_function(
         tf.TensorSpec([users, time, 3 * UNITS], tf.float64),
         tf.TensorSpec([users, CANDIDATES, time], tf.float64),
     )
@@ -229,7 +232,7 @@ def test_gradients_are_right_under_a_step_compiled_whole():
                 lambda *args: recurrence(*args, return_states=True), arguments, True
             )
 
-        return tf.function(step, jit_compile=jit)()
+        return tf.function(step, jit_compile=jit, autograph=False)()
 
     for one, other in zip(gradients(True), gradients(False), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)

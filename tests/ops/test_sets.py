@@ -21,7 +21,7 @@ def test_every_set_is_summed_once_in_its_own_place(sizes, compiled):
             parts.append(tf.reduce_sum(sets.members(values) * real, 1))
         return put_back(split, parts, mask)
 
-    found = tf.function(sums, jit_compile=compiled)(VALUES, MASK)
+    found = tf.function(sums, jit_compile=compiled, autograph=False)(VALUES, MASK)
     real = tf.cast(MASK, tf.float32)[..., tf.newaxis]
     np.testing.assert_allclose(found, tf.reduce_sum(VALUES * real, 2), rtol=1e-5, atol=1e-6)
 
@@ -37,7 +37,7 @@ def test_every_set_gets_its_own_gradient(compiled):
             loss = tf.reduce_sum(put_back(split, firsts, mask) * VALUES[:, :, 1])
         return tape.gradient(loss, values)
 
-    found = tf.function(gradient, jit_compile=compiled)(VALUES, MASK)
+    found = tf.function(gradient, jit_compile=compiled, autograph=False)(VALUES, MASK)
     expected = np.zeros(VALUES.shape)
     expected[:, :, 0] = np.where(COUNTS[..., None] > 0, VALUES[:, :, 1], 0)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -53,7 +53,7 @@ def test_sets_that_xla_sorted_before_are_split_alike():
         return [sets.chosen for sets in split_by_size(mask, (4, 8))]
 
     for found, wanted in zip(
-        tf.function(split, jit_compile=True)(matches), split(matches), strict=True
+        tf.function(split, jit_compile=True, autograph=False)(matches), split(matches), strict=True
     ):
         np.testing.assert_array_equal(found, wanted)
 

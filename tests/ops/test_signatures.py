@@ -27,6 +27,7 @@ def test_the_distance_is_the_number_of_differing_bits(bits, jit_compile):
     distance = tf.function(
         lambda a, b: signatures.hamming(signatures.pack(a), signatures.pack(b)),
         jit_compile=jit_compile,
+        autograph=False,
     )
     np.testing.assert_array_equal(
         distance(tf.constant(left), tf.constant(right)), (left != right).sum(-1)

@@ -55,7 +55,9 @@ def test_a_replica_reads_no_more_than_the_rows(mirrored):
         table = make_table()
 
     def replicas(read):
-        return tf.function(lambda: mirrored.run(lambda: read(table, tf.constant(IDS))))
+        return tf.function(
+            lambda: mirrored.run(lambda: read(table, tf.constant(IDS))), autograph=False
+        )
 
     assert "ReadVariableOp" in operations(replicas(tf.gather))  # or this would not be needed
     assert "ReadVariableOp" not in operations(replicas(read_rows))
@@ -73,7 +75,7 @@ def test_a_mirrored_table_can_be_exported(mirrored, tmp_path, in_scope):
         module = tf.Module()
         module.table = make_table()
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False)
     def rows(ids):
         return {"rows": read_rows(module.table, ids)}
 
@@ -93,7 +95,7 @@ def test_values_are_summed_by_row(dim, count, compiled):
     generator = np.random.default_rng(dim)
     values = generator.normal(size=(count, dim)).astype(np.float32)
     rows = generator.integers(1, 7, count).astype(np.int32)
-    summing = tf.function(sum_by_row, jit_compile=compiled)
+    summing = tf.function(sum_by_row, jit_compile=compiled, autograph=False)
     found = summing(tf.constant(values), tf.constant(rows), 8)
     expected = np.zeros([8, dim])
     np.add.at(expected, rows, values)
@@ -110,7 +112,9 @@ def test_slices_are_summed_by_row(inner, count, dtype):
     rows = generator.integers(1, 700, count)
     expected = np.zeros([701, *inner])
     np.add.at(expected, rows, values)
-    found = tf.function(sum_slices)(tf.constant(values), tf.constant(rows), tf.constant(701))
+    found = tf.function(sum_slices, autograph=False)(
+        tf.constant(values), tf.constant(rows), tf.constant(701)
+    )
     assert found.dtype == dtype
     np.testing.assert_allclose(
         found, expected, rtol=2e-3, atol=2e-2 if dtype == np.float16 else 1e-5

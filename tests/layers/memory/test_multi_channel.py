@@ -158,7 +158,8 @@ def test_an_item_of_many_events_ago_is_recalled():
             tf.TensorSpec([None, time, dim]),
             tf.TensorSpec([None, 1, dim]),
             tf.TensorSpec([None]),
-        ]
+        ],
+        autograph=False,
     )
     def train(events, candidates, labels):
         with tf.GradientTape() as tape:
