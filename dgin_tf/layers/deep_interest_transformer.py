@@ -8,6 +8,7 @@ import tensorflow as tf
 from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE, events_of_types
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.positions import LearnedPositions
 from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEncoder
 from dgin_tf.layers.stored_events import embed_events_at
@@ -43,7 +44,7 @@ class DeepInterestTransformer(InterestEncoder):
         self.positions = LearnedPositions(name="positions", dtype=policy)
         self.encoder = SelfAttentionEncoder(heads, name="encoder", dtype=policy)
         self.attention = MultiHeadAttention(heads, name="attention", dtype=policy)
-        self.norm = tf.keras.layers.LayerNormalization(name="norm", dtype=policy)
+        self.norm = LayerNorm(name="norm", dtype=policy)
         self.feed_forward = ResidualFeedForward(name="feed_forward", dtype=policy)
 
     def encode(self, history: History, training: bool = False) -> State:

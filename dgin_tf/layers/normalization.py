@@ -1,4 +1,4 @@
-"""Batch normalisation that knows about masks and replicas, and the moving averages behind it.
+"""Batch normalisation that knows about masks and replicas, its moving averages, and layer normalisation.
 
 Ioffe and Szegedy (2015), as the heads of DIEN, MIMN and SIM use it in front of the first dense layer.
 Statistics are taken over the real rows of the global batch (`dgin_tf.ops.masking.masked_moments`).
@@ -133,6 +133,42 @@ class BatchNorm(tf.keras.layers.Layer):
             "epsilon": self.epsilon,
             "momentum": self.momentum,
         }
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class LayerNorm(tf.keras.layers.Layer):
+    """Layer normalisation (Ba et al., 2016) over the last axis, with a learned scale and shift.
+
+    Keras's runs the training kernel of batch normalisation, which takes two to four times as long on a
+    processor as the formula, forth and back.
+
+    Args:
+      epsilon: added to the variance.
+    """
+
+    def __init__(self, epsilon: float = 1e-3, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        dim = _last_dim(input_shape, type(self).__name__)
+        self.gamma = self.add_weight(
+            "gamma", [dim], initializer="ones", experimental_autocast=False
+        )
+        self.beta = self.add_weight("beta", [dim], initializer="zeros", experimental_autocast=False)
+        super().build(input_shape)
+
+    def call(self, inputs):
+        """[..., dim] of any rank in, the same out; sums are taken in float32 at least."""
+        values = tf.cast(inputs, masking.accumulation_dtype(inputs.dtype))
+        centred = values - tf.reduce_mean(values, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        gamma, beta = (tf.cast(weight, values.dtype) for weight in (self.gamma, self.beta))
+        normal = centred * (tf.math.rsqrt(variance + self.epsilon) * gamma) + beta
+        return tf.cast(normal, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "epsilon": self.epsilon}
 
 
 def _last_dim(input_shape, name: str) -> int:

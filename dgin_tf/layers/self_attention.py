@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.multi_head_attention import HeadKernels, mix_heads
+from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.ops import masking
 from dgin_tf.ops.class_attention import mean_weights, weighted_sums
 
@@ -177,7 +178,7 @@ class ResidualFeedForward(tf.keras.layers.Layer):
     def __init__(self, expansion: int = 4, **kwargs: Any):
         super().__init__(**kwargs)
         self.expansion = expansion
-        self.norm = tf.keras.layers.LayerNormalization(name="norm", dtype=self.dtype_policy)
+        self.norm = LayerNorm(name="norm", dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         dim = tf.TensorShape(input_shape)[-1]
@@ -209,7 +210,7 @@ class SelfAttentionEncoder(tf.keras.layers.Layer):
         self.heads = heads
         policy = self.dtype_policy
         self.attention = MultiHeadSelfAttention(heads, name="attention", dtype=policy)
-        self.norm = tf.keras.layers.LayerNormalization(name="norm", dtype=policy)
+        self.norm = LayerNorm(name="norm", dtype=policy)
         self.feed_forward = ResidualFeedForward(name="feed_forward", dtype=policy)
 
     def call(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, GAP, HIST_BEHAVIOR_TYPE, EventAttributes
 from dgin_tf.layers.interest_encoder import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.search.unit import FoundEvents
 from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEncoder
 
@@ -33,7 +34,7 @@ class TargetModule(tf.keras.layers.Layer):
         self.heads = heads
         self.encoder = SelfAttentionEncoder(heads, name="encoder", dtype=policy)
         self.attention = MultiHeadAttention(heads, name="attention", dtype=policy)
-        self.norm = tf.keras.layers.LayerNormalization(name="norm", dtype=policy)
+        self.norm = LayerNorm(name="norm", dtype=policy)
         self.feed_forward = ResidualFeedForward(name="feed_forward", dtype=policy)
         self.event_features = attributes.event_features if attributes is not None else ()
 

@@ -173,12 +173,13 @@ class Ranker:
         groups, excerpt = self.kept_state(person), self.metadata["excerpt"]
         if ENCODE_FOUND not in self._inputs:
             return self.score(groups, candidates)
-        events = index.lookup(person, [])
+        keys: Any = []
         if excerpt:
-            keys = self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates)
-            events = index.lookup(person, np.unique(keys))
-        state = self._encode(events, user, ENCODE_FOUND, whole=True)
-        return self.score({**groups, **state}, candidates)
+            keys = np.unique(self._values(CANDIDATE, self.schema.field(excerpt["key"]), candidates))
+        features = self._features(HISTORY, index.lookup(person, keys), ENCODE_FOUND, whole=True)
+        # Of these candidates alone: not worth a place in the cache, nor a way through numpy.
+        found = self._call(ENCODE_FOUND, {**features, **self._user(user, ENCODE_FOUND)})
+        return self.score({**groups, **found}, candidates)
 
     def kept_state(self, person: int) -> Arrays:
         """The state of a person's groups, from the store unless model or person have changed since.
@@ -260,7 +261,7 @@ class Ranker:
             self._states.put(digest.digest(), state)
         return state
 
-    def score(self, state: Mapping[str, np.ndarray], candidates: Values) -> np.ndarray:
+    def score(self, state: Mapping[str, Any], candidates: Values) -> np.ndarray:
         """Probabilities [candidates] under a state that `encode` or `update` gave."""
         features = self._features(CANDIDATE, candidates, SCORE_CANDIDATES)
         count = np.size(_by_field(candidates)[ITEM])
@@ -351,11 +352,17 @@ class Ranker:
                 features[name] = np.asarray(given[field.name], field.dtype).reshape(1)
         return features
 
-    def _run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        specs = self._inputs[signature]
-        tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()}
-        outputs = self._signatures[signature](**tensors)
+    def _run(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
+        outputs = self._call(signature, inputs)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    def _call(self, signature: str, inputs: Mapping[str, Any]) -> Mapping[str, tf.Tensor]:
+        """What a signature gives for arrays, or for tensors that another one gave."""
+        specs = self._inputs[signature]
+        tensors = {
+            name: tf.convert_to_tensor(inputs[name], spec.dtype) for name, spec in specs.items()
+        }
+        return self._signatures[signature](**tensors)
 
 
 def _padded(values: np.ndarray, dtype: Any) -> np.ndarray:

@@ -31,7 +31,7 @@ from dgin_tf.layers.memory.user_memory import KeyedMemory, UserMemory
 from dgin_tf.layers.memory.utilization import UtilizationRegularization
 from dgin_tf.layers.multi_head_attention import HeadKernels, MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
-from dgin_tf.layers.normalization import BatchNorm, MovingMoments
+from dgin_tf.layers.normalization import BatchNorm, LayerNorm, MovingMoments
 from dgin_tf.layers.partitioned_interest import PartitionedInterest
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.positions import LearnedPositions
@@ -163,6 +163,7 @@ CATALOGUE = {
     Elementwise: ({"function": "relu"}, lambda layer, x: layer(x["rows"])),
     PReLU: ({}, lambda layer, x: layer(x["rows"])),
     BatchNorm: ({"momentum": 0.5}, lambda layer, x: layer(x["rows"])),
+    LayerNorm: ({"epsilon": 0.5}, lambda layer, x: layer(x["events"])),
     MovingMoments: ({"momentum": 0.5}, lambda layer, x: layer(x["rows"])[0]),
     Tower: ({"units": (UNITS,), "two_way": True}, lambda layer, x: layer(x["target"])),
     ProductLayer: ({"units": UNITS, "order": 2}, lambda layer, x: layer(x["fields"])),

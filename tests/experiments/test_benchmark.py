@@ -84,6 +84,7 @@ def test_training_from_records_is_compared_with_the_step_alone(result):
     assert name == "din paper fit 3x2 from records / din paper step 3x2"
 
 
+@pytest.mark.slow
 def test_long_histories_are_trained_on_and_scored_in_batches_without_records(tmp_path):
     flags = ["--shape=long", "--parts=train,batch", "--records=0", "--models=twin"]
     done = run_benchmark(tmp_path, *flags, "--variants=paper")
@@ -230,6 +231,7 @@ def test_preparing_reports_rows_and_the_peak_of_the_process_tree(tmp_path):
     assert found["records_mib"] > 0
 
 
+@pytest.mark.slow  # a process for each of ten cases
 def test_lifelong_histories_are_condensed_where_they_are_read(tmp_path):
     flags = ["--shape=groups", "--parts=train,request", "--records=7", "--models=dgin,sim_hard"]
     sizes = ["--variants=paper", "--together", "--request=5", "--request_histories=17"]

@@ -1,10 +1,10 @@
-"""Batch norm: statistics of the real rows, moving averages, and what the released code made of it."""
+"""Batch norm: statistics of the real rows, moving averages, what the released code made of it; layer norm."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.normalization import BatchNorm, MovingMoments
+from dgin_tf.layers.normalization import BatchNorm, LayerNorm, MovingMoments
 
 RNG = np.random.default_rng(11)
 ROWS = (3 + 2 * RNG.normal(size=(26, 5))).astype(np.float32)
@@ -94,3 +94,38 @@ def test_settings_survive_the_config():
 def test_a_momentum_outside_its_range_is_refused(momentum):
     with pytest.raises(ValueError, match="momentum must be in"):
         MovingMoments(momentum)
+
+
+def normalised_and_gradients(layer, rows):
+    layer.build(rows.shape)
+    random = np.random.default_rng(3)
+    layer.set_weights([random.normal(size=weight.shape) for weight in layer.get_weights()])
+    with tf.GradientTape() as tape:
+        tape.watch(rows)
+        out = layer(rows)
+        loss = tf.reduce_sum(out**3)
+    return [out, *tape.gradient(loss, [rows, *layer.trainable_variables])]
+
+
+@pytest.mark.parametrize("shape", [(26, 5), (13, 2, 5), (2, 1, 13, 5)])
+def test_layer_norm_has_the_values_and_gradients_of_keras(shape):
+    rows = tf.constant(ROWS.reshape(shape))
+    found = normalised_and_gradients(LayerNorm(), rows)
+    expected = normalised_and_gradients(tf.keras.layers.LayerNormalization(), rows)
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-3, atol=1e-4)
+
+
+def test_layer_norm_sums_in_float32_and_gives_what_it_was_given():
+    rows = tf.constant(ROWS + 1000, tf.bfloat16)
+    found = LayerNorm(dtype="mixed_bfloat16")(rows)
+    assert found.dtype == tf.bfloat16
+    expected = LayerNorm()(tf.cast(rows, tf.float32))
+    np.testing.assert_allclose(tf.cast(found, tf.float32), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_rows_that_are_all_the_same_are_normalised_to_zero():
+    rows = tf.fill([3, 5], 7.0)
+    found = normalised_and_gradients(LayerNorm(), rows)
+    assert all(np.all(np.isfinite(part)) for part in found)
+    np.testing.assert_array_equal(LayerNorm()(rows), np.zeros([3, 5]))

@@ -78,12 +78,17 @@ def test_the_rows_of_table_3_have_their_parts(settings, parts):
 
 CONDENSED = [
     {},
-    {"key": "category_id"},
-    {"key": "category_id", "target_module": False},
     {"key": "session", "target_module": False},
-    {"aggregated": False, "behavior_types": ("view",)},
     {"groups": 1, "events": 1, "target_events": 1},
-    {"groups": 50, "events": 50, "target_events": 50},
+    *(
+        pytest.param(settings, marks=pytest.mark.slow)
+        for settings in (
+            {"key": "category_id"},
+            {"key": "category_id", "target_module": False},
+            {"aggregated": False, "behavior_types": ("view",)},
+            {"groups": 50, "events": 50, "target_events": 50},
+        )
+    ),
 ]
 
 

@@ -76,9 +76,9 @@ def test_a_request_reads_no_more_than_the_lists_of_its_candidates(data, ranker, 
     person, events = longest(data)
     ranker.kept_state(person)
     asked = []
-    run = ranker._run
+    call = ranker._call
     monkeypatch.setattr(
-        ranker, "_run", lambda name, inputs: asked.append((name, inputs)) or run(name, inputs)
+        ranker, "_call", lambda name, inputs: asked.append((name, inputs)) or call(name, inputs)
     )
     ranker.rank_person(person, some_candidates(take(events, slice(3, -3))))  # asked for anew
     assert ENCODE_GROUPS not in [name for name, _ in asked]
@@ -178,7 +178,7 @@ def typed_data(data, tmp_path_factory):
     return PreparedData(folder)
 
 
-@pytest.mark.parametrize("key", ["item_id", "category_id"])
+@pytest.mark.parametrize("key", ["item_id", pytest.param("category_id", marks=pytest.mark.slow)])
 def test_behavior_types_and_other_keys_score_as_the_whole_history_does(typed_data, tmp_path, key):
     dgin = export("dgin", typed_data, tmp_path / "export", **{**SETTINGS, "key": key})
     engine = make_engine(typed_data, tmp_path, key=key)

@@ -30,7 +30,9 @@ def data_dir(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("optimizer", ["rowwise_adam", "adam"])
+@pytest.mark.parametrize(
+    "optimizer", ["rowwise_adam", pytest.param("adam", marks=pytest.mark.slow)]
+)
 def test_two_replicas_train_as_one_device_does(data_dir, tmp_path, two_devices, optimizer):
     one_device = tf.distribute.ReductionToOneDevice()
     mirrored = tf.distribute.MirroredStrategy(two_devices, one_device)

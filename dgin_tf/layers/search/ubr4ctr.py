@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import State, Target
+from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
 from dgin_tf.layers.stored_events import STORED_MASK
 from dgin_tf.ops import bm25, hashing
@@ -38,7 +39,7 @@ class FeatureSelection(tf.keras.layers.Layer):
         self.heads = heads
         self.units = tuple(units)
         policy = self.dtype_policy
-        self.normalization = tf.keras.layers.LayerNormalization(name="normalization", dtype=policy)
+        self.normalization = LayerNorm(name="normalization", dtype=policy)
         self.dense = [
             tf.keras.layers.Dense(width, "relu", name=f"dense{layer}", dtype=policy)
             for layer, width in enumerate(self.units, start=1)

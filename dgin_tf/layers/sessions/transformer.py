@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.self_attention import ResidualFeedForward
 from dgin_tf.ops import masking
 
@@ -63,7 +64,7 @@ class SessionTransformer(tf.keras.layers.Layer):
         self.heads = heads
         self.scale_by_head = scale_by_head
         policy = self.dtype_policy
-        self.norm = tf.keras.layers.LayerNormalization(name="norm", dtype=policy)
+        self.norm = LayerNorm(name="norm", dtype=policy)
         self.feed_forward = ResidualFeedForward(name="feed_forward", dtype=policy)
 
     def build(self, input_shape: Any) -> None:
@@ -147,9 +148,7 @@ class ReleasedSessionTransformer(tf.keras.layers.Layer):
         self.layer_norm = layer_norm
         self.norm = None
         if layer_norm:
-            self.norm = tf.keras.layers.LayerNormalization(
-                epsilon=1e-9, name="norm", dtype=self.dtype_policy
-            )
+            self.norm = LayerNorm(epsilon=1e-9, name="norm", dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         time, dim = tf.TensorShape(input_shape)[-2:]
