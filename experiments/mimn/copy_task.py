@@ -131,7 +131,8 @@ class Recall(tf.keras.Model):
         if self.is_gru:
             return self.recurrent(events, training=training)[1]
         state = self.recurrent(events, training=training)[0]
-        return tf.concat([tf.reshape(state[name], [len(events), -1]) for name in sorted(state)], -1)
+        users = tf.shape(events)[0]
+        return tf.concat([tf.reshape(state[name], [users, -1]) for name in sorted(state)], -1)
 
 
 def state_floats(task: Task) -> int:

@@ -162,6 +162,7 @@ def scores(model, data):
     return model(batch)["logits"].numpy()
 
 
+@pytest.mark.slow
 def test_a_run_and_its_bundle_keep_the_edges_that_they_were_trained_with(
     monkeypatch, own_data, tmp_path
 ):
