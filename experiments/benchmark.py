@@ -36,8 +36,9 @@ the latencies, one by one; a batch's `cpu_ms` says how many a core can take:
     python -m experiments.benchmark --output_dir=D --shape=long --parts=center --variants=paper \\
         --models=mimn_full
 
-The part `extract` has an exported model encode everybody of `--records` people into LMDB; the rate is in
-users/s behind the first batch, whose seconds are mostly compiling:
+The part `extract` encodes everybody of `--records` people into LMDB, by a model's weights and by an export
+of it, whose number of users at a time is open, so that nothing is compiled; the rate is in users/s behind
+the first batch, whose seconds are mostly compiling:
 
     python -m experiments.benchmark --output_dir=D --shape=clusters --parts=extract --variants=paper \\
         --models=encode
@@ -69,6 +70,7 @@ from experiments.benchmarking import peer_environment, preparation, report, work
 from experiments.benchmarking.cases import (
     CENTER,
     CONDENSE,
+    EXPORT,
     EXTRACT,
     FIT,
     READ,
@@ -207,16 +209,19 @@ class Benchmark:
         return [case]
 
     def extract(self, model: str, variant: str) -> list[Case]:
-        """States of everybody into LMDB."""
-        case = Case(
-            f"{model} {variant} extract, batches of {_EXTRACT_USERS.value} (users/s)",
-            EXTRACT,
-            model,
-            variant,
-            users=_EXTRACT_USERS.value,
-            data=self._records(_RECORDS.value, 2, self.shape),
-        )
-        return [case]
+        """States of everybody into LMDB, by the model and by an export."""
+        users, data = _EXTRACT_USERS.value, self._records(_RECORDS.value, 2, self.shape)
+        return [
+            Case(
+                f"{model} {variant} {kind}, {users} (users/s)",
+                kind,
+                model,
+                variant,
+                users,
+                data=data,
+            )
+            for kind in (EXTRACT, EXPORT)
+        ]
 
     def blocks(
         self, title: str, cases: Callable[[str, str], list[Case]], together: bool

@@ -244,8 +244,9 @@ def _nearest(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     """Function from centres [users, clusters, dim] to assignments [users, time]."""
 
     def assign(centres):
-        cosine = tf.matmul(centres, unit, transpose_b=True)
-        return tf.argmax(cosine, axis=1, output_type=tf.int32)
+        cosine = tf.matmul(unit, centres, transpose_b=True)
+        # Along the last axis, which takes half the time of any other.
+        return tf.argmax(cosine, axis=-1, output_type=tf.int32)
 
     return assign
 

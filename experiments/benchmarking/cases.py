@@ -7,12 +7,14 @@ request   a person's id and candidates' ids to an exported model, with its index
 condense  what a model's batches are reduced to before it sees them, such as groups of events
 read      batches from records, and nothing else
 center    events through the User Interest Center into LMDB, many at once and one by one
-extract   states of everybody in a data set into LMDB, by an exported model
+extract   states of everybody in a data set into LMDB, by a model's weights
+export    the same by an exported version
 """
 
 import atexit
 import concurrent.futures
 import dataclasses
+import functools
 import inspect
 import itertools
 import json
@@ -32,7 +34,7 @@ from experiments.benchmarking import taking_turns
 from experiments.benchmarking.shape import Shape
 
 STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
-CONDENSE, EXTRACT = "condense", "extract"
+CONDENSE, EXTRACT, EXPORT = "condense", "extract", "export"
 UNIFORM = "uniform"
 
 # Parts of a model under a name of their own: MIMN without its regularisation and its induction unit,
@@ -54,11 +56,11 @@ class Case:
 
     Attributes:
       name: of the table's row.
-      kind: one of the module's eight, or a peer's name.
+      kind: one of the module's nine, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
       variant: "paper" or "released", of models that have variants.
       users, candidates: of a batch or a request; of a center, the people and the events of a batch.
-      data: file of batches (step, score), directory of records (fit, read, extract), or one for
+      data: file of batches (step, score), directory of records (fit, read, extract, export), or one for
         records, an export and what it is served with (request).
       has_state: whether a request finds the user's state encoded.
       steps_per_execution: steps in one call of the compiled function (fit).
@@ -294,23 +296,36 @@ def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
 
 def prepare_extract(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
-    """Exports a model; a turn encodes everybody, and its rate is that behind the first batch.
+    """Builds a model, or exports it; a turn encodes everybody, at the rate behind the first batch.
 
     That batch includes loading and compiling (`first_seconds`).
     """
-    from dgin_tf.inputs.pipeline import PreparedData
+    import tensorflow as tf
+
+    from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
     from dgin_tf.processes import keep_freed_memory
     from dgin_tf.serving import extraction
     from dgin_tf.stores.lmdb_store import LmdbStore
 
     keep_freed_memory()  # as the command does
-    path, version = _exported(case, shape)
     data, stores = PreparedData(case.data), itertools.count()
+    if case.kind == EXPORT:
+        path, version = _exported(case, shape)
+        extract: Callable[..., extraction.Extracted] = functools.partial(
+            extraction.extract_for_bundle, version, data
+        )
+    else:
+        path = _own_folder(case)
+        tf.keras.utils.set_random_seed(shape.seed)
+        model = make_model(case, shape)
+        options = BatchOptions(2, shape.history)
+        model(next(iter(data.training(options, shape.seed, 0))))
+        extract = functools.partial(extraction.extract, model, data, max_history=shape.history)
 
     def turn():
         began = time.process_time()
         with LmdbStore(path / f"states-{next(stores)}") as store:
-            found = extraction.extract_for_bundle(version, data, store, case.users)
+            found = extract(store=store, batch_users=case.users)
         steps = -(-found.users // case.users)
         return {
             "rate": found.users_per_second,
@@ -333,6 +348,7 @@ PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
     READ: prepare_read,
     CENTER: prepare_center,
     EXTRACT: prepare_extract,
+    EXPORT: prepare_extract,
 }
 
 
@@ -354,15 +370,20 @@ def _with_latencies(case, answer):
     return turn
 
 
+def _own_folder(case: Case) -> pathlib.Path:
+    """A folder beside the case's data that is gone when the process is."""
+    folder = tempfile.mkdtemp(dir=os.path.dirname(case.data))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return pathlib.Path(folder)
+
+
 def _exported(case: Case, shape: Shape) -> tuple[pathlib.Path, pathlib.Path]:
-    """A folder that is gone when the process is, and the version of an untrained model in it."""
+    """A folder of the process's own, and the version of an untrained model in it."""
     import tensorflow as tf
 
     from dgin_tf.serving.bundle import Release, export_bundle
 
-    folder = tempfile.mkdtemp(dir=os.path.dirname(case.data))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = pathlib.Path(folder)
+    path = _own_folder(case)
     tf.keras.utils.set_random_seed(shape.seed)
     release = Release(case.model, case.data, shape.history)
     return path, export_bundle(make_model(case, shape), release, path / "bundle")

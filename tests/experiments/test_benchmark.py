@@ -166,7 +166,8 @@ def test_requests_are_answered_from_an_index_or_from_stored_states(
         assert 0 < measured["p50_ms"] <= measured["p99_ms"]
 
 
-def test_a_turn_of_extraction_encodes_everybody(tmp_path):
+@pytest.mark.parametrize("kind", ["extract", "export"])
+def test_a_turn_of_extraction_encodes_everybody(tmp_path, kind):
     write_data_set(TINY, tmp_path / "data", users=9, candidates=2)
     people = {
         int(user)
@@ -174,7 +175,7 @@ def test_a_turn_of_extraction_encodes_everybody(tmp_path):
         for user in batch["user_id"]
     }
     _, turn = prepare_extract(
-        Case("", "extract", "encode", "paper", 4, data=str(tmp_path / "data")), TINY
+        Case("", kind, "encode", "paper", 4, data=str(tmp_path / "data")), TINY
     )
     for measured in (turn(), turn()):
         assert measured["users"] == len(people)

@@ -17,6 +17,8 @@ SAYS = {
     "search_units": "recall",
 }  # what the last cells print
 
+QUICK = ("dgin", "dien")  # in every run; the others take a minute each as well
+
 
 def test_there_is_a_sentence_to_look_for_in_every_notebook():
     assert sorted(SAYS) == [path.stem for path in NOTEBOOKS]
@@ -29,7 +31,13 @@ def test_a_notebook_is_committed_without_outputs(path):
     assert not any(cell.outputs or cell.execution_count for cell in code)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow)
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs_on_small_made_up_data(path, monkeypatch):
     monkeypatch.setenv("USERS", "60")
     monkeypatch.setenv("PASSES", "1")
