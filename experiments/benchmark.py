@@ -307,6 +307,8 @@ def main(_) -> None:
     unknown = sorted(set(_PARTS.value) - set(PARTS))
     if unknown:
         raise ValueError(f"--parts takes {', '.join(PARTS)}; got {', '.join(unknown)}.")
+    if "extract" in _PARTS.value and not _RECORDS.value:
+        raise ValueError("the part extract expects --records above 0, people to extract; got 0.")
     given = {name: flag.value for name, flag in _SIZES.items() if flag.value is not None}
     shape = dataclasses.replace(SHAPES[_SHAPE.value], **given)
     output_dir = pathlib.Path(_OUTPUT_DIR.value).resolve()

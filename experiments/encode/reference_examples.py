@@ -22,14 +22,16 @@ import ml_collections
 from experiments.encode import variants
 
 
-def get_config(model: str = "encode") -> ml_collections.ConfigDict:
+def get_config(
+    model: str = "encode", max_history: int = 200, short_events: int = 20
+) -> ml_collections.ConfigDict:
     """Settings for a model, see above."""
-    config = variants.get_config(model, max_history=200, short_events=20)
+    config = variants.get_config(model, max_history, short_events)
     config.backbone.user_fields = ()  # the split is by user
     config.data.batch_rows = 128
     config.loop.passes = 6
     config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     if "softmax" in config.model:
-        config.model.softmax = True  # as on these data in `experiments.dien`
+        config.model.softmax = True  # weights have to add up to one, as in `experiments.dien`
     return config

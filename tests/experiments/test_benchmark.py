@@ -111,6 +111,13 @@ def test_an_unknown_part_is_refused_with_one_sentence(tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("error: --parts takes train, score")
 
 
+def test_extraction_from_no_records_is_refused_with_one_sentence(tmp_path):
+    done = run_benchmark(tmp_path, "--parts=extract", "--records=0")
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: the part extract expects --records above 0")
+
+
 def test_a_failing_process_leaves_its_error_in_its_row(tmp_path):
     cases = [Case("no such model", "step", "nothing", data=str(tmp_path / "missing.npz"))]
     (entry,) = workers.measure(cases, TINY, 2, tmp_path)

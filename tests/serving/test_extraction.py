@@ -2,8 +2,6 @@
 
 import dataclasses
 import itertools
-import json
-import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.encode import ENCODE
 from dgin_tf.records import SPLITS, Manifest, Shard, encode_record, write_records
 from dgin_tf.serving import extraction
-from dgin_tf.serving.bundle import ASSETS, METADATA_FILE
 from dgin_tf.serving.progress import Progress
 from dgin_tf.serving.ranker import Ranker
 from dgin_tf.serving.stored_states import StoredStates, namespace_of
@@ -236,9 +233,7 @@ def test_data_of_another_schema_are_refused(served, tmp_path):
 
 
 def test_a_bundle_that_keeps_groups_is_refused(served, tmp_path):
-    version = tmp_path / "version"
-    shutil.copytree(served.version, version)
-    path = version / ASSETS / METADATA_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), "kept": {"groups": 3}}))
-    with pytest.raises(ValueError, match="'encode' keeps groups"):
-        extraction.extract_for_bundle(version, PreparedData(served.data_dir), InMemoryStore())
+    data = PreparedData(served.data_dir)
+    dgin = exported.export("dgin", data, tmp_path, key="category_id", embedding_dim=4)
+    with pytest.raises(ValueError, match="'dgin' keeps groups"):
+        extract_for(dgin, InMemoryStore())
