@@ -44,3 +44,11 @@ def keep_freed_memory() -> bool:
         return False
     taken = [set_option(option, value) for option, value in _KEEPING.items()]
     return all(taken)
+
+
+def return_freed_memory() -> None:
+    """Has the C library return what is freed to the system, so that a process counts as what it holds."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return  # a C library that has no such function

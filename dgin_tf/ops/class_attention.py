@@ -33,29 +33,48 @@ def mean_weights(scores: tf.Tensor, classes: tf.Tensor, mask: tf.Tensor) -> tf.T
     asks = tf.cast(mask, scores.dtype)
     members = tf.maximum(tf.reduce_sum(asks, axis=1, keepdims=True), 1.0)
     time = classes.shape[1] or tf.shape(classes)[1]
-    pairs = classes[:, :, tf.newaxis] * count + classes[:, tf.newaxis]  # [sets, j, i]
-    # Sums over i, and what is of j alone for every i, as products: [time * heads, heads].
-    of_head = tf.tile(tf.eye(heads, dtype=scores.dtype), [time, 1])
+    # Some of the members i after the others: what is of a pair is large, and soon gone.
+    widths = [time] if classes.shape[1] is None else _even_parts(time)
+    askers = list(zip(widths, tf.split(classes, widths, 1), tf.split(asks, widths, 1), strict=True))
+
+    def pairs_with(asker):
+        return classes[:, :, tf.newaxis] * count + asker[:, tf.newaxis]  # [sets, j, i]
+
+    def of_head(width):
+        # Sums over i, and what is of j alone for every i, as products: [width * heads, heads].
+        return tf.tile(tf.eye(heads, dtype=scores.dtype), [width, 1])
 
     @tf.custom_gradient
     def mean(padded):
-        found = tf.gather(tf.reshape(padded, [count * count, heads]), pairs)
-        found = tf.reshape(found, [-1, time, time * heads])
-        found = tf.exp(found - tf.reduce_max(found, axis=1, keepdims=True))
-        # Padding asks in vain, and takes no share from those who do not.
-        share = tf.repeat(asks / members, heads, axis=1) / tf.reduce_sum(found, axis=1)
-        weights = found * share[:, tf.newaxis]
+        kept: list[tf.Tensor] = []
+        means: list[tf.Tensor] = []
+        for width, asker, asks in askers:
+            with tf.control_dependencies(means):
+                found = tf.gather(tf.reshape(padded, [count * count, heads]), pairs_with(asker))
+            found = tf.reshape(found, [-1, time, width * heads])
+            found = tf.exp(found - tf.reduce_max(found, axis=1, keepdims=True))
+            # Padding asks in vain, and takes no share from those who do not.
+            share = tf.repeat(asks / members, heads, axis=1) / tf.reduce_sum(found, axis=1)
+            weights = found * share[:, tf.newaxis]
+            of_part = tf.matmul(tf.reshape(weights, [-1, width * heads]), of_head(width))
+            kept.append(weights)
+            means.append(of_part)
 
         def gradient(upstream):
-            asked = tf.matmul(tf.reshape(upstream, [-1, heads]), of_head, transpose_b=True)
-            into = weights * tf.reshape(asked, [-1, time, time * heads])
-            given = tf.reduce_sum(into, axis=1, keepdims=True) * members[:, tf.newaxis]
-            into -= weights * given
-            into = sum_by_row(tf.reshape(into, [-1, heads]), tf.reshape(pairs, [-1]), count * count)
-            return tf.reshape(into, [count, count, heads])
+            summed: list[tf.Tensor] = []
+            for (width, asker, _), weights in zip(askers, kept, strict=True):
+                with tf.control_dependencies([upstream, *summed]):
+                    pairs = pairs_with(asker)
+                    asked = tf.matmul(
+                        tf.reshape(upstream, [-1, heads]), of_head(width), transpose_b=True
+                    )
+                into = weights * tf.reshape(asked, [-1, time, width * heads])
+                given = tf.reduce_sum(into, axis=1, keepdims=True) * members[:, tf.newaxis]
+                into = tf.reshape(into - weights * given, [-1, heads])
+                summed.append(sum_by_row(into, tf.reshape(pairs, [-1]), count * count))
+            return tf.reshape(tf.add_n(summed), [count, count, heads])
 
-        means = tf.matmul(tf.reshape(weights, [-1, time * heads]), of_head)
-        return tf.reshape(means, [-1, time, heads]), gradient
+        return tf.reshape(tf.add_n(means), [-1, time, heads]), gradient
 
     return mean(padded)
 
@@ -72,24 +91,31 @@ def weighted_sums(weights: tf.Tensor, classes: tf.Tensor, table: tf.Tensor) -> t
       [sets, heads, dim].
     """
 
+    # Some columns after the others: what is of a member, not of a set, is large and soon gone.
+    widths = _even_parts(table.shape[-1])
+
     @tf.custom_gradient
     def sums(weights, table):
+        found: list[tf.Tensor] = []
+        for rows in tf.split(table, widths, axis=-1):
+            with tf.control_dependencies(found):
+                found.append(tf.matmul(weights, tf.gather(rows, classes), transpose_a=True))
+
         def gradient(upstream):
-            widths, members = _even_parts(table.shape[-1]), tf.reshape(classes, [-1])
+            members = tf.reshape(classes, [-1])
             into_weights = tf.zeros_like(weights)
             into_table: list[tf.Tensor] = []
-            # Some columns after the others: what is of a member, not of a set, is large and soon gone.
             for rows, into in zip(
                 tf.split(table, widths, axis=-1), tf.split(upstream, widths, axis=-1), strict=True
             ):
                 with tf.control_dependencies([into, into_weights, *into_table]):
-                    found = tf.gather(rows, classes)
-                    into_weights += tf.matmul(found, into, transpose_b=True)
+                    events = tf.gather(rows, classes)
+                    into_weights += tf.matmul(events, into, transpose_b=True)
                     into_rows = tf.reshape(tf.matmul(weights, into), [-1, rows.shape[-1]])
                     into_table.append(sum_by_row(into_rows, members, table.shape[0]))
             return into_weights, tf.cast(tf.concat(into_table, axis=-1), table.dtype)
 
-        return tf.matmul(weights, tf.gather(table, classes), transpose_a=True), gradient
+        return tf.concat(found, axis=-1), gradient
 
     return sums(weights, table)
 

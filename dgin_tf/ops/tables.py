@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from dgin_tf.ops.masking import accumulation_dtype
 
-_FEW_COLUMNS = 4  # that are summed one by one
+_FEW_COLUMNS = 4  # that are summed one by one; of more, as many together
 _PRODUCT_COLUMNS = 31  # a sparse product of more is three times as slow a column
 
 
@@ -75,9 +75,16 @@ def sum_by_row(values: tf.Tensor, rows: tf.Tensor, count: int) -> tf.Tensor:
     if dim <= _FEW_COLUMNS:
         columns = tf.unstack(values, axis=1)
         return tf.stack([_histogram(rows, column, count) for column in columns], axis=1)
-    # Looked up, which is faster than multiplied and added.
-    places = tf.gather(tf.reshape(tf.range(count * dim), [count, dim]), rows)
-    return tf.reshape(_histogram(places, values, count * dim), [count, dim])
+    # Places are looked up, which is faster than multiplied and added. They are as large as the columns
+    # that they are for, so that these are few.
+    width = next(width for width in (_FEW_COLUMNS, 2, 1) if dim % width == 0)
+    places = tf.gather(tf.reshape(tf.range(count * width), [count, width]), rows)
+    parts: list[tf.Tensor] = []
+    for first in range(0, dim, width):
+        with tf.control_dependencies(parts[-1:]):
+            columns = values[:, first : first + width]
+            parts.append(_histogram(places, columns, count * width))
+    return tf.concat([tf.reshape(part, [count, width]) for part in parts], axis=1)
 
 
 def sum_slices(values: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

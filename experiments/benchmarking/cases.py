@@ -18,6 +18,7 @@ import functools
 import inspect
 import itertools
 import json
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from dgin_tf.processes import end_with_parent, return_freed_memory
 from dgin_tf.schema import FIRST_ID
 from experiments.benchmarking import taking_turns
 from experiments.benchmarking.shape import Shape
@@ -121,14 +123,12 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     """Builds a model and takes two training steps."""
     import tensorflow as tf
 
-    batches = load_batches(case.data)
+    batches = load_batches(_condensed(case, shape) if case.condenses else case.data)
     began = time.perf_counter()
-    if case.condenses:
-        condense = tf.function(make_model(case, shape).condense, autograph=False)
-        batches = [condense(batches.pop(0)) for _ in range(len(batches))]
     model = _compiled(case, shape, batches[0])
     train_step = tf.function(model.train_step, autograph=False)
     train_step.get_concrete_function(batches[0])
+    return_freed_memory()  # or what is free would hide as much of the step
     held = taking_turns.resident_mib()  # tables, slots, batches and graphs
     loss = float(train_step(batches[0])["loss"])
     first_step = time.perf_counter() - began
@@ -144,6 +144,28 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
     facts = {"seconds_to_first_step": first_step, "first_loss": loss, "step_mib": step_mib}
     return {**facts, "parameters": model.count_params()}, turn
+
+
+def _condensed(case: Case, shape: Shape) -> str:
+    """File of the case's batches as the model wants them.
+
+    It is made in a process that ends, for TensorFlow keeps some of what it was given, and a step that
+    finds it free seems to need less than it does.
+    """
+    path = str(_own_folder(case) / "condensed.npz")
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, spawn, end_with_parent) as pool:
+        pool.submit(_condense_to, path, case, shape).result()
+    return path
+
+
+def _condense_to(path: str, case: Case, shape: Shape) -> None:
+    import tensorflow as tf
+
+    condense = tf.function(make_model(case, shape).condense, autograph=False)
+    found = [condense(batch) for batch in load_batches(case.data)]
+    stacked = {name: np.stack([batch[name] for batch in found]) for name in found[0]}
+    np.savez(path, allow_pickle=False, **stacked)
 
 
 def prepare_fit(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:

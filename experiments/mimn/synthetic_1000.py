@@ -22,4 +22,6 @@ from experiments.mimn import movielens
 
 def get_config(model: str = "mimn") -> ml_collections.ConfigDict:
     """Settings for a model, trained as on MovieLens."""
-    return movielens.get_config(model, max_history=1_000)
+    config = movielens.get_config(model, max_history=1_000)
+    config.backbone.momentum = 0.9  # of moving averages, which lag behind the head's input here
+    return config

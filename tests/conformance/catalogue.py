@@ -149,7 +149,10 @@ def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[
         item = random.integers(2, ITEMS, shape)
         if prefix == "hist_":  # one that comes back, for groups of items
             item[0, min(4, time - 1)] = item[0, 2]
-        if prefix == "cand_":  # one whose category the first user met twice, for searches by it
+            # And another one of its category: attention among equal events has no gradient.
+            apart = CATEGORIES - FIRST_ID
+            item[0, 1] = item[0, 2] + (apart if item[0, 2] + apart < ITEMS else -apart)
+        if prefix == "cand_":  # one whose category the first user met before, for searches by it
             item[0, 0] = features["hist_item_id"][0, 2]
         features[prefix + "item_id"] = item
         features[prefix + "category_id"] = category_of(item)
