@@ -38,7 +38,8 @@ class Chunk:
     """Some consecutive rows of a source.
 
     Attributes:
-      columns: every name of `COLUMNS` -> its values, [events]. Ids and seconds are int64;
+      columns: every name of `COLUMNS` -> its values, [events], and after those the reader's
+        `quantities` as `dgin_tf.quantities` stores them. Ids, seconds and quantities are int64;
         `behavior_type` is uint8, an index into the reader's `behavior_types` (0 where it has none).
       lines: source lines that were looked at, [] of int: the events, the bad rows and whatever is
         neither (a header).
@@ -58,7 +59,12 @@ class Chunk:
         return len(self.columns[TIME])
 
 
-def make_chunk(frame: pd.DataFrame, lines: int, bad: pd.DataFrame | None = None) -> Chunk:
+def make_chunk(
+    frame: pd.DataFrame,
+    lines: int,
+    bad: pd.DataFrame | None = None,
+    quantities: Sequence[str] = (),
+) -> Chunk:
     """Builds a chunk from a table whose id columns hold integers or words.
 
     Args:
@@ -67,6 +73,7 @@ def make_chunk(frame: pd.DataFrame, lines: int, bad: pd.DataFrame | None = None)
         in `category_id`. A column must be of one kind in all chunks of a source.
       lines: source lines that the chunk stands for.
       bad: rows that are no events, as `bad_rows` makes them.
+      quantities: further columns, of stored amounts.
     """
     columns: dict[str, np.ndarray] = {}
     names: dict[str, pd.Series] = {}
@@ -81,6 +88,7 @@ def make_chunk(frame: pd.DataFrame, lines: int, bad: pd.DataFrame | None = None)
     columns[BEHAVIOR] = (
         frame[BEHAVIOR].to_numpy(np.uint8) if BEHAVIOR in frame else np.zeros(len(frame), np.uint8)
     )
+    columns.update((name, frame[name].to_numpy(np.int64)) for name in quantities)
     return Chunk(columns, lines, bad_rows([]) if bad is None else bad, names)
 
 
@@ -121,7 +129,7 @@ def concatenate(chunks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndar
     """Joins the columns of several chunks; with none, an empty table of the right types."""
     if not chunks:
         return {name: np.zeros(0, np.uint8 if name == BEHAVIOR else np.int64) for name in COLUMNS}
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in COLUMNS}
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def _digest(word: str) -> int:

@@ -426,7 +426,8 @@ class _Run:
             self.output_dir,
             catalogue_arrays(rows, vocabularies[ITEM].counts, category_of_item),
         )
-        return make_schema(vocabularies, reader.profile_fields, longest), vocabularies
+        schema = make_schema(vocabularies, reader.profile_fields, longest, reader.quantities)
+        return schema, vocabularies
 
     def _users(self) -> Columns:
         """Every user of the log, by rising key."""

@@ -110,6 +110,12 @@ _TABLE_OPTIONS = (
     flags.DEFINE_string("category_column", "", "table: of the log or the item table, if any."),
     flags.DEFINE_string("behavior_column", "", "table: the kind of event, if there are several."),
     flags.DEFINE_list("behavior_names", [], "table: all values of the behaviour column."),
+    flags.DEFINE_list(
+        "quantity_columns",
+        [],
+        "table: amounts that events have, NAME=COLUMN each, such as dwell=seconds,paid_price=price; "
+        "empty cells are unknown amounts.",
+    ),
     flags.DEFINE_string("item_table", "", "table: a table item -> category."),
     flags.DEFINE_string("separator", "", "table: one character or tab; default what fits."),
     flags.DEFINE_string("time_unit", "", "table: s, ms, us or iso; default s."),

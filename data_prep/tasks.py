@@ -278,10 +278,11 @@ class BucketTask:
         return self.folder / "users" / f"{self.bucket:05d}.columns"
 
 
-def load_histories(task: BucketTask) -> Histories:
+def load_histories(task: BucketTask, quantities: Sequence[str] = ()) -> Histories:
     columns = load_columns(task.histories_path)
     return Histories.from_columns(
-        {n: c if n == BEHAVIOR else c.astype(np.int64, copy=False) for n, c in columns.items()}
+        {n: c if n == BEHAVIOR else c.astype(np.int64, copy=False) for n, c in columns.items()},
+        quantities,
     )
 
 
@@ -423,7 +424,7 @@ def load_catalogue(folder: pathlib.Path, _key: str) -> Catalogue:
 
 def write_bucket(task: WriteTask) -> Result:
     """Writes the bucket's records and says what is in them."""
-    histories = load_histories(task.bucket)
+    histories = load_histories(task.bucket, task.schema.quantities)
     catalogue = load_catalogue(task.bucket.folder, task.schema.fingerprint())
     item_rows = catalogue.items.rows(histories.events[ITEM]).astype(np.int64)
     make = given_candidates if task.bucket.protocol.name == GIVEN else sampled_candidates
@@ -573,6 +574,7 @@ def _write_shards(
         CATEGORY: catalogue.category_id[item_rows],
         BEHAVIOR: catalogue.behavior_id[histories.events[BEHAVIOR]],
         TIME: histories.events[TIME],
+        **{name: histories.events[name] for name in task.schema.quantities},
     }
     candidate = {
         ITEM: catalogue.item_id[candidates.item],

@@ -175,9 +175,12 @@ def profile_columns(
 
 
 def make_schema(
-    vocabularies: Mapping[str, Vocabulary], profile_fields: Sequence[str], max_history: int
+    vocabularies: Mapping[str, Vocabulary],
+    profile_fields: Sequence[str],
+    max_history: int,
+    quantities: Sequence[str] = (),
 ) -> Schema:
-    """The schema of the data set: the fields for which there is a vocabulary, and the timestamp."""
+    """The schema of the data set: fields for which there is a vocabulary, timestamp and quantities."""
     both = (HISTORY, CANDIDATE)
     fields = [Field(USER, (USER_ROLE,), USER)]
     fields += [Field(name, (USER_ROLE,), name) for name in profile_fields]
@@ -185,6 +188,7 @@ def make_schema(
     if BEHAVIOR in vocabularies:
         fields.append(Field(BEHAVIOR, (HISTORY,), BEHAVIOR))
     fields.append(Field(TIME, both))
+    fields += [Field(name, (HISTORY,)) for name in quantities]
     names = vocabularies[BEHAVIOR].values.tolist() if BEHAVIOR in vocabularies else []
     return Schema(
         fields=tuple(fields),

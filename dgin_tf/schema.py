@@ -28,6 +28,7 @@ PREFIX = {USER: "user_", HISTORY: "hist_", CANDIDATE: "cand_"}
 
 SCHEMA_FILE = "schema.json"
 FORMAT_VERSION = 1
+TIMESTAMP = "timestamp"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Field:
       name: `item_id`, `category_id`, `timestamp`, `user_gender`, ...
       roles: where the field occurs, a subset of `USER`, `HISTORY`, `CANDIDATE`.
       vocabulary: the vocabulary its ids come from. Fields that name the same vocabulary share one
-        embedding table. Empty for timestamps, which are seconds and are never embedded as ids.
+        embedding table. Empty for timestamps, which are seconds, and for quantities, which are stored
+        as `dgin_tf.quantities` says; neither is ever embedded as an id.
     """
 
     name: str
@@ -58,8 +60,13 @@ class Field:
         return bool(self.vocabulary)
 
     @property
+    def is_quantity(self) -> bool:
+        """Whether it is an amount, such as dwell time or what was paid."""
+        return not self.vocabulary and self.name != TIMESTAMP
+
+    @property
     def dtype(self) -> str:
-        """Numpy name of the stored integers: int32 for ids, int64 for seconds."""
+        """Numpy name of the stored integers: int32 for ids, int64 for seconds and quantities."""
         return "int32" if self.is_categorical else "int64"
 
 
@@ -129,6 +136,11 @@ class Schema:
             for field in self.fields
             if field.is_categorical and HISTORY in field.roles and CANDIDATE in field.roles
         )
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of the amounts that past events have."""
+        return tuple(field.name for field in self.with_role(HISTORY) if field.is_quantity)
 
     @property
     def user_fields(self) -> tuple[Field, ...]:

@@ -26,14 +26,21 @@ from data_prep.readers.base import Piece, line_blocks
 
 INTEGER = "integer"
 DECIMAL = "decimal"
+AMOUNT = "amount"
 WORD = "word"
 #: What a column holds: one of the above, or all the words that may stand in it.
 Kind = str | tuple[str, ...]
 
-ARROW_TYPES = {INTEGER: pa.int64(), DECIMAL: pa.float64(), WORD: pa.string()}
+ARROW_TYPES = {
+    INTEGER: pa.int64(),
+    DECIMAL: pa.float64(),
+    AMOUNT: pa.float64(),
+    WORD: pa.string(),
+}
 _PATTERNS = {
     INTEGER: re.compile(r"^-?[0-9]+$", re.ASCII),
     DECIMAL: re.compile(r"^-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$", re.ASCII),
+    AMOUNT: re.compile(r"^([0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?)?$", re.ASCII),
 }
 _INT64 = np.iinfo(np.int64)
 _FLOAT64 = np.finfo(np.float64)
@@ -100,8 +107,9 @@ class Delimited(RowParser):
 
     Attributes:
       columns: names of all cells of a line, in order.
-      kinds: the columns wanted -> `INTEGER` (int64), `DECIMAL` (finite float64), `WORD`, or a tuple of
-        all allowed words (uint8, the place in the tuple).
+      kinds: the columns wanted -> `INTEGER` (int64), `DECIMAL` (finite float64), `AMOUNT` (the same,
+        not below zero; null for an empty cell), `WORD`, or a tuple of all allowed words (uint8, the place
+        in the tuple).
       separator: what stands between two cells; more than one character is allowed.
       quoted: whether a cell may stand in double quotes (but not run over the end of a line).
       encoding: of the text.
@@ -181,8 +189,10 @@ class Delimited(RowParser):
             return column
         if not _all(pa.compute.match_substring_regex(column, _PATTERNS[kind].pattern)):
             raise pa.ArrowInvalid(f"{name} has a cell that is no {kind}")
+        if kind == AMOUNT:
+            column = pa.compute.if_else(pa.compute.equal(column, ""), None, column)
         numbers = column.cast(ARROW_TYPES[kind])
-        if kind == DECIMAL and not _all(pa.compute.is_finite(numbers)):
+        if kind in (DECIMAL, AMOUNT) and not _all(pa.compute.is_finite(numbers)):
             raise pa.ArrowInvalid(f"{name} has a cell that is not finite")
         return numbers
 
@@ -467,8 +477,10 @@ def convert_cell(name: str, cell: str, kind: Kind) -> object:
         return cell
     if not _PATTERNS[kind].fullmatch(cell):
         raise ValueError(f"{name} {_shown(cell)} is no {kind}")
-    if kind == DECIMAL:
-        return checked_value(name, float(cell), kind)
+    if kind == AMOUNT and not cell:
+        return None
+    if kind in (DECIMAL, AMOUNT):
+        return checked_value(name, float(cell), DECIMAL)
     if len(cell) > _LONGEST_INTEGER:
         raise ValueError(f"{name} {_shown(cell)} is beyond int64")
     return checked_value(name, int(cell), kind)

@@ -8,6 +8,7 @@ bad row (`id_type` decides instead). Where the log has no category column, an it
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 from data_prep.events import (
     BEHAVIOR,
     CATEGORY,
+    COLUMNS,
     ITEM,
     MISSING,
     MISSING_NAME,
@@ -27,10 +29,11 @@ from data_prep.events import (
     make_chunk,
 )
 from data_prep.readers.base import Piece, Reader
-from data_prep.readers.rows import DECIMAL, INTEGER, UNWRITABLE, WORD, Rows
+from data_prep.readers.rows import AMOUNT, DECIMAL, INTEGER, UNWRITABLE, WORD, Rows
 from data_prep.readers.side_files import in_folders, text_option
 from data_prep.readers.side_table import CategoryTable
 from data_prep.readers.table_files import TableFile, open_table
+from dgin_tf.quantities import LARGEST, is_amount, stored_amounts
 
 SECONDS, MILLISECONDS, MICROSECONDS, ISO = "s", "ms", "us", "iso"
 TIME_UNITS = (SECONDS, MILLISECONDS, MICROSECONDS, ISO)
@@ -38,6 +41,9 @@ ID_TYPES = ("auto", INTEGER, WORD)
 
 _PER_SECOND = {SECONDS: 1, MILLISECONDS: 1_000, MICROSECONDS: 1_000_000}
 _LATEST = 1 << 62  # seconds beyond this are no time
+# Quantities are features `hist_<name>` beside those that batches have of their own.
+_QUANTITY_NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
+_TAKEN = (*COLUMNS, "users", "offsets", "histogram", "mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +81,8 @@ class TableReader(Reader):
       time_unit: `s`, `ms`, `us` (numbers, rounded down to seconds) or `iso` (ISO 8601; UTC where it
         names no zone). Parquet's own timestamps and dates need none.
       id_type: `auto`, `integer` or `word`, for all ids.
+      quantity_columns: amounts that events have, `name=column` each (`name` alone where the column is
+        called so), such as `dwell=seconds_on_page`; an empty cell is an unknown amount.
     """
 
     where_to_get_it = (
@@ -95,6 +103,8 @@ class TableReader(Reader):
         self._id_type = _one_of(options, "id_type", ID_TYPES)
         self.has_categories = bool(self._columns.category)
         self.behavior_types = _behavior_names(options, self._columns.behavior)
+        self._quantity_columns = _quantity_columns(options)
+        self.quantities = tuple(self._quantity_columns)
         if self._item_table:
             if not self.has_categories:
                 raise ValueError("an item_table needs the option category_column; it is empty.")
@@ -126,6 +136,11 @@ class TableReader(Reader):
                 expected = f"expected one of {', '.join(self.behavior_types)}"
                 rows = rows.reject(code < 0, f"unknown {self._columns.behavior}, {expected}")
                 rows.table[BEHAVIOR] = code[code >= 0].astype(np.uint8)
+            for name in self.quantities:
+                amounts = rows.table[name].to_numpy(np.float64)
+                wrong = ~(np.isnan(amounts) | is_amount(amounts))
+                rows = rows.reject(wrong, f"{self._quantity_columns[name]} is above {LARGEST:,}")
+                rows.table[name] = stored_amounts(amounts[~wrong])
             yield self._chunk(rows.table, rows)
 
     def _with_seconds(self, rows: Rows) -> Rows:
@@ -148,7 +163,8 @@ class TableReader(Reader):
         return dataclasses.replace(rows, table=rows.table.assign(**{TIME: seconds[~wrong]}))
 
     def _chunk(self, events: pd.DataFrame, rows: Rows) -> Chunk:
-        chunk = make_chunk(events, rows.lines, bad_rows(rows.bad))
+        quantities = [name for name in self.quantities if name in events]
+        chunk = make_chunk(events, rows.lines, bad_rows(rows.bad), quantities)
         if not self._item_table:
             return chunk
         table = self._categories
@@ -164,13 +180,14 @@ class TableReader(Reader):
     @functools.cached_property
     def _logs(self) -> dict[str, TableFile]:
         """How each file of the log is read; all agree on what kind their ids are."""
-        names = self._columns.named()
+        names = {**self._columns.named(), **self._quantity_columns}
         if self._item_table:
             del names[CATEGORY]
         kinds: dict[str, str] = {}
         files = {}
         for path in self.paths:
-            file = open_table(path, names, text_option(self.options, "separator"))
+            separator = text_option(self.options, "separator")
+            file = open_table(path, names, separator, self.quantities)
             for name, kind in self._kinds(file).items():
                 common = DECIMAL if name == TIME else WORD
                 kinds[name] = kind if kinds.get(name, kind) == kind else common
@@ -199,6 +216,8 @@ class TableReader(Reader):
         for name in file.names:
             if name == BEHAVIOR or (name == TIME and self._time_unit == ISO):
                 kinds[name] = WORD
+            elif name in self.quantities:
+                kinds[name] = AMOUNT
             elif name == TIME:
                 kinds[name] = INTEGER if file.looks_integer(name) else DECIMAL
             elif self._id_type == "auto":
@@ -240,6 +259,22 @@ def _one_of(options: Mapping[str, object], name: str, values: Sequence[str]) -> 
     if value not in values:
         raise ValueError(f"expected {name} to be one of {', '.join(values)}; got {value!r}.")
     return value
+
+
+def _quantity_columns(options: Mapping[str, object]) -> dict[str, str]:
+    """The option `quantity_columns`, a list or text with commas: name -> column in the file."""
+    given = options.get("quantity_columns") or ()
+    pairs = list(given.split(",") if isinstance(given, str) else map(str, given))  # type: ignore[call-overload]
+    named = [(name, column or name) for name, _, column in (pair.partition("=") for pair in pairs)]
+    names = [name for name, _ in named]
+    wrong = [name for name in names if not _QUANTITY_NAME.fullmatch(name) or name in _TAKEN]
+    if wrong or len(set(names)) != len(names):
+        raise ValueError(
+            "expected quantity_columns as different names of small letters, digits and underscores, "
+            f"none of {', '.join(_TAKEN)} or beginning with group_, negative_ or total_, with their "
+            f"columns: dwell=seconds_on_page; got {pairs}."
+        )
+    return dict(named)
 
 
 def _behavior_names(options: Mapping[str, object], column: str) -> tuple[str, ...]:

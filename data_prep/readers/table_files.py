@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.parquet
 from data_prep.events import CATEGORY, LONGEST_TEXT, MISSING, MISSING_NAME, TIME
 from data_prep.readers.base import Piece, file_pieces
 from data_prep.readers.rows import (
+    AMOUNT,
     ARROW_TYPES,
     INTEGER,
     WORD,
@@ -40,7 +41,7 @@ class TableFile(abc.ABC):
     Attributes:
       path: the file.
       names: canonical column -> its name in the file.
-      kinds: canonical column -> `INTEGER`, `DECIMAL` or `WORD`; empty until `with_kinds`.
+      kinds: canonical column -> `INTEGER`, `DECIMAL`, `AMOUNT` or `WORD`; empty until `with_kinds`.
     """
 
     path: str
@@ -144,13 +145,16 @@ class ParquetTable(TableFile):
         return Rows(table.set_axis(np.flatnonzero(good)), len(batch), bad, text_at)
 
 
-def open_table(path: str, names: Mapping[str, str], separator: str) -> TableFile:
+def open_table(
+    path: str, names: Mapping[str, str], separator: str, amounts: Collection[str] = ()
+) -> TableFile:
     """Finds out how a table is written and checks that it has the columns.
 
     Args:
       path: ends in `.parquet`, or is text, plain or compressed.
       names: canonical column -> its name in the file.
       separator: of a text table; `tab` stands for the tab, empty for the one that fits.
+      amounts: canonical columns that hold amounts, and neither ids nor times.
 
     Raises:
       ValueError: a column is missing or there twice, or of a type that cannot be what it should.
@@ -159,7 +163,7 @@ def open_table(path: str, names: Mapping[str, str], separator: str) -> TableFile
         table = ParquetTable(path, names)
         _check_names(path, names, table._schema.names)
         for name in names:
-            _check_type(table, name)
+            _check_type(table, name, name in amounts)
         return table
     separators = {"": _SEPARATORS, "tab": ("\t",)}.get(separator, (separator,))
     if any(len(text) != 1 for text in separators):
@@ -186,13 +190,16 @@ def _check_names(path: str, names: Mapping[str, str], found: list[str]) -> None:
         )
 
 
-def _check_type(table: ParquetTable, name: str) -> None:
-    """Raises ValueError where a Parquet column can be no id or time."""
+def _check_type(table: ParquetTable, name: str, is_amount: bool) -> None:
+    """Raises ValueError where a Parquet column can be no id, time or amount."""
     kind = _value_type(table._schema.field(table.names[name]).type)
     number = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
     time = pa.types.is_floating(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-    if not number and not (name == TIME and time):
+    if is_amount and (number or pa.types.is_floating(kind)):
+        return
+    if is_amount or (not number and not (name == TIME and time)):
         expected = "a number, timestamp, date or text" if name == TIME else "integers or text"
+        expected = "numbers or text" if is_amount else expected
         raise ValueError(
             f"{table.path}: expected column {table.names[name]!r} to hold {expected}; got {kind}."
         )
@@ -209,6 +216,8 @@ def _typed(name: str, column: pa.Array, kind: str) -> tuple[pa.Array, np.ndarray
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         seconds = column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False)
         return seconds, missing, f"no {name}"
+    if kind == AMOUNT:
+        return _amounts(name, column)
     if kind == WORD:
         return column.cast(pa.string()).fill_null(MISSING_NAME), missing, f"no {name}"
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
@@ -222,6 +231,18 @@ def _typed(name: str, column: pa.Array, kind: str) -> tuple[pa.Array, np.ndarray
     wrong = np.array([cell is None for cell in cells], bool)
     numbers = pa.array([cell or 0 for cell in cells], ARROW_TYPES[kind])
     return numbers, wrong, f"{name} is no {kind}"
+
+
+def _amounts(name: str, column: pa.Array) -> tuple[pa.Array, np.ndarray, str]:
+    """As `_typed`: numbers that may be missing, NaN like null, in a column of numbers or text."""
+    fault = f"{name} is no amount"
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        numbers = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return pa.array(numbers, from_pandas=True), (numbers < 0) | np.isinf(numbers), fault
+    cells = [cell or "" for cell in column.to_pylist()]
+    numbers = [_number(name, cell, AMOUNT) for cell in cells]
+    wrong = [bool(cell) and number is None for cell, number in zip(cells, numbers, strict=True)]
+    return pa.array(numbers, pa.float64()), np.array(wrong, bool), fault
 
 
 def _number(name: str, cell: str | None, kind: str) -> object:

@@ -1,16 +1,18 @@
 """Sorts the events of a bucket into one history a user, and drops exact duplicates.
 
-The order within a user is (timestamp, item, category, behaviour), all as integers: a total order, so
-that the result does not depend on the order of the log's rows.
+The order within a user is (timestamp, item, category, behaviour, quantities), all as integers: a total
+order, so that the result does not depend on the order of the log's rows.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.events import BEHAVIOR, CATEGORY, COLUMNS, ITEM, TIME, USER
+from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME, USER
 from data_prep.storage import Columns
 
+_USERS, _OFFSETS = "users", "offsets"
 _EVENT_COLUMNS = (ITEM, CATEGORY, BEHAVIOR, TIME)
 
 
@@ -21,7 +23,7 @@ class Histories:
     Attributes:
       users: user keys, rising, int64 [users].
       offsets: where each user's events begin, then the total, int64 [users + 1].
-      events: `item_id, category_id, behavior_type, timestamp`, each [events].
+      events: `item_id, category_id, behavior_type, timestamp` and the log's quantities, each [events].
     """
 
     users: np.ndarray
@@ -38,29 +40,30 @@ class Histories:
         return np.repeat(np.arange(len(self.users)), self.lengths)
 
     def to_columns(self) -> Columns:
-        return {"users": self.users, "offsets": self.offsets, **self.events}
+        return {_USERS: self.users, _OFFSETS: self.offsets, **self.events}
 
     @classmethod
-    def from_columns(cls, columns: Columns) -> "Histories":
-        events = {name: columns[name] for name in _EVENT_COLUMNS if name in columns}
-        return cls(columns["users"], columns["offsets"], events)
+    def from_columns(cls, columns: Columns, quantities: Sequence[str] = ()) -> "Histories":
+        names = (*_EVENT_COLUMNS, *quantities)
+        events = {name: columns[name] for name in names if name in columns}
+        return cls(columns[_USERS], columns[_OFFSETS], events)
 
 
 def build_histories(columns: Columns) -> tuple[Histories, int]:
     """Groups events by user and sorts them.
 
     Args:
-      columns: every name of `events.COLUMNS`, in any order of rows.
+      columns: every name of `events.COLUMNS`, and quantities, in any order of rows.
 
     Returns:
       The histories, and how many exact duplicates were dropped.
     """
     order = event_order(columns)
-    columns = {name: columns[name][order] for name in COLUMNS}
+    columns = {name: column[order] for name, column in columns.items()}
     same_user = _repeats(columns[USER])
     duplicate = same_user & _repeats(columns[TIME])
     if duplicate.any():
-        for name in (ITEM, CATEGORY, BEHAVIOR):
+        for name in set(columns) - {USER, TIME}:
             duplicate &= _repeats(columns[name])
     dropped = int(duplicate.sum())
     if dropped:
@@ -73,7 +76,7 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
 
 
 def event_order(columns: Columns) -> np.ndarray:
-    """Permutation that sorts events by user, timestamp, item, category and behaviour.
+    """Permutation that sorts events by user, timestamp, item, category, behaviour and quantities.
 
     One sort of a packed (user, time) key does nearly all the work; only events of one user and one
     second are compared further.
@@ -96,13 +99,15 @@ def event_order(columns: Columns) -> np.ndarray:
     rows = np.flatnonzero(tied)
     if len(rows):
         tied_events = order[rows]
-        ties = {name: columns[name][tied_events] for name in COLUMNS}
+        ties = {name: column[tied_events] for name, column in columns.items()}
         order[rows] = tied_events[np.lexsort((*_tie_keys(ties), key[rows]))]
     return order
 
 
 def _tie_keys(columns: Columns) -> tuple[np.ndarray, ...]:
-    return columns[BEHAVIOR], columns[CATEGORY], columns[ITEM]
+    """Columns by which events of one user and second are sorted, the first one last."""
+    quantities = sorted(set(columns) - {USER, *_EVENT_COLUMNS}, reverse=True)
+    return tuple(columns[name] for name in (*quantities, BEHAVIOR, CATEGORY, ITEM))
 
 
 def _repeats(column: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def parse_rows(serialized: tf.Tensor, schema: Schema, width: tf.Tensor | None = 
     Returns:
       `Rows` in the order of the records, each record's by rising position.
     """
-    dtypes = {name: _TF_TYPES[dtype] for name, dtype in record_features(schema).items()}
+    dtypes = _dtypes(schema)
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in dtypes}
     stored = tf.io.parse_example(serialized, spec)
     names = functools.partial(_names, schema)
@@ -96,7 +96,7 @@ def whole_histories(serialized: tf.Tensor, schema: Schema, time: int) -> dict[st
     Returns:
       `hist_*` [users, time], oldest first and padded at the end, `user_*` [users], and `hist_mask`.
     """
-    dtypes = {name: _TF_TYPES[dtype] for name, dtype in record_features(schema).items()}
+    dtypes = _dtypes(schema)
     users, histories = _names(schema, USER), _names(schema, HISTORY)
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in (*users, *histories)}
     stored = tf.io.parse_example(serialized, spec)
@@ -104,15 +104,18 @@ def whole_histories(serialized: tf.Tensor, schema: Schema, time: int) -> dict[st
     length = tf.minimum(size, time)
     features = {name: _decode_all(stored[name], dtypes[name]) for name in users}
     for name in histories:
-        features[name] = _cut_history(stored[name], size, length, (name, time))
+        features[name] = _cut_history(stored[name], size, length, (dtypes[name], time))
     return {**features, "hist_mask": tf.sequence_mask(length, time)}
 
 
-def cut(rows: Rows, index: tf.Tensor, time: int, width: int) -> dict[str, tf.Tensor]:
+def cut(
+    rows: Rows, schema: Schema, index: tf.Tensor, time: int, width: int
+) -> dict[str, tf.Tensor]:
     """Makes a batch of the chosen rows.
 
     Args:
       rows: parsed records.
+      schema: what the records hold.
       index: rows to take, int32 [users]; -1 makes an empty row, all padding.
       time: length to which histories are truncated (the newest events stay) and padded.
       width: number of candidates to which rows are padded; must hold the widest row.
@@ -127,8 +130,10 @@ def cut(rows: Rows, index: tf.Tensor, time: int, width: int) -> dict[str, tf.Ten
     position = tf.where(is_row, tf.gather(rows.position, index), 0)
     length = tf.minimum(position, time)
     features = {name: tf.gather(values, user) for name, values in rows.users.items()}
+    dtypes = _dtypes(schema)
     for name, stored in rows.histories.items():
-        features[name] = _cut_history(tf.gather(stored, user), position, length, (name, time))
+        stored = tf.gather(stored, user)
+        features[name] = _cut_history(stored, position, length, (dtypes[name], time))
     features["hist_mask"] = tf.sequence_mask(length, time)
     count = tf.where(is_row, tf.gather(rows.count, index), 0)
     mask = tf.sequence_mask(count, width)
@@ -141,12 +146,15 @@ def cut(rows: Rows, index: tf.Tensor, time: int, width: int) -> dict[str, tf.Ten
     return features
 
 
-def _cut_history(stored, position, length, name_and_time):
-    """The last `length` of the first `position` events, bytes [users] -> ids [users, time]."""
-    name, time = name_and_time
-    dtype = tf.int64 if name.endswith("timestamp") else tf.int32
+def _cut_history(stored, position, length, dtype_and_time):
+    """The last `length` of the first `position` events, bytes [users] -> values [users, time]."""
+    dtype, time = dtype_and_time
     newest = tf.strings.substr(stored, (position - length) * dtype.size, length * dtype.size)
     return tf.io.decode_raw(newest, dtype, fixed_length=time * dtype.size)
+
+
+def _dtypes(schema: Schema) -> dict[str, tf.DType]:
+    return {name: _TF_TYPES[dtype] for name, dtype in record_features(schema).items()}
 
 
 def _names(schema: Schema, role: str) -> list[str]:

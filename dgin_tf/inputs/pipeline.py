@@ -205,7 +205,8 @@ class PreparedData:
 
             def make_batch(seed, uncut):
                 (rows, time), chosen = uncut
-                features = cut(rows, chosen, time if length is None else length, width)
+                longest = time if length is None else length
+                features = cut(rows, self.schema, chosen, longest, width)
                 if add_negatives is not None:
                     features = add_negatives(features, seed)
                 return features if condense is None else condense(features)

@@ -8,12 +8,13 @@ import tensorflow as tf
 
 from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE
 from dgin_tf.layers.interest_encoder import History, State
-from dgin_tf.ops.grouping import EventGroups, count_distinct, count_values
+from dgin_tf.ops.grouping import EventGroups, count_distinct, count_values, mean_amounts
 from dgin_tf.ops.tables import read_few
 from dgin_tf.schema import FIRST_ID
 
-COUNT, TYPES = "count", "types"
+COUNT, TYPES, MEAN = "count", "types", "mean_"
 _HIGHEST = 10_000  # the longest history of the paper
+_HIGHEST_MEAN = 1 << 30  # as means are stored, about a million
 
 
 def log_edges(highest: int = _HIGHEST) -> list[int]:
@@ -47,11 +48,11 @@ def quantile_edges(values: np.ndarray, classes: int = 16) -> list[int]:
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class GroupStatistics(tf.keras.layers.Layer):
-    """Embeds how many events a group has, of how many types, of each type, and of how many items.
+    """Embeds how many events a group has, of how many types, of each type, of how many items, and means.
 
-    The paper has mean dwell time and mean paid price besides, which no reader reads: of the sources
-    here only Amazon's metadata have a `price`, of the item and not of what was paid. What the records do
-    not hold is left out and never taken for zero.
+    Means are of the quantities that the records hold, such as dwell time and what was paid, over those
+    events of which they are known. What the records do not hold is left out and never taken for zero;
+    a group without a known amount has a class of its own.
 
     Args:
       dim: width of one statistic's embedding.
@@ -59,6 +60,7 @@ class GroupStatistics(tf.keras.layers.Layer):
       type_ids: their ids; () for all types of a schema, from the first id on.
       distinct: names of fields whose different values are counted, such as `item_id` where groups
         are categories.
+      quantities: names of the amounts whose means are taken, see `dgin_tf.quantities`; () for none.
       edges: statistic -> first value of every class but the lowest, rising; `log_edges` for those
         that are not named.
 
@@ -72,6 +74,7 @@ class GroupStatistics(tf.keras.layers.Layer):
         behavior_types: Sequence[str] = (),
         type_ids: Sequence[int] = (),
         distinct: Sequence[str] = (),
+        quantities: Sequence[str] = (),
         edges: Mapping[str, Sequence[int]] | None = None,
         **kwargs: Any,
     ):
@@ -82,6 +85,7 @@ class GroupStatistics(tf.keras.layers.Layer):
             range(FIRST_ID, FIRST_ID + len(self.behavior_types))
         )
         self.distinct = tuple(distinct)
+        self.quantities = tuple(quantities)
         self.edges = {name: list(values) for name, values in (edges or {}).items()}
         unknown = sorted(set(self.edges) - set(self.names))
         if unknown:
@@ -98,13 +102,14 @@ class GroupStatistics(tf.keras.layers.Layer):
             COUNT,
             *(types if self.behavior_types else []),
             *(f"distinct_{name}" for name in self.distinct),
+            *(MEAN + name for name in self.quantities),
         ]
 
     @property
     def event_features(self) -> tuple[str, ...]:
         """Names of the raw history features that are counted, keys left out."""
         types = (HIST_BEHAVIOR_TYPE,) if self.behavior_types else ()
-        return (*types, *(f"hist_{name}" for name in self.distinct))
+        return (*types, *(f"hist_{name}" for name in (*self.distinct, *self.quantities)))
 
     def count(self, groups: EventGroups, keys: tf.Tensor, history: History) -> State:
         """Counts all events of each group, also those beyond its newest.
@@ -127,10 +132,17 @@ class GroupStatistics(tf.keras.layers.Layer):
         for name in self.distinct:
             values = history.features[f"hist_{name}"]
             found[f"distinct_{name}"] = count_distinct(groups, keys, history.mask, values)
+        for name in self.quantities:
+            amounts = tf.where(history.mask, tf.cast(history.features[f"hist_{name}"], tf.int64), 0)
+            found[MEAN + name] = mean_amounts(groups, amounts)
         return found
 
     def build(self, input_shape: Any) -> None:
-        self._edges = [self.edges.get(name) or log_edges() for name in self.names]
+        highest = [_HIGHEST_MEAN if name.startswith(MEAN) else _HIGHEST for name in self.names]
+        self._edges = [
+            self.edges.get(name) or log_edges(most)
+            for name, most in zip(self.names, highest, strict=True)
+        ]
         sizes = [len(edges) + 1 for edges in self._edges]
         self._offsets = [0, *np.cumsum(sizes)[:-1].tolist()]
         self.table = self.add_weight("table", [sum(sizes), self.dim], initializer="glorot_uniform")
@@ -167,5 +179,6 @@ class GroupStatistics(tf.keras.layers.Layer):
             "behavior_types": self.behavior_types,
             "type_ids": self.type_ids,
             "distinct": self.distinct,
+            "quantities": self.quantities,
             "edges": {name: list(values) for name, values in self.edges.items()},
         }

@@ -37,7 +37,8 @@ class DGIN(CTRModel):
     """Sections 3.2 to 3.4. The rows of table 3 are `statistical`, `aggregated` and `target_module`
     switched on one after the other, table 4 is `behavior_types`, table 5 is `key`.
 
-    Attributes of events are what the schema has of timestamps and behaviour types.
+    Attributes of events are what the schema has of timestamps and behaviour types, and statistics have the
+    means of the quantities that it has. Where events were (location) is no field of any schema here.
 
     Args:
       schema: the data.
@@ -91,6 +92,7 @@ class DGIN(CTRModel):
                 list(counted),
                 list(counted.values()),
                 distinct,
+                schema.quantities,
                 dict(edges or ()),
                 name="statistics",
             )

@@ -144,6 +144,22 @@ def count_distinct(
     return _sum_of_runs(groups, tf.concat([first, tf.cast(is_new, tf.int32)], axis=1))
 
 
+def mean_amounts(groups: EventGroups, amounts: tf.Tensor) -> tf.Tensor:
+    """The mean of a group's known amounts, as amounts are stored (`quantities.mean_amounts`).
+
+    Args:
+      groups: the groups.
+      amounts: of every event as stored, 0 where unknown, int64 [users, time].
+
+    Returns:
+      int32 [users, groups]; 0 where no amount is known.
+    """
+    sums = sum_in_groups(groups, amounts)
+    known = sum_in_groups(groups, tf.cast(amounts > 0, tf.int64))
+    mean = tf.math.floordiv(sums, tf.maximum(known, 1))
+    return tf.cast(tf.minimum(mean, tf.int32.max), tf.int32)
+
+
 def session_keys(timestamps: tf.Tensor, mask: tf.Tensor, gap: int = SESSION_GAP) -> tf.Tensor:
     """Numbers of sessions: a longer break than `gap` begins a new one (DSIN, section 3.2).
 

@@ -4,7 +4,8 @@
 
 `sequence` numbers the events of one person from 1 on, in the order in which they happened. The other
 fields are those of the schema's history, ids as the log has them; what the bundle's catalogue knows of
-an item (its category) may be left out. An id that nobody has seen is out of vocabulary.
+an item (its category) may be left out. An id that nobody has seen is out of vocabulary. Quantities, such
+as dwell time, are numbers in the log's unit, and unknown where they are left out.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dgin_tf.quantities import LARGEST, stored_amounts
 from dgin_tf.schema import FIRST_ID, HISTORY, UNKNOWN_ID, Field, Schema
 from dgin_tf.serving.vocabularies import Vocabularies, person_of
 
@@ -36,7 +38,7 @@ class Event(NamedTuple):
       user_id: the dense user id, an input of models that embed it.
       sequence: number of the event among the person's.
       time: its second; 0 where the schema has no times.
-      values: history field -> dense id or second.
+      values: history field -> dense id, second or stored amount.
       line: what it was read from.
     """
 
@@ -115,6 +117,8 @@ class EventParser:
         if name not in content and name in self._catalogue:
             attributes, item = self._catalogue[name], values[ITEM]
             return int(attributes[item if item < len(attributes) else UNKNOWN_ID])
+        if field.is_quantity:
+            return _amount(content, name)
         if not field.is_categorical:
             return _whole(content, name, 0)
         if self._known is not None:
@@ -140,6 +144,15 @@ def _whole(content: Mapping[str, Any], name: str, smallest: int) -> int:
     if type(value) is not int or not smallest <= value <= _LARGEST:
         raise BadEventError(f"{name} must be a whole number from {smallest} on; got {value!r:.50}")
     return value
+
+
+def _amount(content: Mapping[str, Any], name: str) -> int:
+    value = content.get(name)
+    if value is None:
+        return 0
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST:
+        raise BadEventError(f"{name} must be a number from 0 to {LARGEST:,}; got {value!r:.50}")
+    return int(stored_amounts(value))
 
 
 def _raw(content: Mapping[str, Any], name: str) -> str:

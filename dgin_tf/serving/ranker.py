@@ -27,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.negatives import ITEM
+from dgin_tf.quantities import stored_amounts
 from dgin_tf.records import load_catalogue
 from dgin_tf.schema import (
     CANDIDATE,
@@ -280,7 +281,9 @@ class Ranker:
         return self._run(UPDATE_USER, {**state, **self._features(HISTORY, events, UPDATE_USER)})
 
     def to_ids(self, values: Values) -> dict[str, Any]:
-        """Field -> dense ids for field -> raw values; seconds stay as they are.
+        """Field -> dense ids for field -> raw values, and amounts as they are stored.
+
+        Seconds stay as they are; amounts are in the log's unit, NaN where unknown.
 
         Raises:
           ValueError: a field is unknown, or the bundle has no vocabulary for it.
@@ -289,6 +292,8 @@ class Ranker:
 
     def _dense(self, name, raw):
         field = self.schema.field(name)
+        if field.is_quantity:
+            return stored_amounts(raw)
         if not field.is_categorical:
             return raw
         known = self._vocabularies[field.vocabulary]

@@ -12,6 +12,7 @@ from dgin_tf.records import LABEL, POSITION, encode_record
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema, feature_name
 
 _NOW = 1_500_000_000
+_LARGEST_AMOUNT = 100_000  # as amounts are stored, some are 0 and unknown
 
 Arrays = dict[str, np.ndarray]
 
@@ -63,6 +64,8 @@ class RequestMaker:
                 value = self._catalogue[field.name][item].astype(field.dtype)
             elif field.is_categorical:
                 value = self._draw(field, shape)
+            elif field.is_quantity:
+                value = self._rng.integers(0, _LARGEST_AMOUNT, shape).astype(field.dtype)
             else:  # seconds: events in their order, candidates after all of them
                 before = np.arange(shape[1], 0, -1) if role == HISTORY else 0
                 value = np.broadcast_to(_NOW - before, shape).astype(field.dtype)

@@ -128,7 +128,8 @@ class _ServedModel:
         rows = parse_rows(examples, self.schema)
         time = tf.reduce_max(tf.concat([rows.position, [1]], axis=0))
         width = tf.reduce_max(tf.concat([rows.count, [1]], axis=0))
-        features = cut(rows, tf.range(tf.size(rows.user)), tf.minimum(time, max_history), width)
+        every = tf.range(tf.size(rows.user))
+        features = cut(rows, self.schema, every, tf.minimum(time, max_history), width)
         logits = self._logits(_known_ids(features, self.schema))
         # Back from cuts to records: candidate n of a record, as stored, is column n of its row. A
         # server that merges requests needs as many rows as there were records.

@@ -2,8 +2,8 @@
 
 The lists of a behaviour index are cut at their newest events, statistics are of all of them. So every
 user has an account of their own in a state store: for each key how many events of every behaviour
-type there were, when the newest was, and which values of other fields occurred, as of the last batch
-load (weekly in the paper); and beside that the events that a stream brought since, as they are.
+type there were, when the newest was, which values of other fields occurred, and what quantities add up
+to, as of the last batch load (weekly in the paper); and beside that the events that a stream brought since, as they are.
 
 An account is one value, replaced only by who read the one before (`swap_many`). So statistics and late
 events never disagree, whatever crashes, and a batch load may run beside the stream, in another process.
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from dgin_tf.quantities import mean_amounts
 from dgin_tf.schema import FIRST_ID, HISTORY, Schema
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
 from dgin_tf.stores.behavior_overlay import equal_to_any, in_time_order, take
@@ -27,9 +28,10 @@ from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
 
 BEHAVIOR_TYPE = "behavior_type"
-COUNT, TYPES, DISTINCT = "count", "types", "distinct_"
+COUNT, TYPES, DISTINCT, MEAN = "count", "types", "distinct_", "mean_"
 _MODEL_VERSION = "accounts"  # of no model: whichever is served, they stay
 _KEYS, _COUNTS, _NEWEST = "keys", "counts", "newest"
+_AMOUNTS = "amounts_"
 _LATE, _NUMBERS, _COUNTED, _SETTLED, _APPLIED = "late_", "numbers", "counted", "settled", "applied"
 _OTHER = 0  # column of events whose type is none of the schema's
 _BUFFERED_USERS, _BUFFERED_EVENTS = 1000, 1 << 20  # of a batch load, between two writes
@@ -45,27 +47,33 @@ class Totals:
         [keys, 1 + types].
       newest: second of each key's newest event, int64 [keys].
       pairs: field -> the different (key, value) pairs, rising, int64 [pairs, 2].
+      amounts: quantity -> of how many of each key's events it is known, and the sum of these as they
+        are stored, int64 [keys, 2].
     """
 
     keys: np.ndarray
     counts: np.ndarray
     newest: np.ndarray
     pairs: Mapping[str, np.ndarray]
+    amounts: Mapping[str, np.ndarray]
 
     def plus(self, other: "Totals") -> "Totals":
         """The statistics of both histories together."""
         keys = np.union1d(self.keys, other.keys)
         counts = np.zeros((len(keys), self.counts.shape[1]), np.int64)
         newest = np.full(len(keys), np.iinfo(np.int64).min)
+        amounts = {name: np.zeros((len(keys), 2), np.int64) for name in self.amounts}
         for part in (self, other):
             rows = keys.searchsorted(part.keys)
             counts[rows] += part.counts
             newest[rows] = np.maximum(newest[rows], part.newest)
+            for name, sums in amounts.items():
+                sums[rows] += part.amounts[name]
         pairs = {
             name: np.unique(np.concatenate([own, other.pairs[name]]), axis=0)
             for name, own in self.pairs.items()
         }
-        return Totals(keys, counts, newest, pairs)
+        return Totals(keys, counts, newest, pairs, amounts)
 
     def statistics(self, keys: np.ndarray, types: Sequence[str]) -> dict[str, np.ndarray]:
         """Statistic, as `GroupStatistics` names them -> its value for each of some keys that occur.
@@ -82,6 +90,8 @@ class Totals:
         for name, pairs in self.pairs.items():
             ends = pairs[:, 0].searchsorted(self.keys, side="right")
             found[DISTINCT + name] = ends - pairs[:, 0].searchsorted(self.keys, side="left")
+        for name, sums in self.amounts.items():
+            found[MEAN + name] = mean_amounts(sums[:, 1], sums[:, 0])
         return {name: values[rows].astype(np.int32) for name, values in found.items()}
 
 
@@ -152,6 +162,7 @@ class BehaviorTotals:
         self.key = key
         self.types = schema.behavior_types if BEHAVIOR_TYPE in known else ()
         self.distinct = tuple(distinct)
+        self.quantities = schema.quantities
         self.schema = schema.fingerprint()
         self._store = store
         self._dtypes = BlockCodec(schema, key).dtypes
@@ -197,7 +208,8 @@ class BehaviorTotals:
         if not events or not len(events[self.key]):
             pairs = {name: np.zeros((0, 2), np.int64) for name in self.distinct}
             none = np.zeros(0, np.int64)
-            return Totals(none, np.zeros((0, 1 + len(self.types)), np.int64), none, pairs)
+            amounts = {name: np.zeros((0, 2), np.int64) for name in self.quantities}
+            return Totals(none, np.zeros((0, 1 + len(self.types)), np.int64), none, pairs, amounts)
         keys, row = np.unique(np.asarray(events[self.key]).astype(np.int64), return_inverse=True)
         counts = np.zeros((len(keys), 1 + len(self.types)), np.int64)
         column = np.full(len(row), _OTHER)
@@ -211,7 +223,12 @@ class BehaviorTotals:
             name: np.unique(np.stack([keys[row], np.asarray(events[name])], axis=1), axis=0)
             for name in self.distinct
         }
-        return Totals(keys, counts, newest, pairs)
+        amounts = {}
+        for name in self.quantities:
+            stored = np.asarray(events[name]).astype(np.int64)
+            amounts[name] = np.zeros((len(keys), 2), np.int64)
+            np.add.at(amounts[name], row, np.stack([stored > 0, stored], axis=1))
+        return Totals(keys, counts, newest, pairs, amounts)
 
     def append(self, user: int, events: Events, sequence: int) -> bool:
         """Adds the events of one delivery, and says whether its number was new."""
@@ -288,7 +305,13 @@ class BehaviorTotals:
         arrays = value.arrays
         pairs = {name: arrays[DISTINCT + name] for name in self.distinct}
         return Account(
-            Totals(arrays[_KEYS], arrays[_COUNTS], arrays[_NEWEST], pairs),
+            Totals(
+                arrays[_KEYS],
+                arrays[_COUNTS],
+                arrays[_NEWEST],
+                pairs,
+                {name: arrays[_AMOUNTS + name] for name in self.quantities},
+            ),
             {name: arrays[_LATE + name] for name in self._dtypes},
             arrays[_NUMBERS],
             arrays[_COUNTED],
@@ -305,6 +328,7 @@ class BehaviorTotals:
                 _COUNTS: account.loaded.counts,
                 _NEWEST: account.loaded.newest,
                 **{DISTINCT + name: pairs for name, pairs in account.loaded.pairs.items()},
+                **{_AMOUNTS + name: sums for name, sums in account.loaded.amounts.items()},
                 **{_LATE + name: values for name, values in account.late.items()},
                 _NUMBERS: account.numbers,
                 _COUNTED: account.counted,

@@ -23,7 +23,7 @@ from ml_collections import config_flags  # noqa: E402
 
 from dgin_tf import command_line  # noqa: E402
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData  # noqa: E402
-from dgin_tf.layers.group_statistics import quantile_edges  # noqa: E402
+from dgin_tf.layers.group_statistics import MEAN, quantile_edges  # noqa: E402
 from dgin_tf.schema import SCHEMA_FILE, Schema  # noqa: E402
 from experiments import runs  # noqa: E402
 
@@ -64,9 +64,18 @@ def learn_edges(
         for name, values in counted.items():
             sample[name].append(values.numpy()[is_group])
     learned = {
-        name: quantile_edges(np.concatenate(values), classes) for name, values in sample.items()
+        name: statistic_edges(name, np.concatenate(values), classes)
+        for name, values in sample.items()
     }
     return tuple((name, tuple(edges)) for name, edges in learned.items() if edges)
+
+
+def statistic_edges(name: str, values: np.ndarray, classes: int) -> list[int]:
+    """Quantiles; of a mean those of what is known, behind a class for what is not."""
+    known = values[values > 0]
+    if not name.startswith(MEAN) or not known.size:
+        return quantile_edges(values, classes)
+    return [1, *quantile_edges(known, max(2, classes - 1))]
 
 
 def store_edges(

@@ -1,6 +1,7 @@
 """The whole preparation on tiny logs: what the records hold, and what a run may never do."""
 
 import gzip
+import itertools
 import os
 import pathlib
 import signal
@@ -14,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep.engines import local
-from data_prep.pipeline import CARD_FILE
-from data_prep.plan import PAPER, POPULARITY, TIME, paper_form
+from data_prep.pipeline import CARD_FILE, Preparation
+from data_prep.plan import PAPER, POPULARITY, TIME, Limits, Protocol, paper_form
+from data_prep.readers.table import TableReader
 from data_prep.readers.taobao import BEHAVIORS
 from dgin_tf.records import MANIFEST_FILE, Manifest, load_catalogue
-from dgin_tf.schema import Schema
+from dgin_tf.schema import FIRST_ID, Schema
 from tests.data_prep.logs import (
     START,
     all_bytes,
@@ -461,3 +463,29 @@ def test_the_genuine_sample_is_prepared(tmp_path):
     assert (card["partition"]["lines"], card["histories"]["users"]) == (65_407, 630)
     assert not any(card["leaks"].values())
     assert sum(map(len, records(tmp_path / "out").values())) == 630
+
+
+def test_amounts_of_a_table_are_in_every_history_at_their_event(tmp_path):
+    lines = ["user_id,item_id,timestamp,stay,paid"]
+    for user, item, _, behavior, second in rows_of(users=9, events=7):
+        paid = item * 0.5 if behavior == "buy" else ""
+        lines.append(f"{user},{item},{second},{item % 5},{paid}")
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
+    options = {"quantity_columns": ["dwell=stay", "paid_price=paid"]}
+    reader = TableReader([str(tmp_path / "log.csv")], options)
+    output = tmp_path / "out"
+    run(Preparation(reader, Protocol(), Limits(buckets=2)), output)
+    schema = Schema.load(output)
+    assert schema.quantities == ("dwell", "paid_price")
+    assert not {"cand_dwell", "user_dwell"} & set(schema.features())
+    items = (output / "vocabulary" / "item_id.txt").read_text().split()
+    seen = set()
+    for record in itertools.chain(*records(output).values()):
+        names = ("hist_item_id", "hist_dwell", "hist_paid_price")
+        for item, dwell, paid in zip(*(record[name] for name in names), strict=True):
+            if item >= FIRST_ID:
+                raw = int(items[item - FIRST_ID])
+                assert dwell == 1 + 1000 * (raw % 5)
+                assert paid in (0, 1 + 500 * raw)
+                seen.add(bool(paid))
+    assert seen == {False, True}

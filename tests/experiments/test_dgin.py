@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.layers.group_statistics import quantile_edges
 from dgin_tf.models.registry import MODELS
 from dgin_tf.schema import Schema
 from dgin_tf.serving.ranker import Ranker
@@ -65,6 +66,17 @@ def test_short_models_read_the_short_part_alone():
     for model in variants.SHORT:
         assert taobao.get_config(model).data.max_history == 100
     assert taobao.get_config("dgin").data.max_history == 500
+
+
+def test_what_is_not_known_is_a_class_of_its_own_among_learned_ones():
+    unknown, known = np.zeros(30, int), np.arange(5, 45)
+    values = np.concatenate([unknown, known])
+    edges = learn_edges.statistic_edges("mean_dwell", values, 5)
+    assert edges[0] == 1
+    sizes = np.bincount(np.searchsorted(edges, values, side="right"))
+    assert sizes.tolist() == [30, 10, 10, 10, 10]
+    assert learn_edges.statistic_edges("mean_dwell", unknown, 5) == []
+    assert learn_edges.statistic_edges("count", known, 2) == quantile_edges(known, 2)
 
 
 def test_films_are_grouped_by_genre_and_goods_by_item():

@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.group_statistics import GroupStatistics, log_edges, quantile_edges
+from dgin_tf.layers.stored_events import history_of
+from dgin_tf.ops.grouping import group_events
 
 
 def test_two_classes_for_every_doubling():
@@ -58,3 +60,18 @@ def test_where_there_is_no_group_there_is_nothing():
 def test_edges_that_mean_nothing_are_refused(edges, message):
     with pytest.raises(ValueError, match=message):
         GroupStatistics(edges=edges)
+
+
+def test_means_are_of_known_amounts_alone_and_a_group_without_any_has_its_own_class():
+    layer = GroupStatistics(3, quantities=["dwell"])
+    keys = tf.constant([[5, 7, 5, 9, 7, 5, 0]])
+    mask = tf.constant([[True] * 6 + [False]])
+    dwell = tf.constant([[31, 0, 12, 1, 0, 0, 99]], tf.int64)  # as stored, 0 is unknown
+    history = history_of({"hist_dwell": dwell}, mask, None, ())
+    groups = group_events(keys, mask, 3, 1)
+    found = layer.count(groups, keys, history)
+    by_key = dict(zip(groups.keys[0].numpy(), found["mean_dwell"][0].numpy(), strict=True))
+    assert by_key == {5: (31 + 12) // 2, 7: 0, 9: 1}
+    assert layer.event_features == ("hist_dwell",)
+    embedded = layer(found, groups.mask).numpy()[0, :, 3:]
+    assert len({tuple(row) for row in embedded}) == 3

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.models.dgin import DGIN, SIMTargetModule
+from dgin_tf.schema import HISTORY, Field
 from tests.conformance.catalogue import BACKBONE
 from tests.models.test_searching_models import with_behavior_types
 from tests.prepared import category_of, make_schema
@@ -289,3 +290,17 @@ def test_without_types_and_times_only_items_can_tell_events_apart():
     with pytest.raises(ValueError, match="needs times of events"):
         DGIN(bare, BACKBONE, key="session", target_module=False)
     assert np.all(np.isfinite(build(bare, key="category_id")(LOG)["logits"]))
+
+
+def test_amounts_of_the_schema_are_statistics_whose_mean_moves_scores():
+    schema = dataclasses.replace(SCHEMA, fields=(*SCHEMA.fields, Field("dwell", (HISTORY,))))
+    shape, random = LOG["hist_item_id"].shape, np.random.default_rng(2)
+    unknown = {**LOG, "hist_dwell": tf.zeros(shape, tf.int64)}
+    known = {**LOG, "hist_dwell": tf.constant(random.integers(1, 10**6, shape))}
+    model = build(schema, unknown)
+    statistics = model.encoders["group_module"].statistics
+    assert statistics.names[-1] == "mean_dwell"
+    assert model.kept.statistics == tuple(statistics.names)
+    one, other = (model(model.condense(features))["logits"] for features in (unknown, known))
+    assert np.abs(one - other)[LOG["cand_mask"]].max() > 1e-3
+    np.testing.assert_allclose(other, model(known)["logits"], rtol=1e-5, atol=1e-6)

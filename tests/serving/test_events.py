@@ -1,9 +1,11 @@
 """From a line of JSON to an event, or to the reason why it is none."""
 
+import dataclasses
 import json
 
 import pytest
 
+from dgin_tf.schema import HISTORY, Field
 from dgin_tf.serving.events import LONGEST_LINE, BadEventError, EventParser
 from dgin_tf.serving.vocabularies import Vocabularies, person_of
 from tests.serving.following import CATALOGUE, SCHEMA, event
@@ -81,3 +83,14 @@ def test_raw_ids_are_texts_or_whole_numbers(raw):
 def test_a_vocabulary_that_is_missing_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="the bundle has no vocabulary"):
         EventParser(SCHEMA, CATALOGUE, Vocabularies(tmp_path))
+
+
+def test_amounts_are_in_the_logs_unit_and_unknown_where_they_are_left_out():
+    schema = dataclasses.replace(SCHEMA, fields=(*SCHEMA.fields, Field("dwell", (HISTORY,))))
+    parser = EventParser(schema, CATALOGUE)
+    assert parser(event(5, 1, 3, dwell=2.5)).values["dwell"] == 2501
+    assert parser(event(5, 1, 3, dwell=0)).values["dwell"] == 1
+    assert parser(event(5, 1, 3)).values["dwell"] == 0
+    for wrong in (-1, "long", True, 1e99):
+        with pytest.raises(BadEventError, match="dwell must be a number from 0 to"):
+            parser(event(5, 1, 3, dwell=wrong))

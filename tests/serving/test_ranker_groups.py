@@ -155,9 +155,10 @@ def test_a_state_is_kept_under_the_version_of_its_events(dgin, data, tmp_path, m
 
 @pytest.fixture(scope="module")
 def typed_data(data, tmp_path_factory):
-    """The same people, whose events have one of three types."""
+    """The same people, whose events have one of three types, and some of them a dwell time."""
     folder, fields = tmp_path_factory.mktemp("typed"), [*data.schema.fields]
     fields.append(Field("behavior_type", (HISTORY,), "behavior_type"))
+    fields.append(Field("dwell", (HISTORY,)))
     sizes = {**data.schema.vocabulary_sizes, "behavior_type": FIRST_ID + len(TYPES)}
     schema = Schema(tuple(fields), sizes, data.schema.max_history, TYPES)
     (shard,), rng = data.shards("test"), np.random.default_rng(5)
@@ -168,8 +169,11 @@ def typed_data(data, tmp_path_factory):
             data.data_dir / pathlib.Path(path) / pathlib.Path(shard.path).name
         ):
             record = decode_record(data.schema, payload)
-            types = rng.integers(FIRST_ID, FIRST_ID + len(TYPES), len(record["hist_item_id"]))
-            records.append(encode_record(schema, {**record, "hist_behavior_type": types}))
+            count = len(record["hist_item_id"])
+            types = rng.integers(FIRST_ID, FIRST_ID + len(TYPES), count)
+            dwell = rng.integers(0, 2, count) * rng.integers(0, 10**6, count)
+            more = {"hist_behavior_type": types, "hist_dwell": dwell}
+            records.append(encode_record(schema, {**record, **more}))
         write_records(folder / path / pathlib.Path(shard.path).name, records)
     schema.save(folder)
     splits = Manifest.load(data.data_dir, data.schema).splits
@@ -179,7 +183,7 @@ def typed_data(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("key", ["item_id", pytest.param("category_id", marks=pytest.mark.slow)])
-def test_behavior_types_and_other_keys_score_as_the_whole_history_does(typed_data, tmp_path, key):
+def test_types_amounts_and_other_keys_score_as_the_whole_history_does(typed_data, tmp_path, key):
     dgin = export("dgin", typed_data, tmp_path / "export", **{**SETTINGS, "key": key})
     engine = make_engine(typed_data, tmp_path, key=key)
     ranker = Ranker(dgin.version, index=engine)
@@ -190,6 +194,7 @@ def test_behavior_types_and_other_keys_score_as_the_whole_history_does(typed_dat
         "count_cart",
         "count_buy",
     )
+    assert dgin.model.kept.statistics[-1] == "mean_dwell"
     rng = np.random.default_rng(3)
     for person, events in itertools.islice(histories(typed_data), 11):
         candidates = some_candidates(events)

@@ -18,6 +18,7 @@ SCHEMA = Schema(
         Field("category_id", BOTH, "category_id"),
         Field("timestamp", BOTH),
         Field("behavior_type", (HISTORY,), "behavior_type"),
+        Field("dwell", (HISTORY,)),
     ),
     {"user_id": 31, "item_id": 101, "category_id": 9, "behavior_type": FIRST_ID + len(TYPES)},
     97,
@@ -35,6 +36,7 @@ def random_events(count, seed=0):
         "category_id": (FIRST_ID + item % 5).astype(np.int32),
         "timestamp": np.sort(rng.integers(1, 10**6, count)),
         "behavior_type": np.where(rng.random(count) < 1 / 9, 1, kind).astype(np.int32),
+        "dwell": rng.integers(0, 3, count) * rng.integers(0, 10**6, count),  # a third is unknown
     }
 
 
@@ -48,6 +50,7 @@ def same(found, expected):
     assert found.pairs.keys() == expected.pairs.keys()
     for name, pairs in expected.pairs.items():
         np.testing.assert_array_equal(found.pairs[name], pairs)
+    np.testing.assert_array_equal(found.amounts["dwell"], expected.amounts["dwell"])
 
 
 def test_statistics_are_those_of_a_scan():
@@ -61,6 +64,8 @@ def test_statistics_are_those_of_a_scan():
         assert found["types"][row] == np.count_nonzero(kinds)
         assert [found[f"count_{name}"][row] for name in TYPES] == kinds
         assert found["distinct_item_id"][row] == len(set(events["item_id"][own]))
+        dwell = events["dwell"][own & (events["dwell"] > 0)]
+        assert found["mean_dwell"][row] == dwell.sum() // len(dwell)
         assert counted.newest[row] == events["timestamp"][own].max()
     assert counted.counts[:, 0].sum() == np.sum(events["behavior_type"] == 1)
 

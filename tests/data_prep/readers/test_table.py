@@ -306,3 +306,41 @@ def test_the_taobao_log_reads_as_a_table_too(tmp_path):
     log = read_all(TableReader([str(tmp_path / "log.parquet")], options))
     assert len(log.events) == 65_407
     assert log.events[[USER, ITEM, CATEGORY]].nunique().tolist() == [630, 43_900, 2_607]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_amounts_are_stored_in_thousandths_and_an_empty_cell_is_unknown(tmp_path, suffix):
+    amounts, path = [2.5, None, 0.0, 1e3], tmp_path / f"log.{suffix}"
+    frame = pd.DataFrame({"who": 1, "what": range(4), "when": range(4), "stay": amounts})
+    frame = frame.assign(paid=["1", "", "3.25", None])
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    options = {"quantity_columns": ["dwell=stay", "paid"]}
+    found = rows_of(str(path), options, "dwell", "paid")
+    assert found == [(2501, 1001), (0, 0), (1, 3251), (1_000_001, 0)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_what_is_no_amount_is_a_bad_row(tmp_path, suffix):
+    path = tmp_path / f"log.{suffix}"
+    frame = pd.DataFrame({"who": 1, "what": 2, "when": 3, "paid": ["-1", "x", "1e11", "nan", "7"]})
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    log = read_all(TableReader([str(path)], {**NAMES, "quantity_columns": "paid"}))
+    assert log.events["paid"].tolist() == [7001]
+    assert len(log.bad) == 4
+    assert "paid is above 10,000,000,000" in set(log.bad["reason"])
+
+
+@pytest.mark.parametrize(
+    "columns", ["dwell=stay,dwell=paid", "Dwell", "timestamp", "total_paid", "mask=x", "=stay"]
+)
+def test_names_of_amounts_that_would_collide_are_refused(tmp_path, columns):
+    with pytest.raises(ValueError, match="expected quantity_columns as different names"):
+        TableReader([table(tmp_path, "who,what,when\n")], {"quantity_columns": columns})
+
+
+def test_an_amount_that_the_table_does_not_have_is_refused(tmp_path):
+    reader = TableReader(
+        [table(tmp_path, "who,what,when\n1,2,3\n")], {**NAMES, "quantity_columns": "dwell"}
+    )
+    with pytest.raises(ValueError, match="with dwell missing"):
+        reader.pieces()

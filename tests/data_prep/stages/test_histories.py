@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME, USER
-from data_prep.stages.histories import build_histories, event_order
+from data_prep.stages.histories import Histories, build_histories, event_order
 
 ROW = st.tuples(
     st.integers(1, 5), st.integers(0, 3), st.integers(-1, 2), st.integers(0, 3), st.integers(0, 4)
@@ -68,3 +68,15 @@ def test_exact_duplicates_count_once(copies):
 def test_two_categories_of_one_item_in_one_second_are_two_events():
     histories, dropped = build_histories(columns_of([(1, 2, 3, 0, 5), (1, 2, 4, 0, 5)]))
     assert (dropped, histories.lengths.tolist()) == (0, [2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(ROW, st.integers(0, 2)), max_size=40))
+def test_events_that_differ_in_an_amount_alone_are_two(rows):
+    columns = {**columns_of([row for row, _ in rows]), "dwell": np.array([d for _, d in rows])}
+    histories, dropped = build_histories(columns)
+    expected = sorted(set(rows), key=lambda found: (in_order(found[0]), found[1]))
+    assert dropped == len(rows) - len(expected)
+    assert histories.events["dwell"].tolist() == [amount for _, amount in expected]
+    again = Histories.from_columns(histories.to_columns(), ["dwell"])
+    assert again.events.keys() == histories.events.keys()
