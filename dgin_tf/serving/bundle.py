@@ -150,7 +150,8 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
     # so that auxiliary networks and optimizer slots stay at home.
     captured = {id(tensor) for function in traced.values() for tensor in function.captured_inputs}
     module.weights = [v for v in model.variables if id(v.handle) in captured]
-    digest = hashlib.blake2b(digest_size=8)
+    # Settings without weights, such as a scale, decide what a state means too.
+    digest = hashlib.blake2b(json.dumps(release.config, sort_keys=True).encode(), digest_size=8)
     for variable in module.weights:
         digest.update(variable.numpy().tobytes())
     tf.saved_model.save(module, os.fspath(folder), signatures=traced)

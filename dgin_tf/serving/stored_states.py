@@ -38,7 +38,7 @@ def namespace_of(metadata: Mapping[str, Any]) -> str:
 
 
 def version_of(metadata: Mapping[str, Any]) -> str:
-    """What its states are marked with: name, number and a digest of the weights."""
+    """What its states are marked with: name, number and a digest of the weights and the settings."""
     return f"{namespace_of(metadata)}.{metadata.get('weights_digest', '')}"
 
 

@@ -113,6 +113,16 @@ def test_versions_count_up_and_the_files_for_the_server_lie_beside_them(data, tm
     assert "/v1/models/clicks:predict" in usage(versions[1])
 
 
+def test_states_are_marked_by_weights_and_settings(data, tmp_path):
+    model, digests = MODELS["base_model"](data.schema), []
+    for number, config in enumerate(({"beta": 2}, {"beta": 2}, {"beta": 3})):
+        release = Release("clicks", data.data_dir, MAX_HISTORY, config)
+        version = export_bundle(model, release, tmp_path / str(number))
+        metadata = json.loads((version / bundle.ASSETS / bundle.METADATA_FILE).read_text())
+        digests.append(metadata["weights_digest"])
+    assert digests[0] == digests[1] != digests[2]
+
+
 @pytest.mark.parametrize("base_exists", [False, True])
 def test_an_export_that_fails_leaves_nothing(data, din, tmp_path, monkeypatch, base_exists):
     def full_disk(*args):
