@@ -38,8 +38,8 @@ class Chunk:
     """Some consecutive rows of a source.
 
     Attributes:
-      columns: every name of `COLUMNS` -> its values, [events], and after those the reader's
-        `quantities` as `dgin_tf.quantities` stores them. Ids, seconds and quantities are int64;
+      columns: every name of `COLUMNS` -> its values, [events], and after those the reader's `labels`,
+        which are ids, and `quantities` as `dgin_tf.quantities` stores them. All of these are int64;
         `behavior_type` is uint8, an index into the reader's `behavior_types` (0 where it has none).
       lines: source lines that were looked at, [] of int: the events, the bad rows and whatever is
         neither (a header).
@@ -63,6 +63,7 @@ def make_chunk(
     frame: pd.DataFrame,
     lines: int,
     bad: pd.DataFrame | None = None,
+    labels: Sequence[str] = (),
     quantities: Sequence[str] = (),
 ) -> Chunk:
     """Builds a chunk from a table whose id columns hold integers or words.
@@ -73,6 +74,7 @@ def make_chunk(
         in `category_id`. A column must be of one kind in all chunks of a source.
       lines: source lines that the chunk stands for.
       bad: rows that are no events, as `bad_rows` makes them.
+      labels: further columns of words, "" where unknown.
       quantities: further columns, of stored amounts.
     """
     columns: dict[str, np.ndarray] = {}
@@ -88,6 +90,8 @@ def make_chunk(
     columns[BEHAVIOR] = (
         frame[BEHAVIOR].to_numpy(np.uint8) if BEHAVIOR in frame else np.zeros(len(frame), np.uint8)
     )
+    for name in labels:
+        columns[name], names[name] = id_keys(frame[name])
     columns.update((name, frame[name].to_numpy(np.int64)) for name in quantities)
     return Chunk(columns, lines, bad_rows([]) if bad is None else bad, names)
 

@@ -58,6 +58,7 @@ from data_prep.vocabularies import (
     catalogue_arrays,
     category_vocabulary,
     item_vocabulary,
+    label_vocabulary,
     make_schema,
     profile_columns,
     user_vocabulary,
@@ -299,8 +300,8 @@ class _Run:
                         f"{name} holds integers in one part of the log and words in another; they "
                         "must be of one kind."
                     )
-        for name in ID_COLUMNS:
-            if kinds.get(name) != "words":
+        for name in (*ID_COLUMNS, *self.preparation.reader.labels):
+            if name in ID_COLUMNS and kinds.get(name) != "words":
                 words[name] = Words()
                 continue
             found: list[str] = []
@@ -359,9 +360,10 @@ class _Run:
 
     def _bucket_tasks(self, cuts: tuple[int, ...]) -> list[BucketTask]:
         protocol, seed = self.preparation.protocol, self.preparation.seed
-        kinds = self.preparation.positive_kinds
+        kinds, labels = self.preparation.positive_kinds, self.preparation.reader.labels
         return [
-            BucketTask(n, self.folder, protocol, seed, cuts, kinds) for n in range(self.buckets)
+            BucketTask(n, self.folder, protocol, seed, cuts, kinds, labels)
+            for n in range(self.buckets)
         ]
 
     def _items(
@@ -413,6 +415,10 @@ class _Run:
         if len(kept) > 1:
             vocabularies[BEHAVIOR] = behaviors
         save_columns(self.folder / vocabulary_files.BEHAVIORS_FILE, {"behavior_id": behavior_id})
+        for name in reader.labels:
+            found = _joined([load_columns(t.label_path(name)) for t in self._bucket_tasks(())])
+            vocabularies[name], table = label_vocabulary(found, words[name])
+            save_columns(self.folder / vocabulary_files.LABEL_FILE.format(name), table)
         users = self._users()
         vocabularies[USER], user_id = user_vocabulary(users, words[USER])
         profile, profile_ids = profile_columns(reader.profiles(), reader.profile_fields, users)
@@ -426,13 +432,13 @@ class _Run:
             self.output_dir,
             catalogue_arrays(rows, vocabularies[ITEM].counts, category_of_item),
         )
-        schema = make_schema(vocabularies, reader.profile_fields, longest, reader.quantities)
+        more = (reader.labels, reader.quantities)
+        schema = make_schema(vocabularies, reader.profile_fields, longest, *more)
         return schema, vocabularies
 
     def _users(self) -> Columns:
         """Every user of the log, by rising key."""
-        parts = [load_columns(task.users_path) for task in self._bucket_tasks(())]
-        users = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        users = _joined([load_columns(task.users_path) for task in self._bucket_tasks(())])
         order = np.argsort(users["key"])
         return {name: column[order] for name, column in users.items()}
 
@@ -486,6 +492,10 @@ def _with_given_items(items: Columns, lines: Columns) -> Columns:
     wanted = np.concatenate([lines["positive"][training], lines["negative"][training]])
     joined["wanted"][Lookup.build(joined["item"]).rows(wanted)] = True
     return joined
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _span(partition: Sequence[Result]) -> tuple[int, int]:

@@ -111,6 +111,12 @@ _TABLE_OPTIONS = (
     flags.DEFINE_string("behavior_column", "", "table: the kind of event, if there are several."),
     flags.DEFINE_list("behavior_names", [], "table: all values of the behaviour column."),
     flags.DEFINE_list(
+        "label_columns",
+        [],
+        "table: words that events have beside their kind, NAME=COLUMN each, such as location=city; "
+        "empty cells are unknown ones.",
+    ),
+    flags.DEFINE_list(
         "quantity_columns",
         [],
         "table: amounts that events have, NAME=COLUMN each, such as dwell=seconds,paid_price=price; "

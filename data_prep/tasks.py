@@ -9,7 +9,7 @@ import functools
 import hashlib
 import pathlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ from data_prep.stages.targets import (
 )
 from data_prep.stages.vocabulary import Lookup, count_pairs, merge_pairs
 from data_prep.storage import Columns, load_columns, map_columns, narrow, save_columns
+from data_prep.vocabularies import LABEL_FILE
 from dgin_tf.records import SPLITS, write_records
 from dgin_tf.schema import UNKNOWN_ID, Schema, write_text
 
@@ -252,6 +253,7 @@ class BucketTask:
       seed: of the run.
       cuts: seconds at which validation and test begin, where the split is by time.
       positive_kinds: kinds of events that are positives; any where none is named.
+      labels: of the log.
     """
 
     bucket: int
@@ -260,6 +262,7 @@ class BucketTask:
     seed: int
     cuts: tuple[int, ...]
     positive_kinds: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def histories_path(self) -> pathlib.Path:
@@ -273,16 +276,20 @@ class BucketTask:
     def pairs_path(self) -> pathlib.Path:
         return self.folder / "pairs" / f"{self.bucket:05d}.columns"
 
+    def label_path(self, name: str) -> pathlib.Path:
+        return self.folder / "labels" / f"{self.bucket:05d}.{name}.columns"
+
     @property
     def users_path(self) -> pathlib.Path:
         return self.folder / "users" / f"{self.bucket:05d}.columns"
 
 
-def load_histories(task: BucketTask, quantities: Sequence[str] = ()) -> Histories:
+def load_histories(task: BucketTask, more: Sequence[str] = ()) -> Histories:
+    """The bucket's histories, with some of the columns that not every log has."""
     columns = load_columns(task.histories_path)
     return Histories.from_columns(
         {n: c if n == BEHAVIOR else c.astype(np.int64, copy=False) for n, c in columns.items()},
-        quantities,
+        more,
     )
 
 
@@ -314,9 +321,9 @@ def training_events(task: BucketTask, histories: Histories) -> np.ndarray:
 
 
 def count_bucket(task: BucketTask) -> Result:
-    """Writes the bucket's (item, category) counts, and its users with theirs."""
+    """Writes the bucket's (item, category) counts, its users with theirs, and those of labels."""
     task.pairs_path.parent.mkdir(exist_ok=True)
-    histories = load_histories(task)
+    histories = load_histories(task, task.labels)
     training = training_events(task, histories)
     pairs = count_pairs(histories.events[ITEM], histories.events[CATEGORY], training)
     save_columns(task.pairs_path, pairs)
@@ -327,6 +334,11 @@ def count_bucket(task: BucketTask) -> Result:
     users = {"key": histories.users, "events": histories.lengths, "training": training_users}
     task.users_path.parent.mkdir(exist_ok=True)
     save_columns(task.users_path, users)
+    for name in task.labels:
+        keys, row = np.unique(histories.events[name], return_inverse=True)
+        counts = np.bincount(row, training, len(keys)).astype(np.int64)
+        task.label_path(name).parent.mkdir(exist_ok=True)
+        save_columns(task.label_path(name), {"key": keys, "count": counts})
     kinds = histories.events[BEHAVIOR][training]
     return {
         "pairs": len(pairs["item"]),
@@ -392,6 +404,7 @@ class Catalogue:
       count: training events of each vocabulary item, [vocabulary items].
       user_columns: field -> id of each user row.
       behavior_id: id of each behaviour type of the reader.
+      labels: label -> raw key to row, and the id of each row.
     """
 
     items: Lookup
@@ -402,10 +415,16 @@ class Catalogue:
     count: np.ndarray
     user_columns: Columns
     behavior_id: np.ndarray
+    labels: Mapping[str, tuple[Lookup, np.ndarray]]
+
+    def label_ids(self, name: str, keys: np.ndarray) -> np.ndarray:
+        """Ids of a label's keys, int32 [events]."""
+        lookup, ids = self.labels[name]
+        return ids[lookup.rows(keys)]
 
 
 @functools.lru_cache(maxsize=1)
-def load_catalogue(folder: pathlib.Path, _key: str) -> Catalogue:
+def load_catalogue(folder: pathlib.Path, labels: tuple[str, ...], _key: str) -> Catalogue:
     """Reads what `pipeline` saved; `_key` tells the catalogues of different runs apart."""
     items, users = map_columns(folder / "items.columns"), load_columns(folder / "users.columns")
     vocabulary = map_columns(folder / "vocabulary.columns")
@@ -419,13 +438,20 @@ def load_catalogue(folder: pathlib.Path, _key: str) -> Catalogue:
         count=np.asarray(vocabulary["count"]),
         user_columns=users,
         behavior_id=load_columns(folder / "behaviors.columns")["behavior_id"],
+        labels={name: _label_table(folder / LABEL_FILE.format(name)) for name in labels},
     )
+
+
+def _label_table(path: pathlib.Path) -> tuple[Lookup, np.ndarray]:
+    columns = load_columns(path)
+    return Lookup.build(columns["key"]), columns["id"]
 
 
 def write_bucket(task: WriteTask) -> Result:
     """Writes the bucket's records and says what is in them."""
-    histories = load_histories(task.bucket, task.schema.quantities)
-    catalogue = load_catalogue(task.bucket.folder, task.schema.fingerprint())
+    schema = task.schema
+    histories = load_histories(task.bucket, (*schema.labels, *schema.quantities))
+    catalogue = load_catalogue(task.bucket.folder, schema.labels, schema.fingerprint())
     item_rows = catalogue.items.rows(histories.events[ITEM]).astype(np.int64)
     make = given_candidates if task.bucket.protocol.name == GIVEN else sampled_candidates
     candidates, counts = make(task.bucket, histories, catalogue, item_rows)
@@ -574,6 +600,7 @@ def _write_shards(
         CATEGORY: catalogue.category_id[item_rows],
         BEHAVIOR: catalogue.behavior_id[histories.events[BEHAVIOR]],
         TIME: histories.events[TIME],
+        **{n: catalogue.label_ids(n, histories.events[n]) for n in task.schema.labels},
         **{name: histories.events[name] for name in task.schema.quantities},
     }
     candidate = {

@@ -24,6 +24,7 @@ ITEMS_FILE = "items.columns"
 USERS_FILE = "users.columns"
 VOCABULARY_FILE = "vocabulary.columns"
 BEHAVIORS_FILE = "behaviors.columns"
+LABEL_FILE = "label.{}.columns"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +145,24 @@ def behavior_vocabulary(names: Sequence[str], counts: np.ndarray) -> tuple[Vocab
     return Vocabulary(values[chosen], counts[chosen]), dense_ids(chosen, len(names))
 
 
+def label_vocabulary(counts: Columns, words: Words) -> tuple[Vocabulary, Columns]:
+    """Gives the words of a label that occur in training their ids.
+
+    Args:
+      counts: `key` and `count` of training events; a key may occur several times.
+      words: behind the keys.
+
+    Returns:
+      The vocabulary, and the workers' table: `key` (rising) and `id` of every word.
+    """
+    keys, row = np.unique(counts["key"], return_inverse=True)
+    total = np.bincount(row, counts["count"], len(keys)).astype(np.int64)
+    chosen = np.flatnonzero((total > 0) & (keys != MISSING))
+    chosen = chosen[frequency_order(total[chosen], words.ranks(keys[chosen]))]
+    vocabulary = Vocabulary(words.raw(keys[chosen]), total[chosen])
+    return vocabulary, {"key": keys, "id": dense_ids(chosen, len(keys))}
+
+
 def profile_columns(
     profiles: pd.DataFrame, fields: Sequence[str], users: Columns
 ) -> tuple[dict[str, Vocabulary], Columns]:
@@ -178,6 +197,7 @@ def make_schema(
     vocabularies: Mapping[str, Vocabulary],
     profile_fields: Sequence[str],
     max_history: int,
+    labels: Sequence[str] = (),
     quantities: Sequence[str] = (),
 ) -> Schema:
     """The schema of the data set: fields for which there is a vocabulary, timestamp and quantities."""
@@ -187,6 +207,7 @@ def make_schema(
     fields += [Field(name, both, name) for name in (ITEM, CATEGORY) if name in vocabularies]
     if BEHAVIOR in vocabularies:
         fields.append(Field(BEHAVIOR, (HISTORY,), BEHAVIOR))
+    fields += [Field(name, (HISTORY,), name) for name in labels]
     fields.append(Field(TIME, both))
     fields += [Field(name, (HISTORY,)) for name in quantities]
     names = vocabularies[BEHAVIOR].values.tolist() if BEHAVIOR in vocabularies else []

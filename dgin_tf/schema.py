@@ -28,7 +28,7 @@ PREFIX = {USER: "user_", HISTORY: "hist_", CANDIDATE: "cand_"}
 
 SCHEMA_FILE = "schema.json"
 FORMAT_VERSION = 1
-TIMESTAMP = "timestamp"
+TIMESTAMP, BEHAVIOR_TYPE = "timestamp", "behavior_type"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +141,15 @@ class Schema:
     def quantities(self) -> tuple[str, ...]:
         """Names of the amounts that past events have."""
         return tuple(field.name for field in self.with_role(HISTORY) if field.is_quantity)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the ids that past events alone have beside the behaviour type, such as a location."""
+        return tuple(
+            field.name
+            for field in self.with_role(HISTORY)
+            if field.is_categorical and len(field.roles) == 1 and field.name != BEHAVIOR_TYPE
+        )
 
     @property
     def user_fields(self) -> tuple[Field, ...]:

@@ -57,6 +57,8 @@ class Reader(abc.ABC):
 
     #: Names of the event kinds, `behavior_type` is an index into it; empty where there is only one.
     behavior_types: tuple[str, ...] = ()
+    #: Names of the words that events have beside their kind, such as where they were.
+    labels: tuple[str, ...] = ()
     #: Names of the amounts that events have; see `dgin_tf.quantities`.
     quantities: tuple[str, ...] = ()
     #: False where the source knows no categories; the field is then left out of the schema.

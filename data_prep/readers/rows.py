@@ -28,6 +28,7 @@ INTEGER = "integer"
 DECIMAL = "decimal"
 AMOUNT = "amount"
 WORD = "word"
+LABEL = "label"
 #: What a column holds: one of the above, or all the words that may stand in it.
 Kind = str | tuple[str, ...]
 
@@ -36,6 +37,7 @@ ARROW_TYPES = {
     DECIMAL: pa.float64(),
     AMOUNT: pa.float64(),
     WORD: pa.string(),
+    LABEL: pa.string(),
 }
 _PATTERNS = {
     INTEGER: re.compile(r"^-?[0-9]+$", re.ASCII),
@@ -108,8 +110,8 @@ class Delimited(RowParser):
     Attributes:
       columns: names of all cells of a line, in order.
       kinds: the columns wanted -> `INTEGER` (int64), `DECIMAL` (finite float64), `AMOUNT` (the same,
-        not below zero; null for an empty cell), `WORD`, or a tuple of all allowed words (uint8, the place
-        in the tuple).
+        not below zero; null for an empty cell), `WORD`, `LABEL` (the same, empty where unknown), or a tuple
+        of all allowed words (uint8, the place in the tuple).
       separator: what stands between two cells; more than one character is allowed.
       quoted: whether a cell may stand in double quotes (but not run over the end of a line).
       encoding: of the text.
@@ -185,7 +187,7 @@ class Delimited(RowParser):
         column, kind = table.column(name), self.kinds[name]
         if isinstance(kind, tuple):
             return _codes(name, column.combine_chunks(), kind)
-        if kind == WORD or pa.types.is_integer(column.type):
+        if kind in (WORD, LABEL) or pa.types.is_integer(column.type):
             return column
         if not _all(pa.compute.match_substring_regex(column, _PATTERNS[kind].pattern)):
             raise pa.ArrowInvalid(f"{name} has a cell that is no {kind}")
@@ -473,7 +475,7 @@ def convert_cell(name: str, cell: str, kind: Kind) -> object:
         if cell not in kind:
             raise ValueError(f"unknown {name} {_shown(cell)}, expected one of {', '.join(kind)}")
         return kind.index(cell)
-    if kind == WORD:
+    if kind in (WORD, LABEL):
         return cell
     if not _PATTERNS[kind].fullmatch(cell):
         raise ValueError(f"{name} {_shown(cell)} is no {kind}")

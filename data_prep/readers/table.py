@@ -29,7 +29,7 @@ from data_prep.events import (
     make_chunk,
 )
 from data_prep.readers.base import Piece, Reader
-from data_prep.readers.rows import AMOUNT, DECIMAL, INTEGER, UNWRITABLE, WORD, Rows
+from data_prep.readers.rows import AMOUNT, DECIMAL, INTEGER, LABEL, UNWRITABLE, WORD, Rows
 from data_prep.readers.side_files import in_folders, text_option
 from data_prep.readers.side_table import CategoryTable
 from data_prep.readers.table_files import TableFile, open_table
@@ -41,8 +41,8 @@ ID_TYPES = ("auto", INTEGER, WORD)
 
 _PER_SECOND = {SECONDS: 1, MILLISECONDS: 1_000, MICROSECONDS: 1_000_000}
 _LATEST = 1 << 62  # seconds beyond this are no time
-# Quantities are features `hist_<name>` beside those that batches have of their own.
-_QUANTITY_NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
+# Labels and quantities are features `hist_<name>` beside those that batches have of their own.
+_NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
 _TAKEN = (*COLUMNS, "users", "offsets", "histogram", "mask")
 
 
@@ -81,6 +81,8 @@ class TableReader(Reader):
       time_unit: `s`, `ms`, `us` (numbers, rounded down to seconds) or `iso` (ISO 8601; UTC where it
         names no zone). Parquet's own timestamps and dates need none.
       id_type: `auto`, `integer` or `word`, for all ids.
+      label_columns: words that events have beside their kind, written like `quantity_columns`, such as
+        `location=city`; an empty cell is an unknown one.
       quantity_columns: amounts that events have, `name=column` each (`name` alone where the column is
         called so), such as `dwell=seconds_on_page`; an empty cell is an unknown amount.
     """
@@ -103,8 +105,8 @@ class TableReader(Reader):
         self._id_type = _one_of(options, "id_type", ID_TYPES)
         self.has_categories = bool(self._columns.category)
         self.behavior_types = _behavior_names(options, self._columns.behavior)
-        self._quantity_columns = _quantity_columns(options)
-        self.quantities = tuple(self._quantity_columns)
+        self._more_columns = _more_columns(options)
+        self.labels, self.quantities = (tuple(names) for names in self._more_columns)
         if self._item_table:
             if not self.has_categories:
                 raise ValueError("an item_table needs the option category_column; it is empty.")
@@ -129,7 +131,7 @@ class TableReader(Reader):
             for rows in _valid(self._items.read(piece), ()):
                 yield self._chunk(nothing, rows)
             return
-        for rows in _valid(self._log(piece.path).read(piece), (USER, ITEM)):
+        for rows in _valid(self._log(piece.path).read(piece), (USER, ITEM), self.labels):
             rows = self._with_seconds(rows)
             if self.behavior_types:
                 code = pd.Index(self.behavior_types).get_indexer(pd.Index(rows.table[BEHAVIOR]))
@@ -139,7 +141,7 @@ class TableReader(Reader):
             for name in self.quantities:
                 amounts = rows.table[name].to_numpy(np.float64)
                 wrong = ~(np.isnan(amounts) | is_amount(amounts))
-                rows = rows.reject(wrong, f"{self._quantity_columns[name]} is above {LARGEST:,}")
+                rows = rows.reject(wrong, f"{self._more_columns[1][name]} is above {LARGEST:,}")
                 rows.table[name] = stored_amounts(amounts[~wrong])
             yield self._chunk(rows.table, rows)
 
@@ -163,8 +165,8 @@ class TableReader(Reader):
         return dataclasses.replace(rows, table=rows.table.assign(**{TIME: seconds[~wrong]}))
 
     def _chunk(self, events: pd.DataFrame, rows: Rows) -> Chunk:
-        quantities = [name for name in self.quantities if name in events]
-        chunk = make_chunk(events, rows.lines, bad_rows(rows.bad), quantities)
+        more = (self.labels, self.quantities) if len(events) else ()
+        chunk = make_chunk(events, rows.lines, bad_rows(rows.bad), *more)
         if not self._item_table:
             return chunk
         table = self._categories
@@ -180,7 +182,8 @@ class TableReader(Reader):
     @functools.cached_property
     def _logs(self) -> dict[str, TableFile]:
         """How each file of the log is read; all agree on what kind their ids are."""
-        names = {**self._columns.named(), **self._quantity_columns}
+        labels, quantities = self._more_columns
+        names = {**self._columns.named(), **labels, **quantities}
         if self._item_table:
             del names[CATEGORY]
         kinds: dict[str, str] = {}
@@ -218,6 +221,8 @@ class TableReader(Reader):
                 kinds[name] = WORD
             elif name in self.quantities:
                 kinds[name] = AMOUNT
+            elif name in self.labels:
+                kinds[name] = LABEL
             elif name == TIME:
                 kinds[name] = INTEGER if file.looks_integer(name) else DECIMAL
             elif self._id_type == "auto":
@@ -227,13 +232,15 @@ class TableReader(Reader):
         return kinds
 
 
-def _valid(parts: Iterable[Rows], required: Sequence[str]) -> Iterator[Rows]:
+def _valid(
+    parts: Iterable[Rows], required: Sequence[str], labels: Sequence[str] = ()
+) -> Iterator[Rows]:
     """Rejects rows whose ids are negative, empty where they must not be, or not fit for one line.
 
     An integer category of -1, or an empty one, is an unknown category.
     """
     for rows in parts:
-        for name in (USER, ITEM, CATEGORY):
+        for name in (USER, ITEM, CATEGORY, *labels):
             if name not in rows.table:
                 continue
             if pd.api.types.is_integer_dtype(rows.table[name].dtype):
@@ -261,20 +268,27 @@ def _one_of(options: Mapping[str, object], name: str, values: Sequence[str]) -> 
     return value
 
 
-def _quantity_columns(options: Mapping[str, object]) -> dict[str, str]:
-    """The option `quantity_columns`, a list or text with commas: name -> column in the file."""
-    given = options.get("quantity_columns") or ()
-    pairs = list(given.split(",") if isinstance(given, str) else map(str, given))  # type: ignore[call-overload]
-    named = [(name, column or name) for name, _, column in (pair.partition("=") for pair in pairs)]
-    names = [name for name, _ in named]
-    wrong = [name for name in names if not _QUANTITY_NAME.fullmatch(name) or name in _TAKEN]
+def _more_columns(options: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
+    """The options `label_columns` and `quantity_columns`: name -> column in the file, of each."""
+    labels, quantities = (
+        _named_columns(options.get(f"{k}_columns")) for k in ("label", "quantity")
+    )
+    names = [name for name, _ in (*labels, *quantities)]
+    wrong = [name for name in names if not _NAME.fullmatch(name) or name in _TAKEN]
     if wrong or len(set(names)) != len(names):
         raise ValueError(
-            "expected quantity_columns as different names of small letters, digits and underscores, "
-            f"none of {', '.join(_TAKEN)} or beginning with group_, negative_ or total_, with their "
-            f"columns: dwell=seconds_on_page; got {pairs}."
+            "expected label_columns and quantity_columns as different names of small letters, digits "
+            f"and underscores, none of {', '.join(_TAKEN)} or beginning with group_, negative_ or "
+            f"total_, with their columns: dwell=seconds_on_page; got {', '.join(names)}."
         )
-    return dict(named)
+    return dict(labels), dict(quantities)
+
+
+def _named_columns(given: object) -> list[tuple[str, str]]:
+    """(name, column) of `name=column` or `name` each, a list or a text with commas."""
+    pairs = given.split(",") if isinstance(given, str) else map(str, given or ())  # type: ignore[call-overload]
+    parts = (pair.partition("=") for pair in pairs)
+    return [(name, column or name) for name, _, column in parts]
 
 
 def _behavior_names(options: Mapping[str, object], column: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from data_prep.readers.rows import (
     AMOUNT,
     ARROW_TYPES,
     INTEGER,
+    LABEL,
     WORD,
     Delimited,
     Rows,
@@ -41,7 +42,8 @@ class TableFile(abc.ABC):
     Attributes:
       path: the file.
       names: canonical column -> its name in the file.
-      kinds: canonical column -> `INTEGER`, `DECIMAL`, `AMOUNT` or `WORD`; empty until `with_kinds`.
+      kinds: canonical column -> `INTEGER`, `DECIMAL`, `AMOUNT`, `WORD` or `LABEL`; empty until
+        `with_kinds`.
     """
 
     path: str
@@ -218,6 +220,9 @@ def _typed(name: str, column: pa.Array, kind: str) -> tuple[pa.Array, np.ndarray
         return seconds, missing, f"no {name}"
     if kind == AMOUNT:
         return _amounts(name, column)
+    if kind == LABEL:
+        words = column.cast(pa.string()).fill_null(MISSING_NAME)
+        return words, np.zeros(len(column), bool), ""
     if kind == WORD:
         return column.cast(pa.string()).fill_null(MISSING_NAME), missing, f"no {name}"
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):

@@ -1,6 +1,7 @@
-"""What an event has and a candidate has not: when it was and what was done (DGIN, section 3.3.2)."""
+"""What an event has and a candidate has not: when and where it was and what was done (DGIN, 3.3.2)."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -9,58 +10,83 @@ from dgin_tf.layers.interest_encoder import History, State
 from dgin_tf.layers.stored_events import history_of
 from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets, gap_starts
 from dgin_tf.ops.tables import read_few
+from dgin_tf.schema import HISTORY, PREFIX
 
 GAP, BEHAVIOR_TYPE = "gap", "behavior_type"
-HIST_BEHAVIOR_TYPE = "hist_" + BEHAVIOR_TYPE
+HIST = PREFIX[HISTORY]
+HIST_BEHAVIOR_TYPE = HIST + BEHAVIOR_TYPE
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class EventAttributes(tf.keras.layers.Layer):
-    """Embeds the age and the behaviour type of events, side by side, from tables of its own.
+    """Embeds age, behaviour type and labels of events, side by side, from tables of its own.
 
     Args:
       dim: width of one attribute's embedding.
       times: whether ages are embedded, in buckets whose width grows with them (`gap_buckets`).
       behavior_types: ids of behaviour types with the reserved ones, 0 where there are no types.
+      labels: name -> ids, with the reserved ones, of what else tells events apart, such as `location`.
 
     Raises:
       ValueError: there is no attribute to embed.
     """
 
-    def __init__(self, dim: int = 18, times: bool = True, behavior_types: int = 0, **kwargs: Any):
+    def __init__(
+        self,
+        dim: int = 18,
+        times: bool = True,
+        behavior_types: int = 0,
+        labels: Mapping[str, int] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
-        if not (times or behavior_types):
+        if not (times or behavior_types or labels):
             raise ValueError(
-                "events have neither times nor behaviour types here; leave the attributes out."
+                "events have neither times nor behaviour types nor labels here; leave the attributes "
+                "out."
             )
         self.dim = dim
         self.times = times
         self.behavior_types = behavior_types
+        self.labels = dict(labels or {})
         self.gaps = GapEmbedding(dim, name=GAP, dtype=self.dtype_policy) if times else None
 
     @property
     def width(self) -> int:
         """Width of what `call` gives."""
-        return self.dim * (self.times + (self.behavior_types > 0))
+        return self.dim * (self.times + len(self._ids))
+
+    @property
+    def _ids(self) -> dict[str, int]:
+        """Attribute -> how many ids it has, of all but the age."""
+        types = {BEHAVIOR_TYPE: self.behavior_types} if self.behavior_types else {}
+        return {**types, **self.labels}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `call` takes."""
+        return (*([GAP] if self.times else []), *self._ids)
 
     @property
     def event_features(self) -> tuple[str, ...]:
         """Names of the raw history features that are read, times left out."""
-        return (HIST_BEHAVIOR_TYPE,) if self.behavior_types else ()
+        return tuple(HIST + name for name in self._ids)
 
     def build(self, input_shape: Any) -> None:
-        if self.behavior_types:
-            self.table = self.add_weight(
-                BEHAVIOR_TYPE, [self.behavior_types, self.dim], initializer="glorot_uniform"
-            )
+        tables = {
+            name: self.add_weight(name, [size, self.dim], initializer="glorot_uniform")
+            for name, size in self._ids.items()
+        }
+        self.table = tables.pop(BEHAVIOR_TYPE, None)
+        self.label_tables = tables
         super().build(input_shape)
 
     def call(self, attributes: State) -> tf.Tensor:
         """Embeds attributes.
 
         Args:
-          attributes: `gap`, seconds, where times are embedded, and `behavior_type`, ids, where those
-            are; integers [...].
+          attributes: `gap`, seconds, where times are embedded, and the ids of `behavior_type` and of
+            labels, where those are; integers [...].
 
         Returns:
           [..., width].
@@ -68,31 +94,31 @@ class EventAttributes(tf.keras.layers.Layer):
         parts = []
         if self.gaps is not None:
             parts.append(self.gaps(attributes[GAP]))
-        if self.behavior_types:
-            parts.append(read_few(tf.convert_to_tensor(self.table), attributes[BEHAVIOR_TYPE]))
+        for name in self._ids:
+            table = self.table if name == BEHAVIOR_TYPE else self.label_tables[name]
+            parts.append(read_few(tf.convert_to_tensor(table), attributes[name]))
         return tf.concat(parts, axis=-1)
 
     @property
     def class_count(self) -> int:
-        """How many different embeddings there are: ages' buckets times behaviour types."""
-        return (BUCKETS if self.times else 1) * max(self.behavior_types, 1)
+        """How many different embeddings there are: ages' buckets times ids of every other attribute."""
+        return (BUCKETS if self.times else 1) * math.prod(self._ids.values())
 
     def classes(self, attributes: State) -> tf.Tensor:
         """Which of the embeddings of `class_table` each event has, int32 [...]; see `call`."""
         found = gap_buckets(attributes[GAP]) if self.times else tf.zeros([], tf.int32)
-        if self.behavior_types:
-            found = found * self.behavior_types + tf.cast(attributes[BEHAVIOR_TYPE], tf.int32)
+        for name, size in self._ids.items():
+            found = found * size + tf.cast(attributes[name], tf.int32)
         return found
 
     def class_table(self) -> tf.Tensor:
         """The embeddings of all classes, [class_count, width]."""
-        types = max(self.behavior_types, 1)
-        return self(
-            {
-                GAP: tf.repeat(tf.constant(gap_starts(), tf.int64), types),
-                BEHAVIOR_TYPE: tf.tile(tf.range(types), [self.class_count // types]),
-            }
-        )
+        rest, attributes = tf.range(self.class_count), {}
+        for name, size in reversed(self._ids.items()):
+            rest, attributes[name] = rest // size, rest % size
+        if self.times:
+            attributes[GAP] = tf.gather(tf.constant(gap_starts(), tf.int64), rest)
+        return self(attributes)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -100,6 +126,7 @@ class EventAttributes(tf.keras.layers.Layer):
             "dim": self.dim,
             "times": self.times,
             "behavior_types": self.behavior_types,
+            "labels": self.labels,
         }
 
 

@@ -16,9 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.event_attributes import (
-    BEHAVIOR_TYPE,
     GAP,
-    HIST_BEHAVIOR_TYPE,
     EventAttributes,
 )
 from dgin_tf.layers.group_statistics import GroupStatistics
@@ -62,7 +60,7 @@ class GroupAggregation(tf.keras.layers.Layer):
         """attr_a of every group.
 
         Args:
-          features: raw `gap` and `behavior_type` of the events of each group,
+          features: raw attributes of the events of each group, see `EventAttributes.call`,
             [users, groups, events].
           mask: True where there is an event, bool [users, groups, events]; real ones come first.
           fields: embedded fields in which a group's events differ, [users, groups, events, dim].
@@ -245,10 +243,10 @@ class GroupModule(InterestEncoder):
             parts.append(self.statistics(counted, mask))
         if self.aggregation is not None:
             fields = _embedded(grouped, EVENT, embed, names, differing) if differing else None
+            attributes = self.aggregation.attributes
             raw = {
                 name: grouped[EVENT + name]
-                for name in (GAP, BEHAVIOR_TYPE)
-                if EVENT + name in grouped
+                for name in (attributes.names if attributes is not None else ())
             }
             parts.append(self.aggregation(raw, grouped[EVENT_MASK], fields))
         if not parts:
@@ -318,8 +316,8 @@ def _attributes(history: History, attributes: EventAttributes | None) -> State:
     if attributes is not None and attributes.times:
         times = tf.where(history.mask, history.features[TIMESTAMP], 0)
         found[GAP] = _since_newest(times)
-    if attributes is not None and attributes.behavior_types:
-        found[BEHAVIOR_TYPE] = history.features[HIST_BEHAVIOR_TYPE]
+    for name in attributes.event_features if attributes is not None else ():
+        found[_field(name)] = history.features[name]
     return found
 
 

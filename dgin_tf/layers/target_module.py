@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, GAP, HIST_BEHAVIOR_TYPE, EventAttributes
+from dgin_tf.layers.event_attributes import GAP, HIST, EventAttributes
 from dgin_tf.layers.interest_encoder import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.normalization import LayerNorm
@@ -20,8 +20,8 @@ class TargetModule(tf.keras.layers.Layer):
     not; the candidate is projected into that space, where the paper adds the two.
 
     Args:
-      attributes: embeds the time from each event to the candidate and its behaviour type; None for
-        neither.
+      attributes: embeds the time from each event to the candidate, its behaviour type and its labels;
+        None for none of them.
       heads: of both attentions.
     """
 
@@ -80,8 +80,8 @@ class TargetModule(tf.keras.layers.Layer):
                     "events are stored."
                 )
             raw[GAP] = found.gaps
-        if self.attributes.behavior_types:
-            raw[BEHAVIOR_TYPE] = (found.features or {})[HIST_BEHAVIOR_TYPE]
+        for name in self.attributes.event_features:
+            raw[name.removeprefix(HIST)] = (found.features or {})[name]
         described = tf.cast(self.attributes(raw), events.dtype)
         return tf.concat([events, described], axis=-1)
 

@@ -37,8 +37,8 @@ class DGIN(CTRModel):
     """Sections 3.2 to 3.4. The rows of table 3 are `statistical`, `aggregated` and `target_module`
     switched on one after the other, table 4 is `behavior_types`, table 5 is `key`.
 
-    Attributes of events are what the schema has of timestamps and behaviour types, and statistics have the
-    means of the quantities that it has. Where events were (location) is no field of any schema here.
+    Attributes of events are what the schema has of timestamps, behaviour types and labels (location), and
+    statistics have the means of its quantities.
 
     Args:
       schema: the data.
@@ -252,7 +252,10 @@ def _event_attributes(schema: Schema, dim: int, typed: bool) -> EventAttributes 
     types = 0
     if typed and BEHAVIOR_TYPE in fields and CANDIDATE not in fields[BEHAVIOR_TYPE].roles:
         types = schema.vocabulary_sizes[fields[BEHAVIOR_TYPE].vocabulary]
-    return EventAttributes(dim, times, types, name="attributes") if times or types else None
+    labels = {name: schema.vocabulary_sizes[fields[name].vocabulary] for name in schema.labels}
+    if not (times or types or labels):
+        return None
+    return EventAttributes(dim, times, types, labels, name="attributes")
 
 
 def _check_key(schema: Schema, key: str, target_module: bool) -> None:

@@ -5,7 +5,8 @@
 `sequence` numbers the events of one person from 1 on, in the order in which they happened. The other
 fields are those of the schema's history, ids as the log has them; what the bundle's catalogue knows of
 an item (its category) may be left out. An id that nobody has seen is out of vocabulary. Quantities, such
-as dwell time, are numbers in the log's unit, and unknown where they are left out.
+as dwell time, are numbers in the log's unit; they and labels, such as a location, are unknown where they
+are left out.
 """
 
 import json
@@ -76,6 +77,7 @@ class EventParser:
         self._fields = sorted(fields, key=lambda field: field.name != ITEM)
         self._catalogue = {f.name: catalogue[f.name] for f in fields if f.name in catalogue}
         self._sizes = schema.vocabulary_sizes
+        self._labels = schema.labels
         self._names = {PERSON, SEQUENCE, *(field.name for field in fields)}
         self._clock = clock
         self._has_times = any(field.name == TIME for field in fields)
@@ -119,6 +121,8 @@ class EventParser:
             return int(attributes[item if item < len(attributes) else UNKNOWN_ID])
         if field.is_quantity:
             return _amount(content, name)
+        if name in self._labels and content.get(name) is None:
+            return UNKNOWN_ID
         if not field.is_categorical:
             return _whole(content, name, 0)
         if self._known is not None:

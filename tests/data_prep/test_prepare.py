@@ -465,27 +465,35 @@ def test_the_genuine_sample_is_prepared(tmp_path):
     assert sum(map(len, records(tmp_path / "out").values())) == 630
 
 
-def test_amounts_of_a_table_are_in_every_history_at_their_event(tmp_path):
-    lines = ["user_id,item_id,timestamp,stay,paid"]
+def test_labels_and_amounts_of_a_table_are_in_every_history_at_their_event(tmp_path):
+    lines = ["user_id,item_id,timestamp,stay,paid,city"]
     for user, item, _, behavior, second in rows_of(users=9, events=7):
         paid = item * 0.5 if behavior == "buy" else ""
-        lines.append(f"{user},{item},{second},{item % 5},{paid}")
+        city = ("", "Rome", "Köln", "Oslo, N")[item % 4]
+        lines.append(f'{user},{item},{second},{item % 5},{paid},"{city}"')
     (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
-    options = {"quantity_columns": ["dwell=stay", "paid_price=paid"]}
+    options = {
+        "quantity_columns": ["dwell=stay", "paid_price=paid"],
+        "label_columns": ["location=city"],
+    }
     reader = TableReader([str(tmp_path / "log.csv")], options)
     output = tmp_path / "out"
     run(Preparation(reader, Protocol(), Limits(buckets=2)), output)
     schema = Schema.load(output)
-    assert schema.quantities == ("dwell", "paid_price")
-    assert not {"cand_dwell", "user_dwell"} & set(schema.features())
+    assert (schema.labels, schema.quantities) == (("location",), ("dwell", "paid_price"))
+    assert not {"cand_dwell", "user_dwell", "cand_location"} & set(schema.features())
+    cities = (output / "vocabulary" / "location.txt").read_text().splitlines()
+    assert sorted(cities) == ["Köln", "Oslo, N", "Rome"]
     items = (output / "vocabulary" / "item_id.txt").read_text().split()
     seen = set()
     for record in itertools.chain(*records(output).values()):
-        names = ("hist_item_id", "hist_dwell", "hist_paid_price")
-        for item, dwell, paid in zip(*(record[name] for name in names), strict=True):
+        names = ("hist_item_id", "hist_dwell", "hist_paid_price", "hist_location")
+        for item, dwell, paid, place in zip(*(record[name] for name in names), strict=True):
             if item >= FIRST_ID:
                 raw = int(items[item - FIRST_ID])
                 assert dwell == 1 + 1000 * (raw % 5)
                 assert paid in (0, 1 + 500 * raw)
+                known = cities[place - FIRST_ID] if place >= FIRST_ID else ""
+                assert known == ("", "Rome", "Köln", "Oslo, N")[raw % 4]
                 seen.add(bool(paid))
     assert seen == {False, True}

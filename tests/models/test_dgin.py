@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.group_statistics import GroupStatistics
+from dgin_tf.layers.time_gap import gap_starts
 from dgin_tf.models.dgin import DGIN, SIMTargetModule
 from dgin_tf.schema import HISTORY, Field
 from tests.conformance.catalogue import BACKBONE
@@ -304,3 +305,24 @@ def test_amounts_of_the_schema_are_statistics_whose_mean_moves_scores():
     one, other = (model(model.condense(features))["logits"] for features in (unknown, known))
     assert np.abs(one - other)[LOG["cand_mask"]].max() > 1e-3
     np.testing.assert_allclose(other, model(known)["logits"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("places", [5, 97])  # few classes of events, and more than have a table
+def test_where_events_were_tells_groups_and_own_events_apart(places):
+    sizes = {**SCHEMA.vocabulary_sizes, "location": places}
+    field = Field("location", (HISTORY,), "location")
+    schema = dataclasses.replace(SCHEMA, fields=(*SCHEMA.fields, field), vocabulary_sizes=sizes)
+    shape, random = LOG["hist_item_id"].shape, np.random.default_rng(2)
+    ids = [tf.constant(random.integers(1, places, shape), tf.int32) for _ in range(2)]
+    here, there = ({**LOG, "hist_location": found} for found in ids)
+    model = build(schema, here)
+    attributes = [model.encoders["group_module"].aggregation.attributes]
+    attributes.append(model.encoders["target_module"].reader.attributes)
+    assert all(found.names == ("gap", "behavior_type", "location") for found in attributes)
+    gaps = tf.gather(tf.constant(gap_starts()), [0, 7, 47])
+    raw = {"gap": gaps, "behavior_type": tf.constant([VIEW, 0, 1]), "location": tf.range(1, 4)}
+    embedded = tf.gather(attributes[0].class_table(), attributes[0].classes(raw))
+    np.testing.assert_allclose(embedded, attributes[0](raw), rtol=1e-6)
+    one, other = (model(model.condense(features))["logits"] for features in (here, there))
+    assert np.abs(one - other)[LOG["cand_mask"]].max() > 1e-3
+    np.testing.assert_allclose(other, model(there)["logits"], rtol=1e-5, atol=1e-6)

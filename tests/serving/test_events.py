@@ -85,9 +85,13 @@ def test_a_vocabulary_that_is_missing_is_one_sentence(tmp_path):
         EventParser(SCHEMA, CATALOGUE, Vocabularies(tmp_path))
 
 
-def test_amounts_are_in_the_logs_unit_and_unknown_where_they_are_left_out():
-    schema = dataclasses.replace(SCHEMA, fields=(*SCHEMA.fields, Field("dwell", (HISTORY,))))
+def test_labels_and_amounts_are_unknown_where_they_are_left_out():
+    fields = (Field("dwell", (HISTORY,)), Field("location", (HISTORY,), "location"))
+    sizes = {**SCHEMA.vocabulary_sizes, "location": 9}
+    schema = dataclasses.replace(SCHEMA, fields=(*SCHEMA.fields, *fields), vocabulary_sizes=sizes)
     parser = EventParser(schema, CATALOGUE)
+    assert parser(event(5, 1, 3, location=4)).values["location"] == 4
+    assert parser(event(5, 1, 3)).values["location"] == 1
     assert parser(event(5, 1, 3, dwell=2.5)).values["dwell"] == 2501
     assert parser(event(5, 1, 3, dwell=0)).values["dwell"] == 1
     assert parser(event(5, 1, 3)).values["dwell"] == 0

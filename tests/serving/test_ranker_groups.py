@@ -155,11 +155,12 @@ def test_a_state_is_kept_under_the_version_of_its_events(dgin, data, tmp_path, m
 
 @pytest.fixture(scope="module")
 def typed_data(data, tmp_path_factory):
-    """The same people, whose events have one of three types, and some of them a dwell time."""
+    """The same people, whose events have one of three types and a place, some of them a dwell time."""
     folder, fields = tmp_path_factory.mktemp("typed"), [*data.schema.fields]
     fields.append(Field("behavior_type", (HISTORY,), "behavior_type"))
+    fields.append(Field("location", (HISTORY,), "location"))
     fields.append(Field("dwell", (HISTORY,)))
-    sizes = {**data.schema.vocabulary_sizes, "behavior_type": FIRST_ID + len(TYPES)}
+    sizes = {**data.schema.vocabulary_sizes, "behavior_type": FIRST_ID + len(TYPES), "location": 7}
     schema = Schema(tuple(fields), sizes, data.schema.max_history, TYPES)
     (shard,), rng = data.shards("test"), np.random.default_rng(5)
     shutil.copytree(data.data_dir, folder, dirs_exist_ok=True)
@@ -172,13 +173,15 @@ def typed_data(data, tmp_path_factory):
             count = len(record["hist_item_id"])
             types = rng.integers(FIRST_ID, FIRST_ID + len(TYPES), count)
             dwell = rng.integers(0, 2, count) * rng.integers(0, 10**6, count)
-            more = {"hist_behavior_type": types, "hist_dwell": dwell}
+            places = rng.integers(1, 7, count)
+            more = {"hist_behavior_type": types, "hist_dwell": dwell, "hist_location": places}
             records.append(encode_record(schema, {**record, **more}))
         write_records(folder / path / pathlib.Path(shard.path).name, records)
     schema.save(folder)
     splits = Manifest.load(data.data_dir, data.schema).splits
     Manifest(schema.fingerprint(), splits).save(folder)
     (folder / "vocabulary" / "behavior_type.txt").write_text("\n".join(TYPES) + "\n")
+    (folder / "vocabulary" / "location.txt").write_text("\n".join("abcde") + "\n")
     return PreparedData(folder)
 
 

@@ -334,7 +334,9 @@ def test_what_is_no_amount_is_a_bad_row(tmp_path, suffix):
     "columns", ["dwell=stay,dwell=paid", "Dwell", "timestamp", "total_paid", "mask=x", "=stay"]
 )
 def test_names_of_amounts_that_would_collide_are_refused(tmp_path, columns):
-    with pytest.raises(ValueError, match="expected quantity_columns as different names"):
+    with pytest.raises(
+        ValueError, match="expected label_columns and quantity_columns as different"
+    ):
         TableReader([table(tmp_path, "who,what,when\n")], {"quantity_columns": columns})
 
 
@@ -344,3 +346,16 @@ def test_an_amount_that_the_table_does_not_have_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="with dwell missing"):
         reader.pieces()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_labels_are_words_and_an_empty_cell_is_unknown(tmp_path, suffix):
+    path, cities = tmp_path / f"log.{suffix}", ["Rome", None, "Oslo, N", ""]
+    frame = pd.DataFrame({"who": 1, "what": range(4), "when": range(4), "city": cities, "zip": 7})
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    options = {"label_columns": "location=city,zip"}
+    log = read_all(TableReader([str(path)], {**NAMES, **options}))
+    assert log.words("location") == ["Rome", "", "Oslo, N", ""]
+    assert log.words("zip") == ["7"] * 4
+    with pytest.raises(ValueError, match="as different names"):
+        TableReader([str(path)], {**options, "quantity_columns": "location=zip"})
