@@ -29,6 +29,7 @@ _INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behaviour index.", required
 _GROUPS_STORE = flags.DEFINE_string(
     "groups_store", None, f"Where the states go: {engines.STORES}.", required=True
 )
+_BATCH = flags.DEFINE_integer("batch_users", 64, "People in one call of the model.", lower_bound=1)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 
@@ -45,18 +46,19 @@ def main(_: object) -> None:
         raise ValueError("groups are made of an index and its totals; give --totals_store too.")
     ranker = Ranker(version, index=index, states=engines.open_store(_GROUPS_STORE.value))
     people = list(index.users())
-    made, began = 0, time.monotonic()
-    for person in tqdm(people, "groups", disable=not _PROGRESS.value, file=sys.stderr):
-        if not ranker.has_kept_state(person):
-            ranker.kept_state(person)
-            made += 1
-        if made <= 1:
-            began = time.monotonic()  # the first pays for compiling
+    made, first, began = 0, 0, time.monotonic()
+    with tqdm(total=len(people), desc="groups", disable=not _PROGRESS.value) as bar:
+        for start in range(0, len(people), _BATCH.value):
+            batch = people[start : start + _BATCH.value]
+            made += ranker.keep_states(batch)
+            bar.update(len(batch))
+            if not first:
+                first, began = made, time.monotonic()  # the first ones pay for loading
     seconds = time.monotonic() - began
     text = f"{made:,} states of {metadata['name']} version {version.name} made, "
     text += f"{len(people) - made:,} were kept"
-    if made > 1:
-        text += f"; {(made - 1) / seconds:,.0f} users/s"
+    if made > first:
+        text += f"; {(made - first) / seconds:,.0f} users/s"
     sys.stdout.write(text + "\n")
 
 

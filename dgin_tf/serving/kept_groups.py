@@ -35,6 +35,11 @@ class KeptGroups:
             return None  # of the model before, which had the same number
         return dict(value.arrays) if value.sequence == version else None
 
-    def write(self, person: int, version: int, state: Mapping[str, np.ndarray]) -> None:
-        """Keeps a state in the place of the one before."""
-        self._store.put_many({person: encode_value(state, sequence=version, **self._marks)})
+    def write(self, states: Mapping[int, tuple[int, Mapping[str, np.ndarray]]]) -> None:
+        """Keeps states in the place of those before, person -> (version, state)."""
+        self._store.put_many(
+            {
+                person: encode_value(state, sequence=version, **self._marks)
+                for person, (version, state) in states.items()
+            }
+        )

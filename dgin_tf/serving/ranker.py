@@ -183,28 +183,53 @@ class Ranker:
         return self.score({**groups, **found}, candidates)
 
     def kept_state(self, person: int) -> Arrays:
-        """The state of a person's groups, from the store unless model or person have changed since.
-
-        Called for everybody after a model update, it fills the store before requests come.
-        """
+        """The state of a person's groups, from the store unless model or person have changed since."""
         engine, kept = self._engine_of_groups()
-        version = engine.version(person)
-        state = self._kept.read(person, version)
+        state = self._kept.read(person, engine.version(person))
         if state is None:
-            # Read together: somebody may append between the two lines.
-            version, events = engine.groups(person, kept["groups"], kept["events"])
-            features = self._features(HISTORY, events, ENCODE_GROUPS, whole=True)
-            for name in kept["statistics"]:
-                features[total_feature(name)] = _padded(events[TOTAL + name], np.int32)
+            version, features = self._groups(person, engine, kept)
             state = self._run(ENCODE_GROUPS, features)
             if version:  # of somebody known
-                self._kept.write(person, version, state)
+                self._kept.write({person: (version, state)})
         return state
 
-    def has_kept_state(self, person: int) -> bool:
-        """Whether `kept_state` would find the state of a person's groups in the store."""
-        engine, _ = self._engine_of_groups()
-        return self._kept.read(person, engine.version(person)) is not None
+    def keep_states(self, people: Sequence[int]) -> int:
+        """Makes those states of some people's groups that `kept_state` would have to make, in one call.
+
+        Called for everybody after a model update, it fills the store before requests come.
+
+        Returns:
+          How many were made.
+        """
+        engine, kept = self._engine_of_groups()
+        made = {
+            person: self._groups(person, engine, kept)
+            for person in people
+            if self._kept.read(person, engine.version(person)) is None
+        }
+        made = {
+            person: (version, features) for person, (version, features) in made.items() if version
+        }
+        if not made:
+            return 0
+        states = self._run(ENCODE_GROUPS, _stacked([features for _, features in made.values()]))
+        self._kept.write(
+            {
+                person: (version, {name: array[row : row + 1] for name, array in states.items()})
+                for row, (person, (version, _)) in enumerate(made.items())
+            }
+        )
+        return len(made)
+
+    def _groups(
+        self, person: int, engine: BehaviorEngine, kept: Mapping[str, Any]
+    ) -> tuple[int, Arrays]:
+        """What a person's groups are made of, [1, events], and its version, both of one moment."""
+        version, events = engine.groups(person, kept["groups"], kept["events"])
+        features = self._features(HISTORY, events, ENCODE_GROUPS, whole=True)
+        for name in kept["statistics"]:
+            features[total_feature(name)] = _padded(events[TOTAL + name], np.int32)
+        return version, features
 
     def _engine_of_groups(self) -> tuple[BehaviorEngine, Mapping[str, Any]]:
         """The engine, and what the model keeps."""
@@ -375,6 +400,17 @@ def _padded(values: np.ndarray, dtype: Any) -> np.ndarray:
     row = np.zeros((1, max(len(values), 1)), dtype)  # not every operation takes an empty axis
     row[0, : len(values)] = values
     return row
+
+
+def _stacked(rows: Sequence[Arrays]) -> Arrays:
+    """Arrays [1, length] of several people as [people, longest], padded at the end."""
+    found = {}
+    for name, first in rows[0].items():
+        lengths = [row[name].shape[1] for row in rows]
+        found[name] = np.zeros((len(rows), max(lengths)), first.dtype)
+        for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            found[name][number, :length] = row[name][0]
+    return found
 
 
 def _check_index(

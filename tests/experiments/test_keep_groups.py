@@ -73,7 +73,7 @@ def test_a_dgin_is_served_from_its_engine_by_commands_alone(dgin, data, folder):
     assert f"{known}0 late events count beside what was loaded\n" in out
     stores = (f"--totals_store={store}", f"--groups_store={store}")
     engine = (f"--export_dir={dgin.version.parent}", f"--index_dir={index_dir}", *stores)
-    out, errors = run("keep_groups", *engine)
+    out, errors = run("keep_groups", *engine, "--batch_users=16")
     assert f"{len(people)} states of dgin version 1 made, 0 were kept; " in out
     assert "users/s" in out
     assert "groups: 100%" in errors

@@ -224,6 +224,27 @@ def test_a_state_of_other_weights_is_made_anew(data, ranker, monkeypatch):
     assert KeptGroups(store, ranker.metadata).read(person, version + 1) is None
 
 
+def test_states_of_many_people_are_made_in_one_call_and_once(dgin, data, engine, monkeypatch):
+    people = [person for person, _ in itertools.islice(histories(data), 9)]
+    one_by_one = Ranker(dgin.version, index=engine)
+    expected = {person: one_by_one.kept_state(person) for person in people}
+    ranker, calls = Ranker(dgin.version, index=engine), []
+    call = ranker._call
+    monkeypatch.setattr(
+        ranker, "_call", lambda name, inputs: calls.append(name) or call(name, inputs)
+    )
+    assert ranker.keep_states(people[:2]) == 2
+    assert ranker.keep_states([*people, 10**6]) == 7  # nothing is known of the last one
+    assert ranker.keep_states(people) == 0
+    assert calls == [ENCODE_GROUPS, ENCODE_GROUPS]
+    for person, state in expected.items():
+        found = ranker.kept_state(person)
+        assert found.keys() == state.keys()
+        for name, array in state.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert len(calls) == 2
+
+
 def test_somebody_unknown_has_no_groups(ranker):
     state = ranker.kept_state(10**6)
     assert not np.any(state["group_module_mask"])
