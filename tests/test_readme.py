@@ -1,4 +1,4 @@
-"""The figures that README shows are those of the committed results."""
+"""The figures that README and the results' own README show are those of the committed results."""
 
 import pathlib
 import re
@@ -11,9 +11,9 @@ RESULTS = ROOT / "experiments/results"
 ROUNDING = 0.0005 + 1e-9
 
 
-def section(start, end):
-    """README's text between two marks."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def section(start, end, path=RESULTS / "README.md"):
+    """The text of a README between two marks."""
+    text = path.read_text(encoding="utf-8")
     return text[text.index(start) : text.index(end, text.index(start))]
 
 
@@ -23,7 +23,7 @@ def table(text):
     return [[cell.strip(" *") for cell in cells] for cells in lines if "--" not in cells[0]]
 
 
-# README's tables of accuracy: first words, first words behind it, and for each column the committed
+# The tables of accuracy: first words, first words behind it, and for each column the committed
 # tables that it is from and what the data set is called there.
 ACCURACY = (
     (
@@ -91,7 +91,7 @@ def committed_rows(file, name):
 
 
 def cells():
-    """(label, file, data set, cell) of every accuracy that README shows."""
+    """(label, file, data set, cell) of every accuracy that is shown."""
     for start, end, columns in ACCURACY:
         head, *rows = table(section(start, end))
         for label, *shown in rows:
@@ -116,6 +116,36 @@ def test_no_committed_row_is_left_out(file, name):
     committed = committed_rows(file, name)
     shown = {committed[label] for label, *place, _ in cells() if place == [file, name]}
     assert shown == set(committed.values())  # a row may have another label in another table
+
+
+# What README's own table takes its rows from: its words for the data -> file and data set.
+SHORT = {
+    "MovieLens-1M, popular negatives": ("dien_movielens_popular.md", "popular"),
+    "500 events, made up": ("sim_synthetic_500.md", "deep_500"),
+    "MovieLens-1M, uniform negatives": ("mimn_movielens_uniform.md", "uniform"),
+    "800 events of all kinds, made up": ("dgin_synthetic.md", "lifelong"),
+    "MovieLens-1M, every rating an example": ("encode_movielens_1m.md", "ml_1m"),
+}
+
+
+def test_the_short_table_is_of_committed_rows():
+    rows = table(section("## Results", "## Serving", ROOT / "README.md"))[1:]
+    assert len(rows) == len(SHORT)
+    for _, data, *shown in rows:
+        committed = committed_rows(*SHORT[data])
+        for cell in shown:
+            label, auc, deviation = re.fullmatch(r"(.+) (\.\d{3}) ± (\.\d{3})", cell).groups()
+            wanted = committed[label][:2]
+            assert [float(auc), float(deviation)] == pytest.approx(wanted, abs=ROUNDING)
+
+
+def test_ratios_of_the_short_text_are_those_of_the_details():
+    short = section("Two cores, no GPU: DIN trains", "[experiments", ROOT / "README.md")
+    details = section("**Speed**", "Groups (")
+    for ratio in re.search(r"DIN trains ([\d.]+) and DIEN ([\d.]+) times", short).groups():
+        assert f"({ratio}x released" in details
+    (ratio,) = re.findall(r"events (\d+) times as fast", short)
+    assert f"{ratio} times DIN-L's rate" in section("Groups (", "ENCODE (`")
 
 
 def medians(name):
