@@ -124,6 +124,18 @@ TABLES = (
             *(Row(f"encode_{m}_dims", f"{m} numbers") for m in range(6, 17, 2)),
         ),
     ),
+    PaperTable(
+        title="Not in the paper: cosine times beta, other clusterings and more clusters",
+        columns=(),
+        rows=(
+            Row("encode_multiply_random", "Times beta, random clusters"),
+            Row("encode_multiply_no_loss", "Times beta, no loss"),
+            Row("encode_multiply", "ENCODE, cosine times beta"),
+            Row("encode_multiply_100_clusters", "Times beta, 100 clusters"),
+            Row("encode_multiply_300_clusters", "Times beta, 300 clusters"),
+            _DIN_LONG,
+        ),
+    ),
 )
 
 CLAIMS = (

@@ -18,6 +18,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "encode_random": ("encode", {"clustering": "random"}),
     "encode_dynamic_routing": ("encode", {"clustering": "dynamic_routing"}),
     "encode_agglomerative": ("encode", {"clustering": "agglomerative"}),
+    "encode_multiply_random": ("encode", {"multiply": True, "clustering": "random"}),
+    "encode_multiply_no_loss": ("encode", {"multiply": True, "loss": "none"}),
+    **{
+        f"encode_multiply_{k}_clusters": ("encode", {"multiply": True, "clusters": k})
+        for k in (100, 300)
+    },
     **{f"encode_{k}_clusters": ("encode", {"clusters": k}) for k in (10, 20, 40, 50)},
     **{f"encode_{m}_dims": ("encode", {"dim": m}) for m in (2, 6, 8, 10, 12, 14, 16)},
 }
