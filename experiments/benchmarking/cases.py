@@ -164,8 +164,17 @@ def _condense_to(path: str, case: Case, shape: Shape) -> None:
 
     condense = tf.function(make_model(case, shape).condense, autograph=False)
     found = [condense(batch) for batch in load_batches(case.data)]
-    stacked = {name: np.stack([batch[name] for batch in found]) for name in found[0]}
+    stacked = {name: _stack([batch[name].numpy() for batch in found]) for name in found[0]}
     np.savez(path, allow_pickle=False, **stacked)
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    """Arrays of several lengths of the second axis on a new first axis, padded at the end."""
+    shape = tuple(np.max([array.shape for array in arrays], axis=0))
+    stacked = np.zeros((len(arrays), *shape), arrays[0].dtype)
+    for place, array in zip(stacked, arrays, strict=True):
+        place[tuple(slice(size) for size in array.shape)] = array
+    return stacked
 
 
 def prepare_fit(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
