@@ -94,16 +94,17 @@ def sum_slices(values: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tenso
     The product with a sparse matrix that has a one for every value does not, if it has few columns.
 
     Args:
-      values: [values, ...]; all but the number of values is known.
+      values: [values, ...]; where more than the number of values is unknown, as of gradients that
+        workers gathered, the sum is taken as on a graphics card.
       rows: the row of each value, integers [values].
       count: number of rows, a scalar.
 
     Returns:
       Of the values' type, [count, ...]; on a processor numbers are always added in one order.
     """
-    if tf.config.get_visible_devices("GPU"):
-        return tf.math.unsorted_segment_sum(values, rows, count)
     inner = values.shape[1:]
+    if tf.config.get_visible_devices("GPU") or not inner.is_fully_defined():
+        return tf.math.unsorted_segment_sum(values, rows, count)
     terms = tf.size(rows, out_type=tf.int64)
     ones = {
         "a_indices": tf.stack([tf.cast(rows, tf.int64), tf.range(terms)], axis=1),

@@ -121,6 +121,21 @@ def test_slices_are_summed_by_row(inner, count, dtype):
     )
 
 
+def test_slices_of_a_width_that_the_graph_does_not_know_are_summed_too():
+    values, rows = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([2, 0, 2, 1])
+    unknown = tf.TensorSpec(
+        [None, None], tf.float32
+    )  # what workers gather of each other's gradients
+    total = tf.function(
+        lambda found: sum_slices(found, tf.constant(rows), tf.constant(3)),
+        input_signature=[unknown],
+        autograph=False,
+    )
+    expected = np.zeros([3, 3])
+    np.add.at(expected, rows, values)
+    np.testing.assert_allclose(total(tf.constant(values)), expected)
+
+
 @pytest.mark.parametrize("dtype", [tf.float16, tf.float32, tf.float64])
 def test_a_few_rows_are_read_with_a_gradient_as_large_as_their_table(dtype):
     table, ids = tf.constant(VALUES[:9], dtype), tf.constant(IDS % 9)
