@@ -1,7 +1,7 @@
 """Sorts the events of a bucket into one history a user, and drops exact duplicates.
 
-The order within a user is (timestamp, item, category, behaviour, quantities), all as integers: a total
-order, so that the result does not depend on the order of the log's rows.
+The order within a user is (timestamp, item, category, behaviour, then what else the log has), all as
+integers: a total order, so that the result does not depend on the order of the log's rows.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Histories:
     Attributes:
       users: user keys, rising, int64 [users].
       offsets: where each user's events begin, then the total, int64 [users + 1].
-      events: `item_id, category_id, behavior_type, timestamp` and the log's quantities, each [events].
+      events: `item_id, category_id, behavior_type, timestamp` and what else the log has, each [events].
     """
 
     users: np.ndarray
@@ -43,8 +43,8 @@ class Histories:
         return {_USERS: self.users, _OFFSETS: self.offsets, **self.events}
 
     @classmethod
-    def from_columns(cls, columns: Columns, quantities: Sequence[str] = ()) -> "Histories":
-        names = (*_EVENT_COLUMNS, *quantities)
+    def from_columns(cls, columns: Columns, more: Sequence[str] = ()) -> "Histories":
+        names = (*_EVENT_COLUMNS, *more)
         events = {name: columns[name] for name in names if name in columns}
         return cls(columns[_USERS], columns[_OFFSETS], events)
 
@@ -53,7 +53,7 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
     """Groups events by user and sorts them.
 
     Args:
-      columns: every name of `events.COLUMNS`, and quantities, in any order of rows.
+      columns: every name of `events.COLUMNS`, labels and quantities, in any order of rows.
 
     Returns:
       The histories, and how many exact duplicates were dropped.
@@ -76,7 +76,7 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
 
 
 def event_order(columns: Columns) -> np.ndarray:
-    """Permutation that sorts events by user, timestamp, item, category, behaviour and quantities.
+    """Permutation that sorts events by user, timestamp, item, category, behaviour and the other columns.
 
     One sort of a packed (user, time) key does nearly all the work; only events of one user and one
     second are compared further.
@@ -106,8 +106,8 @@ def event_order(columns: Columns) -> np.ndarray:
 
 def _tie_keys(columns: Columns) -> tuple[np.ndarray, ...]:
     """Columns by which events of one user and second are sorted, the first one last."""
-    quantities = sorted(set(columns) - {USER, *_EVENT_COLUMNS}, reverse=True)
-    return tuple(columns[name] for name in (*quantities, BEHAVIOR, CATEGORY, ITEM))
+    more = sorted(set(columns) - {USER, *_EVENT_COLUMNS}, reverse=True)
+    return tuple(columns[name] for name in (*more, BEHAVIOR, CATEGORY, ITEM))
 
 
 def _repeats(column: np.ndarray) -> np.ndarray:

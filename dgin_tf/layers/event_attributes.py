@@ -10,9 +10,9 @@ from dgin_tf.layers.interest_encoder import History, State
 from dgin_tf.layers.stored_events import history_of
 from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets, gap_starts
 from dgin_tf.ops.tables import read_few
-from dgin_tf.schema import HISTORY, PREFIX
+from dgin_tf.schema import BEHAVIOR_TYPE, HISTORY, PREFIX
 
-GAP, BEHAVIOR_TYPE = "gap", "behavior_type"
+GAP = "gap"
 HIST = PREFIX[HISTORY]
 HIST_BEHAVIOR_TYPE = HIST + BEHAVIOR_TYPE
 
@@ -77,7 +77,7 @@ class EventAttributes(tf.keras.layers.Layer):
             name: self.add_weight(name, [size, self.dim], initializer="glorot_uniform")
             for name, size in self._ids.items()
         }
-        self.table = tables.pop(BEHAVIOR_TYPE, None)
+        self.table = tables.pop(BEHAVIOR_TYPE, None)  # where checkpoints have always had it
         self.label_tables = tables
         super().build(input_shape)
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE
-from dgin_tf.schema import FIRST_ID, HISTORY, Schema
+from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, Schema
 
 
 def type_ids(schema: Schema, names: Sequence[str] = ()) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, EventAttributes, events_of_types
+from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import (
     ITEM,
@@ -28,9 +28,16 @@ from dgin_tf.models.base import Backbone, CTRModel
 from dgin_tf.models.behavior_types import type_ids
 from dgin_tf.models.sim import din_history
 from dgin_tf.ops.event_order import newest_of_keys
-from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, Schema, feature_name
-
-TIMESTAMP = "timestamp"
+from dgin_tf.schema import (
+    BEHAVIOR_TYPE,
+    CANDIDATE,
+    FIRST_ID,
+    HISTORY,
+    PREFIX,
+    TIMESTAMP,
+    Schema,
+    feature_name,
+)
 
 
 class DGIN(CTRModel):

@@ -25,9 +25,7 @@ from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, Tar
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.models.base import Backbone, CTRModel
 from dgin_tf.models.released import RELEASED, check_variant, released_backbone
-from dgin_tf.schema import CANDIDATE, HISTORY, Schema
-
-_TIMESTAMP = "timestamp"
+from dgin_tf.schema import CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 
 def din_history(softmax: bool = False, variant: str = "paper") -> AttendedHistory:
@@ -223,7 +221,7 @@ def _reader(variant: str, heads: int, time: bool) -> tf.keras.layers.Layer:
 
 
 def _check_times(schema: Schema) -> None:
-    roles = next((field.roles for field in schema.fields if field.name == _TIMESTAMP), ())
+    roles = next((field.roles for field in schema.fields if field.name == TIMESTAMP), ())
     if not {HISTORY, CANDIDATE} <= set(roles):
         raise ValueError(
             "time=True needs times of events and candidates; the schema has none. Prepare the data "

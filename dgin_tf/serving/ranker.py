@@ -27,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.negatives import ITEM
+from dgin_tf.padding import stack_padded
 from dgin_tf.quantities import stored_amounts
 from dgin_tf.records import load_catalogue
 from dgin_tf.schema import (
@@ -212,7 +213,9 @@ class Ranker:
         }
         if not made:
             return 0
-        states = self._run(ENCODE_GROUPS, _stacked([features for _, features in made.values()]))
+        rows = [features for _, features in made.values()]
+        features = {name: stack_padded([row[name][0] for row in rows]) for name in rows[0]}
+        states = self._run(ENCODE_GROUPS, features)
         self._kept.write(
             {
                 person: (version, {name: array[row : row + 1] for name, array in states.items()})
@@ -400,17 +403,6 @@ def _padded(values: np.ndarray, dtype: Any) -> np.ndarray:
     row = np.zeros((1, max(len(values), 1)), dtype)  # not every operation takes an empty axis
     row[0, : len(values)] = values
     return row
-
-
-def _stacked(rows: Sequence[Arrays]) -> Arrays:
-    """Arrays [1, length] of several people as [people, longest], padded at the end."""
-    found = {}
-    for name, first in rows[0].items():
-        lengths = [row[name].shape[1] for row in rows]
-        found[name] = np.zeros((len(rows), max(lengths)), first.dtype)
-        for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-            found[name][number, :length] = row[name][0]
-    return found
 
 
 def _check_index(

@@ -21,13 +21,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from dgin_tf.quantities import mean_amounts
-from dgin_tf.schema import FIRST_ID, HISTORY, Schema
+from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, Schema
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
 from dgin_tf.stores.behavior_overlay import equal_to_any, in_time_order, take
 from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
 
-BEHAVIOR_TYPE = "behavior_type"
 COUNT, TYPES, DISTINCT, MEAN = "count", "types", "distinct_", "mean_"
 _MODEL_VERSION = "accounts"  # of no model: whichever is served, they stay
 _KEYS, _COUNTS, _NEWEST = "keys", "counts", "newest"

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from dgin_tf.padding import stack_padded
 from dgin_tf.processes import end_with_parent, return_freed_memory
 from dgin_tf.schema import FIRST_ID
 from experiments.benchmarking import taking_turns
@@ -164,17 +165,8 @@ def _condense_to(path: str, case: Case, shape: Shape) -> None:
 
     condense = tf.function(make_model(case, shape).condense, autograph=False)
     found = [condense(batch) for batch in load_batches(case.data)]
-    stacked = {name: _stack([batch[name].numpy() for batch in found]) for name in found[0]}
+    stacked = {name: stack_padded([batch[name].numpy() for batch in found]) for name in found[0]}
     np.savez(path, allow_pickle=False, **stacked)
-
-
-def _stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """Arrays of several lengths of the second axis on a new first axis, padded at the end."""
-    shape = tuple(np.max([array.shape for array in arrays], axis=0))
-    stacked = np.zeros((len(arrays), *shape), arrays[0].dtype)
-    for place, array in zip(stacked, arrays, strict=True):
-        place[tuple(slice(size) for size in array.shape)] = array
-    return stacked
 
 
 def prepare_fit(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
