@@ -144,6 +144,12 @@ def test_ratios_of_the_short_text_are_those_of_the_details():
     details = section("**Speed**", "Groups (")
     for ratio in re.search(r"DIN trains ([\d.]+) and DIEN ([\d.]+) times", short).groups():
         assert f"({ratio}x released" in details
+    requests = rows_of("benchmark_requests.md")
+    milliseconds = [
+        f"{float(requests[f'sim_hard paper request 1x1000, {events} events'][6]):.0f} ms"
+        for events in ("1,000", "54,000")
+    ]
+    assert re.findall(r"\d+ ms", short) == milliseconds
     (ratio,) = re.findall(r"events (\d+) times as fast", short)
     assert f"{ratio} times DIN-L's rate" in section("Groups (", "ENCODE (`")
 
