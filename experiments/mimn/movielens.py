@@ -12,7 +12,7 @@ ones, the last 20 positions of every user against one negative each.
 
 Cost: 67,923 rows of two candidates a pass; on one core 40 s for MIMN, 5 to 20 s for the others.
 
-Expected: MIMN above DIN and Embedding&MLP, at .839 against .764 and .719 with negatives drawn by
+Expected: MIMN above DIN and Embedding&MLP, at .840 against .764 and .718 with negatives drawn by
 popularity (five seeds); GRU4Rec, ARNN and RUM are as good. The paper has no figures for these data.
 """
 
