@@ -126,7 +126,7 @@ class EventAttributes(tf.keras.layers.Layer):
             "dim": self.dim,
             "times": self.times,
             "behavior_types": self.behavior_types,
-            "labels": self.labels,
+            "labels": dict(self.labels),  # Keras wraps what layers hold
         }
 
 

@@ -15,7 +15,7 @@ from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.dual_interest import ContrastProjection, DualInterest
 from dgin_tf.layers.embedding import FeatureEmbedding
-from dgin_tf.layers.event_attributes import BEHAVIOR_TYPE, GAP, EventAttributes
+from dgin_tf.layers.event_attributes import GAP, EventAttributes
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import GroupAggregation, GroupModule
 from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
@@ -69,6 +69,7 @@ from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops.released_memory import ReleasedStep
+from dgin_tf.schema import BEHAVIOR_TYPE
 from tests.conformance.catalogue import (
     BACKBONE,
     CANDIDATES,
@@ -253,8 +254,8 @@ CATALOGUE = {
     ResidualFeedForward: ({"expansion": 2}, lambda layer, x: layer(x["events"])),
     SelfAttentionEncoder: ({"heads": 3}, lambda layer, x: layer(x["events"], x["mask"])),
     EventAttributes: (
-        {"dim": UNITS, "behavior_types": TYPES},
-        lambda layer, x: layer(attributes_of(x)),
+        {"dim": UNITS, "behavior_types": TYPES, "labels": {"location": TYPES}},
+        lambda layer, x: layer({**attributes_of(x), "location": attributes_of(x)[BEHAVIOR_TYPE]}),
     ),
     GroupStatistics: (
         {"dim": UNITS, "distinct": ["item_id"], "edges": {"count": [1, 3]}},
