@@ -54,7 +54,10 @@ def mean_losses(
       [users]; 0 where there are fewer than three events.
     """
     jit, signature = is_worth_compiling(original), (*original.shape, reduced.shape[-1])
-    anchors = traced(_draw, (drawing,), jit, signature)(original, mask)
+    # One by one, or XLA would draw and compare again wherever it reads what came of it.
+    drawn = traced(_draw, (drawing,), jit, signature)(mask)
+    distance = traced(_distances, (), jit, signature)(original, drawn)
+    anchors = traced(_nearest_first, (), jit, signature)(distance, drawn)
 
     @tf.custom_gradient
     def means(values):
@@ -73,7 +76,22 @@ def draw_anchors(mask: tf.Tensor, anchors: int, seed: int) -> tuple[tf.Tensor, t
     return rank, rank < count[:, tf.newaxis]
 
 
-def _draw(drawing, original, mask):
+def project(vectors: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Constant vectors [users, time, dim] times a kernel [dim, m], differentiable in the kernel."""
+
+    @tf.custom_gradient
+    def product(kernel):
+        def gradient(into):
+            # User by user takes half as long as one product of all events, which are many.
+            by_user = tf.matmul(into, vectors, transpose_a=True)
+            return tf.transpose(tf.reduce_sum(by_user, axis=0))
+
+        return tf.tensordot(vectors, kernel, 1), gradient
+
+    return product(kernel)
+
+
+def _draw(drawing, mask):
     loss = learning.LOSSES[drawing.loss]
     count = sampling.counts(mask)
     rank, is_anchor, places = sampling.ranks(mask), mask, None
@@ -83,7 +101,17 @@ def _draw(drawing, original, mask):
     others = learning.SAMPLINGS[drawing.sampling](mask, rank, loss.draws, drawing.seed)
     enough = tf.math.count_nonzero(others.mask, axis=-1, dtype=tf.int32) >= loss.needed
     enough &= is_anchor & (count > 2)[:, tf.newaxis]
-    return Anchors(places, learning.nearest_first(original, places, others), enough)
+    return places, others, enough
+
+
+def _distances(original, drawn):
+    places, others, _ = drawn
+    return learning.distances(original, places, others)
+
+
+def _nearest_first(distance, drawn):
+    places, others, enough = drawn
+    return Anchors(places, learning.nearest_first(distance, others), enough)
 
 
 def _means(loss, anchors, reduced):
@@ -165,14 +193,18 @@ class DimensionReduction(tf.keras.layers.Layer):
     def call(self, vectors: tf.Tensor) -> tf.Tensor:
         """[..., dim] -> h, float32 [..., m]; only the gradient to W_h passes."""
         vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
-        return tf.tensordot(vectors, tf.convert_to_tensor(self.kernel), 1)
+        kernel = tf.convert_to_tensor(self.kernel)
+        return project(vectors, kernel) if len(vectors.shape) == 3 else vectors @ kernel
 
-    def loss(self, vectors: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    def loss(
+        self, vectors: tf.Tensor, mask: tf.Tensor, reduced: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """The weighted mean over a history's anchors.
 
         Args:
-          vectors: s, [users, time, dim].
+          vectors: s, [users, time, dim]; of no meaning where masked.
           mask: True where the event is real, bool [users, time]; the real ones lie side by side.
+          reduced: what a call gave for them, if there was one.
 
         Returns:
           [users]; 0 where there are fewer than three events, or no loss.
@@ -181,7 +213,8 @@ class DimensionReduction(tf.keras.layers.Layer):
             return tf.zeros(tf.shape(mask)[:1])
         original = tf.cast(tf.stop_gradient(vectors), tf.float32)
         drawing = Drawing(self.loss_name, self.sampling, self.anchors, self.seed)
-        return self.weight * mean_losses(drawing, original, self(original), mask)
+        reduced = self(original) if reduced is None else reduced
+        return self.weight * mean_losses(drawing, original, reduced, mask)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.layers.interest_encoder import FieldEmbedding, History, Target
 from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import (
     CANDIDATE,
@@ -96,14 +96,17 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             raw,
             (lambda: mask_padding(self.events(sampled), mask)) if has_negatives else None,
             self.events(dict.fromkeys(names, tf.constant(PADDING_ID))),
-            self.events,
+            FieldEmbedding(self._events_by_field),
             tuple(names),
         )
 
     def events(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Embeds the paired fields among raw history features, [...] -> [..., event_dim]."""
+        return tf.concat(self._events_by_field(features), axis=-1)
+
+    def _events_by_field(self, features: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         fields = self.schema.paired_fields
-        return self._concat([(field, features[feature_name(HISTORY, field)]) for field in fields])
+        return [self.lookup(field, features[feature_name(HISTORY, field)]) for field in fields]
 
     def target(self, features: Mapping[str, tf.Tensor]) -> Target:
         """Embeds `cand_*` [users, candidates]."""

@@ -5,12 +5,14 @@ cluster's centre (Eqs. 8, 9): that is `encode`, and no candidate plays a part in
 attends to the clusters as it would to events (Eq. 10): that is `interest`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.stored_events import events_by_field, searched_events
 from dgin_tf.ops import clustering, masking
 from dgin_tf.ops.clustering import CLUSTERINGS, Clusters
 from dgin_tf.ops.compiling import is_worth_compiling, traced
@@ -45,41 +47,47 @@ def weights_in_clusters(vectors: tf.Tensor, found: Clusters, relevance: Relevanc
 
 
 def sum_interests(
-    events: tf.Tensor, weights: tf.Tensor, assignment: tf.Tensor, clusters: int
+    events: Sequence[tf.Tensor], weights: tf.Tensor, assignment: tf.Tensor, clusters: int
 ) -> tf.Tensor:
     """Eq. (8): u_i, the weighted sum of each cluster's events; differentiable in the events.
 
     XLA compiles it where it compiles clustering: the weighted events are never written then.
 
     Args:
-      events: s, [users, time, dim].
-      weights: of the events, [users, time]; constants.
+      events: s, one or several fields side by side, each [users, time, dim of one].
+      weights: of the events, [users, time], zero where masked; constants.
       assignment: int32 [users, time], -1 where masked.
       clusters: K.
 
     Returns:
-      [users, clusters, dim].
+      float32 [users, clusters, dim].
     """
-
-    jit, signature = is_worth_compiling(events), (*events.shape, clusters)
+    widths, dtype = tuple(field.shape[-1] for field in events), events[0].dtype
+    jit, signature = is_worth_compiling(events[0]), (*events[0].shape, *widths, clusters, dtype)
 
     @tf.custom_gradient
-    def weighted_sum(values):
+    def weighted_sum(*fields):
         def gradient(into):
             # The built-in gradient of a segment sum passes four times over [users, time, dim].
-            return traced(_spread, (), jit, signature)(into, weights, assignment)
+            spread = traced(_spread, (widths, dtype), jit, signature)(into, weights, assignment)
+            return spread if len(widths) > 1 else spread[0]
 
-        return traced(_summed, (clusters,), jit, signature)(values, weights, assignment), gradient
+        summed = traced(_summed, (clusters,), jit, signature)
+        return summed(weights, assignment, *fields), gradient
 
-    return weighted_sum(events)
+    return weighted_sum(*events)
 
 
-def _summed(clusters, events, weights, assignment):
+def _summed(clusters, weights, assignment, *fields):
+    events = tf.cast(tf.concat(fields, axis=-1), weights.dtype)
     return clustering.sum_in_clusters(events * weights[..., tf.newaxis], assignment, clusters)
 
 
-def _spread(interests, weights, assignment):
-    return clustering.of_clusters(interests, assignment) * weights[..., tf.newaxis]
+def _spread(widths, dtype, interests, weights, assignment):
+    return [
+        tf.cast(clustering.of_clusters(part, assignment) * weights[..., tf.newaxis], dtype)
+        for part in tf.split(interests, widths, axis=-1)
+    ]
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -139,7 +147,7 @@ class InterestClusters(InterestEncoder):
 
         XLA compiles it, for each shape anew, in graphs of a known number of users, if they are enough.
         """
-        reduced = tf.stop_gradient(self.reduction(history.events))
+        reduced = tf.stop_gradient(self._reduced(history))
         settings = (self.clustering, self.clusters, self.rounds, self.seed, self.relevance)
         if is_worth_compiling(reduced):
             run = traced(_clustered, settings, True, tuple(reduced.shape))
@@ -152,9 +160,13 @@ class InterestClusters(InterestEncoder):
         """Clusters the events and sums each cluster."""
         del training
         found, weights = self.extract(history)
-        events = tf.cast(history.events, tf.float32)
+        events = events_by_field(history)
         interests = sum_interests(events, weights, found.assignment, self.clusters)
         return {INTERESTS: interests, INTEREST_MASK: found.mask}
+
+    def _reduced(self, history: History) -> tf.Tensor:
+        """h of every event, of no meaning where masked; only the gradient to W_h passes."""
+        return history.once("reduced", lambda: self.reduction(searched_events(history)))
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Eq. (10).
@@ -175,7 +187,8 @@ class InterestClusters(InterestEncoder):
         del state
         if not self.reduction.has_loss:
             return {}
-        return {REDUCTION: self.reduction.loss(history.events, history.mask)}
+        reduced = self._reduced(history)
+        return {REDUCTION: self.reduction.loss(searched_events(history), history.mask, reduced)}
 
     def get_config(self) -> dict[str, Any]:
         return {

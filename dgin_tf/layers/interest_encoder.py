@@ -4,8 +4,8 @@ Serving splits a model where the candidate enters. What depends on the user alon
 and kept; what a request pays for is `interest`. An encoder is the layer that knows how to do both.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import tensorflow as tf
 
@@ -14,6 +14,22 @@ HISTORY_LENGTH = "history_length"  # of batches whose histories are no longer wh
 
 State = dict[str, tf.Tensor]
 Embed: TypeAlias = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
+Made = TypeVar("Made")
+
+
+class FieldEmbedding:
+    """An `Embed` that also gives embeddings field by field.
+
+    Attributes:
+      by_field: from raw features, [...], to what each field is embedded as, each [..., dim of one].
+    """
+
+    def __init__(self, by_field: Callable[[Mapping[str, tf.Tensor]], Sequence[tf.Tensor]]):
+        self.by_field = by_field
+
+    def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """All fields side by side, [..., dim]."""
+        return tf.concat(list(self.by_field(features)), axis=-1)
 
 
 class History:
@@ -51,18 +67,18 @@ class History:
         self.padding = padding
         self.embed = embed
         self.embedded_features = embedded_features
-        self._parts: dict[str, History] = {}
+        self._made: dict[str, Any] = {}
 
-    def part(self, name: str, make: Callable[[], "History"]) -> "History":
-        """A part of this history, made once: encoding it and its loss then share its embeddings.
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What is made of this history, made once: encoding it and its loss then share it.
 
         Args:
-          name: of the part.
+          name: of what is made.
           make: makes it.
         """
-        if name not in self._parts:
-            self._parts[name] = make()
-        return self._parts[name]
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     @property
     def events(self) -> tf.Tensor:

@@ -165,7 +165,7 @@ def all_but_newest(history: History, count: int) -> History:
     An event behind which `count` real ones lie is never in the last `count` columns, so that these
     need not be embedded. One column stays, since not every operation takes an empty axis.
     """
-    return history.part(f"all_but_newest_{count}", lambda: _older(history, count))
+    return history.once(f"all_but_newest_{count}", lambda: _older(history, count))
 
 
 def _older(history: History, count: int) -> History:

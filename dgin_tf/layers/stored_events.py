@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import Embed, History, State
+from dgin_tf.layers.interest_encoder import Embed, FieldEmbedding, History, State
 from dgin_tf.schema import HISTORY, PREFIX
 
 TIMESTAMP = PREFIX[HISTORY] + "timestamp"
@@ -76,9 +76,28 @@ def searched_events(history: History) -> tf.Tensor:
     A search leaves out what is masked, so that zeroing it first would be one more pass over the
     largest tensor of a step.
     """
-    if history.embed is None:
-        return tf.stop_gradient(history.events)
-    return tf.stop_gradient(history.embed(history.features))
+
+    def found() -> tf.Tensor:
+        if history.embed is None or isinstance(history.embed, FieldEmbedding):
+            return tf.concat(events_by_field(history), axis=-1)
+        return history.embed(history.features)
+
+    return history.once("searched_events", lambda: tf.stop_gradient(found()))
+
+
+def events_by_field(history: History) -> list[tf.Tensor]:
+    """Embeddings of a history's events, field by field where they come from tables.
+
+    Each of them has a gradient of its own, which need not be cut out of that of all fields.
+
+    Returns:
+      One or several [users, time, dim], side by side what `History.events` are; those of padding mean
+      nothing.
+    """
+    embed = history.embed
+    if not isinstance(embed, FieldEmbedding):
+        return [history.events]
+    return history.once("events_by_field", lambda: list(embed.by_field(history.features)))
 
 
 def gather_events(state: State, indices: tf.Tensor) -> State:

@@ -24,6 +24,7 @@ from dgin_tf.layers.interest_encoder import (
     Target,
 )
 from dgin_tf.layers.tower import Tower
+from dgin_tf.ops.compiling import leaving_xla
 from dgin_tf.records import LABEL
 from dgin_tf.schema import Schema
 
@@ -313,7 +314,8 @@ class CTRModel(tfrs.models.Model):
         differentiate = self._losses_and_gradients
         if self._jit_compile_gradients:
             differentiate = tf.function(differentiate, jit_compile=True, autograph=False)
-        parts, gradients = differentiate(features)
+        with leaving_xla(not self._jit_compile_gradients):
+            parts, gradients = differentiate(features)
         gradients = losses.unscale(self.optimizer, gradients)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return self._report(parts)

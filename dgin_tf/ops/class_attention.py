@@ -8,7 +8,8 @@ member by member.
 
 import tensorflow as tf
 
-from dgin_tf.ops.tables import sum_by_row
+from dgin_tf.ops.compiling import leaves_xla
+from dgin_tf.ops.tables import sum_by_row, sum_weighted_slices
 
 _PARTS = 2  # of the columns, when gradients of members are summed
 
@@ -93,6 +94,7 @@ def weighted_sums(weights: tf.Tensor, classes: tf.Tensor, table: tf.Tensor) -> t
 
     # Some columns after the others: what is of a member, not of a set, is large and soon gone.
     widths = _even_parts(table.shape[-1])
+    is_one_product = leaves_xla() and not tf.config.get_visible_devices("GPU")
 
     @tf.custom_gradient
     def sums(weights, table):
@@ -111,13 +113,28 @@ def weighted_sums(weights: tf.Tensor, classes: tf.Tensor, table: tf.Tensor) -> t
                 with tf.control_dependencies([into, into_weights, *into_table]):
                     events = tf.gather(rows, classes)
                     into_weights += tf.matmul(events, into, transpose_b=True)
-                    into_rows = tf.reshape(tf.matmul(weights, into), [-1, rows.shape[-1]])
-                    into_table.append(sum_by_row(into_rows, members, table.shape[0]))
+                    if not is_one_product:
+                        into_rows = tf.reshape(tf.matmul(weights, into), [-1, rows.shape[-1]])
+                        into_table.append(sum_by_row(into_rows, members, table.shape[0]))
+            if is_one_product:
+                with tf.control_dependencies([into_weights]):
+                    into_table.append(_sum_by_class(weights, classes, upstream, table.shape[0]))
             return into_weights, tf.cast(tf.concat(into_table, axis=-1), table.dtype)
 
         return tf.concat(found, axis=-1), gradient
 
     return sums(weights, table)
+
+
+def _sum_by_class(weights: tf.Tensor, classes: tf.Tensor, sums: tf.Tensor, count: int) -> tf.Tensor:
+    """The sum over members and heads of weights * sums, for every class; float32 [classes, dim]."""
+    heads, dim = sums.shape[1:]
+    sums = tf.reshape(tf.cast(sums, tf.float32), [-1, dim])
+    weights = tf.cast(weights, tf.float32)
+    of_head = tf.reshape(tf.range(tf.shape(sums)[0]), [-1, 1, heads])
+    places = tf.reshape(tf.broadcast_to(of_head, tf.shape(weights)), [-1])
+    rows = tf.repeat(tf.reshape(classes, [-1]), heads)
+    return sum_weighted_slices(sums, places, tf.reshape(weights, [-1]), rows, tf.constant(count))
 
 
 def _even_parts(width: int) -> list[int]:

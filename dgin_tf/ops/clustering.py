@@ -223,6 +223,7 @@ def _lloyd(
 ) -> tf.Tensor:
     """Assignments after the last round; of no meaning where masked."""
     assign = nearest(unit)
+    flat, shape = tf.reshape(unit, [-1, unit.shape[-1]]), tf.shape(centres)
 
     def goes_on(number, centres, assignment, changed):
         del centres, assignment
@@ -231,7 +232,9 @@ def _lloyd(
     def step(number, centres, assignment, changed):
         del changed
         found = tf.where(mask, assign(centres), -1)
-        sums = sum_in_clusters(unit, found, clusters)
+        # As `sum_in_clusters`, which within a loop would copy the events in every round.
+        ids = cluster_ids(found, clusters)
+        sums = tf.reshape(tf.math.unsorted_segment_sum(flat, ids, shape[0] * clusters), shape)
         length = tf.norm(sums, axis=-1, keepdims=True)
         moved = tf.where(length > _TINY, sums / tf.maximum(length, _TINY), centres)
         return number + 1, moved, found, tf.reduce_any(found != assignment)

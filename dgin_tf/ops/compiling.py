@@ -1,12 +1,16 @@
 """When XLA is asked to compile a part of a graph, and the functions that it compiles."""
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
 MIN_XLA_USERS = 16
+
+_LEAVES_XLA = contextvars.ContextVar("_LEAVES_XLA", default=False)
 
 
 def is_worth_compiling(values: tf.Tensor) -> bool:
@@ -17,6 +21,28 @@ def is_worth_compiling(values: tf.Tensor) -> bool:
     """
     users = values.shape[0]
     return not tf.executing_eagerly() and users is not None and users >= MIN_XLA_USERS
+
+
+@contextlib.contextmanager
+def leaving_xla(leaves: bool = True) -> Iterator[None]:
+    """Says that no more than parts of what is traced within are compiled.
+
+    By default everything here can be compiled as a whole, by whoever wraps it in a function. Within,
+    faster operations that XLA does not know may take the place of others.
+
+    Args:
+      leaves: False takes it back.
+    """
+    token = _LEAVES_XLA.set(leaves)
+    try:
+        yield
+    finally:
+        _LEAVES_XLA.reset(token)
+
+
+def leaves_xla() -> bool:
+    """Whether operations that XLA does not know may be used; see `leaving_xla`."""
+    return _LEAVES_XLA.get()
 
 
 @functools.cache
@@ -32,5 +58,9 @@ def traced(
       signature: shapes of the tensors.
     """
     del signature
-    run = functools.partial(function, *settings)
+
+    def run(*tensors):
+        with leaving_xla(leaves_xla() and not jit):
+            return function(*settings, *tensors)
+
     return tf.function(run, jit_compile=jit or None, autograph=False)

@@ -102,8 +102,8 @@ SAMPLINGS: dict[str, Callable[..., Others]] = {
 }
 
 
-def nearest_first(original: tf.Tensor, anchors: tf.Tensor | None, others: Others) -> Ordered:
-    """Eq. (5): puts the positive, the event of the smallest original distance, first.
+def distances(original: tf.Tensor, anchors: tf.Tensor | None, others: Others) -> tf.Tensor:
+    """Eq. (11) of every anchor and the events drawn for it, [users, anchors, draws].
 
     Args:
       original: s, constants, [users, time, dim].
@@ -111,17 +111,38 @@ def nearest_first(original: tf.Tensor, anchors: tf.Tensor | None, others: Others
       others: what was drawn for them.
     """
     inverse = inverse_length(original)[..., tf.newaxis]
-    anchor = _at(original, anchors)[:, :, tf.newaxis]
-    products = tf.reduce_sum(anchor * _look_up(original, others.places), -1)
+    # A sum of sums, of which XLA takes the inner ones side by side in vector registers.
+    dim = original.shape[-1]
+    lanes = next(lanes for lanes in (4, 3, 2, 1) if dim % lanes == 0)
+    users, time = tf.unstack(tf.shape(original)[:2])
+    rows = tf.reshape(original, [users, time, dim // lanes, lanes])
+    drawn = tf.gather(tf.reshape(rows, [-1, dim // lanes, lanes]), others.places)
+    products = _at(rows, anchors)[:, :, tf.newaxis] * drawn
+    products = tf.reduce_sum(tf.reduce_sum(products, axis=-2), axis=-1)
     scale = _at(inverse, anchors) * _look_up(inverse, others.places)[..., 0]
-    distance = 1.0 - products * scale  # vectors of length one are not written out
+    return 1.0 - products * scale  # vectors of length one are not written out
+
+
+def nearest_first(distance: tf.Tensor, others: Others) -> Ordered:
+    """Eq. (5): puts the positive, the event of the smallest original distance, first.
+
+    Args:
+      distance: what `distances` gave, [users, anchors, draws].
+      others: what was drawn for the anchors.
+    """
     far = tf.where(others.mask, distance, distance.dtype.max)
-    first = tf.argmin(far, axis=-1, output_type=tf.int32)[..., tf.newaxis]
-    draws = tf.range(tf.shape(distance)[-1])
-    # The positive and the first draw change places.
-    order = tf.where(draws == 0, first, tf.where(draws == first, 0, draws))
-    drawn = (distance, others.places, others.mask)
-    return Ordered(*(tf.gather(values, order, batch_dims=2) for values in drawn))
+    first = tf.argmin(far, axis=-1, output_type=tf.int32)
+
+    def exchanged(values):
+        # The positive and the first draw change places.
+        head, *rest = tf.unstack(values, axis=-1)
+        chosen = head
+        for number, value in enumerate(rest, 1):
+            chosen = tf.where(first == number, value, chosen)
+        rest = [tf.where(first == number, head, value) for number, value in enumerate(rest, 1)]
+        return tf.stack([chosen, *rest], axis=-1)
+
+    return Ordered(*(exchanged(values) for values in (distance, others.places, others.mask)))
 
 
 def compare(reduced: tf.Tensor, anchors: tf.Tensor | None, ordered: Ordered) -> Compared:
@@ -191,13 +212,18 @@ def _draw_others(rank, count, draws, keys, seed):
     keys = [tf.broadcast_to(key, tf.shape(rank)) for key in keys]
     drawn = sampling.stratified(others, draws, keys, seed)
     # The parts from which the draws come begin somewhere else for every anchor.
-    turn = hashing.cross_bucket(keys, _BUCKETS, seed + 1)
-    turned = (drawn + (turn % tf.maximum(others, 1))[..., tf.newaxis]) % tf.maximum(
-        others[..., tf.newaxis], 1
-    )
-    wanted = (rank[..., tf.newaxis] + 1 + turned) % tf.maximum(count[..., tf.newaxis], 1)
+    some = tf.maximum(others, 1)
+    turn = sampling.remainder(hashing.cross_bucket(keys, _BUCKETS, seed + 1), some)
+    turned = _wrapped(drawn + turn[..., tf.newaxis], some)
+    wanted = _wrapped(rank[..., tf.newaxis] + 1 + turned, tf.maximum(count, 1))
     exists = tf.range(draws) < others[..., tf.newaxis]
     return wanted, exists
+
+
+def _wrapped(value, count):
+    """Values [..., draws] below twice a count [...] begin again at zero where they reach it."""
+    count = count[..., tf.newaxis]
+    return tf.where(value >= count, value - count, value)
 
 
 def _in_own_row(mask, rank, exists):
@@ -208,7 +234,7 @@ def _in_own_row(mask, rank, exists):
 
 
 def _at(vectors, places):
-    """Vectors [users, time, dim] at places in time, [users, anchors, dim]; None for all as they are."""
+    """Vectors [users, time, ...] at places in time, [users, anchors, ...]; None for all as they are."""
     return vectors if places is None else tf.gather(vectors, places, batch_dims=1)
 
 

@@ -38,6 +38,16 @@ def places(mask: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(found, 0, tf.maximum(time - 1, 0))
 
 
+def remainder(value: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """value % count of integers below 2^31, not negative; exact, and in vector registers.
+
+    No processor divides several integers at a time. In float64 the quotient of two integers of 32 bits
+    is never rounded up to the next whole number.
+    """
+    quotient = tf.cast(value, tf.float64) / tf.cast(count, tf.float64)
+    return value - tf.cast(quotient, value.dtype) * count
+
+
 def stratified(count: tf.Tensor, draws: int, keys: list[tf.Tensor], seed: int) -> tf.Tensor:
     """Different whole numbers below `count`, one from each of `draws` equal parts of the range.
 
@@ -57,5 +67,5 @@ def stratified(count: tf.Tensor, draws: int, keys: list[tf.Tensor], seed: int) -
     width = (part + 1) * count // draws - start
     parts = [*(key[..., tf.newaxis] for key in keys), part]
     random = hashing.cross_bucket(parts, _RESOLUTION, seed)
-    drawn = start + random % tf.maximum(width, 1)
+    drawn = start + remainder(random, tf.maximum(width, 1))
     return tf.where(count > draws, drawn, part)

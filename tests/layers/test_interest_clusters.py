@@ -6,10 +6,13 @@ import tensorflow as tf
 
 from dgin_tf.layers import interest_clusters
 from dgin_tf.layers.dimension_reduction import DimensionReduction
+from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.interest_clusters import InterestClusters
+from dgin_tf.layers.stored_events import history_of
 from dgin_tf.ops.compiling import MIN_XLA_USERS
 from tests.layers.search.searching import Data
 from tests.oracles import encode
+from tests.prepared import make_schema
 
 SETTINGS = ({"beta": 0.5}, {"beta": 3.0, "multiply": True}, {"metric": "dot"})
 every_metric = pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -144,3 +147,34 @@ def test_the_auxiliary_loss_is_the_reductions():
 def test_an_unknown_clustering_is_refused():
     with pytest.raises(ValueError, match="agglomerative; got 'dbscan'"):
         layer_of(clustering="dbscan")
+
+
+def test_fields_of_tables_have_the_gradients_that_events_have():
+    embedding = FeatureEmbedding(make_schema(), 4)
+    real = np.arange(9) < np.array([9, 5, 2, 0])[:, None]
+    draws = np.random.default_rng(2)
+    features = {
+        f"hist_{field.name}": tf.constant(
+            np.where(
+                real,
+                draws.integers(2, embedding.schema.vocabulary_sizes[field.vocabulary], real.shape),
+                0,
+            )
+        )
+        for field in embedding.schema.paired_fields
+    }
+    history = embedding.history({**features, "hist_mask": tf.constant(real)})
+    layer, tables = layer_of(), [embedding.tables[name] for name in ("item_id", "category_id")]
+    layer.encode(history)
+    found = []
+    for embed in (history.embed, embedding.events):  # field by field, and all of them, masked
+        with tf.GradientTape() as tape:
+            part = history_of(features, history.mask, embed, history.embedded_features)
+            state = layer.encode(part)
+            loss = tf.reduce_sum(state["interests"] ** 2)
+            loss += tf.reduce_sum(layer.auxiliary_losses(state, part)["reduction"])
+        gradients = tape.gradient(loss, [*tables, layer.reduction.kernel])
+        found.append([state["interests"], *map(tf.convert_to_tensor, gradients)])
+    for ours, wanted in zip(*found, strict=True):
+        assert np.any(wanted)
+        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-6)

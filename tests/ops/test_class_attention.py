@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.ops.class_attention import mean_weights, weighted_sums
+from dgin_tf.ops.compiling import leaving_xla
 from dgin_tf.ops.masking import masked_mean, masked_softmax
 from dgin_tf.ops.sets import put_back, split_by_size
 
@@ -85,7 +86,8 @@ def test_scores_of_any_size_are_weighed(scale):
     )
 
 
-def test_sums_are_of_the_rows_of_the_classes_and_so_are_their_gradients():
+@pytest.mark.parametrize("leaves", [False, True])
+def test_sums_are_of_the_rows_of_the_classes_and_so_are_their_gradients(leaves):
     weights = mean_weights(SCORES, MEMBERS, MASK)
     asked = RNG.normal(size=[len(LENGTHS), HEADS, DIM])
 
@@ -93,7 +95,8 @@ def test_sums_are_of_the_rows_of_the_classes_and_so_are_their_gradients():
         return tf.einsum("sjh,sjd->shd", weights, tf.gather(table, MEMBERS))
 
     def ours(weights, table):
-        return weighted_sums(weights, MEMBERS, table)
+        with leaving_xla(leaves):
+            return weighted_sums(weights, MEMBERS, table)
 
     np.testing.assert_allclose(ours(weights, TABLE), by_gather(weights, TABLE), rtol=1e-5)
     for found, expected in (

@@ -33,7 +33,8 @@ def compared(name, draws):
     reduced = original @ np.random.default_rng(5).normal(size=(DIM, REDUCED)).astype(np.float32)
     others = draw(name, draws)
     anchors = tf.broadcast_to(tf.range(TIME), mask().shape)
-    ordered = learning.nearest_first(tf.constant(original), anchors, others)
+    distance = learning.distances(tf.constant(original), anchors, others)
+    ordered = learning.nearest_first(distance, others)
     return original, reduced, others, learning.compare(tf.constant(reduced), anchors, ordered)
 
 

@@ -32,3 +32,11 @@ def test_ranks_are_places_on_whichever_side_padding_is():
     ranks = tf.constant([[0, 1], [0, 1]])
     np.testing.assert_array_equal(sampling.places(mask, ranks), [[0, 1], [2, 3]])
     np.testing.assert_array_equal(tf.boolean_mask(sampling.ranks(mask), mask), [0, 1, 0, 1])
+
+
+def test_remainders_are_exact_up_to_the_largest_integers():
+    count = np.concatenate([np.arange(1, 2000), [2**20 - 1, 2**30, 2**31 - 1]])
+    for near in (count, 2 * count, (2**31 - 1) // count * count):
+        value = np.clip(near[:, None] + [-1, 0, 1], 0, 2**31 - 1).astype(np.int32)
+        found = sampling.remainder(tf.constant(value), tf.constant(count[:, None], tf.int32))
+        np.testing.assert_array_equal(found, value % count[:, None])

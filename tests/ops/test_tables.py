@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.ops.tables import read_few, read_rows, sum_by_row, sum_slices
+from dgin_tf.ops.compiling import leaving_xla
+from dgin_tf.ops.tables import (
+    read_few,
+    read_rows,
+    sum_by_row,
+    sum_slices,
+    sum_weighted_slices,
+)
 
 ROWS, DIM = 53, 3
 VALUES = np.random.default_rng(0).normal(size=(ROWS, DIM)).astype(np.float32)
@@ -90,13 +97,14 @@ def test_a_mirrored_table_can_be_exported(mirrored, tmp_path, in_scope):
 
 @pytest.mark.parametrize("dim", [1, 4, 5, 16])
 @pytest.mark.parametrize("count", [0, 3, 1000])
-@pytest.mark.parametrize("compiled", [False, True])
-def test_values_are_summed_by_row(dim, count, compiled):
+@pytest.mark.parametrize("how", ["as it is", "compiled", "leaving XLA"])
+def test_values_are_summed_by_row(dim, count, how):
     generator = np.random.default_rng(dim)
     values = generator.normal(size=(count, dim)).astype(np.float32)
     rows = generator.integers(1, 7, count).astype(np.int32)
-    summing = tf.function(sum_by_row, jit_compile=compiled, autograph=False)
-    found = summing(tf.constant(values), tf.constant(rows), 8)
+    summing = tf.function(sum_by_row, jit_compile=how == "compiled", autograph=False)
+    with leaving_xla(how == "leaving XLA"):
+        found = summing(tf.constant(values), tf.constant(rows), 8)
     expected = np.zeros([8, dim])
     np.add.at(expected, rows, values)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
@@ -119,6 +127,24 @@ def test_slices_are_summed_by_row(inner, count, dtype):
     np.testing.assert_allclose(
         found, expected, rtol=2e-3, atol=2e-2 if dtype == np.float16 else 1e-5
     )
+
+
+@pytest.mark.parametrize("dim", [1, 31, 32, 70])
+def test_weighted_slices_are_summed_term_by_term(dim):
+    generator = np.random.default_rng(dim)
+    values = generator.normal(size=(40, dim)).astype(np.float32)
+    places, rows = generator.integers(0, 40, 500), generator.integers(0, 9, 500)
+    weights = generator.normal(size=500).astype(np.float32)
+    expected = np.zeros([10, dim])
+    np.add.at(expected, rows, weights[:, None] * values[places])
+    found = sum_weighted_slices(
+        tf.constant(values),
+        tf.constant(places, tf.int32),
+        tf.constant(weights),
+        tf.constant(rows),
+        tf.constant(10),
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_slices_of_a_width_that_the_graph_does_not_know_are_summed_too():

@@ -1,0 +1,34 @@
+"""What may be compiled as a whole, and what says that it need not be."""
+
+import tensorflow as tf
+
+from dgin_tf.ops.compiling import leaves_xla, leaving_xla, traced
+
+
+def _said(seen, values):
+    seen.append(leaves_xla())
+    return values + 1
+
+
+class _Seen(list):
+    """A list that can be a setting of a traced function."""
+
+    __hash__ = object.__hash__
+
+
+def test_everything_can_be_compiled_unless_it_is_said_to_be_left():
+    assert not leaves_xla()
+    with leaving_xla():
+        assert leaves_xla()
+        with leaving_xla(False):
+            assert not leaves_xla()
+        assert leaves_xla()
+    assert not leaves_xla()
+
+
+def test_what_xla_compiles_within_stays_compilable():
+    for jit in (False, True):
+        seen = _Seen()
+        with leaving_xla():
+            traced(_said, (seen,), jit, "here")(tf.constant(1))
+        assert list(seen) == [not jit]
