@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import FieldEmbedding, History, Target
+from dgin_tf.layers.stored_events import events_by_field
 from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import (
     CANDIDATE,
@@ -90,8 +91,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         names = [feature_name(HISTORY, field) for field in self.schema.paired_fields]
         sampled = {name: raw.get(negative_name(name)) for name in names}
         has_negatives = all(value is not None for value in sampled.values())
-        return History(
-            lambda: mask_padding(self.events(raw), mask),
+        history = History(
+            lambda: mask_padding(tf.concat(events_by_field(history), axis=-1), mask),
             mask,
             raw,
             (lambda: mask_padding(self.events(sampled), mask)) if has_negatives else None,
@@ -99,6 +100,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             FieldEmbedding(self._events_by_field),
             tuple(names),
         )
+        return history
 
     def events(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Embeds the paired fields among raw history features, [...] -> [..., event_dim]."""

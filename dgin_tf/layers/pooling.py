@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.stored_events import events_by_field
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -39,10 +40,10 @@ class Pooling(InterestEncoder):
     def encode(self, history: History, training: bool = False) -> State:
         """Sum and number of the events."""
         del training
-        events = tf.cast(history.events, tf.float32)
-        # A product with a row of ones and zeros, whose gradient is one outer product.
+        # Products with a row of ones and zeros, whose gradients are outer products.
         weights = tf.cast(history.mask, tf.float32)[:, tf.newaxis]
-        total = tf.matmul(weights, events)[:, 0]
+        fields = [tf.cast(field, tf.float32) for field in events_by_field(history)]
+        total = tf.concat([tf.matmul(weights, field)[:, 0] for field in fields], axis=-1)
         count = tf.reduce_sum(tf.cast(history.mask, tf.float32), axis=1, keepdims=True)
         if self.count_padding:
             if history.padding is None:

@@ -64,10 +64,12 @@ def history_of(
     def events() -> tf.Tensor:
         if embed is None:
             raise ValueError("these events are ids; they need History.embed to be embedded.")
-        found = embed(features)
+        is_by_field = isinstance(embed, FieldEmbedding)
+        found = tf.concat(events_by_field(history), -1) if is_by_field else embed(features)
         return tf.where(mask[..., tf.newaxis], found, tf.zeros([], found.dtype))
 
-    return History(events, mask, features, embed=embed, embedded_features=embedded_features)
+    history = History(events, mask, features, embed=embed, embedded_features=embedded_features)
+    return history
 
 
 def searched_events(history: History) -> tf.Tensor:
