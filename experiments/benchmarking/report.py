@@ -25,10 +25,11 @@ COLUMNS = (
     "step MiB",
     "events/s",
 )
+ENVIRONMENT = ("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")  # that decides how fast TensorFlow is
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, load when asked, and versions."""
+    """Processor, cores, memory, load when asked, versions, and what the environment asks of TensorFlow."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -37,6 +38,7 @@ def machine() -> dict[str, Any]:
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in PACKAGES},
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
 
 
@@ -49,6 +51,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{found['processor']}, {found['cores']} cores, {found['memory_gib']} GiB; load average "
         f"{found['load_average'][0]} at the start; "
         + ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+        + "".join(f"; {name}={value}" for name, value in found.get("environment", {}).items())
         + ".",
         "",
         "Shape: " + ", ".join(f"{name} {value}" for name, value in result["shape"].items()) + ".",
