@@ -1,5 +1,6 @@
 """The figures that README and the results' own README show are those of the committed results."""
 
+import itertools
 import pathlib
 import re
 
@@ -150,7 +151,7 @@ def test_ratios_of_the_short_text_are_those_of_the_details():
         for events in ("1,000", "54,000")
     ]
     assert re.findall(r"\d+ ms", short) == milliseconds
-    (ratio,) = re.findall(r"events (\d+) times as fast", short)
+    (ratio,) = re.findall(r"events ([\d.]+) times as fast", short)
     assert f"{ratio} times DIN-L's rate" in section("Groups (", "ENCODE (`")
 
 
@@ -203,23 +204,43 @@ def test_times_of_requests_are_those_of_their_benchmark():
 
 
 def test_what_is_said_of_groups_is_in_their_benchmark():
-    committed = rows_of("benchmark_groups.md") | rows_of("benchmark_groups_requests.md")
+    runs = [rows_of(f"benchmark_groups{name}.md") for name in ("", "_without_onednn")]
+    requests = rows_of("benchmark_groups_requests.md")
     names = {"DGIN": "dgin", "DIN-L, attention over everything": "din_long"}
     names["SIM, hard search"] = "sim_hard"
-    for label, rate, memory, request in table(section("Groups (", "ENCODE (`"))[1:]:
-        step = committed.get(f"{names[label]} paper step 128x2")
-        assert [rate, memory] == ([step[1], f"{step[10]} MiB"] if step and rate else ["", ""])
+    text = section("Groups (", "ENCODE (`")
+    for label, *measured, request in table(text)[1:]:
+        steps = [run.get(f"{names[label]} paper step 128x2") for run in runs]
+        wanted = [cell for step in steps if step for cell in (step[1], f"{step[10]} MiB")]
+        assert [cell for cell in measured if cell] == wanted
         if request:
             times = [
-                committed[f"{names[label]} paper request 1x500, {events} events"][6]
+                requests[f"{names[label]} paper request 1x500, {events} events"][6]
                 for events in ("1,000", "54,000")
             ]
             assert request == f"{' / '.join(times)} ms"
+    said = re.findall(r"([\d.]+) times(?: DIN-L's rate)? at ([\d.]+)%", " ".join(text.split()))
+    for (times, share), (users, run) in zip(
+        said, itertools.product(("128x2", "256x1"), runs), strict=True
+    ):
+        ours, theirs = (run[f"{name} paper step {users}"] for name in ("dgin", "din_long"))
+        rates, memories = (
+            [float(row[column].replace(",", "")) for row in (ours, theirs)] for column in (1, 10)
+        )
+        assert abs(rates[0] / rates[1] - float(times)) < 0.2
+        assert abs(100 * memories[0] / memories[1] - float(share)) < 0.6
 
 
 def test_what_is_said_of_serving_states_is_in_its_benchmarks():
     text = section("ENCODE (`benchmark_online.md`)", "With 54,000 events each")
     online, center = rows_of("benchmark_online.md"), rows_of("benchmark_center.md")
+    extraction, clusters = rows_of("benchmark_extraction.md"), rows_of("benchmark_clusters.md")
+    for case in ("extract", "export"):
+        assert extraction[f"encode paper {case}, 256 (users/s)"][1] in text
+    rate = {name: float(row[1].replace(",", "")) for name, row in clusters.items() if "x2" in name}
+    for model, said in (("encode", "2.4"), ("avg_pooling_long_din", "1.3")):
+        assert f"{rate['eta paper step 512x2'] / rate[f'{model} paper step 512x2']:.1f}" == said
+        assert f"in {said} times" in text
     for model in ("encode", "avg_pooling_long_din", "din_long"):
         assert online[f"{model} paper score 1x3000, state cached"][6] in text
     row = center["mimn_full paper center, batches of 1024 (events/s)"]
