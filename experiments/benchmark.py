@@ -45,11 +45,13 @@ the first batch, whose seconds are mostly compiling:
 
 `--shape=groups` is the block of DGIN: 256 examples a step, histories of 10,000 events of about 300
 items. What its batches are condensed to is measured apart (`condense`, in events/s), for it happens
-where records are read; `step MiB` is what a step holds beside tables, slots, batches and graphs. With
-`--together` the models take turns with each other, and ratios compare the first with the others:
+where records are read; `step MiB` is what a step holds beside tables, slots, batches and graphs, and
+what its allocator keeps of what was freed. With `--live_tensors` a process of its own tells how large
+the tensors are that live at a time, whatever the allocator. With `--together` the models take turns
+with each other, and ratios compare the first with the others:
 
     python -m experiments.benchmark --output_dir=D --shape=groups --parts=train,request --records=0 \\
-        --variants=paper --models=dgin,din_long,sim_hard --request=500 --together
+        --variants=paper --models=dgin,din_long,sim_hard --request=500 --together --live_tensors
 
 With `--peer=deepctr`, DeepCTR is installed from PyPI into an environment of its own and runs the
 same batches by turns with ours.
@@ -96,6 +98,9 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", 
 _PARTS = flags.DEFINE_list("parts", list(DEFAULT_PARTS), f"What to measure, of {', '.join(PARTS)}.")
 _MODELS = flags.DEFINE_list("models", ["din", "dien"], "Models to train and to score with.")
 _VARIANTS = flags.DEFINE_list("variants", ["released", "paper"], "Variants of them.")
+_LIVE_TENSORS = flags.DEFINE_boolean(
+    "live_tensors", False, "Measure what tensors of a training step live at a time."
+)
 _TOGETHER = flags.DEFINE_boolean(
     "together", False, "Let the cases of all models take turns, to compare models with each other."
 )
@@ -151,6 +156,8 @@ class Benchmark:
     def train(self, model: str, variant: str) -> list[Case]:
         """The training step, shared and not, training from records, and the peer."""
         shared, single = self._whole_batches(f"{model} {variant} step", STEP, model, variant)
+        if _LIVE_TENSORS.value:
+            shared, single = (dataclasses.replace(c, counts_tensors=True) for c in (shared, single))
         cases = [shared, single]
         if shared.condenses:
             name = shared.name.replace(STEP, CONDENSE)

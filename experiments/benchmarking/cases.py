@@ -33,7 +33,7 @@ import numpy as np
 from dgin_tf.padding import stack_padded
 from dgin_tf.processes import end_with_parent, return_freed_memory
 from dgin_tf.schema import FIRST_ID
-from experiments.benchmarking import taking_turns
+from experiments.benchmarking import live_tensors, taking_turns
 from experiments.benchmarking.shape import Shape
 
 STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
@@ -69,6 +69,7 @@ class Case:
       steps_per_execution: steps in one call of the compiled function (fit).
       seconds: how long a turn lasts, where it is not one pass over the records.
       history: events of every history, where they are not the shape's (request).
+      counts_tensors: whether to measure what tensors of a step live at a time (step).
     """
 
     name: str
@@ -82,6 +83,7 @@ class Case:
     steps_per_execution: int = 1
     seconds: float = 2.0
     history: int = 0
+    counts_tensors: bool = False
 
     @property
     def samples_negatives(self) -> bool:
@@ -124,7 +126,11 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     """Builds a model and takes two training steps."""
     import tensorflow as tf
 
-    batches = load_batches(_condensed(case, shape) if case.condenses else case.data)
+    path = _condensed(case, shape) if case.condenses else case.data
+    facts: dict[str, Any] = {}
+    if case.counts_tensors:  # before this process holds as much as that one does
+        facts["tensors_mib"] = _in_own_process(_live_tensors, path, case, shape)
+    batches = load_batches(path)
     began = time.perf_counter()
     model = _compiled(case, shape, batches[0])
     train_step = tf.function(model.train_step, autograph=False)
@@ -143,7 +149,7 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
             case.seconds,
         )
 
-    facts = {"seconds_to_first_step": first_step, "first_loss": loss, "step_mib": step_mib}
+    facts |= {"seconds_to_first_step": first_step, "first_loss": loss, "step_mib": step_mib}
     return {**facts, "parameters": model.count_params()}, turn
 
 
@@ -154,10 +160,25 @@ def _condensed(case: Case, shape: Shape) -> str:
     finds it free seems to need less than it does.
     """
     path = str(_own_folder(case) / "condensed.npz")
+    _in_own_process(_condense_to, path, case, shape)
+    return path
+
+
+def _in_own_process(function: Callable[..., Any], *args: Any) -> Any:
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, spawn, end_with_parent) as pool:
-        pool.submit(_condense_to, path, case, shape).result()
-    return path
+        return pool.submit(function, *args).result()
+
+
+def _live_tensors(path: str, case: Case, shape: Shape) -> float:
+    """The most that a step's tensors hold at a time, MiB."""
+    live_tensors.report_allocations()
+    import tensorflow as tf
+
+    batches = load_batches(path)
+    train_step = tf.function(_compiled(case, shape, batches[0]).train_step, autograph=False)
+    train_step(batches[0])
+    return live_tensors.peak_mib(lambda: float(train_step(batches[-1])["loss"]))
 
 
 def _condense_to(path: str, case: Case, shape: Shape) -> None:

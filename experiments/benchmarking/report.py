@@ -24,6 +24,7 @@ COLUMNS = (
     "peak MiB",
     "step MiB",
     "events/s",
+    "tensors MiB",
 )
 ENVIRONMENT = ("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")  # that decides how fast TensorFlow is
 
@@ -143,6 +144,7 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         shown("peak_mib"),
         shown("step_mib"),
         shown("events_per_second"),
+        shown("tensors_mib"),
     ]
 
 

@@ -243,6 +243,7 @@ def test_preparing_reports_rows_and_the_peak_of_the_process_tree(tmp_path):
 def test_lifelong_histories_are_condensed_where_they_are_read(tmp_path):
     flags = ["--shape=groups", "--parts=train,request", "--records=7", "--models=dgin,sim_hard"]
     sizes = ["--variants=paper", "--together", "--request=5", "--request_histories=17"]
+    sizes.append("--live_tensors")
     done = run_benchmark(tmp_path, *flags, *sizes)
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "benchmark.json").read_text())
@@ -250,6 +251,7 @@ def test_lifelong_histories_are_condensed_where_they_are_read(tmp_path):
     entries = {entry["case"]["name"]: entry for entry in training}
     assert entries["dgin paper condense 3x2"]["events_per_second"] > 0
     assert entries["dgin paper step 3x2"]["step_mib"] >= 0
+    assert 0 < entries["dgin paper step 3x2"]["tensors_mib"] < 5
     assert "dgin paper step 3x2 / sim_hard paper step 3x2" in content["ratios"]
     (own,) = (entry for entry in requests if entry["case"]["model"] == "dgin")
     assert (own["case"]["history"], own["source"]) == (17, "kept groups and index")
