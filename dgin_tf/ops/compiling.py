@@ -45,11 +45,10 @@ def leaves_xla() -> bool:
     return _LEAVES_XLA.get()
 
 
-@functools.cache
 def traced(
     function: Callable[..., Any], settings: tuple[Hashable, ...], jit: bool, signature: Hashable
 ) -> Callable[..., Any]:
-    """A graph function, one for each signature: shared, it would warn of retracing.
+    """A graph function, the same for the same arguments; shared by signatures it would warn of retracing.
 
     Args:
       function: takes the settings, then tensors.
@@ -57,10 +56,15 @@ def traced(
       jit: whether XLA compiles it.
       signature: shapes of the tensors.
     """
+    return _traced(function, settings, jit, signature, leaves_xla() and not jit)
+
+
+@functools.cache
+def _traced(function, settings, jit, signature, leaves):
     del signature
 
     def run(*tensors):
-        with leaving_xla(leaves_xla() and not jit):
+        with leaving_xla(leaves):
             return function(*settings, *tensors)
 
     return tf.function(run, jit_compile=jit or None, autograph=False)

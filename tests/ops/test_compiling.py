@@ -32,3 +32,11 @@ def test_what_xla_compiles_within_stays_compilable():
         with leaving_xla():
             traced(_said, (seen,), jit, "here")(tf.constant(1))
         assert list(seen) == [not jit]
+
+
+def test_what_was_traced_for_a_step_that_leaves_xla_is_not_taken_elsewhere():
+    seen = _Seen()
+    for leaves in (True, False, True):
+        with leaving_xla(leaves):
+            traced(_said, (seen,), False, "there")(tf.constant(1))
+    assert list(seen) == [True, False]
