@@ -9,6 +9,7 @@ member by member.
 import tensorflow as tf
 
 from dgin_tf.ops.compiling import leaves_xla
+from dgin_tf.ops.masking import accumulation_dtype
 from dgin_tf.ops.tables import sum_by_row, sum_weighted_slices
 
 _PARTS = 2  # of the columns, when gradients of members are summed
@@ -127,10 +128,13 @@ def weighted_sums(weights: tf.Tensor, classes: tf.Tensor, table: tf.Tensor) -> t
 
 
 def _sum_by_class(weights: tf.Tensor, classes: tf.Tensor, sums: tf.Tensor, count: int) -> tf.Tensor:
-    """The sum over members and heads of weights * sums, for every class; float32 [classes, dim]."""
-    heads, dim = sums.shape[1:]
-    sums = tf.reshape(tf.cast(sums, tf.float32), [-1, dim])
-    weights = tf.cast(weights, tf.float32)
+    """The sum over members and heads of weights * sums, for every class, [classes, dim].
+
+    In float32, or in float64 where weights are.
+    """
+    (heads, dim), dtype = sums.shape[1:], accumulation_dtype(weights.dtype)
+    sums = tf.reshape(tf.cast(sums, dtype), [-1, dim])
+    weights = tf.cast(weights, dtype)
     of_head = tf.reshape(tf.range(tf.shape(sums)[0]), [-1, 1, heads])
     places = tf.reshape(tf.broadcast_to(of_head, tf.shape(weights)), [-1])
     rows = tf.repeat(tf.reshape(classes, [-1]), heads)
