@@ -47,12 +47,23 @@ class PaperTable:
       rows: its rows, in the paper's order.
       measured: what is measured on our runs beside their test figures, names in `MEASURES` of the
         paper's module `measures`; columns of ours, where any row has them.
+
+    Raises:
+      ValueError: a row prints figures, but not one a column.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     measured: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for row in self.rows:
+            if row.printed and len(row.printed) != len(self.columns):
+                raise ValueError(
+                    f"{row.label} in {self.title!r} expects {len(self.columns)} printed figures, one a "
+                    f"column, or none; got {len(row.printed)}."
+                )
 
 
 def seed_values(result: Mapping[str, Any], figure: str = "auc") -> dict[int, float]:

@@ -133,7 +133,7 @@ TABLES = (
             Row("encode_multiply", "ENCODE, cosine times beta"),
             Row("encode_multiply_100_clusters", "Times beta, 100 clusters"),
             Row("encode_multiply_300_clusters", "Times beta, 300 clusters"),
-            _DIN_LONG,
+            Row(_DIN_LONG.model, _DIN_LONG.label),
         ),
     ),
 )

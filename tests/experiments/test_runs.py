@@ -166,6 +166,13 @@ def test_claims_about_models_without_results_are_left_out():
     assert not paper_tables.check_claims(RESULTS, [("base_model", "augru")])
 
 
+def test_a_row_that_prints_more_than_its_table_has_columns_is_refused():
+    row = paper_tables.Row("din", "DIN", (0.5, 0.6))
+    assert paper_tables.PaperTable("two", ("here", "there"), (row,)).rows == (row,)
+    with pytest.raises(ValueError, match="DIN in 'none' expects 0 printed figures.*got 2"):
+        paper_tables.PaperTable("none", (), (row,))
+
+
 def test_a_table_shows_the_papers_figures_ours_and_the_yardstick():
     text = paper_tables.markdown(paper.TABLES[0], RESULTS, paper.YARDSTICKS)
     rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
