@@ -52,6 +52,7 @@ ACCURACY = (
             "taobao": ("dgin_small_logs.md", "taobao"),
             "grocery": ("dgin_small_logs.md", "grocery"),
             "uniform": ("dgin_movielens_uniform.md", "uniform"),
+            "popular": ("dgin_movielens_popular.md", "popular"),
         },
     ),
     (

@@ -16,7 +16,7 @@ Cost: 67,923 rows of two candidates a pass; on one core of an AMD EPYC that is s
 and a half minutes a pass, SIM and TWIN 20 to 25 s.
 
 Expected: of table 2, DIN .893 and SIM (hard) .893 < TWIN .903 < DGIN .919 with negatives drawn uniformly
-(three seeds); of table 3 .854 < .875 < .917 < .918, the last step within noise. The large
+(three seeds), .789, .795 < .803 < .837 with popular ones (one seed); of table 3 .854 < .875 < .917 < .918, the last step within noise. The large
 embeddings of `variants.start_attending` are not for histories as short as these: with them DIN to DGIN
 had .875, .872, .874 and .878, and less on validation too
 (`--config.backbone.embedding_limit=2.0 --config.backbone.momentum=.9`).
