@@ -196,15 +196,12 @@ class DimensionReduction(tf.keras.layers.Layer):
         kernel = tf.convert_to_tensor(self.kernel)
         return project(vectors, kernel) if len(vectors.shape) == 3 else vectors @ kernel
 
-    def loss(
-        self, vectors: tf.Tensor, mask: tf.Tensor, reduced: tf.Tensor | None = None
-    ) -> tf.Tensor:
+    def loss(self, vectors: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """The weighted mean over a history's anchors.
 
         Args:
           vectors: s, [users, time, dim]; of no meaning where masked.
           mask: True where the event is real, bool [users, time]; the real ones lie side by side.
-          reduced: what a call gave for them, if there was one.
 
         Returns:
           [users]; 0 where there are fewer than three events, or no loss.
@@ -213,8 +210,7 @@ class DimensionReduction(tf.keras.layers.Layer):
             return tf.zeros(tf.shape(mask)[:1])
         original = tf.cast(tf.stop_gradient(vectors), tf.float32)
         drawing = Drawing(self.loss_name, self.sampling, self.anchors, self.seed)
-        reduced = self(original) if reduced is None else reduced
-        return self.weight * mean_losses(drawing, original, reduced, mask)
+        return self.weight * mean_losses(drawing, original, self(original), mask)
 
     def get_config(self) -> dict[str, Any]:
         return {

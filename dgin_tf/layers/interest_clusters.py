@@ -147,7 +147,7 @@ class InterestClusters(InterestEncoder):
 
         XLA compiles it, for each shape anew, in graphs of a known number of users, if they are enough.
         """
-        reduced = tf.stop_gradient(self._reduced(history))
+        reduced = tf.stop_gradient(self.reduction(searched_events(history)))
         settings = (self.clustering, self.clusters, self.rounds, self.seed, self.relevance)
         if is_worth_compiling(reduced):
             run = traced(_clustered, settings, True, tuple(reduced.shape))
@@ -163,10 +163,6 @@ class InterestClusters(InterestEncoder):
         events = events_by_field(history)
         interests = sum_interests(events, weights, found.assignment, self.clusters)
         return {INTERESTS: interests, INTEREST_MASK: found.mask}
-
-    def _reduced(self, history: History) -> tf.Tensor:
-        """h of every event, of no meaning where masked; only the gradient to W_h passes."""
-        return history.once("reduced", lambda: self.reduction(searched_events(history)))
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Eq. (10).
@@ -187,8 +183,7 @@ class InterestClusters(InterestEncoder):
         del state
         if not self.reduction.has_loss:
             return {}
-        reduced = self._reduced(history)
-        return {REDUCTION: self.reduction.loss(searched_events(history), history.mask, reduced)}
+        return {REDUCTION: self.reduction.loss(searched_events(history), history.mask)}
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -78,13 +78,9 @@ def searched_events(history: History) -> tf.Tensor:
     A search leaves out what is masked, so that zeroing it first would be one more pass over the
     largest tensor of a step.
     """
-
-    def found() -> tf.Tensor:
-        if history.embed is None or isinstance(history.embed, FieldEmbedding):
-            return tf.concat(events_by_field(history), axis=-1)
-        return history.embed(history.features)
-
-    return history.once("searched_events", lambda: tf.stop_gradient(found()))
+    return history.once(
+        "searched_events", lambda: tf.stop_gradient(tf.concat(events_by_field(history), axis=-1))
+    )
 
 
 def events_by_field(history: History) -> list[tf.Tensor]:

@@ -144,6 +144,15 @@ def test_the_auxiliary_loss_is_the_reductions():
     assert InterestClusters(DimensionReduction(2, "none")).auxiliary_losses({}, data.history) == {}
 
 
+def test_a_history_that_another_layer_has_encoded_is_reduced_by_ones_own_weights():
+    history, others, own = Data().history, layer_of(), layer_of(dim=3)
+    others.encode(history)
+    assert own.encode(history)["interests"].shape == (*history.mask.shape[:1], 3, 6)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(own.auxiliary_losses({}, history)["reduction"])
+    assert np.any(tape.gradient(loss, own.reduction.kernel))
+
+
 def test_an_unknown_clustering_is_refused():
     with pytest.raises(ValueError, match="agglomerative; got 'dbscan'"):
         layer_of(clustering="dbscan")

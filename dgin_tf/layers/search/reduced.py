@@ -39,7 +39,7 @@ class ReducedSearch(SearchUnit):
     def prepare(self, history: History, training: bool = False) -> State:
         """Reduces every event."""
         del training
-        return {REDUCED: tf.stop_gradient(normalise(self._reduced(history)))}
+        return {REDUCED: tf.stop_gradient(normalise(self.reduction(searched_events(history))))}
 
     def search(self, state: State, target: Target, training: bool = False) -> Found:
         """Finds the nearest events; scores are cosines."""
@@ -53,12 +53,7 @@ class ReducedSearch(SearchUnit):
         """`reduction`, [users], weighted, where W_h is trained."""
         if not self.reduction.has_loss:
             return {}
-        reduced = self._reduced(history)
-        return {"reduction": self.reduction.loss(searched_events(history), history.mask, reduced)}
-
-    def _reduced(self, history: History) -> tf.Tensor:
-        """Every event reduced, of no meaning where masked; only the gradient to W_h passes."""
-        return history.once("reduced", lambda: self.reduction(searched_events(history)))
+        return {"reduction": self.reduction.loss(searched_events(history), history.mask)}
 
     def get_config(self) -> dict[str, Any]:
         reduction = tf.keras.layers.serialize(self.reduction)
