@@ -39,7 +39,7 @@ class Chunk:
 
     Attributes:
       columns: every name of `COLUMNS` -> its values, [events], and after those the reader's `labels`,
-        which are ids, and `quantities` as `dgin_tf.quantities` stores them. All of these are int64;
+        which are ids, and `numeric_features` as `dgin_tf.numeric_features` stores them. All of these are int64;
         `behavior_type` is uint8, an index into the reader's `behavior_types` (0 where it has none).
       lines: source lines that were looked at, [] of int: the events, the bad rows and whatever is
         neither (a header).
@@ -64,18 +64,18 @@ def make_chunk(
     lines: int,
     bad: pd.DataFrame | None = None,
     labels: Sequence[str] = (),
-    quantities: Sequence[str] = (),
+    numeric_features: Sequence[str] = (),
 ) -> Chunk:
     """Builds a chunk from a table whose id columns hold integers or words.
 
     Args:
       frame: columns `COLUMNS`; `category_id` and `behavior_type` may be left out (no category, first
-        behaviour type). An id column of words has a string or object dtype, and missing values only
+        behavior type). An id column of words has a string or object dtype, and missing values only
         in `category_id`. A column must be of one kind in all chunks of a source.
       lines: source lines that the chunk stands for.
       bad: rows that are no events, as `bad_rows` makes them.
       labels: further columns of words, "" where unknown.
-      quantities: further columns, of stored amounts.
+      numeric_features: further columns, of stored amounts.
     """
     columns: dict[str, np.ndarray] = {}
     names: dict[str, pd.Series] = {}
@@ -92,7 +92,7 @@ def make_chunk(
     )
     for name in labels:
         columns[name], names[name] = id_keys(frame[name])
-    columns.update((name, frame[name].to_numpy(np.int64)) for name in quantities)
+    columns.update((name, frame[name].to_numpy(np.int64)) for name in numeric_features)
     return Chunk(columns, lines, bad_rows([]) if bad is None else bad, names)
 
 

@@ -107,7 +107,7 @@ class Preparation:
             unknown = set(wanted) - set(known)
             if unknown:
                 raise ValueError(
-                    f"unknown behaviour types {sorted(unknown)}; this log has {list(known)}."
+                    f"unknown behavior types {sorted(unknown)}; this log has {list(known)}."
                 )
 
     def files(self) -> tuple[str, ...]:
@@ -432,7 +432,7 @@ class _Run:
             self.output_dir,
             catalogue_arrays(rows, vocabularies[ITEM].counts, category_of_item),
         )
-        more = (reader.labels, reader.quantities)
+        more = (reader.labels, reader.numeric_features)
         schema = make_schema(vocabularies, reader.profile_fields, longest, *more)
         return schema, vocabularies
 

@@ -72,7 +72,7 @@ class Protocol:
                     f"got {getattr(self, name)!r}."
                 )
         for name, least in (
-            ("negatives", 0 if self.labelled else 1),
+            ("negatives", 0 if self.labeled else 1),
             ("targets_per_user", 1),
             ("min_history", 0),
             ("max_history", 0),
@@ -100,7 +100,7 @@ class Protocol:
                 f"positive_types for {MULTI_BEHAVIOR}: the kinds of events that are clicks",
             ),
             (
-                not self.labelled or not self.negatives,
+                not self.labeled or not self.negatives,
                 f"no sampled negatives where {EVERY_EVENT} has positive_types",
             ),
             (
@@ -121,7 +121,7 @@ class Protocol:
         return self.form == STRICT
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether the events say themselves which of them are positives."""
         return self.name == EVERY_EVENT and bool(self.positive_types)
 

@@ -109,15 +109,15 @@ _TABLE_OPTIONS = (
     flags.DEFINE_string("time_column", "", "table: default timestamp."),
     flags.DEFINE_string("category_column", "", "table: of the log or the item table, if any."),
     flags.DEFINE_string("behavior_column", "", "table: the kind of event, if there are several."),
-    flags.DEFINE_list("behavior_names", [], "table: all values of the behaviour column."),
+    flags.DEFINE_list("behavior_names", [], "table: all values of the behavior column."),
     flags.DEFINE_list(
-        "label_columns",
+        "side_feature_columns",
         [],
         "table: words that events have beside their kind, NAME=COLUMN each, such as location=city; "
         "empty cells are unknown ones.",
     ),
     flags.DEFINE_list(
-        "quantity_columns",
+        "numeric_columns",
         [],
         "table: amounts that events have, NAME=COLUMN each, such as dwell=seconds,paid_price=price; "
         "empty cells are unknown amounts.",

@@ -32,7 +32,7 @@ def report_page(card: Result) -> str:
         ("Rows in quarantine", _quarantine(card)),
         ("Splits", _splits(card)),
         ("History lengths", _length_charts(card)),
-        ("Behaviour types", _behaviors(card)),
+        ("Behavior types", _behaviors(card)),
         ("Leak checks", _leaks(card)),
         ("Known public files", _official(card)),
         ("Vocabularies", _table(("vocabulary", "ids"), sorted(card["vocabulary_sizes"].items()))),
@@ -72,7 +72,7 @@ def _stages(card: Result) -> str:
             read["events"],
             f"{read['bad_rows']:,} bad rows; lines include headers and side files",
         ),
-        ("chosen behaviour types", read["events"], read["kept_events"], ""),
+        ("chosen behavior types", read["events"], read["kept_events"], ""),
         (
             "histories: exact duplicates dropped",
             read["kept_events"],

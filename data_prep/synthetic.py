@@ -5,7 +5,7 @@ right events. This log is drawn from a small generative model, and a side file k
 
     python -m data_prep.synthetic --output=/tmp/log.csv --preset=quickstart --seed=7
 
-The log: one line an event, `user,item,category,behaviour,timestamp`, no header, behaviours `pv`,
+The log: one line an event, `user,item,category,behavior,timestamp`, no header, behaviors `pv`,
 `buy`, `cart`, `fav`, users in blocks in string order (as the Tianchi file has them), each user's
 timestamps strictly rising, so that (user, timestamp) names an event wherever it is joined later.
 
@@ -59,7 +59,7 @@ The truth file
 `<output>.truth.npz`, read by `Truth.load`: `thread` and `mechanism` of every event of the log, in the
 log's order, with `user_id` and `offsets` (CSR by user); the planted `interest_category`,
 `interest_strength`, `interest_slope` [users, interests] (category 0: unused); and, ready made for each
-user's last `labelled` events, `target_user`, `target_position`, `cause_offsets`, `cause_position`
+user's last `labeled` events, `target_user`, `target_position`, `cause_offsets`, `cause_position`
 (CSR by target; positions count a user's events from 0).
 
 Same parameters and seed, same bytes. 20 million rows take seconds; memory is one chunk of about a
@@ -155,7 +155,7 @@ class Taste:
 class Purchases:
     """What people buy: shares of all events, and how often a cycle comes round.
 
-    `consider_share` are carts and favourites, `buy_share` purchases that follow these,
+    `consider_share` are carts and favorites, `buy_share` purchases that follow these,
     `repeat_share` events of cycles (half of them views, half purchases), `cycles` the fewest and
     most rounds of a cycle in a user's time.
     """
@@ -271,7 +271,7 @@ class Truth:
       offsets: user n's events are rows offsets[n] to offsets[n + 1] of the log, [users + 1].
       thread, mechanism: of every event, [events].
       interest_category, interest_strength, interest_slope: what was planted, [users, interests].
-      target_user, target_position: the last `labelled` events of each user, [targets].
+      target_user, target_position: the last `labeled` events of each user, [targets].
       cause_offsets, cause_position: their causes, CSR by target, [targets + 1] and [causes].
     """
 
@@ -340,7 +340,7 @@ def write_log(
     log: SyntheticLog,
     path: str | os.PathLike,
     seed: int,
-    labelled: int = 1,
+    labeled: int = 1,
     progress: Callable[[int], object] = lambda events: None,
 ) -> Truth:
     """Writes the log to `path` and its truth to `truth_path(path)`, both whole or not at all.
@@ -349,19 +349,19 @@ def write_log(
       log: the generative model.
       path: the CSV file; replaced where it exists, its folder made where it does not.
       seed: non-negative; the same seed gives the same bytes.
-      labelled: how many of each user's last events get ready-made cause lists in the truth file.
+      labeled: how many of each user's last events get ready-made cause lists in the truth file.
       progress: called with the number of events each time a chunk has been drawn.
 
     Returns:
       The truth, as `Truth.load` would read it.
 
     Raises:
-      ValueError: `seed` or `labelled` is negative.
+      ValueError: `seed` or `labeled` is negative.
       OSError: the files cannot be written; nothing is left behind.
     """
-    if seed < 0 or labelled < 0:
+    if seed < 0 or labeled < 0:
         raise ValueError(
-            f"seed and labelled must be non-negative; got seed {seed}, labelled {labelled}."
+            f"seed and labeled must be non-negative; got seed {seed}, labeled {labeled}."
         )
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     lengths = history_lengths(log.population, np.random.default_rng([seed, 0]))
@@ -377,7 +377,7 @@ def write_log(
                 threads.append(events.thread)
                 mechanisms.append(events.mechanism)
                 interests.append(events.interests)
-                causes.append(_label(users.start, lengths[users], events.thread, labelled))
+                causes.append(_label(users.start, lengths[users], events.thread, labeled))
                 progress(len(events.item))
             written.result()
         category, strength, slope = (np.concatenate(part) for part in zip(*interests, strict=True))
@@ -506,7 +506,7 @@ def _draw_chunk(log: SyntheticLog, lengths: np.ndarray, rng: np.random.Generator
     latest_click = _latest(clicks)
     back = 1 + (rng.standard_exponential(len(rows), dtype=np.float32) * 1.5).astype(np.int64)
     source = np.where(clicks, rows, latest_click[np.maximum(rows - back, slots.first)])
-    # A purchase completes the latest cart or favourite; without an open one it opens one itself.
+    # A purchase completes the latest cart or favorite; without an open one it opens one itself.
     latest_consider, latest_buy = _latest(considers), _latest(buys)
     before = np.maximum(rows - 1, 0)
     completes = buys & (latest_consider[before] > np.maximum(latest_buy[before], slots.first))
@@ -606,7 +606,7 @@ def _draw_cycles(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Views that open each round of a repeat purchase: row, thread, topic and item draw of each.
 
-    The purchase is the next row. Rounds that would fall on the same or neighbouring events, on a
+    The purchase is the next row. Rounds that would fall on the same or neighboring events, on a
     user's first or after a user's last but one give way.
     """
     users = len(lengths)
@@ -845,13 +845,13 @@ def _zipf_rank(uniform: np.ndarray, size: int | np.ndarray, exponent: float) -> 
 
 
 def _label(
-    first_user: int, lengths: np.ndarray, thread: np.ndarray, labelled: int
+    first_user: int, lengths: np.ndarray, thread: np.ndarray, labeled: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Target users (ranks), target positions, causes of each target, and the causes' positions."""
     starts = _offsets(lengths)[:-1]
     position = np.arange(len(thread)) - np.repeat(starts, lengths)
     targets, causes = [], []
-    for lag in range(labelled, 0, -1):
+    for lag in range(labeled, 0, -1):
         user = np.flatnonzero(lengths >= lag)
         place = lengths[user] - lag
         wanted, limit = np.zeros((2, len(lengths)), np.int64)
@@ -866,7 +866,7 @@ def _label(
     cause = np.concatenate(causes or [np.zeros((3, 0), np.int64)], axis=1)
     user, place = target[:, np.lexsort((target[1], target[0]))]
     owner, limit, position = cause[:, np.lexsort((cause[2], cause[1], cause[0]))]
-    # Targets and causes are now in the same order: count the causes between neighbouring targets.
+    # Targets and causes are now in the same order: count the causes between neighboring targets.
     stride = int(lengths.max(initial=0)) + 1
     counts = np.searchsorted(owner * stride + limit, user * stride + place, side="right")
     counts = np.diff(counts, prepend=0)

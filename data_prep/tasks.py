@@ -89,7 +89,7 @@ class PartitionTask:
       reader, piece: what to read.
       number: of the piece, which names its files.
       buckets: how many.
-      keep: whether an event of each behaviour type is kept.
+      keep: whether an event of each behavior type is kept.
       folder: where the dealt events go.
     """
 
@@ -403,7 +403,7 @@ class Catalogue:
       row_of_id: item row of each vocabulary item (id - 2).
       count: training events of each vocabulary item, [vocabulary items].
       user_columns: field -> id of each user row.
-      behavior_id: id of each behaviour type of the reader.
+      behavior_id: id of each behavior type of the reader.
       labels: label -> raw key to row, and the id of each row.
     """
 
@@ -450,8 +450,8 @@ def _label_table(path: pathlib.Path) -> tuple[Lookup, np.ndarray]:
 def write_bucket(task: WriteTask) -> Result:
     """Writes the bucket's records and says what is in them."""
     schema = task.schema
-    histories = load_histories(task.bucket, (*schema.labels, *schema.quantities))
-    catalogue = load_catalogue(task.bucket.folder, schema.labels, schema.fingerprint())
+    histories = load_histories(task.bucket, (*schema.side_features, *schema.numeric_features))
+    catalogue = load_catalogue(task.bucket.folder, schema.side_features, schema.fingerprint())
     item_rows = catalogue.items.rows(histories.events[ITEM]).astype(np.int64)
     make = given_candidates if task.bucket.protocol.name == GIVEN else sampled_candidates
     candidates, counts = make(task.bucket, histories, catalogue, item_rows)
@@ -481,7 +481,7 @@ def sampled_candidates(
         targets, negatives = targets.take(drawn), negatives[drawn]
     event = histories.offsets[targets.user] + targets.event
     rows = catalogue.row_of_id[negatives] if negatives.size else negatives
-    labels = of_kinds(histories, task.positive_kinds)[event] if protocol.labelled else None
+    labels = of_kinds(histories, task.positive_kinds)[event] if protocol.labeled else None
     candidates = lay_out(histories, targets, item_rows[event], rows, labels)
     return candidates, {
         "targets": all_targets,
@@ -570,7 +570,7 @@ def count_leaks(
     no_ties = protocol.strict and protocol.name != GIVEN
     future = leaks.OWN_SECOND if no_ties else leaks.OWN_EVENT
     checks = {future: leaks.future_events(histories, candidates, strict=no_ties)}
-    if protocol.labelled:
+    if protocol.labeled:
         pass  # every candidate is an event of the user
     elif protocol.own_negatives:
         later = leaks.later_negatives(candidates, histories, item_rows)
@@ -600,8 +600,8 @@ def _write_shards(
         CATEGORY: catalogue.category_id[item_rows],
         BEHAVIOR: catalogue.behavior_id[histories.events[BEHAVIOR]],
         TIME: histories.events[TIME],
-        **{n: catalogue.label_ids(n, histories.events[n]) for n in task.schema.labels},
-        **{name: histories.events[name] for name in task.schema.quantities},
+        **{n: catalogue.label_ids(n, histories.events[n]) for n in task.schema.side_features},
+        **{name: histories.events[name] for name in task.schema.numeric_features},
     }
     candidate = {
         ITEM: catalogue.item_id[candidates.item],

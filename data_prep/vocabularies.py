@@ -138,7 +138,7 @@ def user_vocabulary(users: Columns, words: Words) -> tuple[Vocabulary, np.ndarra
 
 
 def behavior_vocabulary(names: Sequence[str], counts: np.ndarray) -> tuple[Vocabulary, np.ndarray]:
-    """Gives the behaviour types that occur in training their ids, and every type one, [types]."""
+    """Gives the behavior types that occur in training their ids, and every type one, [types]."""
     values = np.array(names, dtype=object)
     chosen = np.flatnonzero(counts[: len(names)])
     chosen = chosen[frequency_order(counts[chosen], np.argsort(np.argsort(values[chosen])))]
@@ -198,9 +198,9 @@ def make_schema(
     profile_fields: Sequence[str],
     max_history: int,
     labels: Sequence[str] = (),
-    quantities: Sequence[str] = (),
+    numeric_features: Sequence[str] = (),
 ) -> Schema:
-    """The schema of the data set: fields for which there is a vocabulary, timestamp and quantities."""
+    """The schema of the data set: fields for which there is a vocabulary, timestamp and numeric_features."""
     both = (HISTORY, CANDIDATE)
     fields = [Field(USER, (USER_ROLE,), USER)]
     fields += [Field(name, (USER_ROLE,), name) for name in profile_fields]
@@ -209,7 +209,7 @@ def make_schema(
         fields.append(Field(BEHAVIOR, (HISTORY,), BEHAVIOR))
     fields += [Field(name, (HISTORY,), name) for name in labels]
     fields.append(Field(TIME, both))
-    fields += [Field(name, (HISTORY,)) for name in quantities]
+    fields += [Field(name, (HISTORY,)) for name in numeric_features]
     names = vocabularies[BEHAVIOR].values.tolist() if BEHAVIOR in vocabularies else []
     return Schema(
         fields=tuple(fields),

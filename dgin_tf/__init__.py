@@ -9,6 +9,7 @@ import os
 import sys
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # assignment, not setdefault: a stray "0" must not win
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is first imported
 
 _tensorflow = sys.modules.get("tensorflow")
 # Keras 3 has a `version` attribute and Keras 2 has none: its presence means that somebody touched

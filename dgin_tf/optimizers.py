@@ -56,7 +56,7 @@ class RowwiseAdam(tf.keras.optimizers.Optimizer):
         if sweeping:
             raise ValueError(
                 f"RowwiseAdam expects no {' and no '.join(sweeping)}, which would rewrite the whole "
-                "table at every step; use tf.keras.optimizers.Adam, or regularise the rows looked up."
+                "table at every step; use tf.keras.optimizers.Adam, or regularize the rows looked up."
             )
         # The base class's default weight_decay=0 is not None and would multiply the table by one;
         # compiling the step pays on no device, for the number of distinct rows changes every time.

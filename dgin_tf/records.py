@@ -3,7 +3,7 @@
 A record is a `tf.train.Example` in which every feature is one bytes value of little-endian integers
 (int32 ids, int64 seconds). The history is stored once, oldest event first: a cut at a candidate's
 position and a truncation to the model's length are then one substring of the same bytes. Candidates
-follow each other by position; neighbours with the same `cand_position` share one history cut and
+follow each other by position; neighbors with the same `cand_position` share one history cut and
 become one row of a batch, or several where the file's rows are narrower than that.
 
 The protocol buffer is packed by hand (a bytes feature is four nested length-prefixed fields), which
@@ -44,7 +44,7 @@ class Shard:
       users: records in the file.
       rows: batch rows, each of one history cut.
       candidates: candidates over all rows.
-      row_candidates: candidates in the widest row; neighbours of one position that are more are
+      row_candidates: candidates in the widest row; neighbors of one position that are more are
         several rows.
     """
 
@@ -139,7 +139,7 @@ def check_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def pack_record(arrays: Mapping[str, bytes | memoryview]) -> bytes:
-    """Serialises feature name -> little-endian bytes as a `tf.train.Example`."""
+    """Serializes feature name -> little-endian bytes as a `tf.train.Example`."""
     parts: list[bytes | memoryview] = []
     size = 0
     for name, value in arrays.items():
@@ -150,7 +150,7 @@ def pack_record(arrays: Mapping[str, bytes | memoryview]) -> bytes:
 
 
 def encode_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Checks one user's arrays and serialises them; histories oldest first."""
+    """Checks one user's arrays and serializes them; histories oldest first."""
     check_record(schema, arrays)
     dtypes = record_features(schema)
     return pack_record(
@@ -182,7 +182,7 @@ def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
 
 
 def frame(payload: bytes) -> bytes:
-    """Wraps a serialised record as TFRecord files store it: length, checksum, data, checksum."""
+    """Wraps a serialized record as TFRecord files store it: length, checksum, data, checksum."""
     length = struct.pack("<Q", len(payload))
     return b"".join(
         (
@@ -216,7 +216,7 @@ def write_records(path: str | os.PathLike, payloads: Iterable[bytes]) -> int:
 
 
 def read_records(path: str | os.PathLike) -> Iterator[bytes]:
-    """Yields the serialised records of a TFRecord file.
+    """Yields the serialized records of a TFRecord file.
 
     Raises:
       ValueError: a record is cut short or its checksum does not match.

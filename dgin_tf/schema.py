@@ -39,8 +39,8 @@ class Field:
       name: `item_id`, `category_id`, `timestamp`, `user_gender`, ...
       roles: where the field occurs, a subset of `USER`, `HISTORY`, `CANDIDATE`.
       vocabulary: the vocabulary its ids come from. Fields that name the same vocabulary share one
-        embedding table. Empty for timestamps, which are seconds, and for quantities, which are stored
-        as `dgin_tf.quantities` says; neither is ever embedded as an id.
+        embedding table. Empty for timestamps, which are seconds, and for numeric features, which are stored
+        as `dgin_tf.numeric_features` says; neither is ever embedded as an id.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Field:
         return bool(self.vocabulary)
 
     @property
-    def is_quantity(self) -> bool:
+    def is_numeric(self) -> bool:
         """Whether it is an amount, such as dwell time or what was paid."""
         return not self.vocabulary and self.name != TIMESTAMP
 
     @property
     def dtype(self) -> str:
-        """Numpy name of the stored integers: int32 for ids, int64 for seconds and quantities."""
+        """Numpy name of the stored integers: int32 for ids, int64 for seconds and numeric features."""
         return "int32" if self.is_categorical else "int64"
 
 
@@ -78,7 +78,7 @@ class Schema:
       fields: all fields, in the order in which their embeddings are concatenated.
       vocabulary_sizes: vocabulary name -> number of ids, with the two reserved ones counted.
       max_history: the longest history that the records hold, in events.
-      behavior_types: names of the behaviour types in the order of their ids (the first has id 2);
+      behavior_types: names of the behavior types in the order of their ids (the first has id 2);
         empty where the source knows only one kind of event.
       statistic_edges: interest key -> statistic -> first value of every class but the lowest, as
         `experiments.dgin.learn_edges` learns them from the training split; empty where nothing was
@@ -138,13 +138,13 @@ class Schema:
         )
 
     @property
-    def quantities(self) -> tuple[str, ...]:
-        """Names of the amounts that past events have."""
-        return tuple(field.name for field in self.with_role(HISTORY) if field.is_quantity)
+    def numeric_features(self) -> tuple[str, ...]:
+        """Names of the numeric features that past events have."""
+        return tuple(field.name for field in self.with_role(HISTORY) if field.is_numeric)
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the ids that past events alone have beside the behaviour type, such as a location."""
+    def side_features(self) -> tuple[str, ...]:
+        """Names of the ids that past events alone have beside the behavior type, such as a location."""
         return tuple(
             field.name
             for field in self.with_role(HISTORY)

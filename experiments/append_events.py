@@ -1,4 +1,4 @@
-"""Appends events to a behaviour index or to DGIN's engine (UBPE), so that requests know of them.
+"""Appends events to a behavior index or to DGIN's engine (UBPE), so that requests know of them.
 
     python -m experiments.append_events --data_dir=D --index_dir=I --totals_store=lmdb:T \\
         --events=log.jsonl --follow
@@ -33,7 +33,7 @@ from experiments import engines
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Prepared data set of the index, whose vocabularies are used.", required=True
 )
-_INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behaviour index.", required=True)
+_INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behavior index.", required=True)
 _STATE_STORE = flags.DEFINE_string(
     "state_store", "", f"Where events go that belong to an index alone: {engines.STORES}."
 )

@@ -25,7 +25,7 @@ part `batch` scores such batches, the histories encoded anew. For the models of 
         --models=mimn_plain,mimn_full
 
 The part `request` answers requests end to end, with histories of `--request_histories` events in a
-behaviour index where the model searches by an attribute, and in stored states elsewhere:
+behavior index where the model searches by an attribute, and in stored states elsewhere:
 
     python -m experiments.benchmark --output_dir=D --shape=long --parts=request --variants=paper \\
         --models=sim_hard,sdim,mimn

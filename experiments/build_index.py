@@ -1,4 +1,4 @@
-"""Builds the behaviour index that search-based models are served with.
+"""Builds the behavior index that search-based models are served with.
 
     python -m experiments.build_index --data_dir=D --output_dir=I --key=category_id
 

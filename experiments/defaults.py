@@ -14,7 +14,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from dgin_tf.inputs.pipeline import BatchOptions
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.registry import MODELS
 from dgin_tf.training.loop import LoopOptions
 
@@ -26,15 +26,15 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
       model: its name in `dgin_tf.models.registry.MODELS`.
 
     Returns:
-      `model`, the arguments of its constructor; `backbone`, `data` and `loop`, the fields of
-      `Backbone`, `BatchOptions` and `LoopOptions`; the optimizer and the numbers' precision.
+      `model`, the arguments of its constructor; `config`, `data` and `loop`, the fields of
+      `ModelConfig`, `BatchOptions` and `LoopOptions`; the optimizer and the numbers' precision.
 
     Raises:
       ValueError: there is no such model.
     """
     config = ml_collections.ConfigDict()
     config.model = _arguments(model)
-    config.backbone = _fields(Backbone)
+    config.network = _fields(ModelConfig)
     config.data = dataclasses.asdict(BatchOptions())
     config.data.history_negatives = config_dict.placeholder(str)  # what the model's losses want
     config.evaluation_rows = 512  # rows of a batch that is only scored
@@ -57,7 +57,7 @@ def _arguments(name: str) -> ml_collections.ConfigDict:
     defaults = {
         parameter.name: parameter.default
         for parameter in inspect.signature(constructor).parameters.values()
-        if parameter.name not in ("self", "schema", "backbone")
+        if parameter.name not in ("self", "schema", "config")
     }
     return ml_collections.ConfigDict({"name": name, **_with_placeholders(defaults, hints)})
 

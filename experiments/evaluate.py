@@ -3,21 +3,17 @@
 python -m experiments.evaluate --data_dir=D --model_dir=M --split=test
 """
 
-import os
+import json
+import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags
 
-import json  # noqa: E402
-import sys  # noqa: E402
-
-from absl import flags  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import BatchOptions, PreparedData  # noqa: E402
-from dgin_tf.records import SPLITS  # noqa: E402
-from dgin_tf.training import loop  # noqa: E402
-from dgin_tf.training.evaluation import Evaluator  # noqa: E402
-from experiments import runs  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.records import SPLITS
+from dgin_tf.training import loop
+from dgin_tf.training.evaluation import Evaluator
+from experiments import runs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "A run, or a folder of seeds.", required=True)

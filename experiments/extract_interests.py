@@ -9,24 +9,20 @@ candidates)` scores from its states. The second runs a training's best weights, 
 where it was; with other weights it begins anew.
 """
 
-import os
+import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags
+from tqdm import tqdm
 
-import sys  # noqa: E402
-
-from absl import flags  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
-from dgin_tf.processes import keep_freed_memory  # noqa: E402
-from dgin_tf.serving import extraction  # noqa: E402
-from dgin_tf.serving.ranker import open_bundle  # noqa: E402
-from dgin_tf.serving.state_versions import StateVersions  # noqa: E402
-from dgin_tf.serving.stored_states import version_of  # noqa: E402
-from dgin_tf.stores.addresses import open_store  # noqa: E402
-from experiments import runs  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.processes import keep_freed_memory
+from dgin_tf.serving import extraction
+from dgin_tf.serving.ranker import open_bundle
+from dgin_tf.serving.state_versions import StateVersions
+from dgin_tf.serving.stored_states import version_of
+from dgin_tf.stores.addresses import open_store
+from experiments import runs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _EXPORT_DIR = flags.DEFINE_string("export_dir", "", "Exported versions, or one of them.")

@@ -8,19 +8,15 @@ prepared data set will do; no model is needed. Training histories are the defaul
 training does not know have one id and fall into one group.
 """
 
-import os
+import pathlib
+import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags
 
-import pathlib  # noqa: E402
-import sys  # noqa: E402
-
-from absl import flags  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
-from dgin_tf.inspection import group_lengths, plots  # noqa: E402
-from dgin_tf.records import SPLITS, decode_record, read_records, shard_paths  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.inspection import group_lengths, plots
+from dgin_tf.records import SPLITS, decode_record, read_records, shard_paths
 
 
 def measure(data: PreparedData, split: str, key: str) -> group_lengths.GroupLengths:

@@ -3,18 +3,14 @@
 python -m experiments.inspect_model --data_dir=D --model_dir=M --users=3 --candidates=4
 """
 
-import os
+import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags
 
-import sys  # noqa: E402
-
-from absl import flags  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
-from dgin_tf.records import SPLITS  # noqa: E402
-from experiments import publishing  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.records import SPLITS
+from experiments import publishing
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "A run, or a folder of seeds.", required=True)

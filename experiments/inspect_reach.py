@@ -7,19 +7,15 @@ ranks first, beside that of what they clicked. Then, for every run of soft searc
 index by the number of tables.
 """
 
-import os
+import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags
 
-import sys  # noqa: E402
-
-from absl import flags  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
-from dgin_tf.inspection import returns  # noqa: E402
-from dgin_tf.records import SPLITS  # noqa: E402
-from experiments.sim import searches  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.inspection import returns
+from dgin_tf.records import SPLITS
+from experiments.sim import searches
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_list("model_dir", None, "Runs, PATH or NAME=PATH each.", required=True)

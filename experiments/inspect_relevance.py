@@ -6,18 +6,14 @@
 The reference is a `din_long`. Prints each model's cross-entropy against its attention; lower is nearer.
 """
 
-import os
+import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags
 
-import sys  # noqa: E402
-
-from absl import flags  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
-from dgin_tf.records import SPLITS  # noqa: E402
-from experiments.encode import relevance  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.records import SPLITS
+from experiments.encode import relevance
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Runs, NAME=PATH each.", required=True)

@@ -7,22 +7,18 @@ The reference is a `din_long`, whose attention over the whole history says what 
 Writes `O/search.json` and `O/report.html`.
 """
 
-import os
+import pathlib
+import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags
 
-import pathlib  # noqa: E402
-import sys  # noqa: E402
-
-from absl import flags  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
-from dgin_tf.inspection import plots  # noqa: E402
-from dgin_tf.inspection.report import Report  # noqa: E402
-from dgin_tf.records import SPLITS  # noqa: E402
-from experiments import runs  # noqa: E402
-from experiments.sim import searches  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.inspection import plots
+from dgin_tf.inspection.report import Report
+from dgin_tf.records import SPLITS
+from experiments import runs
+from experiments.sim import searches
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Runs, NAME=PATH each.", required=True)
@@ -30,7 +26,7 @@ _REFERENCE_DIR = flags.DEFINE_string("reference_dir", None, "Run of a din_long."
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the report goes.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "Whose histories to look at.")
 _BATCHES = flags.DEFINE_integer("batches", 8, "Batches to look through.", lower_bound=1)
-_K = flags.DEFINE_integer("k", 50, "How many of the attention's favourites to ask for.", 1)
+_K = flags.DEFINE_integer("k", 50, "How many of the attention's favorites to ask for.", 1)
 
 
 def main(_: object) -> None:
@@ -45,7 +41,7 @@ def main(_: object) -> None:
     report = Report("What search units find")
     report.section(
         "Against full target attention",
-        f"recall: share of the attention's {_K.value} favourites that the unit found; attention: "
+        f"recall: share of the attention's {_K.value} favorites that the unit found; attention: "
         "share of the attention on what it found; found: events a candidate.",
     )
     columns = ("recall", "attention", "found")

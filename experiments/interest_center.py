@@ -21,19 +21,19 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import contextlib  # noqa: E402
-import datetime  # noqa: E402
-import logging  # noqa: E402
-import pathlib  # noqa: E402
-import signal  # noqa: E402
-import sys  # noqa: E402
-import threading  # noqa: E402
-import time  # noqa: E402
+import contextlib
+import datetime
+import logging
+import pathlib
+import signal
+import sys
+import threading
+import time
 
-from absl import flags  # noqa: E402
+from absl import flags
 
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.stores.addresses import open_store  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.stores.addresses import open_store
 
 CONSUME, WARM_UP, SWITCH = "consume", "warm_up", "switch"
 SNAPSHOT, ROLLBACK, STATUS = "snapshot", "rollback", "status"

@@ -7,25 +7,21 @@ To be run after every export, before `experiments.serve --groups_store` serves i
 of whoever did nothing since are passed over: stopped and started again, it goes on where it was.
 """
 
-import os
+import sys
+import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags
+from tqdm import tqdm
 
-import sys  # noqa: E402
-import time  # noqa: E402
-
-from absl import flags  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.schema import Schema  # noqa: E402
-from dgin_tf.stores.behavior_engine import BehaviorEngine  # noqa: E402
-from experiments import engines  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.schema import Schema
+from dgin_tf.stores.behavior_engine import BehaviorEngine
+from experiments import engines
 
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "Exported versions, or one of them.", required=True
 )
-_INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behaviour index.", required=True)
+_INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behavior index.", required=True)
 _GROUPS_STORE = flags.DEFINE_string(
     "groups_store", None, f"Where the states go: {engines.STORES}.", required=True
 )

@@ -8,27 +8,24 @@ the report says how much of the attention lies on the true causes. Run again wit
 goes on with what is not done yet. A few minutes on two cores.
 """
 
+import dataclasses
+import json
 import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags, logging
 
-import dataclasses  # noqa: E402
-import json  # noqa: E402
-import pathlib  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Mapping  # noqa: E402
-from typing import Any  # noqa: E402
-
-from absl import flags, logging  # noqa: E402
-
-from data_prep import synthetic  # noqa: E402
-from data_prep.engines.local import LocalEngine  # noqa: E402
-from data_prep.pipeline import Preparation, prepare, work_folder  # noqa: E402
-from data_prep.plan import Protocol  # noqa: E402
-from data_prep.readers import READERS  # noqa: E402
-from dgin_tf import command_line  # noqa: E402
+from data_prep import synthetic
+from data_prep.engines.local import LocalEngine
+from data_prep.pipeline import Preparation, prepare, work_folder
+from data_prep.plan import Protocol
+from data_prep.readers import READERS
+from dgin_tf import command_line
 
 SYNTHETIC = "synthetic"
 MODELS = ("din", "dien")

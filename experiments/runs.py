@@ -22,7 +22,7 @@ import tensorflow as tf
 
 import dgin_tf
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dgin import learned_edges
 from dgin_tf.models.registry import MODELS
 from dgin_tf.optimizers import OPTIMIZERS
@@ -47,9 +47,9 @@ def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
       schema: the data.
     """
     arguments = {name: _frozen(value) for name, value in config["model"].items()}
-    backbone = {name: _frozen(value) for name, value in config["backbone"].items()}
+    network = {name: _frozen(value) for name, value in config["network"].items()}
     make: Callable[..., CTRModel] = MODELS[arguments.pop("name")]
-    return make(schema, backbone=Backbone(**backbone), **arguments)
+    return make(schema, config=ModelConfig(**network), **arguments)
 
 
 def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:

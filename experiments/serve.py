@@ -4,7 +4,7 @@
     curl -d @/tmp/dien/1/assets.extra/requests/serving_default.json \\
         http://127.0.0.1:8501/v1/models/dien:predict
 
-With a behaviour index (`experiments.build_index`) people are ranked for by their ids alone:
+With a behavior index (`experiments.build_index`) people are ranked for by their ids alone:
 
     python -m experiments.serve --export_dir=/tmp/sim --index_dir=/tmp/index
     curl -d '{"user_id": 7, "candidates": [42, 43]}' http://127.0.0.1:8501/v1/models/sim_hard:rank
@@ -30,7 +30,7 @@ flags.DEFINE_string("model_name", "", "Name in the address; that of the export w
 flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; this machine alone by default.")
 flags.DEFINE_integer("rest_port", 8501, "Port for HTTP; 0 for a free one.", 0, 65535)
 flags.DEFINE_integer("grpc_port", -1, "Port for gRPC; 0 for a free one, -1 for none.", -1, 65535)
-flags.DEFINE_string("index_dir", "", "Behaviour index, for :rank requests that name a person.")
+flags.DEFINE_string("index_dir", "", "Behavior index, for :rank requests that name a person.")
 flags.DEFINE_string(
     "state_store",
     "",

@@ -11,23 +11,19 @@ relevance indicator and time of a request), one seed of each row; do that on a q
 Writes `O/<data set>/<row>/` for every model, `O/dien.json` and `O/dien.md`.
 """
 
-import os
+import importlib
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Mapping
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags, logging
 
-import importlib  # noqa: E402
-import importlib.util  # noqa: E402
-import pathlib  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Mapping  # noqa: E402
-
-from absl import flags, logging  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import PreparedData  # noqa: E402
-from dgin_tf.schema import write_text  # noqa: E402
-from experiments import paper_tables, runs  # noqa: E402
-from experiments.earlier_results import EarlierResults  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.schema import write_text
+from experiments import paper_tables, runs
+from experiments.earlier_results import EarlierResults
 
 _PAPER = flags.DEFINE_string("paper", "dien", "Folder of experiments/ with the paper's tables.")
 _CONFIG = flags.DEFINE_string("config", "movielens", "Config file of that folder, without .py.")

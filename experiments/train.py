@@ -7,19 +7,15 @@ of them at a time, `--strategy=mirrored` uses all GPUs. `M/result.json` holds th
 `M/seed-1/tensorboard` the curves.
 """
 
-import os
+import pathlib
+import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import flags, logging
+from ml_collections import config_flags
 
-import pathlib  # noqa: E402
-import sys  # noqa: E402
-
-from absl import flags, logging  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.training import distribution  # noqa: E402
-from experiments import runs  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.training import distribution
+from experiments import runs
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and :model after it.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)

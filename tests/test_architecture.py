@@ -12,7 +12,7 @@ BASE = (
     "dgin_tf.command_line",
     "dgin_tf.processes",
     "dgin_tf.padding",
-    "dgin_tf.quantities",
+    "dgin_tf.numeric_features",
 )
 OPS = (*BASE, "dgin_tf.ops")
 LAYERS = (*OPS, "dgin_tf.layers", "dgin_tf.losses", "dgin_tf.metrics", "dgin_tf.optimizers")
@@ -23,7 +23,7 @@ ALLOWED = {
     "dgin_tf/command_line.py": (),
     "dgin_tf/processes.py": (),
     "dgin_tf/padding.py": (),
-    "dgin_tf/quantities.py": (),
+    "dgin_tf/numeric_features.py": (),
     "dgin_tf/ops": OPS,
     "dgin_tf/layers": (*OPS, "dgin_tf.layers"),
     "dgin_tf/losses.py": OPS,

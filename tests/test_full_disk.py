@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "experiments/dien/movielens.py:din"
 SMALL = (
     "--config.data.batch_rows=16",
-    "--config.backbone.embedding_dim=4",
+    "--config.network.embedding_dim=4",
     "--config.loop.passes=2",
     "--config.loop.patience=0",
 )

@@ -185,7 +185,7 @@ def rows_of(name):
     ("label", "model"),
     [
         ("MIMN's memory alone", "mimn_plain paper"),
-        ("with utilisation and induction", "mimn_full paper"),
+        ("with utilization and induction", "mimn_full paper"),
     ],
 )
 def test_what_is_said_of_memories_is_in_their_benchmark(label, model):

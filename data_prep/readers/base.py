@@ -59,8 +59,8 @@ class Reader(abc.ABC):
     behavior_types: tuple[str, ...] = ()
     #: Names of the words that events have beside their kind, such as where they were.
     labels: tuple[str, ...] = ()
-    #: Names of the amounts that events have; see `dgin_tf.quantities`.
-    quantities: tuple[str, ...] = ()
+    #: Names of the amounts that events have; see `dgin_tf.numeric_features`.
+    numeric_features: tuple[str, ...] = ()
     #: False where the source knows no categories; the field is then left out of the schema.
     has_categories: bool = True
     #: Names `user_*` of the profile columns that `profiles` returns.
@@ -77,7 +77,7 @@ class Reader(abc.ABC):
 
         Args:
           paths: the input files, in the order given on the command line. Readers that need side files
-            recognise them by name, among `paths` or beside them.
+            recognize them by name, among `paths` or beside them.
           options: reader options from the CLI by name (`rating_threshold`, `user_column`, ...);
             those that a reader does not know are not its business.
 

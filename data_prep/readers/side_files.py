@@ -1,6 +1,6 @@
 """What readers do with their input and options before they read: find side files, check values.
 
---input names files, or the folder that holds them; side files are recognised by name."""
+--input names files, or the folder that holds them; side files are recognized by name."""
 
 import os
 import pathlib

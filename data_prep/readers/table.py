@@ -33,7 +33,7 @@ from data_prep.readers.rows import AMOUNT, DECIMAL, INTEGER, LABEL, UNWRITABLE, 
 from data_prep.readers.side_files import in_folders, text_option
 from data_prep.readers.side_table import CategoryTable
 from data_prep.readers.table_files import TableFile, open_table
-from dgin_tf.quantities import LARGEST, is_amount, stored_amounts
+from dgin_tf.numeric_features import LARGEST, is_amount, stored_amounts
 
 SECONDS, MILLISECONDS, MICROSECONDS, ISO = "s", "ms", "us", "iso"
 TIME_UNITS = (SECONDS, MILLISECONDS, MICROSECONDS, ISO)
@@ -41,14 +41,14 @@ ID_TYPES = ("auto", INTEGER, WORD)
 
 _PER_SECOND = {SECONDS: 1, MILLISECONDS: 1_000, MICROSECONDS: 1_000_000}
 _LATEST = 1 << 62  # seconds beyond this are no time
-# Labels and quantities are features `hist_<name>` beside those that batches have of their own.
+# Labels and numeric_features are features `hist_<name>` beside those that batches have of their own.
 _NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
 _TAKEN = (*COLUMNS, "users", "offsets", "histogram", "mask")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Columns:
-    """Name in the file of each canonical column; the category and the behaviour may have none."""
+    """Name in the file of each canonical column; the category and the behavior may have none."""
 
     user: str
     item: str
@@ -81,9 +81,9 @@ class TableReader(Reader):
       time_unit: `s`, `ms`, `us` (numbers, rounded down to seconds) or `iso` (ISO 8601; UTC where it
         names no zone). Parquet's own timestamps and dates need none.
       id_type: `auto`, `integer` or `word`, for all ids.
-      label_columns: words that events have beside their kind, written like `quantity_columns`, such as
+      side_feature_columns: words that events have beside their kind, written like `numeric_columns`, such as
         `location=city`; an empty cell is an unknown one.
-      quantity_columns: amounts that events have, `name=column` each (`name` alone where the column is
+      numeric_columns: amounts that events have, `name=column` each (`name` alone where the column is
         called so), such as `dwell=seconds_on_page`; an empty cell is an unknown amount.
     """
 
@@ -106,7 +106,7 @@ class TableReader(Reader):
         self.has_categories = bool(self._columns.category)
         self.behavior_types = _behavior_names(options, self._columns.behavior)
         self._more_columns = _more_columns(options)
-        self.labels, self.quantities = (tuple(names) for names in self._more_columns)
+        self.labels, self.numeric_features = (tuple(names) for names in self._more_columns)
         if self._item_table:
             if not self.has_categories:
                 raise ValueError("an item_table needs the option category_column; it is empty.")
@@ -138,7 +138,7 @@ class TableReader(Reader):
                 expected = f"expected one of {', '.join(self.behavior_types)}"
                 rows = rows.reject(code < 0, f"unknown {self._columns.behavior}, {expected}")
                 rows.table[BEHAVIOR] = code[code >= 0].astype(np.uint8)
-            for name in self.quantities:
+            for name in self.numeric_features:
                 amounts = rows.table[name].to_numpy(np.float64)
                 wrong = ~(np.isnan(amounts) | is_amount(amounts))
                 rows = rows.reject(wrong, f"{self._more_columns[1][name]} is above {LARGEST:,}")
@@ -165,7 +165,7 @@ class TableReader(Reader):
         return dataclasses.replace(rows, table=rows.table.assign(**{TIME: seconds[~wrong]}))
 
     def _chunk(self, events: pd.DataFrame, rows: Rows) -> Chunk:
-        more = (self.labels, self.quantities) if len(events) else ()
+        more = (self.labels, self.numeric_features) if len(events) else ()
         chunk = make_chunk(events, rows.lines, bad_rows(rows.bad), *more)
         if not self._item_table:
             return chunk
@@ -182,15 +182,15 @@ class TableReader(Reader):
     @functools.cached_property
     def _logs(self) -> dict[str, TableFile]:
         """How each file of the log is read; all agree on what kind their ids are."""
-        labels, quantities = self._more_columns
-        names = {**self._columns.named(), **labels, **quantities}
+        labels, numeric_features = self._more_columns
+        names = {**self._columns.named(), **labels, **numeric_features}
         if self._item_table:
             del names[CATEGORY]
         kinds: dict[str, str] = {}
         files = {}
         for path in self.paths:
             separator = text_option(self.options, "separator")
-            file = open_table(path, names, separator, self.quantities)
+            file = open_table(path, names, separator, self.numeric_features)
             for name, kind in self._kinds(file).items():
                 common = DECIMAL if name == TIME else WORD
                 kinds[name] = kind if kinds.get(name, kind) == kind else common
@@ -219,7 +219,7 @@ class TableReader(Reader):
         for name in file.names:
             if name == BEHAVIOR or (name == TIME and self._time_unit == ISO):
                 kinds[name] = WORD
-            elif name in self.quantities:
+            elif name in self.numeric_features:
                 kinds[name] = AMOUNT
             elif name in self.labels:
                 kinds[name] = LABEL
@@ -269,19 +269,19 @@ def _one_of(options: Mapping[str, object], name: str, values: Sequence[str]) -> 
 
 
 def _more_columns(options: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
-    """The options `label_columns` and `quantity_columns`: name -> column in the file, of each."""
-    labels, quantities = (
-        _named_columns(options.get(f"{k}_columns")) for k in ("label", "quantity")
+    """The options `side_feature_columns` and `numeric_columns`: name -> column in the file, of each."""
+    labels, numeric_features = (
+        _named_columns(options.get(f"{k}_columns")) for k in ("side_feature", "numeric")
     )
-    names = [name for name, _ in (*labels, *quantities)]
+    names = [name for name, _ in (*labels, *numeric_features)]
     wrong = [name for name in names if not _NAME.fullmatch(name) or name in _TAKEN]
     if wrong or len(set(names)) != len(names):
         raise ValueError(
-            "expected label_columns and quantity_columns as different names of small letters, digits "
+            "expected side_feature_columns and numeric_columns as different names of small letters, digits "
             f"and underscores, none of {', '.join(_TAKEN)} or beginning with group_, negative_ or "
             f"total_, with their columns: dwell=seconds_on_page; got {', '.join(names)}."
         )
-    return dict(labels), dict(quantities)
+    return dict(labels), dict(numeric_features)
 
 
 def _named_columns(given: object) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
-"""UserBehavior.csv, Tianchi data set 649: `user,item,category,behaviour,timestamp`, no header.
+"""UserBehavior.csv, Tianchi data set 649: `user,item,category,behavior,timestamp`, no header.
 
-User behaviour of 25 November to 3 December 2017, Beijing time: pv (click), buy, cart, fav. The full
+User behavior of 25 November to 3 December 2017, Beijing time: pv (click), buy, cart, fav. The full
 file holds a few thousand rows outside these nine days (years from 1902 to 2037 among them); they are
 quarantined unless another `time_window` is given.
 """

@@ -1,6 +1,6 @@
 """Sorts the events of a bucket into one history a user, and drops exact duplicates.
 
-The order within a user is (timestamp, item, category, behaviour, then what else the log has), all as
+The order within a user is (timestamp, item, category, behavior, then what else the log has), all as
 integers: a total order, so that the result does not depend on the order of the log's rows.
 """
 
@@ -53,7 +53,7 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
     """Groups events by user and sorts them.
 
     Args:
-      columns: every name of `events.COLUMNS`, labels and quantities, in any order of rows.
+      columns: every name of `events.COLUMNS`, labels and numeric_features, in any order of rows.
 
     Returns:
       The histories, and how many exact duplicates were dropped.
@@ -76,7 +76,7 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
 
 
 def event_order(columns: Columns) -> np.ndarray:
-    """Permutation that sorts events by user, timestamp, item, category, behaviour and the other columns.
+    """Permutation that sorts events by user, timestamp, item, category, behavior and the other columns.
 
     One sort of a packed (user, time) key does nearly all the work; only events of one user and one
     second are compared further.

@@ -14,7 +14,7 @@ from data_prep.stages.negatives import pack
 OWN_SECOND = "candidates that see an event of their own second or later"
 OWN_EVENT = (
     "candidates that see their own event or one that sorts after it by second, item, category and "
-    "behaviour (of its own second they see what sorts before it)"
+    "behavior (of its own second they see what sorts before it)"
 )
 SEEN_NEGATIVE = "negatives that the user has an event with"
 LATER_NEGATIVE = "negatives that the user has an event with after what the candidate sees"

@@ -105,7 +105,7 @@ def group_records(layout: Layout, users: np.ndarray, sizes: np.ndarray) -> list[
 
     A file is read whole and is the unit of shuffling: it has at most `SHARD_USERS` records and about
     `SHARD_BYTES` (a longer record has a file of its own), in the order of a hash of the user, because
-    neighbouring ids often belong to similar users.
+    neighboring ids often belong to similar users.
 
     Args:
       layout: of the bucket.
@@ -185,7 +185,7 @@ def record_sizes(layout: Layout, columns: RecordColumns) -> np.ndarray:
 
 
 def pack_records(layout: Layout, records: np.ndarray, columns: RecordColumns) -> Iterator[bytes]:
-    """Yields the serialised records of some rows of the layout."""
+    """Yields the serialized records of some rows of the layout."""
     spans = (
         (columns.user, layout.user, layout.user + 1),
         (columns.history, layout.first_event, layout.last_event),

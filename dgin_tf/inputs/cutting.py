@@ -1,7 +1,7 @@
 """Cuts batch rows out of user records: each candidate sees only what came before it.
 
 A record holds a whole history once, oldest event first, and candidates that follow each other by
-position. Neighbours with one position share one cut and become one row. Cutting at a position and
+position. Neighbors with one position share one cut and become one row. Cutting at a position and
 truncating to the model's length are one substring of the stored bytes, and decoding pads it at the
 end; nothing is looped over, reversed or un-batched.
 """
@@ -41,7 +41,7 @@ class Rows(NamedTuple):
 
 
 def parse_rows(serialized: tf.Tensor, schema: Schema, width: tf.Tensor | None = None) -> Rows:
-    """Parses serialised records and finds their rows.
+    """Parses serialized records and finds their rows.
 
     Args:
       serialized: `tf.train.Example`s as `dgin_tf.records` writes them, string [users].

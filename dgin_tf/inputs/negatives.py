@@ -98,7 +98,7 @@ class HistoryNegatives:
         item = self._sampler(shape, seed)
         again = self._sampler(shape, seed + tf.constant([1, 0], tf.int64))
         item = tf.where(item == clicked, again, item)
-        neighbour = tf.where(clicked < self._items - 1, clicked + 1, FIRST_ID)
-        item = tf.where(item == clicked, neighbour, item)
+        neighbor = tf.where(clicked < self._items - 1, clicked + 1, FIRST_ID)
+        item = tf.where(item == clicked, neighbor, item)
         attributes = {name: tf.gather(values, item) for name, values in self._attributes.items()}
         return {**features, negative_name(self._item): item, **attributes}

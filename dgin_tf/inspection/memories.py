@@ -1,6 +1,6 @@
 """How users' memories are used (MIMN, Pi et al., KDD 2019, figure 6).
 
-Without regularisation a few slots take most of the writing, and the others hold nothing. The figure
+Without regularization a few slots take most of the writing, and the others hold nothing. The figure
 has one bar for every slot: the share of all writing that went to it.
 """
 

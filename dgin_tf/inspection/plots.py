@@ -29,8 +29,8 @@ def principal_components(points: np.ndarray, count: int = 2) -> np.ndarray:
       [points, count]; each direction's largest coordinate is positive, so that the same points
       always give the same picture. Components beyond the rank are zero.
     """
-    centred = points - points.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    centerd = points - points.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centerd, full_matrices=False)
     scores = (left * singular)[:, :count]
     if not scores.size:
         return np.zeros((len(points), count))
@@ -165,7 +165,7 @@ def slot_use(models: Mapping[str, np.ndarray]) -> Figure:
 def clusters(
     points: np.ndarray, assignment: np.ndarray, labels: Sequence[str], weights: np.ndarray
 ) -> Figure:
-    """Events in two principal components, coloured by cluster, as large as their weight.
+    """Events in two principal components, colored by cluster, as large as their weight.
 
     Args:
       points: embedded events, [time, dim].

@@ -1,7 +1,7 @@
 """What search units find: against each other, and against attention over everything.
 
 SIM (Pi et al., 2020, section 5.3) reports that hard search covers 75% of what soft search selects;
-TWIN (Chang et al., 2023) measures a unit by how much of the attention's own favourites it finds. Both
+TWIN (Chang et al., 2023) measures a unit by how much of the attention's own favorites it finds. Both
 questions are asked here of any models that name what they found.
 """
 
@@ -58,7 +58,7 @@ def padded(weights: np.ndarray, time: int) -> np.ndarray:
     return np.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, missing)])
 
 
-def favourites(attention: np.ndarray, k: int) -> np.ndarray:
+def favorites(attention: np.ndarray, k: int) -> np.ndarray:
     """The k events of the highest attention, bool like `attention`; none where it is zero."""
     order = np.argsort(-attention, axis=-1, kind="stable")[..., :k]
     chosen = np.zeros(attention.shape, bool)
@@ -109,13 +109,13 @@ def recall(
     Args:
       found: unit -> bool [users, candidates, time].
       attention: of a model that attends to everything, in the same shape.
-      k: how many favourites of the attention are asked for.
+      k: how many favorites of the attention are asked for.
 
     Returns:
-      Unit -> `recall`, the share of the k favourites that it found; `attention`, the share of the
+      Unit -> `recall`, the share of the k favorites that it found; `attention`, the share of the
       attention on what it found; `found`, the number of events found for a candidate.
     """
-    wanted, real = favourites(attention, k), attention.sum(axis=-1) > 0
+    wanted, real = favorites(attention, k), attention.sum(axis=-1) > 0
     return {
         name: {
             "recall": coverage(mine, wanted),

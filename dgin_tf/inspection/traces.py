@@ -147,7 +147,7 @@ def with_candidates(
 
 
 def event_names(features: Mapping[str, np.ndarray], schema: Schema, names: Names) -> list[str]:
-    """What each real event of a batch of one row was: `category, behaviour`."""
+    """What each real event of a batch of one row was: `category, behavior`."""
     return _labels(features, schema, names, HISTORY, features["hist_mask"][0])
 
 

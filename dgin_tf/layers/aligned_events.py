@@ -17,16 +17,16 @@ CLICKS, AROUND, MASK = "clicks", "around", "mask"
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class AlignedEvents(InterestEncoder):
-    """Every click c_t summarises the other events around it by attention, u_t; what of u_t lies along
+    """Every click c_t summarizes the other events around it by attention, u_t; what of u_t lies along
     c_t is added to the click, and a candidate attends to both sequences.
 
-    Without other types there is nothing to summarise, and the interest is that of DIN with a softmax.
+    Without other types there is nothing to summarize, and the interest is that of DIN with a softmax.
 
     State: `clicks` c_t + shared_t and, with other types, `around` u_t [users, clicks, dim]; `mask` bool
     [users, clicks].
 
     Args:
-      click_types: ids of the behaviour types that are clicks; () where all events are.
+      click_types: ids of the behavior types that are clicks; () where all events are.
       other_types: ids of those that are aligned with them; () for none.
       clicks: T, how many of the newest clicks are read.
       nearest: R, how many other events on either side of a click.

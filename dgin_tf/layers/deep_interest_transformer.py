@@ -1,4 +1,4 @@
-"""One behaviour type's transformer of DMT (Gu et al., CIKM 2020), section 3.2."""
+"""One behavior type's transformer of DMT (Gu et al., CIKM 2020), section 3.2."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ class DeepInterestTransformer(InterestEncoder):
     State: `events` [users, events, dim], refined, newest first, and `mask` bool [users, events].
 
     Args:
-      types: ids of the behaviour types whose events are read; () for all.
+      types: ids of the behavior types whose events are read; () for all.
       events: how many of the newest.
       heads: of both attentions.
 

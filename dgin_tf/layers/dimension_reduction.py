@@ -140,7 +140,7 @@ class DimensionReduction(tf.keras.layers.Layer):
       dim: m.
       loss: "dynamic", triplets whose margin is the originals', Eqs. (6), (7); "fixed", a margin of
         0.2; "n_pair", Eq. (12) with five negatives; "mse"; or "none".
-      sampling: where other events are drawn for an anchor: "sequence", "neighbours" or "batch".
+      sampling: where other events are drawn for an anchor: "sequence", "neighbors" or "batch".
       weight: of the loss.
       anchors: how many random events of a history are anchors; None for all, as Eq. (6) has it.
       seed: of W_h's first values and of the draws.

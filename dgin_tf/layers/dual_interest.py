@@ -1,4 +1,4 @@
-"""What is special to each behaviour type and what they share: the encoder of DMBIN, as we read it."""
+"""What is special to each behavior type and what they share: the encoder of DMBIN, as we read it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +44,7 @@ class DualInterest(InterestEncoder):
     `mask<n>` bool [users, events].
 
     Args:
-      types: ids of the behaviour types of each sequence; one empty tuple for all events.
+      types: ids of the behavior types of each sequence; one empty tuple for all events.
       lengths: how many of the newest events of each sequence are read.
       heads: of the self-attentions and of the attentions of the candidate.
       weight: lambda, of the contrastive loss; 0 for none.

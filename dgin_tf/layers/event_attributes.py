@@ -19,12 +19,12 @@ HIST_BEHAVIOR_TYPE = HIST + BEHAVIOR_TYPE
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class EventAttributes(tf.keras.layers.Layer):
-    """Embeds age, behaviour type and labels of events, side by side, from tables of its own.
+    """Embeds age, behavior type and labels of events, side by side, from tables of its own.
 
     Args:
       dim: width of one attribute's embedding.
       times: whether ages are embedded, in buckets whose width grows with them (`gap_buckets`).
-      behavior_types: ids of behaviour types with the reserved ones, 0 where there are no types.
+      behavior_types: ids of behavior types with the reserved ones, 0 where there are no types.
       labels: name -> ids, with the reserved ones, of what else tells events apart, such as `location`.
 
     Raises:
@@ -42,7 +42,7 @@ class EventAttributes(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         if not (times or behavior_types or labels):
             raise ValueError(
-                "events have neither times nor behaviour types nor labels here; leave the attributes "
+                "events have neither times nor behavior types nor labels here; leave the attributes "
                 "out."
             )
         self.dim = dim
@@ -131,7 +131,7 @@ class EventAttributes(tf.keras.layers.Layer):
 
 
 def events_of_types(history: History, type_ids: Sequence[int]) -> History:
-    """The same arrays with the events of other behaviour types masked."""
+    """The same arrays with the events of other behavior types masked."""
     kinds = history.features[HIST_BEHAVIOR_TYPE]
     kept = tf.reduce_any(kinds[..., tf.newaxis] == tf.constant(list(type_ids), kinds.dtype), -1)
     mask = history.mask & kept

@@ -50,7 +50,7 @@ def quantile_edges(values: np.ndarray, classes: int = 16) -> list[int]:
 class GroupStatistics(tf.keras.layers.Layer):
     """Embeds how many events a group has, of how many types, of each type, of how many items, and means.
 
-    Means are of the quantities that the records hold, such as dwell time and what was paid, over those
+    Means are of the numeric_features that the records hold, such as dwell time and what was paid, over those
     events of which they are known. What the records do not hold is left out and never taken for zero;
     a group without a known amount has a class of its own.
 
@@ -60,7 +60,7 @@ class GroupStatistics(tf.keras.layers.Layer):
       type_ids: their ids; () for all types of a schema, from the first id on.
       distinct: names of fields whose different values are counted, such as `item_id` where groups
         are categories.
-      quantities: names of the amounts whose means are taken, see `dgin_tf.quantities`; () for none.
+      numeric_features: names of the amounts whose means are taken, see `dgin_tf.numeric_features`; () for none.
       edges: statistic -> first value of every class but the lowest, rising; `log_edges` for those
         that are not named.
 
@@ -74,7 +74,7 @@ class GroupStatistics(tf.keras.layers.Layer):
         behavior_types: Sequence[str] = (),
         type_ids: Sequence[int] = (),
         distinct: Sequence[str] = (),
-        quantities: Sequence[str] = (),
+        numeric_features: Sequence[str] = (),
         edges: Mapping[str, Sequence[int]] | None = None,
         **kwargs: Any,
     ):
@@ -85,7 +85,7 @@ class GroupStatistics(tf.keras.layers.Layer):
             range(FIRST_ID, FIRST_ID + len(self.behavior_types))
         )
         self.distinct = tuple(distinct)
-        self.quantities = tuple(quantities)
+        self.numeric_features = tuple(numeric_features)
         self.edges = {name: list(values) for name, values in (edges or {}).items()}
         unknown = sorted(set(self.edges) - set(self.names))
         if unknown:
@@ -102,14 +102,14 @@ class GroupStatistics(tf.keras.layers.Layer):
             COUNT,
             *(types if self.behavior_types else []),
             *(f"distinct_{name}" for name in self.distinct),
-            *(MEAN + name for name in self.quantities),
+            *(MEAN + name for name in self.numeric_features),
         ]
 
     @property
     def event_features(self) -> tuple[str, ...]:
         """Names of the raw history features that are counted, keys left out."""
         types = (HIST_BEHAVIOR_TYPE,) if self.behavior_types else ()
-        return (*types, *(f"hist_{name}" for name in (*self.distinct, *self.quantities)))
+        return (*types, *(f"hist_{name}" for name in (*self.distinct, *self.numeric_features)))
 
     def count(self, groups: EventGroups, keys: tf.Tensor, history: History) -> State:
         """Counts all events of each group, also those beyond its newest.
@@ -132,7 +132,7 @@ class GroupStatistics(tf.keras.layers.Layer):
         for name in self.distinct:
             values = history.features[f"hist_{name}"]
             found[f"distinct_{name}"] = count_distinct(groups, keys, history.mask, values)
-        for name in self.quantities:
+        for name in self.numeric_features:
             amounts = tf.where(history.mask, tf.cast(history.features[f"hist_{name}"], tf.int64), 0)
             found[MEAN + name] = mean_amounts(groups, amounts)
         return found
@@ -179,6 +179,6 @@ class GroupStatistics(tf.keras.layers.Layer):
             "behavior_types": self.behavior_types,
             "type_ids": self.type_ids,
             "distinct": self.distinct,
-            "quantities": self.quantities,
+            "numeric_features": self.numeric_features,
             "edges": {name: list(values) for name, values in self.edges.items()},
         }

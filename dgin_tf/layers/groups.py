@@ -5,7 +5,7 @@ how many they are (statistics, Eq. 3) and by when and of which kind each was (Eq
 then attends to the groups (Eq. 7).
 
 Grouping knows ids and seconds alone and has no weights. It runs where batches are read, or on an
-index of behaviours, or, where nobody did it before, here: one function. What it gives holds the few
+index of behaviors, or, where nobody did it before, here: one function. What it gives holds the few
 events that are looked at, so that the others are never embedded. Describing the groups depends on the
 user alone and is what serving keeps.
 """
@@ -44,7 +44,7 @@ class GroupAggregation(tf.keras.layers.Layer):
     """Eqs. (4)-(6): self-attention within a group over what tells its events apart, and the mean.
 
     Args:
-      attributes: embeds age and behaviour type; None for neither.
+      attributes: embeds age and behavior type; None for neither.
       heads: h.
     """
 
@@ -106,7 +106,7 @@ class GroupAggregation(tf.keras.layers.Layer):
             parts.append(tf.cast(self.attributes(features), self.compute_dtype))
         if not parts:
             raise ValueError(
-                "events of a group differ in nothing here: there are neither times nor behaviour "
+                "events of a group differ in nothing here: there are neither times nor behavior "
                 "types. Leave the aggregated attribute out."
             )
         return tf.concat(parts, axis=-1)

@@ -1,7 +1,7 @@
 """ENCODE's interests: a history as few clusters, extracted offline, read online (Zhou et al., 2024).
 
 The long history is reduced (Eq. 4), clustered, and summed within each cluster by attention to the
-cluster's centre (Eqs. 8, 9): that is `encode`, and no candidate plays a part in it. A candidate then
+cluster's center (Eqs. 8, 9): that is `encode`, and no candidate plays a part in it. A candidate then
 attends to the clusters as it would to events (Eq. 10): that is `interest`.
 """
 
@@ -23,20 +23,20 @@ REDUCTION = "reduction"
 
 
 def weights_in_clusters(vectors: tf.Tensor, found: Clusters, relevance: Relevance) -> tf.Tensor:
-    """Eq. (8): the softmax, within each cluster, of the similarity of event and centre.
+    """Eq. (8): the softmax, within each cluster, of the similarity of event and center.
 
     Args:
       vectors: h, [users, time, m].
       found: their clusters.
-      relevance: of an event to its centre.
+      relevance: of an event to its center.
 
     Returns:
       float32 [users, time]; sums to one over each cluster's members, zero where masked.
     """
-    assignment, count = found.assignment, found.centres.shape[1]
+    assignment, count = found.assignment, found.centers.shape[1]
     ids = clustering.cluster_ids(assignment, count)
     users = tf.shape(assignment)[0]
-    scores = relevance.between(vectors, clustering.of_clusters(found.centres, assignment))
+    scores = relevance.between(vectors, clustering.of_clusters(found.centers, assignment))
     highest = tf.math.unsorted_segment_max(tf.reshape(scores, [-1]), ids, users * count)
     highest = tf.reshape(highest, [users, count])
     real = assignment >= 0

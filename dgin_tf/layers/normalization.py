@@ -1,4 +1,4 @@
-"""Batch normalisation that knows about masks and replicas, its moving averages, and layer normalisation.
+"""Batch normalization that knows about masks and replicas, its moving averages, and layer normalization.
 
 Ioffe and Szegedy (2015), as the heads of DIEN, MIMN and SIM use it in front of the first dense layer.
 Statistics are taken over the real rows of the global batch (`dgin_tf.ops.masking.masked_moments`).
@@ -48,7 +48,7 @@ class MovingMoments(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=False):
-        """Mean and variance to normalise with.
+        """Mean and variance to normalize with.
 
         Args:
           inputs: [..., dim].
@@ -75,10 +75,10 @@ class MovingMoments(tf.keras.layers.Layer):
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class BatchNorm(tf.keras.layers.Layer):
-    """Batch normalisation over the real rows of the global batch.
+    """Batch normalization over the real rows of the global batch.
 
     The released DIEN, MIMN and SIM call TensorFlow's layer without `training=True` and never run its
-    update operations, so that it is a learned scale and shift of inputs normalised by mean 0 and
+    update operations, so that it is a learned scale and shift of inputs normalized by mean 0 and
     variance 1, for ever. `affine_only=True` computes that.
 
     Args:
@@ -110,7 +110,7 @@ class BatchNorm(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=False):
-        """Normalises each channel.
+        """Normalizes each channel.
 
         Args:
           inputs: [..., dim].
@@ -137,9 +137,9 @@ class BatchNorm(tf.keras.layers.Layer):
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class LayerNorm(tf.keras.layers.Layer):
-    """Layer normalisation (Ba et al., 2016) over the last axis, with a learned scale and shift.
+    """Layer normalization (Ba et al., 2016) over the last axis, with a learned scale and shift.
 
-    Keras's runs the training kernel of batch normalisation, which takes two to four times as long on a
+    Keras's runs the training kernel of batch normalization, which takes two to four times as long on a
     processor as the formula, forth and back.
 
     Args:
@@ -161,10 +161,10 @@ class LayerNorm(tf.keras.layers.Layer):
     def call(self, inputs):
         """[..., dim] of any rank in, the same out; sums are taken in float32 at least."""
         values = tf.cast(inputs, masking.accumulation_dtype(inputs.dtype))
-        centred = values - tf.reduce_mean(values, axis=-1, keepdims=True)
-        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        centerd = values - tf.reduce_mean(values, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centerd), axis=-1, keepdims=True)
         gamma, beta = (tf.cast(weight, values.dtype) for weight in (self.gamma, self.beta))
-        normal = centred * (tf.math.rsqrt(variance + self.epsilon) * gamma) + beta
+        normal = centerd * (tf.math.rsqrt(variance + self.epsilon) * gamma) + beta
         return tf.cast(normal, inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:

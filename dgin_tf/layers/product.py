@@ -1,7 +1,7 @@
 """The product layer of PNN (Qu et al., 2016): fields meet in pairs before the first hidden layer.
 
 With fields f_1..f_N of one width M, z = (f_1, ..., f_N) and p = {g(f_i, f_j)}, node n of the first
-hidden layer is relu(<W_z^n, z> + <W_p^n, p> + b^n). IPNN takes g as the inner product and factorises
+hidden layer is relu(<W_z^n, z> + <W_p^n, p> + b^n). IPNN takes g as the inner product and factorizes
 W_p^n = Theta^n Theta^nT; OPNN takes the outer product and superposes the pairs.
 """
 
@@ -30,7 +30,7 @@ class ProductLayer(tf.keras.layers.Layer):
     Args:
       units: D_1, nodes of the layer.
       products: "inner" (IPNN), "outer" (OPNN) or "both" (PNN*, the sum of the two).
-      order: K, rank of the factorisation of the inner products' weights; the paper's is 1.
+      order: K, rank of the factorization of the inner products' weights; the paper's is 1.
 
     Raises:
       ValueError: for other products, or an order below 1.

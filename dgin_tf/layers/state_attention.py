@@ -21,7 +21,7 @@ class BilinearAttention(tf.keras.layers.Layer):
 
     Args:
       units: width of the states.
-      softmax: whether the weights are normalised over time; the plain products otherwise.
+      softmax: whether the weights are normalized over time; the plain products otherwise.
     """
 
     def __init__(self, units: int, softmax: bool = True, **kwargs: Any):
@@ -76,7 +76,7 @@ class ProjectedAttention(tf.keras.layers.Layer):
       units: width of the states.
       hidden_units: widths of the activation unit's hidden layers.
       activation: of those layers, see `make_activation`.
-      softmax: whether the weights are normalised over time.
+      softmax: whether the weights are normalized over time.
     """
 
     def __init__(

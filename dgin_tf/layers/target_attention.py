@@ -161,7 +161,7 @@ class TargetAttention(tf.keras.layers.Layer):
     Args:
       unit: the scoring network, an `ActivationUnit` or any layer with its call; None for the
         paper's.
-      softmax: whether the weights are normalised over time. DIN's are not; DIEN's, and those of
+      softmax: whether the weights are normalized over time. DIN's are not; DIEN's, and those of
         DIN's released code, are.
       scale: whether scores are divided by sqrt(dim) before the softmax, as in DIN's demo code.
     """

@@ -20,7 +20,7 @@ class TargetModule(tf.keras.layers.Layer):
     not; the candidate is projected into that space, where the paper adds the two.
 
     Args:
-      attributes: embeds the time from each event to the candidate, its behaviour type and its labels;
+      attributes: embeds the time from each event to the candidate, its behavior type and its labels;
         None for none of them.
       heads: of both attentions.
     """

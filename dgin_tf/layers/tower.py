@@ -1,4 +1,4 @@
-"""The tower that ends every model: normalisation, hidden layers with Dice or PReLU, a logit.
+"""The tower that ends every model: normalization, hidden layers with Dice or PReLU, a logit.
 
 DIEN, MIMN, SIM and DGIN all draw it: concat -> 200 -> 80 -> 2 -> softmax. A softmax over two logits
 is the sigmoid of their difference, so that one logit is the default.
@@ -21,13 +21,13 @@ class Tower(tf.keras.layers.Layer):
     Args:
       units: widths of the hidden layers.
       activation: of the hidden layers, see `make_activation`.
-      normalization: "batch" for batch normalisation of the input, "affine_only" for what the
+      normalization: "batch" for batch normalization of the input, "affine_only" for what the
         released code computes in its place (see `BatchNorm`), "none" for neither.
       two_way: whether the last layer has two outputs, click in column 0, as in the papers' figures.
       momentum: of the moving averages of "batch", see `BatchNorm`.
 
     Raises:
-      ValueError: for another normalisation.
+      ValueError: for another normalization.
     """
 
     def __init__(

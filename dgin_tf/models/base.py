@@ -32,7 +32,7 @@ USER_STATE = "user_embedding"
 
 
 @dataclasses.dataclass(frozen=True)
-class Backbone:
+class ModelConfig:
     """How ids are embedded and how the head is built; the same for every model of a comparison.
 
     Attributes:
@@ -41,11 +41,11 @@ class Backbone:
         in the papers and the user's id in the released code.
       tower_units: widths of the head's hidden layers.
       activation: the head's activation, see `Tower`.
-      normalization: the head's input normalisation, see `Tower`.
+      normalization: the head's input normalization, see `Tower`.
       two_way: whether the head ends in two outputs and a softmax, see `Tower`.
       loss_scale: `mean_over_samples` or `official_half`, see `losses.target_loss`.
       embedding_limit: embeddings start within [-limit, limit], see `FeatureEmbedding`.
-      momentum: of the moving averages that normalise the head's input at test time; None for the
+      momentum: of the moving averages that normalize the head's input at test time; None for the
         default of `Tower`. Lower where means move by their own deviation within a hundred steps, as
         those of averages over hundreds of large embeddings do: scores then come out well in training
         and nowhere else.
@@ -91,26 +91,26 @@ class CTRModel(tfrs.models.Model):
       schema: the data.
       encoders: name -> encoder. State and intermediates of an encoder carry its name as a prefix,
         except for the encoder named "".
-      backbone: embedding and head.
+      config: embedding and head.
     """
 
     def __init__(
         self,
         schema: Schema,
         encoders: Mapping[str, InterestEncoder],
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         name: str | None = None,
     ):
         super().__init__(name=name)
         # What a step reports is the metrics' results, which are over all replicas already; by default
         # Keras would add them up over the workers of a cluster.
         self.distribute_reduction_method = "first"
-        backbone = backbone or Backbone()
+        config = config or ModelConfig()
         self.schema = schema
-        self.loss_scale = backbone.loss_scale
-        self.embedding = backbone.embedding(schema)
+        self.loss_scale = config.loss_scale
+        self.embedding = config.embedding(schema)
         self.encoders = dict(encoders)
-        self.tower = backbone.tower()
+        self.tower = config.tower()
         self._jit_compile_gradients = False
         names = ("loss", "target", "regularization", *self.auxiliary_loss_names)
         self._means = {name: tf.keras.metrics.Mean(name=name) for name in names}
@@ -308,7 +308,7 @@ class CTRModel(tfrs.models.Model):
     def train_step(self, features):
         """One step on a batch of features; see `compute_losses` for what replicas sum to.
 
-        tensorflow-recommenders' own step adds regularisation once a replica, reports the last
+        tensorflow-recommenders' own step adds regularization once a replica, reports the last
         batch's loss and ignores loss scaling, hence this one.
         """
         differentiate = self._losses_and_gradients

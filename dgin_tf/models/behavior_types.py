@@ -1,4 +1,4 @@
-"""Behaviour types by name, as models ask for them: clicks, and everything else that people do."""
+"""Behavior types by name, as models ask for them: clicks, and everything else that people do."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, Schema
 
 
 def type_ids(schema: Schema, names: Sequence[str] = ()) -> dict[str, int]:
-    """Name -> id of behaviour types.
+    """Name -> id of behavior types.
 
     Args:
       schema: the data.

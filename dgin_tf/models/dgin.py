@@ -24,7 +24,7 @@ from dgin_tf.layers.search.unit import SearchedInterest
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.stored_events import history_of
 from dgin_tf.layers.target_module import TargetModule
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import type_ids
 from dgin_tf.models.sim import din_history
 from dgin_tf.ops.event_order import newest_of_keys
@@ -44,25 +44,25 @@ class DGIN(CTRModel):
     """Sections 3.2 to 3.4. The rows of table 3 are `statistical`, `aggregated` and `target_module`
     switched on one after the other, table 4 is `behavior_types`, table 5 is `key`.
 
-    Attributes of events are what the schema has of timestamps, behaviour types and labels (location), and
-    statistics have the means of its quantities.
+    Attributes of events are what the schema has of timestamps, behavior types and labels (location), and
+    statistics have the means of its numeric_features.
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       key: interest key: `item_id`, another field that events and candidates share, or `session`, which
         no candidate belongs to, so that there is no target module.
       statistical: whether groups have attr_s (Eq. 3).
       aggregated: whether groups have attr_a (Eqs. 4-6).
       target_module: whether there is one (Eq. 8).
       behavior_types: names of the types that are seen, () for all. With one alone the attributes of
-        behaviour types are left out ("click-only").
+        behavior types are left out ("click-only").
       groups: G, the most recent groups that are kept. The paper does not say how many.
       events: B, how many of a group's newest events its self-attention reads. Neither.
       target_events: T, how many of the newest events the target module reads.
       heads: h, of every attention.
       edges: (statistic, edges of its classes) pairs, see `GroupStatistics`; None for those that the
-        schema has learned for the key, which are of all behaviour types, () for the logarithmic ones.
+        schema has learned for the key, which are of all behavior types, () for the logarithmic ones.
 
     Raises:
       ValueError: the settings ask for what the schema or the key does not have.
@@ -71,7 +71,7 @@ class DGIN(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         key: str = ITEM,
         statistical: bool = True,
         aggregated: bool = True,
@@ -84,8 +84,8 @@ class DGIN(CTRModel):
         edges: Sequence[tuple[str, Sequence[int]]] | None = None,
     ):
         _check_key(schema, key, target_module)
-        backbone = backbone or Backbone()
-        dim = backbone.embedding_dim
+        config = config or ModelConfig()
+        dim = config.embedding_dim
         names = [field.name for field in schema.paired_fields]
         seen = type_ids(schema, behavior_types)
         statistics = aggregation = None
@@ -99,7 +99,7 @@ class DGIN(CTRModel):
                 list(counted),
                 list(counted.values()),
                 distinct,
-                schema.quantities,
+                schema.numeric_features,
                 dict(edges or ()),
                 name="statistics",
             )
@@ -107,7 +107,7 @@ class DGIN(CTRModel):
             attributes = _event_attributes(schema, dim, len(seen) > 1)
             if attributes is None and key == ITEM:
                 raise ValueError(
-                    "the aggregated attribute needs timestamps or behaviour types of events; the "
+                    "the aggregated attribute needs timestamps or behavior types of events; the "
                     "schema has neither. Prepare the data with them, or set aggregated=False."
                 )
             aggregation = GroupAggregation(attributes, heads, name="aggregation")
@@ -123,7 +123,7 @@ class DGIN(CTRModel):
             encoders["target_module"] = _own_events(
                 schema, dim, key, target_events, heads, len(seen) > 1
             )
-        super().__init__(schema, encoders, backbone, name="dgin")
+        super().__init__(schema, encoders, config, name="dgin")
         self._seen = tuple(seen.values()) if behavior_types else ()
 
     def condense(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -161,7 +161,7 @@ class DGIN(CTRModel):
 
     @property
     def kept(self) -> Kept | None:
-        """The groups, but not those of sessions or of some behaviour types, which no index lists."""
+        """The groups, but not those of sessions or of some behavior types, which no index lists."""
         module = self.encoders["group_module"]
         if module.key == SESSION or self._seen:
             return None
@@ -184,7 +184,7 @@ class DGIN(CTRModel):
         return self.seen(history_of(raw, features["hist_mask"], None, names))
 
     def seen(self, history: History) -> History:
-        """The part of a history that is of the wanted behaviour types, and of an interest at all.
+        """The part of a history that is of the wanted behavior types, and of an interest at all.
 
         Events whose key is out of vocabulary share nothing but that.
         """
@@ -202,28 +202,28 @@ class SIMTargetModule(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       k: how many events are found at most.
       field: the attribute to search by.
       short_events: how many of the newest events DIN reads; the others are searched.
-      softmax: whether DIN's weights are normalised.
+      softmax: whether DIN's weights are normalized.
       heads: of the target module's attentions.
     """
 
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         k: int = 50,
         field: str = "category_id",
         short_events: int = 10,
         softmax: bool = False,
         heads: int = 2,
     ):
-        backbone = backbone or Backbone()
-        long = _own_events(schema, backbone.embedding_dim, field, k, heads)
+        config = config or ModelConfig()
+        long = _own_events(schema, config.embedding_dim, field, k, heads)
         encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"": encoder}, backbone, name="sim_tm")
+        super().__init__(schema, {"": encoder}, config, name="sim_tm")
 
 
 def learned_edges(
@@ -231,7 +231,7 @@ def learned_edges(
 ) -> Mapping[str, tuple[int, ...]]:
     """What a schema has learned of a key's groups, statistic -> edges; {} for nothing.
 
-    It was learned from all types of behaviour; counts of some of them are other counts.
+    It was learned from all types of behavior; counts of some of them are other counts.
     """
     return {} if behavior_types else schema.statistic_edges.get(key, {})
 
@@ -259,7 +259,9 @@ def _event_attributes(schema: Schema, dim: int, typed: bool) -> EventAttributes 
     types = 0
     if typed and BEHAVIOR_TYPE in fields and CANDIDATE not in fields[BEHAVIOR_TYPE].roles:
         types = schema.vocabulary_sizes[fields[BEHAVIOR_TYPE].vocabulary]
-    labels = {name: schema.vocabulary_sizes[fields[name].vocabulary] for name in schema.labels}
+    labels = {
+        name: schema.vocabulary_sizes[fields[name].vocabulary] for name in schema.side_features
+    }
     if not (times or types or labels):
         return None
     return EventAttributes(dim, times, types, labels, name="attributes")

@@ -18,8 +18,8 @@ from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
-from dgin_tf.models.base import Backbone, CTRModel
-from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_backbone
+from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_config
 from dgin_tf.schema import Schema
 
 INNER_PRODUCT, CLICK_NET = "inner_product", "click_net"
@@ -80,22 +80,22 @@ def auxiliary_loss(
     )
 
 
-def event_width(schema: Schema, backbone: Backbone | None) -> int:
+def event_width(schema: Schema, config: ModelConfig | None) -> int:
     """Width of an embedded event, which n_H must equal for the inner product of Eq. (7)."""
-    return (backbone or Backbone()).embedding_dim * len(schema.paired_fields)
+    return (config or ModelConfig()).embedding_dim * len(schema.paired_fields)
 
 
 class _SequenceModel(CTRModel):
     """One encoder of the history and the head of a variant."""
 
     def __init__(
-        self, schema: Schema, encoder: InterestEncoder, backbone: Backbone | None, variant: str
+        self, schema: Schema, encoder: InterestEncoder, config: ModelConfig | None, variant: str
     ):
         encoders = {"": encoder}
         if variant == RELEASED:
-            backbone = released_backbone(backbone)
+            config = released_config(config)
             encoders = {**history_sum(), **encoders}
-        super().__init__(schema, encoders, backbone)
+        super().__init__(schema, encoders, config)
 
     @property
     def interest_encoder(self) -> InterestEncoder:
@@ -108,7 +108,7 @@ class AUGRUModel(_SequenceModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       units: n_H, width of both recurrences; None for the width of an embedded event.
     """
@@ -118,13 +118,13 @@ class AUGRUModel(_SequenceModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         units: int | None = None,
     ):
-        units = units or event_width(schema, backbone)
+        units = units or event_width(schema, config)
         encoder = interest_evolution(units, variant, self.cell_class)
-        super().__init__(schema, encoder, backbone, variant)
+        super().__init__(schema, encoder, config, variant)
 
 
 class AGRUModel(AUGRUModel):
@@ -144,7 +144,7 @@ class DIEN(_SequenceModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       units: n_H, width of both recurrences; None for the width of an embedded event.
       auxiliary_weight: alpha of Eq. (8). The released target loss is halved, so that there a weight
@@ -156,14 +156,14 @@ class DIEN(_SequenceModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         units: int | None = None,
         auxiliary_weight: float = 1.0,
         auxiliary_score: str | None = None,
         auxiliary_reduce: str | None = None,
     ):
-        width = event_width(schema, backbone)
+        width = event_width(schema, config)
         loss = auxiliary_loss(auxiliary_weight, variant, auxiliary_score, auxiliary_reduce)
         if loss.score is None and units not in (None, width):
             raise ValueError(
@@ -172,7 +172,7 @@ class DIEN(_SequenceModel):
                 f"to {CLICK_NET!r}."
             )
         encoder = interest_evolution(units or width, variant, auxiliary_loss=loss)
-        super().__init__(schema, encoder, backbone, variant)
+        super().__init__(schema, encoder, config, variant)
 
     @classmethod
     def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
@@ -189,15 +189,15 @@ class TwoLayerGRUAttentionModel(_SequenceModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         units: int | None = None,
     ):
         check_variant(variant)
-        units = units or event_width(schema, backbone)
+        units = units or event_width(schema, config)
         encoder = TwoLayerGRUAttention(
             GRU(units, variant, name="first"),
             GRU(units, variant, name="second"),
             name="interest",
         )
-        super().__init__(schema, encoder, backbone, variant)
+        super().__init__(schema, encoder, config, variant)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from dgin_tf.layers.activations import ActivationSpec
 from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
-from dgin_tf.models.base import Backbone, CTRModel
-from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_backbone
+from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_config
 from dgin_tf.schema import Schema
 
 
@@ -17,17 +17,17 @@ class DIN(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       units: hidden layers of the activation unit; (36,) in the paper, (80, 40) in the release.
       activation: of those layers; "dice" in the paper, "sigmoid" in the release.
-      softmax: whether weights are normalised over time; not in the paper, but in the release.
+      softmax: whether weights are normalized over time; not in the paper, but in the release.
     """
 
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         units: Sequence[int] | None = None,
         activation: ActivationSpec | None = None,
@@ -45,6 +45,6 @@ class DIN(CTRModel):
         )
         encoders = {"": AttendedHistory(attention, name="interest")}
         if released:
-            backbone = released_backbone(backbone)
+            config = released_config(config)
             encoders = {**history_sum(), **encoders}
-        super().__init__(schema, encoders, backbone, name="din")
+        super().__init__(schema, encoders, config, name="din")

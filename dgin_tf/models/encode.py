@@ -9,7 +9,7 @@ from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_clusters import InterestClusters
 from dgin_tf.layers.search.reduced import InnerProductSearch, ReducedSearch
 from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.eta import searched_history
 from dgin_tf.models.sim import din_history
 from dgin_tf.schema import Schema
@@ -20,7 +20,7 @@ class ENCODE(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       clusters: K.
       dim: m, width of the reduced events.
       beta: the scaling factor of Eq. (9).
@@ -33,14 +33,14 @@ class ENCODE(CTRModel):
       clustering: "k_means", "random", "dynamic_routing" or "agglomerative".
       rounds: T of K-means and dynamic routing.
       short_events: how many of the newest events DIN reads; the others are clustered.
-      softmax: whether DIN's weights are normalised.
-      seed: of draws and first centres.
+      softmax: whether DIN's weights are normalized.
+      seed: of draws and first centers.
     """
 
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         clusters: int = 30,
         dim: int = 4,
         beta: float = 20.0,
@@ -63,7 +63,7 @@ class ENCODE(CTRModel):
             reduction, clusters, clustering, rounds, seed, metric, beta, multiply, name="long"
         )
         interest = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"": interest}, backbone, name="encode")
+        super().__init__(schema, {"": interest}, config, name="encode")
 
 
 class ETAEncode(CTRModel):
@@ -71,7 +71,7 @@ class ETAEncode(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       k: how many events the search finds.
       dim: m, width of the reduced events.
       loss, sampling, anchors, auxiliary_weight: of the reduction, as for `ENCODE`.
@@ -83,7 +83,7 @@ class ETAEncode(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         k: int = 50,
         dim: int = 4,
         loss: str = "dynamic",
@@ -98,7 +98,7 @@ class ETAEncode(CTRModel):
             dim, loss, sampling, auxiliary_weight, anchors, seed, name="reduction"
         )
         interest = searched_history(ReducedSearch(k, reduction, name="search"), heads, short_events)
-        super().__init__(schema, {"": interest}, backbone, name="eta_encode")
+        super().__init__(schema, {"": interest}, config, name="eta_encode")
 
 
 class ETATargetAttention(CTRModel):
@@ -106,7 +106,7 @@ class ETATargetAttention(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       k: how many events the search finds.
       heads: of both attentions.
       short_events: how many of the newest events are read one by one.
@@ -115,10 +115,10 @@ class ETATargetAttention(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         k: int = 50,
         heads: int = 2,
         short_events: int = 50,
     ):
         interest = searched_history(InnerProductSearch(k, name="search"), heads, short_events)
-        super().__init__(schema, {"": interest}, backbone, name="eta_ta")
+        super().__init__(schema, {"": interest}, config, name="eta_ta")

@@ -6,7 +6,7 @@ from dgin_tf.layers.search.eta import SimHashSearch
 from dgin_tf.layers.search.readers import ExactSearchUnit
 from dgin_tf.layers.search.unit import SearchedInterest, SearchUnit
 from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
@@ -15,7 +15,7 @@ class ETA(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       k: how many events the search finds.
       bits: m, length of a signature; None for twice the width of an event, where the paper's gain ends.
       heads: of both attentions.
@@ -26,17 +26,17 @@ class ETA(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         k: int = 50,
         bits: int | None = None,
         heads: int = 2,
         short_events: int = 50,
         seed: int = 1,
     ):
-        width = (backbone or Backbone()).embedding_dim * len(schema.paired_fields)
+        width = (config or ModelConfig()).embedding_dim * len(schema.paired_fields)
         unit = SimHashSearch(k, bits or 2 * width, seed, name="search")
         interest = searched_history(unit, heads, short_events)
-        super().__init__(schema, {"": interest}, backbone, name="eta")
+        super().__init__(schema, {"": interest}, config, name="eta")
 
 
 def searched_history(unit: SearchUnit, heads: int, short_events: int) -> ShortAndLong:

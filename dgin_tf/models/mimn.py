@@ -2,7 +2,7 @@
 
 Embedding, memory, tower (figure 3); the summed history of Embedding&MLP stands beside the memory, as
 in the released code of this model and of all that it is compared with. Table 4 takes MIMN apart:
-without utilisation regularisation and induction unit, with the one, with both; table 3 varies the
+without utilization regularization and induction unit, with the one, with both; table 3 varies the
 slots of the first.
 
 `variant="released"` is the authors' code (UIC-Paper/MIMN), see `dgin_tf.ops.released_memory`.
@@ -19,9 +19,9 @@ from dgin_tf.layers.memory.released import ReleasedMemoryInterest, ReleasedTurin
 from dgin_tf.layers.memory.turing import TuringMemory
 from dgin_tf.layers.memory.utilization import UtilizationRegularization
 from dgin_tf.layers.pooling import Pooling
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import auxiliary_loss, event_width
-from dgin_tf.models.released import HISTORY_SUM, RELEASED, check_variant, released_backbone
+from dgin_tf.models.released import HISTORY_SUM, RELEASED, check_variant, released_config
 from dgin_tf.ops.released_memory import ReleasedStep
 from dgin_tf.schema import Schema
 
@@ -29,18 +29,18 @@ from dgin_tf.schema import Schema
 class MemoryFamilyModel(CTRModel):
     """The sum of the history, one encoder, and the head of a variant.
 
-    The released head has PReLU, no user's id, and otherwise what `released_backbone` says.
+    The released head has PReLU, no user's id, and otherwise what `released_config` says.
     """
 
     def __init__(
-        self, schema: Schema, encoder: InterestEncoder, backbone: Backbone | None, variant: str
+        self, schema: Schema, encoder: InterestEncoder, config: ModelConfig | None, variant: str
     ):
         if variant == RELEASED:
-            backbone = backbone or Backbone()
-            without_id = dataclasses.replace(backbone, user_fields=backbone.user_fields or ())
-            backbone = released_backbone(without_id, activation="prelu")
+            config = config or ModelConfig()
+            without_id = dataclasses.replace(config, user_fields=config.user_fields or ())
+            config = released_config(without_id, activation="prelu")
         encoders = {HISTORY_SUM: Pooling(name=HISTORY_SUM), "": encoder}
-        super().__init__(schema, encoders, backbone)
+        super().__init__(schema, encoders, config)
 
 
 class MIMN(MemoryFamilyModel):
@@ -48,11 +48,11 @@ class MIMN(MemoryFamilyModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       slots: m; the paper tries 4, 6 and 8.
       units: width of controller and channels; None for the width of an embedded event.
-      utilization_weight: lambda of Eq. (8); 0 leaves the regularisation out, and Eqs. (5), (6).
+      utilization_weight: lambda of Eq. (8); 0 leaves the regularization out, and Eqs. (5), (6).
       top_k: channels that an event updates, 0 for no induction unit; the released unit has one.
       auxiliary_weight: of DIEN's auxiliary loss, which the paper leaves out of its tables; 0 for
         none.
@@ -61,7 +61,7 @@ class MIMN(MemoryFamilyModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         slots: int = 8,
         units: int | None = None,
@@ -70,7 +70,7 @@ class MIMN(MemoryFamilyModel):
         auxiliary_weight: float = 0.0,
     ):
         check_variant(variant)
-        width = event_width(schema, backbone)
+        width = event_width(schema, config)
         units = units or width
         loss = auxiliary_loss(auxiliary_weight, variant) if auxiliary_weight else None
         encoder: InterestEncoder
@@ -96,7 +96,7 @@ class MIMN(MemoryFamilyModel):
                 name="memory",
             )
             encoder = MultiChannelMemory(memory, auxiliary_loss=loss, name="interest")
-        super().__init__(schema, encoder, backbone, variant)
+        super().__init__(schema, encoder, config, variant)
 
     @classmethod
     def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:

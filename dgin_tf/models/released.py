@@ -1,7 +1,7 @@
 """What all models of the authors' released TF1 code (mouna99/dien) share, apart from their encoder.
 
 Their head reads [user, target, sum of the history, target * sum, interest], where the sum runs over
-padding too; its batch normalisation is only a scale and a shift; its Dice uses the current batch's
+padding too; its batch normalization is only a scale and a shift; its Dice uses the current batch's
 statistics at test time as well; it ends in two outputs and a softmax; and its loss averages over
 samples times two classes, half of the paper's. A model offers this assembly as `variant="released"`.
 """
@@ -10,7 +10,7 @@ import dataclasses
 
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.losses import OFFICIAL_HALF
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 
 PAPER, RELEASED = "paper", "released"
 
@@ -23,20 +23,20 @@ def check_variant(variant: str) -> None:
         raise ValueError(f"variant must be {PAPER!r} or {RELEASED!r}; got {variant!r}.")
 
 
-def released_backbone(
-    backbone: Backbone | None = None, activation: str = "dice_released"
-) -> Backbone:
-    """The released head and loss, with a backbone's sizes.
+def released_config(
+    config: ModelConfig | None = None, activation: str = "dice_released"
+) -> ModelConfig:
+    """The released head and loss, with a config's sizes.
 
     Args:
-      backbone: sizes and user fields; the user's id is taken where they are None, but not where
+      config: sizes and user fields; the user's id is taken where they are None, but not where
         they are ().
       activation: "dice_released" for DIN and DIEN, "prelu" for their baselines.
     """
-    backbone = backbone or Backbone()
-    user_fields = backbone.user_fields
+    config = config or ModelConfig()
+    user_fields = config.user_fields
     return dataclasses.replace(
-        backbone,
+        config,
         user_fields=("user_id",) if user_fields is None else user_fields,
         activation=activation,
         normalization="affine_only",

@@ -22,7 +22,7 @@ import tensorflow as tf
 from dgin_tf import losses
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.interest_encoder import State
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import CLICK_NET, DIEN
 from dgin_tf.schema import Schema
 
@@ -30,8 +30,8 @@ BOOSTER = "booster/"
 
 
 @dataclasses.dataclass(frozen=True)
-class _SharedEmbedding(Backbone):
-    """A backbone that embeds through another model's tables."""
+class _SharedEmbedding(ModelConfig):
+    """A config that embeds through another model's tables."""
 
     shared: FeatureEmbedding = dataclasses.field(kw_only=True)
 
@@ -45,7 +45,7 @@ class RocketLaunching(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding, which the nets share, and head, of which each has its own.
+      config: embedding, which the nets share, and head, of which each has its own.
       variant: "paper" or "released", of both nets.
       units: n_H of the light net and of the booster. Neither is the width of an event, so that the
         auxiliary losses score by `click_net`.
@@ -57,15 +57,15 @@ class RocketLaunching(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         units: tuple[int, int] = (32, 108),
         hint_weight: float = 0.03,
         gradient_block: bool = True,
     ):
         light_units, booster_units = units
-        light = DIEN(schema, backbone, variant, light_units, auxiliary_score=CLICK_NET)
-        sizes = dataclasses.asdict(backbone or Backbone())
+        light = DIEN(schema, config, variant, light_units, auxiliary_score=CLICK_NET)
+        sizes = dataclasses.asdict(config or ModelConfig())
         shared = _SharedEmbedding(**sizes, shared=light.embedding)
         super().__init__(schema, light.encoders, shared)
         self.tower, self.loss_scale = light.tower, light.loss_scale

@@ -4,7 +4,7 @@ from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.search.sdim import HashedInterest
 from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
@@ -13,7 +13,7 @@ class SDIM(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       bits: m, random hyperplanes of all hash tables.
       tau: of one hash table.
       norm: of a bucket's sum, see `HashedInterest`.
@@ -25,7 +25,7 @@ class SDIM(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         bits: int = 48,
         tau: int = 3,
         norm: str = "l2",
@@ -36,4 +36,4 @@ class SDIM(CTRModel):
         short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
         long = HashedInterest(bits, tau, norm, seed, name="long")
         interest = ShortAndLong(short, long, short_events, name="interest")
-        super().__init__(schema, {"": interest}, backbone, name="sdim")
+        super().__init__(schema, {"": interest}, config, name="sdim")

@@ -23,8 +23,8 @@ from dgin_tf.layers.search.unit import SearchedInterest, SearchUnit
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
 from dgin_tf.layers.time_gap import GapEmbedding
-from dgin_tf.models.base import Backbone, CTRModel
-from dgin_tf.models.released import RELEASED, check_variant, released_backbone
+from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.models.released import RELEASED, check_variant, released_config
 from dgin_tf.schema import CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 
@@ -32,7 +32,7 @@ def din_history(softmax: bool = False, variant: str = "paper") -> AttendedHistor
     """DIN's attention over a history, as a part of larger models.
 
     Args:
-      softmax: whether weights are normalised over time; the release always does.
+      softmax: whether weights are normalized over time; the release always does.
       variant: "paper" or "released".
     """
     released = variant == RELEASED
@@ -48,7 +48,7 @@ class _SearchModel(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None,
+        config: ModelConfig | None,
         variant: str,
         unit: SearchUnit,
         reader: tf.keras.layers.Layer,
@@ -65,8 +65,8 @@ class _SearchModel(CTRModel):
             name="interest",
         )
         if variant == RELEASED:
-            backbone = _released_backbone(backbone)
-        super().__init__(schema, {"": encoder}, backbone)
+            config = _released_head(config)
+        super().__init__(schema, {"": encoder}, config)
 
 
 class SIMHard(_SearchModel):
@@ -74,14 +74,14 @@ class SIMHard(_SearchModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       k: how many events are found at most. The paper serves 200 and trains on "hundreds"; the
         release has no limit here and ignores this.
       field: the attribute to search by.
       backfill: see `HardSearch`.
       short_events: how many of the newest events DIN reads; the others are searched.
-      softmax: whether DIN's weights are normalised.
+      softmax: whether DIN's weights are normalized.
       heads: q, of the exact search unit.
       time: "with Timeinfo", whether the time since each found event is embedded.
     """
@@ -89,7 +89,7 @@ class SIMHard(_SearchModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         k: int = 50,
         field: str = "category_id",
@@ -101,7 +101,7 @@ class SIMHard(_SearchModel):
     ):
         unit = _hard_search(schema, variant, k, field, backfill)
         reader = _reader(variant, heads, time)
-        super().__init__(schema, backbone, variant, unit, reader, short_events, softmax, time)
+        super().__init__(schema, config, variant, unit, reader, short_events, softmax, time)
 
 
 class SIMSoft(_SearchModel):
@@ -109,14 +109,14 @@ class SIMSoft(_SearchModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head; the auxiliary network has the head's form.
+      config: embedding and head; the auxiliary network has the head's form.
       variant: "paper" or "released".
       k: how many events are found at most; 50 in the release.
       dim: d_p, width of the comparison; None for that of an event. Not in the release.
       auxiliary_weight: alpha of Eq. (5); 1 in the release.
       sample: on how many random events the auxiliary network is trained; see `SoftSearch`.
       short_events: how many of the newest events DIN reads; the others are searched.
-      softmax: whether DIN's weights are normalised.
+      softmax: whether DIN's weights are normalized.
       heads: q, of the exact search unit.
       time: "with Timeinfo", whether the time since each found event is embedded.
     """
@@ -124,7 +124,7 @@ class SIMSoft(_SearchModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         k: int = 50,
         dim: int | None = None,
@@ -135,9 +135,9 @@ class SIMSoft(_SearchModel):
         heads: int = 2,
         time: bool = False,
     ):
-        unit = _soft_search(backbone, variant, k, dim, auxiliary_weight, sample)
+        unit = _soft_search(config, variant, k, dim, auxiliary_weight, sample)
         reader = _reader(variant, heads, time)
-        super().__init__(schema, backbone, variant, unit, reader, short_events, softmax, time)
+        super().__init__(schema, config, variant, unit, reader, short_events, softmax, time)
 
 
 class SIMHardFirstStage(_SearchModel):
@@ -149,14 +149,14 @@ class SIMHardFirstStage(_SearchModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         k: int = 50,
         field: str = "category_id",
         short_events: int = 10,
         softmax: bool = False,
     ):
         unit = _hard_search(schema, "paper", k, field, False)
-        super().__init__(schema, backbone, "paper", unit, MeanOfFound(), short_events, softmax)
+        super().__init__(schema, config, "paper", unit, MeanOfFound(), short_events, softmax)
 
 
 class SIMSoftFirstStage(_SearchModel):
@@ -169,7 +169,7 @@ class SIMSoftFirstStage(_SearchModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         k: int = 50,
         dim: int | None = None,
         auxiliary_weight: float = 1.0,
@@ -177,8 +177,8 @@ class SIMSoftFirstStage(_SearchModel):
         short_events: int = 10,
         softmax: bool = False,
     ):
-        unit = _soft_search(backbone, "paper", k, dim, auxiliary_weight, sample)
-        super().__init__(schema, backbone, "paper", unit, MeanOfFound(), short_events, softmax)
+        unit = _soft_search(config, "paper", k, dim, auxiliary_weight, sample)
+        super().__init__(schema, config, "paper", unit, MeanOfFound(), short_events, softmax)
 
 
 def _hard_search(schema: Schema, variant: str, k: int, field: str, backfill: bool) -> HardSearch:
@@ -194,7 +194,7 @@ def _hard_search(schema: Schema, variant: str, k: int, field: str, backfill: boo
 
 
 def _soft_search(
-    backbone: Backbone | None,
+    config: ModelConfig | None,
     variant: str,
     k: int,
     dim: int | None,
@@ -204,7 +204,7 @@ def _soft_search(
     check_variant(variant)
     if variant == RELEASED:
         return ReleasedSoftSearch(k, name="unit")
-    network = (backbone or Backbone()).tower("network")
+    network = (config or ModelConfig()).tower("network")
     return SoftSearch(k, dim, network, auxiliary_weight, sample, name="unit")
 
 
@@ -229,8 +229,8 @@ def _check_times(schema: Schema) -> None:
         )
 
 
-def _released_backbone(backbone: Backbone | None) -> Backbone:
+def _released_head(config: ModelConfig | None) -> ModelConfig:
     """The released head, which unlike DIEN's has no user id."""
-    backbone = backbone or Backbone()
-    fields = backbone.user_fields
-    return dataclasses.replace(released_backbone(backbone, "prelu"), user_fields=fields)
+    config = config or ModelConfig()
+    fields = config.user_fields
+    return dataclasses.replace(released_config(config, "prelu"), user_fields=fields)

@@ -4,7 +4,7 @@ from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.search.twin import PAPER, ConsistentInterest
 from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import CANDIDATE, HISTORY, Schema
 
 
@@ -12,11 +12,11 @@ class TWIN(CTRModel):
     """Target attention over the newest events, the consistent two-stage search over the earlier ones.
 
     Cross features are what the schema has of them: time gaps where events and candidates have times,
-    the behaviour type where events have it and candidates have not.
+    the behavior type where events have it and candidates have not.
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released", LongCTR's: no cross features, every head finds its own k.
       k: how many events the search finds; 100 in the paper, whose histories have 10,000 and more.
       heads: of both attentions.
@@ -26,7 +26,7 @@ class TWIN(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = PAPER,
         k: int = 50,
         heads: int = 4,
@@ -43,7 +43,7 @@ class TWIN(CTRModel):
         )
         short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
         interest = ShortAndLong(short, long, short_events, name="interest")
-        super().__init__(schema, {"": interest}, backbone, name="twin")
+        super().__init__(schema, {"": interest}, config, name="twin")
 
 
 def _has_times(schema: Schema) -> bool:
@@ -54,7 +54,7 @@ def _has_times(schema: Schema) -> bool:
 
 
 def _behavior_types(schema: Schema) -> int:
-    """Ids of behaviour types where they are an event's alone; otherwise they are embedded with it."""
+    """Ids of behavior types where they are an event's alone; otherwise they are embedded with it."""
     for field in schema.with_role(HISTORY):
         if field.name == "behavior_type" and field not in schema.paired_fields:
             return schema.vocabulary_sizes[field.vocabulary]

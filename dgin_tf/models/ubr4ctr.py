@@ -22,7 +22,7 @@ from dgin_tf.layers.search.ubr4ctr import (
 )
 from dgin_tf.layers.search.unit import SearchedInterest
 from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.released import PAPER, RELEASED, check_variant
 from dgin_tf.records import LABEL
 from dgin_tf.schema import Schema
@@ -38,7 +38,7 @@ class UBR4CTR(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       k: how many events are retrieved; 20 in the paper.
       heads: of the attention over the newest events.
@@ -50,7 +50,7 @@ class UBR4CTR(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = PAPER,
         k: int = 20,
         heads: int = 2,
@@ -68,7 +68,7 @@ class UBR4CTR(CTRModel):
         short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
         interest = ShortAndLong(short, long, short_events, name="interest")
         self.variant = variant
-        super().__init__(schema, {"": interest}, backbone, name="ubr4ctr")
+        super().__init__(schema, {"": interest}, config, name="ubr4ctr")
 
     @property
     def auxiliary_loss_names(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Clusters of each user's events by a cosine metric (ENCODE, sections 3.2.2 and 4.6.6).
 
 Every way to cluster has one interface: vectors [users, time, dim] and their mask in, `Clusters` out.
-Only directions count, so that vectors are normalised first, and a cluster's centre is the direction of
+Only directions count, so that vectors are normalized first, and a cluster's center is the direction of
 the sum of its members. A history of no more events than clusters is not clustered: every event is a
 cluster of its own. A vector of zeros is equally far from everything and falls to the first cluster.
 No gradient passes.
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from dgin_tf.ops import sampling
 from dgin_tf.ops.compiling import is_worth_compiling, traced
-from dgin_tf.ops.similarity import normalise
+from dgin_tf.ops.similarity import normalize
 
 _TINY = 1e-8
 
@@ -24,12 +24,12 @@ class Clusters(NamedTuple):
 
     Attributes:
       assignment: number of each event's cluster, int32 [users, time]; -1 where masked.
-      centres: c_i, of length one, or zero where the members cancel; float32 [users, clusters, dim].
+      centers: c_i, of length one, or zero where the members cancel; float32 [users, clusters, dim].
       mask: True where a cluster has members, bool [users, clusters].
     """
 
     assignment: tf.Tensor
-    centres: tf.Tensor
+    centers: tf.Tensor
     mask: tf.Tensor
 
 
@@ -45,18 +45,18 @@ def k_means(
     seed: int = 1,
     jit_compile: bool | None = None,
 ) -> Clusters:
-    """Spherical K-means: each event to the centre of the largest cosine, the first of equal ones.
+    """Spherical K-means: each event to the center of the largest cosine, the first of equal ones.
 
     It begins with one random event out of each of as many equal stretches of the history as there are
     clusters, and ends after `rounds`, or when no event changes its cluster. A cluster that loses its
-    members keeps its centre and may win some back.
+    members keeps its center and may win some back.
 
     Args:
       vectors: [users, time, dim]; what is masked does not count.
       mask: True where the event is real, bool [users, time]; the real ones lie side by side.
       clusters: K.
-      rounds: T, how often events are assigned and centres moved.
-      seed: of the first centres.
+      rounds: T, how often events are assigned and centers moved.
+      seed: of the first centers.
       jit_compile: whether XLA compiles the rounds, anew for each shape. None means in graphs of a
         known number of users, if they are enough.
 
@@ -67,13 +67,13 @@ def k_means(
         raise ValueError(f"rounds must be at least 1; got {rounds}.")
     unit = _directions(vectors, mask, clusters)
     drawn = sampling.stratified(sampling.counts(mask), clusters, [], seed)
-    centres = tf.gather(unit, sampling.places(mask, drawn), batch_dims=1)
-    centres = tf.ensure_shape(centres, [None, clusters, None])
+    centers = tf.gather(unit, sampling.places(mask, drawn), batch_dims=1)
+    centers = tf.ensure_shape(centers, [None, clusters, None])
     if jit_compile is None:
         jit_compile = is_worth_compiling(unit)
     nearest = _nearest_compiled if jit_compile else _nearest
     run = traced(_lloyd, (nearest, rounds, clusters), bool(jit_compile), tuple(unit.shape))
-    assignment = run(unit, mask, centres)
+    assignment = run(unit, mask, centers)
     return _described(unit, mask, assignment, clusters)
 
 
@@ -91,7 +91,7 @@ def random_clusters(
 def dynamic_routing(
     vectors: tf.Tensor, mask: tf.Tensor, clusters: int, *, rounds: int = 15, seed: int = 1
 ) -> Clusters:
-    """Behaviour-to-interest routing of MIND (Li et al., 2019), agreement measured by the cosine.
+    """Behavior-to-interest routing of MIND (Li et al., 2019), agreement measured by the cosine.
 
     Logits b_ij of event i and interest j begin as N(0, 1), which are not trained; each round weighs
     events by w_ij = softmax_j(b_ij), sums them, and adds the cosine of event and sum to b_ij. There is
@@ -107,7 +107,7 @@ def dynamic_routing(
     logits = tf.math.ndtri((tf.cast(uniform, unit.dtype) + 0.5) / resolution)
     real = tf.cast(mask, unit.dtype)[..., tf.newaxis]
     for _ in range(rounds):
-        capsules = normalise(tf.matmul(tf.nn.softmax(logits) * real, unit, transpose_a=True))
+        capsules = normalize(tf.matmul(tf.nn.softmax(logits) * real, unit, transpose_a=True))
         logits += tf.matmul(unit, capsules, transpose_b=True)
     assignment = tf.argmax(logits, axis=-1, output_type=tf.int32)
     return _described(unit, mask, assignment, clusters)
@@ -195,7 +195,7 @@ def _directions(vectors: tf.Tensor, mask: tf.Tensor, clusters: int) -> tf.Tensor
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1; got {clusters}.")
     vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
-    return tf.where(mask[..., tf.newaxis], normalise(vectors), 0.0)
+    return tf.where(mask[..., tf.newaxis], normalize(vectors), 0.0)
 
 
 def _argmax(values: tf.Tensor) -> tf.Tensor:
@@ -210,7 +210,7 @@ def _described(unit: tf.Tensor, mask: tf.Tensor, assignment: tf.Tensor, clusters
     assignment = tf.stop_gradient(tf.where(mask, assignment, -1))
     counted = tf.concat([unit, tf.ones_like(unit[..., :1])], axis=-1)
     sums = sum_in_clusters(counted, assignment, clusters)
-    return Clusters(assignment, normalise(sums[..., :-1]), sums[..., -1] > 0.5)
+    return Clusters(assignment, normalize(sums[..., :-1]), sums[..., -1] > 0.5)
 
 
 def _lloyd(
@@ -219,35 +219,35 @@ def _lloyd(
     clusters: int,
     unit: tf.Tensor,
     mask: tf.Tensor,
-    centres: tf.Tensor,
+    centers: tf.Tensor,
 ) -> tf.Tensor:
     """Assignments after the last round; of no meaning where masked."""
     assign = nearest(unit)
-    flat, shape = tf.reshape(unit, [-1, unit.shape[-1]]), tf.shape(centres)
+    flat, shape = tf.reshape(unit, [-1, unit.shape[-1]]), tf.shape(centers)
 
-    def goes_on(number, centres, assignment, changed):
-        del centres, assignment
+    def goes_on(number, centers, assignment, changed):
+        del centers, assignment
         return (number < rounds) & changed
 
-    def step(number, centres, assignment, changed):
+    def step(number, centers, assignment, changed):
         del changed
-        found = tf.where(mask, assign(centres), -1)
+        found = tf.where(mask, assign(centers), -1)
         # As `sum_in_clusters`, which within a loop would copy the events in every round.
         ids = cluster_ids(found, clusters)
         sums = tf.reshape(tf.math.unsorted_segment_sum(flat, ids, shape[0] * clusters), shape)
         length = tf.norm(sums, axis=-1, keepdims=True)
-        moved = tf.where(length > _TINY, sums / tf.maximum(length, _TINY), centres)
+        moved = tf.where(length > _TINY, sums / tf.maximum(length, _TINY), centers)
         return number + 1, moved, found, tf.reduce_any(found != assignment)
 
-    start = (0, centres, tf.fill(tf.shape(mask), -2), True)
+    start = (0, centers, tf.fill(tf.shape(mask), -2), True)
     return tf.while_loop(goes_on, step, start)[2]
 
 
 def _nearest(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Function from centres [users, clusters, dim] to assignments [users, time]."""
+    """Function from centers [users, clusters, dim] to assignments [users, time]."""
 
-    def assign(centres):
-        cosine = tf.matmul(unit, centres, transpose_b=True)
+    def assign(centers):
+        cosine = tf.matmul(unit, centers, transpose_b=True)
         # Along the last axis, which takes half the time of any other.
         return tf.argmax(cosine, axis=-1, output_type=tf.int32)
 
@@ -262,11 +262,11 @@ def _nearest_compiled(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     """
     parts = tf.unstack(tf.transpose(unit, [2, 0, 1]))
 
-    def assign(centres):
+    def assign(centers):
         best, found = None, tf.zeros_like(parts[0], tf.int32)
-        for number in range(centres.shape[1]):
+        for number in range(centers.shape[1]):
             cosine = tf.add_n(
-                [part * centres[:, number, axis, tf.newaxis] for axis, part in enumerate(parts)]
+                [part * centers[:, number, axis, tf.newaxis] for axis, part in enumerate(parts)]
             )
             if best is None:
                 best = cosine

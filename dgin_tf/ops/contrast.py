@@ -1,4 +1,4 @@
-"""A contrastive loss between the behaviour types of a user (for DMBIN; our reading of it)."""
+"""A contrastive loss between the behavior types of a user (for DMBIN; our reading of it)."""
 
 import tensorflow as tf
 

@@ -1,6 +1,6 @@
 """Long histories as few groups of events that share an interest key (DGIN, section 3.3).
 
-Events are sorted by key once; a group is then a run of neighbours, and whatever is counted in it is a
+Events are sorted by key once; a group is then a run of neighbors, and whatever is counted in it is a
 difference of two running sums. Counts are of all events of a group; only the newest few of them are
 named one by one.
 """
@@ -145,7 +145,7 @@ def count_distinct(
 
 
 def mean_amounts(groups: EventGroups, amounts: tf.Tensor) -> tf.Tensor:
-    """The mean of a group's known amounts, as amounts are stored (`quantities.mean_amounts`).
+    """The mean of a group's known amounts, as amounts are stored (`numeric_features.mean_amounts`).
 
     Args:
       groups: the groups.

@@ -94,8 +94,8 @@ def masked_moments(values: tf.Tensor, mask: tf.Tensor | None) -> Moments:
     mean = tf.math.divide_no_nan(total[:-1], count)
     # The variance does not change with the point it is taken around when that is the mean, so that
     # no gradient needs to pass through it here.
-    centred = rows - tf.stop_gradient(mean)
-    squares = sum_over_replicas(tf.matmul(weights, tf.square(centred))[0])
+    centerd = rows - tf.stop_gradient(mean)
+    squares = sum_over_replicas(tf.matmul(weights, tf.square(centerd))[0])
     return Moments(mean, tf.math.divide_no_nan(squares, count), count)
 
 

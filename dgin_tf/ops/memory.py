@@ -95,7 +95,7 @@ def shift_and_sharpen(weights: tf.Tensor, shift: tf.Tensor, power: tf.Tensor) ->
       power: gamma >= 1, [users, 1].
 
     Returns:
-      (sum_o shift(o) w(i - o)) ** gamma, normalised, [users, slots].
+      (sum_o shift(o) w(i - o)) ** gamma, normalized, [users, slots].
     """
     reach = (shift.shape[-1] - 1) // 2
     offsets = [*range(reach + 1), *range(-reach, 0)]

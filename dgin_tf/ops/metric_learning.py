@@ -13,7 +13,7 @@ import tensorflow as tf
 from dgin_tf.ops import hashing, sampling
 from dgin_tf.ops.similarity import cosine_distance, inverse_length
 
-NEIGHBOURS, SEQUENCE, BATCH = "neighbours", "sequence", "batch"
+NEIGHBOURS, SEQUENCE, BATCH = "neighbors", "sequence", "batch"
 _BUCKETS = (1 << 31) - 1
 
 

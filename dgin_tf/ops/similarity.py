@@ -13,7 +13,7 @@ METRICS = (COSINE, DOT)
 _TINY = 1e-24
 
 
-def normalise(vectors: tf.Tensor) -> tf.Tensor:
+def normalize(vectors: tf.Tensor) -> tf.Tensor:
     """v / ||v|| along the last axis, zero for zero, there with a gradient of zero too."""
     return vectors * inverse_length(vectors)[..., tf.newaxis]
 
@@ -34,7 +34,7 @@ def cosine_distance(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     Returns:
       [...], in [0, 2].
     """
-    return 1.0 - tf.reduce_sum(normalise(left) * normalise(right), -1)
+    return 1.0 - tf.reduce_sum(normalize(left) * normalize(right), -1)
 
 
 class Relevance(NamedTuple):
@@ -70,7 +70,7 @@ class Relevance(NamedTuple):
         return self._scale(left) * tf.matmul(left, right, transpose_b=True)
 
     def _prepared(self, vectors: tf.Tensor) -> tf.Tensor:
-        return normalise(vectors) if self.metric == COSINE else vectors
+        return normalize(vectors) if self.metric == COSINE else vectors
 
     def _scale(self, vectors: tf.Tensor) -> float:
         if self.metric == DOT:

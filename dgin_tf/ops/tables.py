@@ -29,7 +29,7 @@ def read_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
 def read_few(table: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """`tf.gather(table, rows)` of a table that has far fewer rows than are asked for.
 
-    The gradient of a gather is a row for every row that was read, for the optimiser to sort by id and
+    The gradient of a gather is a row for every row that was read, for the optimizer to sort by id and
     to add up. Here it is as large as the table.
 
     Args:

@@ -1,4 +1,4 @@
-"""Behaviour events as JSON, one object each:
+"""Behavior events as JSON, one object each:
 
 {"user_id": "u17", "sequence": 12, "item_id": "B0017", "timestamp": 1700000000}
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgin_tf.quantities import LARGEST, stored_amounts
+from dgin_tf.numeric_features import LARGEST, stored_amounts
 from dgin_tf.schema import FIRST_ID, HISTORY, UNKNOWN_ID, Field, Schema
 from dgin_tf.serving.vocabularies import Vocabularies, person_of
 
@@ -77,7 +77,7 @@ class EventParser:
         self._fields = sorted(fields, key=lambda field: field.name != ITEM)
         self._catalogue = {f.name: catalogue[f.name] for f in fields if f.name in catalogue}
         self._sizes = schema.vocabulary_sizes
-        self._labels = schema.labels
+        self._labels = schema.side_features
         self._names = {PERSON, SEQUENCE, *(field.name for field in fields)}
         self._clock = clock
         self._has_times = any(field.name == TIME for field in fields)
@@ -119,7 +119,7 @@ class EventParser:
         if name not in content and name in self._catalogue:
             attributes, item = self._catalogue[name], values[ITEM]
             return int(attributes[item if item < len(attributes) else UNKNOWN_ID])
-        if field.is_quantity:
+        if field.is_numeric:
             return _amount(content, name)
         if name in self._labels and content.get(name) is None:
             return UNKNOWN_ID

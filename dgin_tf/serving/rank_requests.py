@@ -3,7 +3,7 @@
     {"user_id": 7, "candidates": {"item_id": [42, 43]}}
     {"history": ["B00X", "B00Y"], "candidates": ["B00Z"], "raw_ids": true}
 
-A person's history is what the behaviour index holds. Histories and candidates are columns, events
+A person's history is what the behavior index holds. Histories and candidates are columns, events
 oldest first; a bare list is item ids, and what the catalogue knows need not be given.
 """
 

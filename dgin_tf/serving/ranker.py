@@ -5,7 +5,7 @@ comes from the bundle's catalogue, and raw ids are translated by the bundle's vo
 is encoded once: its state is kept under a digest of the very ids it was made from, so that a state is
 never stale, and a second request of the same person pays for scoring alone.
 
-Where a model searches a history by an attribute of the candidates (SIM's hard search), a behaviour
+Where a model searches a history by an attribute of the candidates (SIM's hard search), a behavior
 index stands in for the history: a request names the person, and what its candidates can find is looked
 up on disk, however long the history is.
 
@@ -27,8 +27,8 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.negatives import ITEM
+from dgin_tf.numeric_features import stored_amounts
 from dgin_tf.padding import stack_padded
-from dgin_tf.quantities import stored_amounts
 from dgin_tf.records import load_catalogue
 from dgin_tf.schema import (
     CANDIDATE,
@@ -136,7 +136,7 @@ class Ranker:
         before: int | None = None,
         ties: int = 0,
     ) -> np.ndarray:
-        """As `rank`, with the history that the behaviour index holds, all of it.
+        """As `rank`, with the history that the behavior index holds, all of it.
 
         Args:
           person: dense user id; somebody unknown has an empty history.
@@ -320,7 +320,7 @@ class Ranker:
 
     def _dense(self, name, raw):
         field = self.schema.field(name)
-        if field.is_quantity:
+        if field.is_numeric:
             return stored_amounts(raw)
         if not field.is_categorical:
             return raw
@@ -412,7 +412,7 @@ def _check_index(
     excerpt, kept, found = metadata.get("excerpt"), metadata.get("kept"), index.metadata
     if excerpt is None and kept is None:
         raise ValueError(
-            f"model {metadata['name']!r} reads whole histories, which a behaviour index does not "
+            f"model {metadata['name']!r} reads whole histories, which a behavior index does not "
             "hold; give histories to rank, or export a model with hard search."
         )
     needed = max(excerpt["per_key"] if excerpt else 0, kept["events"] if kept else 0)
@@ -422,7 +422,7 @@ def _check_index(
     ):
         if wanted != got:
             raise ValueError(
-                f"model {metadata['name']!r} needs a behaviour index of {name} {wanted!r}; this one "
+                f"model {metadata['name']!r} needs a behavior index of {name} {wanted!r}; this one "
                 f"has {got!r}. Build one with python -m experiments.build_index."
             )
     if found.max_events_per_key < needed:

@@ -41,7 +41,7 @@ class RequestMaker:
         return {**user, **history, **self._role(CANDIDATE, (users, candidates))}
 
     def records(self, batch: Mapping[str, np.ndarray]) -> list[bytes]:
-        """The same users as serialised records, every candidate after the whole history."""
+        """The same users as serialized records, every candidate after the whole history."""
         users, time = batch[feature_name(HISTORY, self._schema.field(ITEM))].shape
         candidates = batch[feature_name(CANDIDATE, self._schema.field(ITEM))].shape[1]
         cuts = {POSITION: np.full(candidates, time), LABEL: np.zeros(candidates, int)}
@@ -64,7 +64,7 @@ class RequestMaker:
                 value = self._catalogue[field.name][item].astype(field.dtype)
             elif field.is_categorical:
                 value = self._draw(field, shape)
-            elif field.is_quantity:
+            elif field.is_numeric:
                 value = self._rng.integers(0, _LARGEST_AMOUNT, shape).astype(field.dtype)
             else:  # seconds: events in their order, candidates after all of them
                 before = np.arange(shape[1], 0, -1) if role == HISTORY else 0

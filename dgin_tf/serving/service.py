@@ -7,7 +7,7 @@
 
 It is meant for trying a model out, for tests, and for hosts where tensorflow_model_server cannot be
 had: it takes the same requests and gives the same answers, but does not merge requests to batches.
-What `:rank` takes is told in `rank_requests`; with a behaviour index it knows what people did.
+What `:rank` takes is told in `rank_requests`; with a behavior index it knows what people did.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """The functions that an exported model offers: a model cut where serving cuts it.
 
     serving_default    histories and candidates -> probabilities, logits
-    predict_examples   serialised records -> the same, one row a record
+    predict_examples   serialized records -> the same, one row a record
     encode_user        histories -> state
     score_candidates   state and candidates -> probabilities, logits
     update_user        state and newer events -> state, where the model is incremental

@@ -28,7 +28,7 @@ _ENTRY_VALUE = 2
 
 
 def predict_request(model: str, signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
-    """A serialised `tensorflow.serving.PredictRequest`.
+    """A serialized `tensorflow.serving.PredictRequest`.
 
     Args:
       model: name under which the server knows the model.

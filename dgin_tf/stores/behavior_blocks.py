@@ -1,6 +1,6 @@
-"""One user's branch of the behaviour tree as a block of bytes: key -> that key's events.
+"""One user's branch of the behavior tree as a block of bytes: key -> that key's events.
 
-SIM (Pi et al., 2020) keeps, for each user and each category, the list of past behaviours. A block
+SIM (Pi et al., 2020) keeps, for each user and each category, the list of past behaviors. A block
 holds one user's lists side by side, in rising order of the key, as columns of unsigned integers in
 the fewest bytes that hold the largest of the user's values (frame of reference coding):
 
@@ -10,7 +10,7 @@ the fewest bytes that hold the largest of the user's values (frame of reference 
     columns: keys and lengths of the lists, then the events' attributes
 
 An id is stored as it is and a time as its difference to the user's first one. Coding differences of
-neighbours would save about another byte an event, but then a list could only be read from its
+neighbors would save about another byte an event, but then a list could only be read from its
 beginning; here any lists of a block are gathered at once, without a loop. An attribute that is the
 same in a whole list, as the category in DGIN's lists by item, is stored once a list. The key itself
 is not stored a second time.

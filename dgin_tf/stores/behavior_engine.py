@@ -1,6 +1,6 @@
-"""DGIN's User Behaviour Processing Engine, UBPE (Liu et al., 2023, section 3.5): lists and statistics.
+"""DGIN's User Behavior Processing Engine, UBPE (Liu et al., 2023, section 3.5): lists and statistics.
 
-A behaviour index lists every user's newest events under each interest key, and `BehaviorTotals` counts
+A behavior index lists every user's newest events under each interest key, and `BehaviorTotals` counts
 all of them and keeps what came since. Together they hold what a group's representation is made of,
 however long a history is. What a model makes of it is kept by the ranker.
 

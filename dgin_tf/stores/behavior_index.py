@@ -1,4 +1,4 @@
-"""SIM's user behaviour tree (Pi et al., 2020): user -> key -> events, for the general search unit.
+"""SIM's user behavior tree (Pi et al., 2020): user -> key -> events, for the general search unit.
 
 The key is any categorical attribute of events: `category_id` for SIM's hard search, `item_id` for
 DGIN's interactions by item. `index_building` writes a tree from prepared records; `BehaviorIndex`
@@ -110,7 +110,7 @@ class IndexMetadata:
         path = pathlib.Path(index_dir) / METADATA_FILE
         if not path.is_file():
             raise FileNotFoundError(
-                f"expected a behaviour index with {METADATA_FILE} in {os.fspath(index_dir)!r}, found "
+                f"expected a behavior index with {METADATA_FILE} in {os.fspath(index_dir)!r}, found "
                 f"none; {_REBUILD}."
             )
         try:
@@ -120,11 +120,11 @@ class IndexMetadata:
             metadata = cls(**{name: content[name] for name in names})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path} describes no behaviour index ({error!r}); {_REBUILD}."
+                f"{path} describes no behavior index ({error!r}); {_REBUILD}."
             ) from error
         if version != FORMAT_VERSION:
             raise ValueError(
-                f"the behaviour index in {os.fspath(index_dir)!r} has format version {version}, but "
+                f"the behavior index in {os.fspath(index_dir)!r} has format version {version}, but "
                 f"this version of dgin_tf reads {FORMAT_VERSION}; {_REBUILD}."
             )
         return metadata
@@ -160,7 +160,7 @@ class BehaviorIndex:
         ):
             if found != wanted:
                 raise ValueError(
-                    f"the behaviour index in {os.fspath(index_dir)!r} was built for {name} {found!r}, "
+                    f"the behavior index in {os.fspath(index_dir)!r} was built for {name} {found!r}, "
                     f"but {wanted!r} is in use; {_REBUILD}."
                 )
         self._codec = BlockCodec(schema, key)

@@ -1,4 +1,4 @@
-"""Events that came after the behaviour index was built, by user, in a state store.
+"""Events that came after the behavior index was built, by user, in a state store.
 
 Deliveries may repeat and may come out of order: each has a sequence number of its user, one that is
 there already changes nothing, and events are kept by time whenever they arrive. The number alone says

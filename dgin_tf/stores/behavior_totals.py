@@ -1,8 +1,8 @@
 """Running statistics of groups of events (DGIN, Eq. 3, and the online part of section 3.5).
 
-The lists of a behaviour index are cut at their newest events, statistics are of all of them. So every
-user has an account of their own in a state store: for each key how many events of every behaviour
-type there were, when the newest was, which values of other fields occurred, and what quantities add up
+The lists of a behavior index are cut at their newest events, statistics are of all of them. So every
+user has an account of their own in a state store: for each key how many events of every behavior
+type there were, when the newest was, which values of other fields occurred, and what numeric_features add up
 to, as of the last batch load (weekly in the paper); and beside that the events that a stream brought since, as they are.
 
 An account is one value, replaced only by who read the one before (`swap_many`). So statistics and late
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dgin_tf.quantities import mean_amounts
+from dgin_tf.numeric_features import mean_amounts
 from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, Schema
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
 from dgin_tf.stores.behavior_overlay import equal_to_any, in_time_order, take
@@ -42,7 +42,7 @@ class Totals:
 
     Attributes:
       keys: rising, [keys].
-      counts: events of each key by behaviour type, those of an unknown one first, int64
+      counts: events of each key by behavior type, those of an unknown one first, int64
         [keys, 1 + types].
       newest: second of each key's newest event, int64 [keys].
       pairs: field -> the different (key, value) pairs, rising, int64 [pairs, 2].
@@ -79,7 +79,7 @@ class Totals:
 
         Args:
           keys: [events].
-          types: names of the behaviour types; () where the source has none.
+          types: names of the behavior types; () where the source has none.
         """
         rows = self.keys.searchsorted(keys)
         found = {COUNT: self.counts.sum(axis=1)}
@@ -161,7 +161,7 @@ class BehaviorTotals:
         self.key = key
         self.types = schema.behavior_types if BEHAVIOR_TYPE in known else ()
         self.distinct = tuple(distinct)
-        self.quantities = schema.quantities
+        self.numeric_features = schema.numeric_features
         self.schema = schema.fingerprint()
         self._store = store
         self._dtypes = BlockCodec(schema, key).dtypes
@@ -207,7 +207,7 @@ class BehaviorTotals:
         if not events or not len(events[self.key]):
             pairs = {name: np.zeros((0, 2), np.int64) for name in self.distinct}
             none = np.zeros(0, np.int64)
-            amounts = {name: np.zeros((0, 2), np.int64) for name in self.quantities}
+            amounts = {name: np.zeros((0, 2), np.int64) for name in self.numeric_features}
             return Totals(none, np.zeros((0, 1 + len(self.types)), np.int64), none, pairs, amounts)
         keys, row = np.unique(np.asarray(events[self.key]).astype(np.int64), return_inverse=True)
         counts = np.zeros((len(keys), 1 + len(self.types)), np.int64)
@@ -223,7 +223,7 @@ class BehaviorTotals:
             for name in self.distinct
         }
         amounts = {}
-        for name in self.quantities:
+        for name in self.numeric_features:
             stored = np.asarray(events[name]).astype(np.int64)
             amounts[name] = np.zeros((len(keys), 2), np.int64)
             np.add.at(amounts[name], row, np.stack([stored > 0, stored], axis=1))
@@ -309,7 +309,7 @@ class BehaviorTotals:
                 arrays[_COUNTS],
                 arrays[_NEWEST],
                 pairs,
-                {name: arrays[_AMOUNTS + name] for name in self.quantities},
+                {name: arrays[_AMOUNTS + name] for name in self.numeric_features},
             ),
             {name: arrays[_LATE + name] for name in self._dtypes},
             arrays[_NUMBERS],

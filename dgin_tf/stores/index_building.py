@@ -1,4 +1,4 @@
-"""Builds the behaviour index of a prepared data set.
+"""Builds the behavior index of a prepared data set.
 
 Records are read once and dealt to parts by user, each small enough for memory; each part becomes the
 blocks of a run of users. The index is written in a temporary folder beside its place and then takes
@@ -212,7 +212,7 @@ def _replacing(output: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new folder that takes the place of `output` at the end, unless an error comes before."""
     if output.exists() and not (output / METADATA_FILE).is_file() and any(output.iterdir()):
         raise ValueError(
-            f"expected {os.fspath(output)!r} to be new, empty or a behaviour index; it holds something "
+            f"expected {os.fspath(output)!r} to be new, empty or a behavior index; it holds something "
             "else. Give another --output_dir."
         )
     temporary, old = (output.with_name(f".{output.name}.{word}") for word in ("building", "old"))

@@ -51,7 +51,7 @@ class Value:
 def encode_value(
     arrays: Mapping[str, np.ndarray], *, model_version: str, schema: str, sequence: int
 ) -> bytes:
-    """Serialises named arrays.
+    """Serializes named arrays.
 
     Args:
       arrays: name -> array of booleans, integers or floating-point numbers.

@@ -40,7 +40,7 @@ STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "re
 CONDENSE, EXTRACT, EXPORT = "condense", "extract", "export"
 UNIFORM = "uniform"
 
-# Parts of a model under a name of their own: MIMN without its regularisation and its induction unit,
+# Parts of a model under a name of their own: MIMN without its regularization and its induction unit,
 # and with both.
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mimn_plain": ("mimn", {"slots": 4, "utilization_weight": 0.0, "top_k": 0}),
@@ -98,10 +98,10 @@ class Case:
 
 def make_model(case: Case, shape: Shape):
     """The model at the shape's sizes, the user's embedding in its head."""
-    from dgin_tf.models.base import Backbone
+    from dgin_tf.models.base import ModelConfig
     from dgin_tf.models.registry import MODELS
 
-    backbone = Backbone(embedding_dim=shape.width, user_fields=("user_id",))
+    config = ModelConfig(embedding_dim=shape.width, user_fields=("user_id",))
     name, settings = PARTS.get(case.model, (case.model, {}))
     make: Callable[..., Any] = MODELS[name]
     known = inspect.signature(make).parameters
@@ -109,7 +109,7 @@ def make_model(case: Case, shape: Shape):
         settings = {**settings, "variant": case.variant}
     if shape.short_events and "short_events" in known:
         settings = {**settings, "short_events": shape.short_events}
-    return make(shape.schema(), backbone=backbone, **settings)
+    return make(shape.schema(), config=config, **settings)
 
 
 def load_batches(path: str) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ def prepare(case: dict):
     model = build(case)
     model.compile("adam", "binary_crossentropy")
     if case["model"] == "dien":
-        # Its cells make their variables outside of Keras's sight, so nobody else initialises them.
+        # Its cells make their variables outside of Keras's sight, so nobody else initializes them.
         tf.compat.v1.keras.backend.get_session().run(tf.compat.v1.global_variables_initializer())
     batches = load_batches(case["batches"], case["history"])
     batches = [({k: x[k] for k in model.input_names}, y) for x, y in batches]

@@ -1,6 +1,6 @@
 """One request end to end: a person's id and candidate ids in, probabilities out, in one process.
 
-A model that searches by an attribute reads what its candidates can find from a behaviour index on
+A model that searches by an attribute reads what its candidates can find from a behavior index on
 disk; one that makes groups of a history reads the kept groups from a store besides; any other one
 reads the person's encoded state from a store. Nothing is kept in memory between
 requests.
@@ -41,7 +41,7 @@ Answer = Callable[[int, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class TimedShape(Shape):
-    """A shape whose events and candidates have a second, as a behaviour index needs them."""
+    """A shape whose events and candidates have a second, as a behavior index needs them."""
 
     def schema(self) -> Schema:
         """The shape's fields and a timestamp."""

@@ -14,7 +14,7 @@ def stored_answers(
     """For every request a function that scores it, logits [users, candidates].
 
     The states are encoded here. Of what a candidate's key can find, a state holds what an index of
-    behaviours gives.
+    behaviors gives.
     """
     encode = tf.function(
         lambda r: model.encode_user(model.condense(r)), reduce_retracing=True, autograph=False

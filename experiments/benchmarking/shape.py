@@ -17,7 +17,7 @@ from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema
 SHARD_USERS = 2048
 NEGATIVE_PREFIX = "hist_negative_"
 TIMESTAMP, BEHAVIOR_TYPE = "timestamp", "behavior_type"
-_NOW = 2 * 365 * 24 * 3600  # two years of behaviour, as DGIN's paper has them
+_NOW = 2 * 365 * 24 * 3600  # two years of behavior, as DGIN's paper has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Shape:
       batch: examples in a batch.
       seed: of all random ids.
       interests: different items of one history, about; 0 for as many as are drawn.
-      behavior_types: types of behaviour, with which come times; 0 for neither.
+      behavior_types: types of behavior, with which come times; 0 for neither.
       short_events: the newest events that models of long histories read one by one; 0 for as many as
         each has by default.
     """

@@ -10,22 +10,19 @@ prints the setting to put behind the command that trains.
 
 import dataclasses
 import os
+import sys
+from collections import defaultdict
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import ml_collections
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
 
-import sys  # noqa: E402
-from collections import defaultdict  # noqa: E402
-
-import ml_collections  # noqa: E402
-import numpy as np  # noqa: E402
-from absl import flags  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.inputs.pipeline import BatchOptions, PreparedData  # noqa: E402
-from dgin_tf.layers.group_statistics import MEAN, quantile_edges  # noqa: E402
-from dgin_tf.schema import SCHEMA_FILE, Schema  # noqa: E402
-from experiments import runs  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.layers.group_statistics import MEAN, quantile_edges
+from dgin_tf.schema import SCHEMA_FILE, Schema
+from experiments import runs
 
 Edges = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -86,7 +83,7 @@ def store_edges(
     Args:
       data_dir: the data set.
       key: interest key of the groups that they were learned from.
-      edges: what `learn_edges` gave, with all types of behaviour.
+      edges: what `learn_edges` gave, with all types of behavior.
       overwrite: whether other edges of the key may be replaced.
 
     Raises:
@@ -125,7 +122,7 @@ def main(_: object) -> None:
     model = values.config.model
     if not values.print_only and model.get("behavior_types"):
         raise ValueError(
-            "the edges in a schema are of all types of behaviour; got a config of "
+            "the edges in a schema are of all types of behavior; got a config of "
             f"{list(model.behavior_types)} alone. Give another, or --print_only."
         )
     data = PreparedData(values.data_dir)

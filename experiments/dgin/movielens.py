@@ -2,7 +2,7 @@
 
 Claim: none of the paper's own. Nobody rates a film twice, so that a group of one item is one event
 and the target module finds nothing by item; groups are genres here, as in the rows of table 5
-(category .7408 without the target module < .7639 with it). There is one type of behaviour, and no
+(category .7408 without the target module < .7639 with it). There is one type of behavior, and no
 row for clicks alone.
 
     python -m data_prep.prepare --dataset=movielens --input=ratings.dat,movies.dat,users.dat \\
@@ -19,7 +19,7 @@ Expected: of table 2, DIN .893 and SIM (hard) .893 < TWIN .903 < DGIN .919 with 
 (three seeds), .789, .795 < .803 < .837 with popular ones (one seed); of table 3 .854 < .875 < .917 < .918, the last step within noise. The large
 embeddings of `variants.start_attending` are not for histories as short as these: with them DIN to DGIN
 had .875, .872, .874 and .878, and less on validation too
-(`--config.backbone.embedding_limit=2.0 --config.backbone.momentum=.9`).
+(`--config.network.embedding_limit=2.0 --config.network.momentum=.9`).
 """
 
 import ml_collections

@@ -44,7 +44,7 @@ TABLES = (
         ),
     ),
     PaperTable(
-        title="Table 4: types of behaviour",
+        title="Table 4: types of behavior",
         columns=COLUMNS,
         rows=(TWIN, Row("dgin_click_only", "click-only", (0.7003, 0.7442)), DGIN),
     ),

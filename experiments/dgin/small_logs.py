@@ -19,7 +19,7 @@ Grocery has 14,681 users of eight events on average.
 Expected: nothing certain. Of Taobao's 43,900 items hardly one of a training user turns up with another
 user, so that little but the category and having met the item can be learned: three seeds gave groups by
 category .846, by item .676, TWIN .515 to .811. In Grocery nobody buys an item twice, and there is one
-type of behaviour and no row for clicks alone: all rows have .765 to .772. Embeddings of +-1, as the
+type of behavior and no row for clicks alone: all rows have .765 to .772. Embeddings of +-1, as the
 lifelong log needs them, had .66 to .69 on validation there, and these .75 to .76.
 """
 
@@ -31,7 +31,7 @@ from experiments.dgin import variants
 def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     """Settings for a row, see above."""
     config = variants.get_config(model, max_history=200, short_events=20)
-    config.backbone.user_fields = ()  # the split is by user
+    config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128
     config.loop.passes = 6
     config.loop.patience = 1

@@ -1,6 +1,6 @@
-"""DGIN and its baselines on a synthetic log of all kinds of behaviour, with causes deep in the past.
+"""DGIN and its baselines on a synthetic log of all kinds of behavior, with causes deep in the past.
 
-Claim: table 2, SIM < TWIN < DGIN; table 3, every component adds; table 4, all kinds of behaviour are
+Claim: table 2, SIM < TWIN < DGIN; table 3, every component adds; table 4, all kinds of behavior are
 better than clicks alone; table 5, sessions < categories <= items. In this log six events in ten tell
 stories of single items: whether somebody clicks an item again is told by the kinds of events in the
 item's own history and by the time since (`data_prep.synthetic`).
@@ -33,7 +33,7 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     config = variants.get_config(model, max_history=1_000, short_events=50)
     if config.model.name == "dgin":
         config.model.groups = 300
-    config.backbone.user_fields = ()  # the split is by user
+    config.network.user_fields = ()  # the split is by user
     variants.start_attending(config)
     config.data.batch_rows = 128
     config.loop.passes = 10

@@ -1,4 +1,4 @@
-"""DGIN and its baselines on Taobao's UserBehavior log, all four kinds of behaviour.
+"""DGIN and its baselines on Taobao's UserBehavior log, all four kinds of behavior.
 
 Claim: table 2, AUC DIN .6622 < DIEN .6806 < DMT .6955 < NINN .7017 < SIM .7137 < DMBIN .7252 < SIM-TM
 .7256 < DSIN .7286 < TEM4CTR .7311 < ETA .7334 < SDIM .7355 < TWIN .7394 < DGIN .7663; table 3, identity alone .7006, with statistics .7364, with the aggregated
@@ -20,7 +20,7 @@ about a fifth of a second on two cores that others use too, ten times that of DG
 Expected: the order of the tables, not their figures. The paper's log loss of .05 means one positive
 in a hundred, which it does not explain; `--negatives=99`, the default of `--form=paper`, is of that
 level (the paper has clicks, carts and purchases: `--behavior_types=pv,cart,buy`). Baselines see all
-behaviours here, as the group module does, where the paper gives most of them clicks alone.
+behaviors here, as the group module does, where the paper gives most of them clicks alone.
 """
 
 import ml_collections

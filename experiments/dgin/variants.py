@@ -41,16 +41,16 @@ def get_config(model: str, max_history: int, short_events: int) -> ml_collection
             config.data.max_history = short_events
         if model == "dsin":
             config.model.update(sessions=SESSIONS, events=SESSION_EVENTS)
-    config.backbone.activation = "prelu"
-    config.backbone.two_way = True
+    config.network.activation = "prelu"
+    config.network.two_way = True
     return config
 
 
 def start_attending(config: ml_collections.ConfigDict) -> None:
     """Has attention over hundreds of groups start at a candidate's own (BUILD_NOTES.md has the figures).
 
-    Embeddings start large, so that scores tell them apart. The averages that the head normalises then
+    Embeddings start large, so that scores tell them apart. The averages that the head normalizes then
     move by their own deviation within a hundred steps, which moving averages have to follow.
     """
-    config.backbone.embedding_limit = 2.0
-    config.backbone.momentum = 0.9
+    config.network.embedding_limit = 2.0
+    config.network.momentum = 0.9

@@ -29,7 +29,7 @@ from experiments import defaults
 def get_config(model: str = "dien") -> ml_collections.ConfigDict:
     """Settings for a model of `dgin_tf.models.registry.MODELS`."""
     config = defaults.get_config(model)
-    config.backbone.user_fields = ()
+    config.network.user_fields = ()
     config.data.batch_rows = 128  # 256 samples, as the implementations compared with had
     config.data.max_history = 200
     config.loop.passes = 6

@@ -45,7 +45,7 @@ TABLES = (
     ),
 )
 
-# What the text says is better than what; not every neighbour in a table is claimed to be.
+# What the text says is better than what; not every neighbor in a table is claimed to be.
 CLAIMS = (
     ("base_model", "pnn"),
     ("base_model", "din"),

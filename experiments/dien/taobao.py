@@ -1,4 +1,4 @@
-"""DIEN and its baselines on Taobao's UserBehavior log, all behaviour types as history.
+"""DIEN and its baselines on Taobao's UserBehavior log, all behavior types as history.
 
 Claim: the order of table 2 on a log with real clicks. The paper has no figures for this log; table 2
 of MIMN has BaseModel .8709, DIN .8833 and DIEN without auxiliary loss .9081 under its own protocol.

@@ -64,7 +64,7 @@ TABLES = (
         columns=INDUSTRIAL,
         rows=(
             _DIN,
-            Row("encode_neighbours", "Within neighbours", (0.72243, 0.68664)),
+            Row("encode_neighbours", "Within neighbors", (0.72243, 0.68664)),
             Row("encode_batch", "Within batch", (0.72273, 0.68594)),
             Row("encode", "Within sequence", _ENCODE),
         ),

@@ -28,7 +28,7 @@ def get_config(
 ) -> ml_collections.ConfigDict:
     """Settings for a model, see above."""
     config = variants.get_config(model, max_history, short_events)
-    config.backbone.user_fields = ()  # the split is by user
+    config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128
     config.loop.passes = 6
     config.loop.patience = 1

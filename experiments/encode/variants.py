@@ -9,7 +9,7 @@ from experiments import defaults
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "encode_multiply": ("encode", {"multiply": True}),
     "encode_minus": ("encode", {"metric": "dot"}),
-    "encode_neighbours": ("encode", {"sampling": "neighbours"}),
+    "encode_neighbours": ("encode", {"sampling": "neighbors"}),
     "encode_batch": ("encode", {"sampling": "batch"}),
     "encode_no_loss": ("encode", {"loss": "none"}),
     "encode_mse": ("encode", {"loss": "mse"}),
@@ -43,7 +43,7 @@ def get_config(model: str, max_history: int, short_events: int = 50) -> ml_colle
     config.model.update(settings)
     if "short_events" in config.model:
         config.model.short_events = short_events
-    config.backbone.embedding_dim = 16  # two fields, so that an event is 32 wide
+    config.network.embedding_dim = 16  # two fields, so that an event is 32 wide
     config.data.max_history = short_events if name == "din" else max_history
     config.data.batch_rows = 1024
     config.loop.passes = 1

@@ -1,7 +1,7 @@
 """MIMN and its baselines on Amazon Books, histories of 20 to 100 reviews.
 
 Claim: table 2, AUC Embedding&MLP .7367 < GRU4Rec .7411 < DIN .7419 < ARNN .7420 < RUM .7428 < DIEN
-.7481 < MIMN .7593; table 3, 8 slots .7486 < 6 slots .7503 < 4 slots .7522; table 4, regularisation of
+.7481 < MIMN .7593; table 3, 8 slots .7486 < 6 slots .7503 < 4 slots .7522; table 4, regularization of
 the use .7551 and the induction unit .7593 on top of 8 slots.
 
     python -m data_prep.prepare --dataset=amazon --input=reviews_Books_5.json.gz,meta_Books.json.gz \\

@@ -14,29 +14,25 @@ besides.
 Writes `copy_task.json` and `copy_task.md` and prints the latter. Guessing gives one in `items`.
 """
 
-import os
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import numpy as np
+import tensorflow as tf
+from absl import flags
 
-import dataclasses  # noqa: E402
-import json  # noqa: E402
-import pathlib  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Mapping, Sequence  # noqa: E402
-from typing import Any  # noqa: E402
-
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from absl import flags  # noqa: E402
-
-from dgin_tf import command_line  # noqa: E402
-from dgin_tf.layers.memory.released import ReleasedTuringMemory  # noqa: E402
-from dgin_tf.layers.memory.turing import TuringMemory  # noqa: E402
-from dgin_tf.layers.recurrent import GRU  # noqa: E402
-from dgin_tf.ops.released_memory import ReleasedStep  # noqa: E402
-from dgin_tf.schema import write_text  # noqa: E402
-from experiments import runs  # noqa: E402
+from dgin_tf import command_line
+from dgin_tf.layers.memory.released import ReleasedTuringMemory
+from dgin_tf.layers.memory.turing import TuringMemory
+from dgin_tf.layers.recurrent import GRU
+from dgin_tf.ops.released_memory import ReleasedStep
+from dgin_tf.schema import write_text
+from experiments import runs
 
 MODELS = ("memory", "released_memory", "gru")
 LABELS = {

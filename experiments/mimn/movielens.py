@@ -24,7 +24,7 @@ from experiments.mimn import variants
 def get_config(model: str = "mimn", max_history: int = 200) -> ml_collections.ConfigDict:
     """Settings for a model, see above."""
     config = variants.get_config(model, max_history)
-    config.backbone.user_fields = ()  # the split is by user
+    config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128  # 256 samples, as the implementations compared with had
     config.loop.passes = 6
     config.loop.patience = 1

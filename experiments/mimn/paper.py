@@ -33,7 +33,7 @@ TABLES = (
         ),
     ),
     PaperTable(
-        title="Table 4: utilisation regularisation (MUR) and induction unit (MIU)",
+        title="Table 4: utilization regularization (MUR) and induction unit (MIU)",
         columns=COLUMNS,
         rows=(
             Row("mimn_8_slots", "MIMN without MUR and MIU", (0.9070, 0.7486)),

@@ -22,5 +22,5 @@ from experiments.mimn import movielens
 def get_config(model: str = "mimn") -> ml_collections.ConfigDict:
     """Settings for a model, trained as on MovieLens."""
     config = movielens.get_config(model, max_history=1_000)
-    config.backbone.momentum = 0.9  # of moving averages, which lag behind the head's input here
+    config.network.momentum = 0.9  # of moving averages, which lag behind the head's input here
     return config

@@ -1,7 +1,7 @@
 """MIMN and its baselines on Taobao's UserBehavior log, histories of 200 events.
 
 Claim: table 2, AUC Embedding&MLP .8709 < DIN .8833 < GRU4Rec .9006 < RUM .9018 < ARNN .9066 < DIEN
-.9081 < MIMN .9179; table 3, 4 slots .9046 < 6 slots .9052 < 8 slots .9070; table 4, regularisation of
+.9081 < MIMN .9179; table 3, 4 slots .9046 < 6 slots .9052 < 8 slots .9070; table 4, regularization of
 the use .9112 and the induction unit .9179 on top of that.
 
     python -m data_prep.prepare --dataset=taobao --input=UserBehavior.csv --output_dir=D
@@ -14,7 +14,7 @@ paper's DIEN has no auxiliary loss, which here is `augru`.
 Cost: 987,994 users; not measured.
 
 Expected: the order of the tables, not their figures. The paper's history is clicks alone, while its
-released code takes all behaviour types, as the log here does, and appends the candidate to the
+released code takes all behavior types, as the log here does, and appends the candidate to the
 history, which nothing here does.
 """
 

@@ -22,13 +22,13 @@ def get_config(model: str, max_history: int) -> ml_collections.ConfigDict:
     Args:
       model: a name of `dgin_tf.models.registry.MODELS`, such as `mimn`; or a row of tables 3 and 4:
         `mimn_4_slots`, `mimn_6_slots` and `mimn_8_slots` are the Turing machine alone,
-        `mimn_without_induction` is the one with utilisation regularisation, and
+        `mimn_without_induction` is the one with utilization regularization, and
         `mimn_without_utilization`, which the paper does not have, the one with the induction unit.
       max_history: events that the model sees.
     """
     config = defaults.get_config("mimn" if model in VARIANTS else model)
     config.model.update(VARIANTS.get(model, {}))
-    config.backbone.embedding_dim = 16
+    config.network.embedding_dim = 16
     config.data.max_history = max_history
     config.optimizer.decay = 0.9
     return config

@@ -22,6 +22,6 @@ from experiments.sim import variants
 def get_config(model: str = "sim_soft") -> ml_collections.ConfigDict:
     """Settings for a model of `dgin_tf.models.registry.MODELS`, with `_time` behind it or not."""
     config = variants.get_config(model, max_history=100, short_events=10)
-    config.backbone.embedding_dim = 4
+    config.network.embedding_dim = 4
     config.loop.evaluations_per_pass = 4
     return config

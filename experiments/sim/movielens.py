@@ -29,7 +29,7 @@ from experiments.sim import variants
 def get_config(model: str = "sim_soft") -> ml_collections.ConfigDict:
     """Settings for a model, see above."""
     config = variants.get_config(model, max_history=200, short_events=20)
-    config.backbone.user_fields = ()  # the split is by user
+    config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128  # 256 samples, as the implementations compared with had
     config.loop.passes = 6
     config.loop.patience = 1

@@ -141,7 +141,7 @@ def compare_units(
       data: what they were trained on.
       split: whose histories.
       batches: how many batches to look through.
-      k: how many favourites of the attention are asked for.
+      k: how many favorites of the attention are asked for.
 
     Returns:
       `overlap` and `recall`, as the functions of `dgin_tf.inspection.searches` give them.

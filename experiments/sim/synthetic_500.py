@@ -25,7 +25,7 @@ from experiments.sim import variants
 def get_config(model: str = "sim_soft", max_history: int = 500) -> ml_collections.ConfigDict:
     """Settings for a model of `dgin_tf.models.registry.MODELS`, with `_time` behind it or not."""
     config = variants.get_config(model, max_history, short_events=50)
-    config.backbone.user_fields = ()  # the split is by user
+    config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 256
     config.loop.passes = 15
     config.loop.patience = 1

@@ -14,7 +14,7 @@ Cost: 987,994 users; on two cores about twenty minutes for a pass of soft search
 estimated from MovieLens by the events read.
 
 Expected: the order of the tables, not their figures. The paper's log is another one, of 7,956,431
-users, and only clicks; the public one holds all behaviour types here.
+users, and only clicks; the public one holds all behavior types here.
 """
 
 import ml_collections
@@ -25,6 +25,6 @@ from experiments.sim import variants
 def get_config(model: str = "sim_soft") -> ml_collections.ConfigDict:
     """Settings for a model, see above."""
     config = variants.get_config(model, max_history=500, short_events=100)
-    config.backbone.embedding_dim = 4
+    config.network.embedding_dim = 4
     config.loop.evaluations_per_pass = 2
     return config

@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 import dgin_tf.layers
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.registry import MODELS
 from dgin_tf.schema import FIRST_ID, HISTORY, Field, Schema
 from tests.prepared import CATEGORIES, ITEMS, USERS, category_of, make_schema
 
-BACKBONE = Backbone(embedding_dim=3, user_fields=("user_id",), tower_units=(11, 5))
+BACKBONE = ModelConfig(embedding_dim=3, user_fields=("user_id",), tower_units=(11, 5))
 BEHAVIOR_TYPES = ("view", "cart", "buy")
 USERS_IN_BATCH, TIME, CANDIDATES = 4, 7, 3
 
@@ -114,7 +114,7 @@ def build(entry: str, seed: int = 0) -> CTRModel:
     tf.keras.utils.set_random_seed(
         seed
     )  # of what is drawn once and not trained, such as hash planes
-    model = MODELS[name](schema_of(name), backbone=BACKBONE, **settings)
+    model = MODELS[name](schema_of(name), config=BACKBONE, **settings)
     model(batch())
     random = np.random.default_rng(seed)
     for variable in model.trainable_variables:

@@ -15,7 +15,7 @@ START = 1511539200  # first second of the official window
 
 
 def rows_of(users=31, events=17, items=53, seed=0) -> list[tuple]:
-    """(user, item, category, behaviour, second) rows, `events` a user on average, unsorted."""
+    """(user, item, category, behavior, second) rows, `events` a user on average, unsorted."""
     rng = np.random.default_rng(seed)
     count = users * events
     return list(
@@ -78,6 +78,6 @@ def all_bytes(output: pathlib.Path) -> dict[str, bytes]:
 
 
 def history_of(rows, user):
-    """A user's distinct events as (second, item, category, behaviour code), in order."""
+    """A user's distinct events as (second, item, category, behavior code), in order."""
     own = {(t, i, c, BEHAVIORS.index(b)) for u, i, c, b, t in rows if u == int(user)}
     return sorted(own)

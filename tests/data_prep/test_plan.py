@@ -65,12 +65,12 @@ def test_every_candidate_that_an_event_brings_takes_memory():
     assert Limits().bucket_count(large, candidates=2) > Limits().bucket_count(large)
 
 
-def test_every_event_is_split_by_time_and_has_no_negatives_where_events_are_labelled():
+def test_every_event_is_split_by_time_and_has_no_negatives_where_events_are_labeled():
     sampled = make_protocol(EVERY_EVENT, STRICT, negatives=None)
     assert (sampled.split_by, sampled.fractions, sampled.negatives) == (TIME, (0.72, 0.08, 0.2), 1)
-    labelled = make_protocol(EVERY_EVENT, PAPER, positive_types=("like",))
-    assert (labelled.fractions, labelled.negatives) == ((0.8, 0.0, 0.2), 0)
-    assert (labelled.min_history, labelled.row_width) == (0, 1)
+    labeled = make_protocol(EVERY_EVENT, PAPER, positive_types=("like",))
+    assert (labeled.fractions, labeled.negatives) == ((0.8, 0.0, 0.2), 0)
+    assert (labeled.min_history, labeled.row_width) == (0, 1)
 
 
 def test_the_paper_form_of_multi_behavior_has_ninety_nine_negatives_and_splits_by_last_click():

@@ -446,7 +446,7 @@ def test_duplicate_rows_count_once_and_are_counted(tmp_path):
 
 
 def test_an_unknown_behaviour_type_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown behaviour types \['look'\]"):
+    with pytest.raises(ValueError, match=r"unknown behavior types \['look'\]"):
         preparation(write_log(tmp_path), behavior_types=("look",))
 
 
@@ -473,14 +473,17 @@ def test_labels_and_amounts_of_a_table_are_in_every_history_at_their_event(tmp_p
         lines.append(f'{user},{item},{second},{item % 5},{paid},"{city}"')
     (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
     options = {
-        "quantity_columns": ["dwell=stay", "paid_price=paid"],
-        "label_columns": ["location=city"],
+        "numeric_columns": ["dwell=stay", "paid_price=paid"],
+        "side_feature_columns": ["location=city"],
     }
     reader = TableReader([str(tmp_path / "log.csv")], options)
     output = tmp_path / "out"
     run(Preparation(reader, Protocol(), Limits(buckets=2)), output)
     schema = Schema.load(output)
-    assert (schema.labels, schema.quantities) == (("location",), ("dwell", "paid_price"))
+    assert (schema.side_features, schema.numeric_features) == (
+        ("location",),
+        ("dwell", "paid_price"),
+    )
     assert not {"cand_dwell", "user_dwell", "cand_location"} & set(schema.features())
     cities = (output / "vocabulary" / "location.txt").read_text().splitlines()
     assert sorted(cities) == ["Köln", "Oslo, N", "Rome"]

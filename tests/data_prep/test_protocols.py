@@ -94,7 +94,7 @@ def test_own_negatives_are_items_that_the_user_had_and_never_comes_back_to(tmp_p
 
 
 def test_kinds_that_are_not_kept_cannot_be_clicks(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown behaviour types \['pv'\]; this log has \['buy'"):
+    with pytest.raises(ValueError, match=r"unknown behavior types \['pv'\]; this log has \['buy'"):
         preparation(write_log(tmp_path), behavior_types=("buy", "cart"), **CLICKS)
 
 

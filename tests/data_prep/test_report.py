@@ -85,7 +85,7 @@ def test_names_from_the_input_are_escaped(prepared):
     assert "<script" not in report_page(card)
 
 
-def test_a_complete_public_file_is_recognised(prepared):
+def test_a_complete_public_file_is_recognized(prepared):
     card = prepared[1]
     rows = card["partition"]["lines"]
     same, other = compare_with_official(card, {"a": {"events": rows}, "b": {"events": rows + 1}})

@@ -47,7 +47,7 @@ def read(path):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     path = tmp_path_factory.mktemp("synthetic") / "log.csv"
-    truth = write_log(SMALL, path, seed=5, labelled=3)
+    truth = write_log(SMALL, path, seed=5, labeled=3)
     events = read(path)
     events["thread"], events["mechanism"] = truth.thread, truth.mechanism
     events["position"] = events.groupby("user", sort=False).cumcount()
@@ -56,8 +56,8 @@ def written(tmp_path_factory):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(written, tmp_path):
     path, _, _ = written
-    write_log(SMALL, tmp_path / "again.csv", seed=5, labelled=3)
-    write_log(SMALL, tmp_path / "other.csv", seed=6, labelled=3)
+    write_log(SMALL, tmp_path / "again.csv", seed=5, labeled=3)
+    write_log(SMALL, tmp_path / "other.csv", seed=6, labeled=3)
     assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
     assert truth_path(tmp_path / "again.csv").read_bytes() == truth_path(path).read_bytes()
     assert (tmp_path / "other.csv").read_bytes() != path.read_bytes()
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(written, tmp
 
 def test_chunks_do_not_show_in_causes_or_layout(written, tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic, "_CHUNK_EVENTS", 4_001)
-    truth = write_log(SMALL, tmp_path / "log.csv", seed=5, labelled=3)
+    truth = write_log(SMALL, tmp_path / "log.csv", seed=5, labeled=3)
     events = read(tmp_path / "log.csv")
     assert len(events) == SMALL.population.events
     for target in range(0, len(truth.target_user), 53):

@@ -1,4 +1,4 @@
-"""The command that builds the behaviour index: what it prints, and what it refuses."""
+"""The command that builds the behavior index: what it prints, and what it refuses."""
 
 import subprocess
 import sys

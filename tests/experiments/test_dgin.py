@@ -54,7 +54,7 @@ def test_every_row_of_the_tables_has_a_config(config):
     for model in ROWS:
         found = config.get_config(model)
         assert found.model.name in MODELS
-        assert found.backbone.activation == "prelu"
+        assert found.network.activation == "prelu"
 
 
 def test_every_variant_is_a_row_and_every_claim_is_about_rows():
@@ -165,7 +165,7 @@ def test_edges_are_printed_alone_where_nothing_is_to_be_stored(monkeypatch, own_
 
 
 def test_edges_of_clicks_alone_are_not_stored(monkeypatch, own_data):
-    with pytest.raises(ValueError, match=r"of all types of behaviour; got a config of \['pv'\]"):
+    with pytest.raises(ValueError, match=r"of all types of behavior; got a config of \['pv'\]"):
         learn(monkeypatch, own_data, config="dgin_click_only")
 
 

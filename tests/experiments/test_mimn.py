@@ -41,7 +41,7 @@ def test_every_row_of_the_tables_has_a_config(config):
     for model in {row.model for row in ROWS.values()}:
         found = config.get_config(model)
         assert found.model.name in MODELS
-        assert (found.backbone.embedding_dim, found.optimizer.decay) == (16, 0.9)
+        assert (found.network.embedding_dim, found.optimizer.decay) == (16, 0.9)
 
 
 def test_the_tables_take_mimn_apart():

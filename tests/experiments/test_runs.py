@@ -29,8 +29,8 @@ def data_dir(tmp_path_factory):
 
 def small(config):
     """A config that trains in a second."""
-    config.backbone.embedding_dim = 3
-    config.backbone.tower_units = (5,)
+    config.network.embedding_dim = 3
+    config.network.tower_units = (5,)
     config.data.batch_rows = 16
     config.evaluation_rows = 32
     config.loop.passes = 1
@@ -104,14 +104,14 @@ def test_an_optional_setting_takes_the_type_that_the_model_wants():
 
 @pytest.mark.parametrize(("text", "value"), [("()", ()), ("('user_id',)", ("user_id",))])
 def test_user_fields_can_be_chosen_on_the_command_line(text, value, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["train", f"--config.backbone.user_fields={text}"])
+    monkeypatch.setattr("sys.argv", ["train", f"--config.network.user_fields={text}"])
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_dict(
         "config", defaults.get_config("pnn"), flag_values=values
     )
     values(sys.argv)
-    assert holder.value.backbone.user_fields == value
-    assert defaults.get_config("pnn").backbone.user_fields is None
+    assert holder.value.network.user_fields == value
+    assert defaults.get_config("pnn").network.user_fields is None
 
 
 def test_an_unknown_optimizer_is_refused(data_dir):
@@ -205,7 +205,7 @@ def test_a_variants_settings_are_its_models_and_what_it_overrides():
     for row in paper.TABLES[2].rows:
         config = tables._config(movielens, row)
         assert (config.model.name, config.model.variant) == (row.model, "released")
-        assert config.backbone.user_fields == ()
+        assert config.network.user_fields == ()
 
 
 def test_the_paired_test_is_over_the_seeds_that_both_models_have():

@@ -40,7 +40,7 @@ def test_overlap_holds_every_pair():
 
 
 def test_favourites_are_the_highest_weights_and_never_masked_ones():
-    chosen = searches.favourites(ATTENTION, 2)
+    chosen = searches.favorites(ATTENTION, 2)
     assert chosen[0, 0].tolist() == [False, False, True, True]
     assert not chosen[0, 1].any()
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.inspection import traces
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.registry import MODELS
 from tests.prepared import write_prepared
 
@@ -29,7 +29,7 @@ def batch(data):
 
 @pytest.fixture(scope="module")
 def dien(data, batch):
-    model = MODELS["dien"](data.schema, Backbone(5, (), (7,)))
+    model = MODELS["dien"](data.schema, ModelConfig(5, (), (7,)))
     model(batch)
     return model
 
@@ -44,7 +44,7 @@ def test_a_trace_holds_the_batch_the_probabilities_and_the_attention(dien, batch
 
 
 def test_a_model_without_attention_says_none(data, batch):
-    model = MODELS["base_model"](data.schema, Backbone(5, (), (7,)))
+    model = MODELS["base_model"](data.schema, ModelConfig(5, (), (7,)))
     assert traces.trace(model, batch).attention is None
 
 

@@ -63,7 +63,7 @@ def test_edges_that_mean_nothing_are_refused(edges, message):
 
 
 def test_means_are_of_known_amounts_alone_and_a_group_without_any_has_its_own_class():
-    layer = GroupStatistics(3, quantities=["dwell"])
+    layer = GroupStatistics(3, numeric_features=["dwell"])
     keys = tf.constant([[5, 7, 5, 9, 7, 5, 0]])
     mask = tf.constant([[True] * 6 + [False]])
     dwell = tf.constant([[31, 0, 12, 1, 0, 0, 99]], tf.int64)  # as stored, 0 is unknown

@@ -194,5 +194,5 @@ def test_an_aggregation_of_nothing_is_refused():
 
 
 def test_attributes_of_nothing_are_refused():
-    with pytest.raises(ValueError, match="neither times nor behaviour types"):
+    with pytest.raises(ValueError, match="neither times nor behavior types"):
         EventAttributes(times=False)

@@ -46,7 +46,7 @@ encoders = pytest.mark.parametrize(
 )
 
 
-def randomised(encoder):
+def randomized(encoder):
     """An encoder that has seen a batch and whose biases are not zero."""
     encoder.interest(encoder.encode(history()), TARGET)
     encoder.set_weights([RNG.normal(size=w.shape) for w in encoder.get_weights()])
@@ -62,7 +62,7 @@ def weights_of(layer):
 
 
 def test_interest_is_extraction_then_attention_then_evolution():
-    encoder = randomised(evolution())
+    encoder = randomized(evolution())
     found = encoder.interest(encoder.encode(history()), TARGET)
     kernel = encoder.attention.kernel.numpy()
     for user, length in enumerate(LENGTHS[:3]):
@@ -77,7 +77,7 @@ def test_interest_is_extraction_then_attention_then_evolution():
 
 
 def test_two_layers_attend_to_the_second():
-    encoder = randomised(two_layers())
+    encoder = randomized(two_layers())
     found = encoder.interest(encoder.encode(history()), TARGET)
     events, start = EVENTS[0], np.zeros(UNITS)
     lower = dien.unroll(dien.gru, events, events, start, weights_of(encoder.first))
@@ -87,7 +87,7 @@ def test_two_layers_attend_to_the_second():
 
 
 def test_one_event_is_its_own_second_state_whatever_the_target():
-    encoder = randomised(two_layers())
+    encoder = randomized(two_layers())
     state = encoder.encode(history())
     found = encoder.interest(state, TARGET)["interest"][2]
     expected = np.tile(state["interest_states"][2, :1], [CANDIDATES, 1])
@@ -95,7 +95,7 @@ def test_one_event_is_its_own_second_state_whatever_the_target():
 
 
 def test_constant_scores_give_the_mean_of_the_second_states():
-    encoder = randomised(two_layers())
+    encoder = randomized(two_layers())
     encoder.attention = BilinearAttention(UNITS + 1)
     state = encoder.encode(history())
     encoder.interest(state, TARGET)
@@ -107,7 +107,7 @@ def test_constant_scores_give_the_mean_of_the_second_states():
 
 @encoders
 def test_an_empty_history_has_no_interest_and_finite_gradients(make):
-    encoder = randomised(make())
+    encoder = randomized(make())
     assert not interest(encoder)[3].any()
     with tf.GradientTape() as tape:
         state = encoder.encode(history(mask=np.zeros_like(MASK)))
@@ -119,7 +119,7 @@ def test_an_empty_history_has_no_interest_and_finite_gradients(make):
 
 @encoders
 def test_padding_on_either_side_changes_nothing(make):
-    encoder = randomised(make())
+    encoder = randomized(make())
     noise = RNG.normal(size=EVENTS.shape).astype(np.float32)
     expected = interest(encoder)
     padded = np.where(MASK[..., None], EVENTS, noise)
@@ -133,7 +133,7 @@ def test_padding_on_either_side_changes_nothing(make):
 @encoders
 @pytest.mark.parametrize("cuts", [(3,), (1, 2, 5), (0, 7)])
 def test_updates_equal_one_encoding_of_everything(make, cuts):
-    encoder = randomised(make())
+    encoder = randomized(make())
     starts = (0, *cuts)
     pieces = [
         history(EVENTS[:, a:b], MASK[:, a:b]) for a, b in zip(starts, (*cuts, TIME), strict=True)
@@ -147,7 +147,7 @@ def test_updates_equal_one_encoding_of_everything(make, cuts):
 
 @encoders
 def test_an_update_goes_on_behind_padding(make):
-    encoder = randomised(make())
+    encoder = randomized(make())
     newer = RNG.normal(size=(USERS, 2, DIM)).astype(np.float32)
     updated = encoder.update(encoder.encode(history()), history(newer, np.ones((USERS, 2), bool)))
     found = encoder.interest(updated, TARGET)["interest"]
@@ -160,7 +160,7 @@ def test_an_update_goes_on_behind_padding(make):
 
 @encoders
 def test_candidates_do_not_see_each_other(make):
-    encoder = randomised(make())
+    encoder = randomized(make())
     state = encoder.encode(history())
     alone = Target(TARGET.embedding[:, 1:2], TARGET.mask[:, 1:2], {})
     np.testing.assert_allclose(
@@ -171,7 +171,7 @@ def test_candidates_do_not_see_each_other(make):
 
 
 def test_the_path_of_the_interests_ends_where_the_interest_is():
-    encoder = randomised(evolution())
+    encoder = randomized(evolution())
     state = encoder.encode(history())
     path = encoder.evolution(state, encoder.attend(state, TARGET))
     assert path.shape == (USERS, CANDIDATES, TIME, UNITS)
@@ -180,7 +180,7 @@ def test_the_path_of_the_interests_ends_where_the_interest_is():
 
 def test_without_a_target_all_real_events_score_the_same():
     np.testing.assert_allclose(equal_attention(MASK)[1, 0], [1 / 3] * 3 + [0] * 4)
-    encoder = randomised(evolution())
+    encoder = randomized(evolution())
     state = encoder.encode(history())
     expected = encoder.evolution(state, equal_attention(MASK))
     np.testing.assert_array_equal(encoder.evolution(state), expected)
@@ -213,7 +213,7 @@ def test_two_layers_come_back_from_their_config():
 
 
 def check_copy(encoder):
-    expected = interest(randomised(encoder))
+    expected = interest(randomized(encoder))
     copy = tf.keras.layers.deserialize(tf.keras.layers.serialize(encoder))
     interest(copy)
     copy.set_weights(encoder.get_weights())

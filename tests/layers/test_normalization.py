@@ -11,7 +11,7 @@ ROWS = (3 + 2 * RNG.normal(size=(26, 5))).astype(np.float32)
 MASK = np.arange(26) % 13 < 7
 
 
-def test_training_normalises_the_real_rows():
+def test_training_normalizes_the_real_rows():
     out = BatchNorm()(ROWS, mask=MASK, training=True).numpy()
     expected = (ROWS - ROWS[MASK].mean(0)) / np.sqrt(ROWS[MASK].var(0) + 1e-3)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
@@ -69,11 +69,11 @@ def test_gradient_passes_through_the_statistics():
     layer, rows = BatchNorm(), tf.Variable(ROWS)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer(rows, training=True)[:, 0])
-    # The normalised channel sums to zero whatever the rows, so its gradient is zero.
+    # The normalized channel sums to zero whatever the rows, so its gradient is zero.
     np.testing.assert_allclose(tape.gradient(loss, rows), np.zeros_like(ROWS), atol=1e-5)
 
 
-def test_two_replicas_normalise_and_average_as_one_device(mirrored, two_replicas):
+def test_two_replicas_normalize_and_average_as_one_device(mirrored, two_replicas):
     whole = BatchNorm()
     expected = whole(ROWS, mask=MASK, training=True)
     with mirrored.scope():
@@ -96,7 +96,7 @@ def test_a_momentum_outside_its_range_is_refused(momentum):
         MovingMoments(momentum)
 
 
-def normalised_and_gradients(layer, rows):
+def normalized_and_gradients(layer, rows):
     layer.build(rows.shape)
     random = np.random.default_rng(3)
     layer.set_weights([random.normal(size=weight.shape) for weight in layer.get_weights()])
@@ -110,8 +110,8 @@ def normalised_and_gradients(layer, rows):
 @pytest.mark.parametrize("shape", [(26, 5), (13, 2, 5), (2, 1, 13, 5)])
 def test_layer_norm_has_the_values_and_gradients_of_keras(shape):
     rows = tf.constant(ROWS.reshape(shape))
-    found = normalised_and_gradients(LayerNorm(), rows)
-    expected = normalised_and_gradients(tf.keras.layers.LayerNormalization(), rows)
+    found = normalized_and_gradients(LayerNorm(), rows)
+    expected = normalized_and_gradients(tf.keras.layers.LayerNormalization(), rows)
     for own, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-3, atol=1e-4)
 
@@ -124,8 +124,8 @@ def test_layer_norm_sums_in_float32_and_gives_what_it_was_given():
     np.testing.assert_allclose(tf.cast(found, tf.float32), expected, rtol=1e-2, atol=1e-2)
 
 
-def test_rows_that_are_all_the_same_are_normalised_to_zero():
+def test_rows_that_are_all_the_same_are_normalized_to_zero():
     rows = tf.fill([3, 5], 7.0)
-    found = normalised_and_gradients(LayerNorm(), rows)
+    found = normalized_and_gradients(LayerNorm(), rows)
     assert all(np.all(np.isfinite(part)) for part in found)
     np.testing.assert_array_equal(LayerNorm()(rows), np.zeros([3, 5]))

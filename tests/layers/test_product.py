@@ -1,4 +1,4 @@
-"""PNN's product layer: the factorised form against the sums in the paper."""
+"""PNN's product layer: the factorized form against the sums in the paper."""
 
 import numpy as np
 import pytest

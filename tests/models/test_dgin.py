@@ -1,4 +1,4 @@
-"""DGIN whole, on a log of several behaviour types in which items come back."""
+"""DGIN whole, on a log of several behavior types in which items come back."""
 
 import dataclasses
 

@@ -8,7 +8,7 @@ from dgin_tf.layers.interest_evolution import InterestEvolution
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.recurrent import AGRU, AUGRU, GRU
 from dgin_tf.layers.state_attention import BilinearAttention
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import (
     DIEN,
     AGRUModel,
@@ -26,7 +26,7 @@ from tests.prepared import make_schema
 NAMES = ("dien", "augru", "agru", "aigru", "two_layer_gru_attention")
 every_model = pytest.mark.parametrize("name", NAMES)
 variants = pytest.mark.parametrize("variant", ["paper", "released"])
-SMALL = Backbone(embedding_dim=3, tower_units=(5, 2))
+SMALL = ModelConfig(embedding_dim=3, tower_units=(5, 2))
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_golden_released_models(stem, model_class):
     schema = golden_models.schema(
         items, len(golden["w_emb_cate"]), len(golden["w_emb_uid"]), golden["in_mask"].shape[1]
     )
-    backbone = Backbone(dim, tower_units=(len(head["dense1_bias"]), len(head["dense2_bias"])))
+    config = ModelConfig(dim, tower_units=(len(head["dense1_bias"]), len(head["dense2_bias"])))
     units = len(golden["w_gru1_candidate_bias"])
     model, features = (
-        model_class(schema, backbone, "released", units),
+        model_class(schema, config, "released", units),
         golden_models.batch(golden, "uid"),
     )
     for field, kind in (("item", "item"), ("category", "cate")):
@@ -72,7 +72,7 @@ def test_golden_longctr_dien(cell):
     golden = golden_files.load(stem)
     tower = golden_files.weights(golden, "dnn_")
     items, dim = golden["w_emb_item_id"].shape
-    backbone = Backbone(
+    config = ModelConfig(
         embedding_dim=dim,
         user_fields=("user_id",),
         tower_units=(len(tower["dense1_bias"]), len(tower["dense2_bias"])),
@@ -87,7 +87,7 @@ def test_golden_longctr_dien(cell):
     if golden["mid_head_input"].shape[1] > 5 * dim:
         encoders["sum"] = Pooling(product=True, count_padding=True)
     sizes = (items, len(golden["w_emb_cate_id"]), len(golden["w_emb_user_id"]))
-    model = CTRModel(golden_models.schema(*sizes, golden["in_mask"].shape[1]), encoders, backbone)
+    model = CTRModel(golden_models.schema(*sizes, golden["in_mask"].shape[1]), encoders, config)
     features = golden_models.batch(golden, "user")
     model(features)
     golden_models.assign_tables(model, *(golden[f"w_emb_{n}_id"] for n in ("item", "cate", "user")))

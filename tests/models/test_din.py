@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.din import DIN
 from tests import golden_files
 from tests.models import golden_models
@@ -14,13 +14,13 @@ def test_golden_din_model():
     golden = golden_files.load("din_model")
     head = golden_files.weights(golden, "head_")
     items, dim = golden["w_emb_item"].shape
-    backbone = Backbone(dim, tower_units=(len(head["dense1_bias"]), len(head["dense2_bias"])))
+    config = ModelConfig(dim, tower_units=(len(head["dense1_bias"]), len(head["dense2_bias"])))
     schema = golden_models.schema(
         items, len(golden["w_emb_cate"]), len(golden["w_emb_uid"]), golden["in_mask"].shape[1]
     )
     attention = golden_files.weights(golden, "att_")
     units = (len(attention["dense1_bias"]), len(attention["dense2_bias"]))
-    model, features = DIN(schema, backbone, "released", units), golden_models.batch(golden, "uid")
+    model, features = DIN(schema, config, "released", units), golden_models.batch(golden, "uid")
     model(features)
     golden_models.assign_tables(model, *(golden[f"w_emb_{n}"] for n in ("item", "cate", "uid")))
     golden_models.assign_unit(model.encoders[""].attention.unit, attention)
@@ -35,7 +35,7 @@ def test_golden_longctr_din():
     unit = golden_files.weights(golden, "attention_layers_attention_layer_")
     tower = golden_files.weights(golden, "dnn_")
     items, dim = golden["w_emb_item_id"].shape
-    backbone = Backbone(
+    config = ModelConfig(
         embedding_dim=dim,
         user_fields=("user_id",),
         tower_units=(len(tower["dense1_bias"]), len(tower["dense2_bias"])),
@@ -44,7 +44,7 @@ def test_golden_longctr_din():
     )
     sizes = (items, len(golden["w_emb_cate_id"]), len(golden["w_emb_user_id"]))
     schema = golden_models.schema(*sizes, golden["in_mask"].shape[1])
-    model = DIN(schema, backbone, units=(len(unit["dense1_bias"]),))
+    model = DIN(schema, config, units=(len(unit["dense1_bias"]),))
     features = golden_models.batch(golden, "user")
     model(features)
     golden_models.assign_tables(model, *(golden[f"w_emb_{n}_id"] for n in ("item", "cate", "user")))

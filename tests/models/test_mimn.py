@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.memory.released import ReleasedMemoryInterest, ReleasedTuringMemory
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.rum import RUM
 from dgin_tf.models.dien import auxiliary_loss
 from dgin_tf.models.mimn import MIMN, MemoryFamilyModel
@@ -16,18 +16,18 @@ from tests.layers.memory import golden_memory
 from tests.models import golden_dien, golden_models
 from tests.prepared import make_schema
 
-BACKBONE = Backbone(embedding_dim=3, tower_units=(7, 5))
+BACKBONE = ModelConfig(embedding_dim=3, tower_units=(7, 5))
 
 
 def published(golden):
     """The released model with a golden file's sizes and weights, and its batch."""
     rows, dim = golden["w_emb_shared_item_and_cate"].shape
     head = golden_files.weights(golden, "head_")
-    backbone = Backbone(dim, tower_units=(len(head["dense1_bias"]), len(head["dense2_bias"])))
+    config = ModelConfig(dim, tower_units=(len(head["dense1_bias"]), len(head["dense2_bias"])))
     schema = golden_models.schema(rows, rows, 2, golden["in_mask"].shape[1])
     loss = auxiliary_loss(1.0, "released") if "in_neg_item_hist" in golden else None
     encoder = ReleasedMemoryInterest(golden_memory.cell(golden), auxiliary_loss=loss)
-    model = MemoryFamilyModel(schema, encoder, backbone, "released")
+    model = MemoryFamilyModel(schema, encoder, config, "released")
     features = golden_models.batch({**golden, "in_none": golden["in_item"]}, "none")
     for field, kind in (("item", "item"), ("category", "cate")):
         if loss is not None:

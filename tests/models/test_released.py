@@ -2,9 +2,9 @@
 
 import pytest
 
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.pnn import PNN
-from dgin_tf.models.released import released_backbone
+from dgin_tf.models.released import released_config
 from tests.prepared import make_schema
 
 
@@ -12,7 +12,7 @@ from tests.prepared import make_schema
     ("asked", "taken"), [(None, ("user_id",)), ((), ()), (("user_age",), ("user_age",))]
 )
 def test_the_released_head_has_the_users_id_unless_the_backbone_says_otherwise(asked, taken):
-    assert released_backbone(Backbone(user_fields=asked)).user_fields == taken
+    assert released_config(ModelConfig(user_fields=asked)).user_fields == taken
 
 
 @pytest.mark.parametrize(
@@ -25,5 +25,5 @@ def test_the_released_head_has_the_users_id_unless_the_backbone_says_otherwise(a
     ],
 )
 def test_a_table_of_users_is_made_only_where_users_are_embedded(variant, asked, tables):
-    model = PNN(make_schema(), Backbone(user_fields=asked), variant)
+    model = PNN(make_schema(), ModelConfig(user_fields=asked), variant)
     assert set(model.embedding.tables) == tables

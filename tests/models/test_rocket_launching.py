@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.rocket_launching import RocketLaunching
 from tests.conformance.catalogue import batch as make_batch
 from tests.prepared import make_schema
 
-SMALL = Backbone(embedding_dim=3, tower_units=(5, 2))
+SMALL = ModelConfig(embedding_dim=3, tower_units=(5, 2))
 UNITS = (2, 7)
 
 

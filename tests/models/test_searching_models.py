@@ -19,7 +19,7 @@ BY_EMBEDDING = ("eta", "twin", "sim_soft")
 
 
 def with_behavior_types():
-    """A schema and a batch whose events have one of three behaviour types."""
+    """A schema and a batch whose events have one of three behavior types."""
     schema = make_schema()
     field = Field("behavior_type", (HISTORY,), "behavior_type")
     schema = dataclasses.replace(
@@ -54,7 +54,7 @@ def test_a_k_and_short_events_beyond_the_history_are_no_error(name):
     settings = {**SMALL[name], "short_events": 50}
     if "k" in settings:
         settings["k"] = 50
-    model = MODELS[name](make_schema(), backbone=BACKBONE, **settings)
+    model = MODELS[name](make_schema(), config=BACKBONE, **settings)
     assert np.all(np.isfinite(model(batch())["logits"]))
 
 

@@ -9,13 +9,13 @@ import tensorflow as tf
 from dgin_tf.layers.search.readers import ReleasedExactSearchUnit
 from dgin_tf.layers.search.soft import ReleasedSoftSearch
 from dgin_tf.layers.tower import Tower
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.sim import SIMHard, SIMSoft
 from dgin_tf.schema import Schema
 from tests.conformance.catalogue import batch
 from tests.prepared import make_schema
 
-BACKBONE = Backbone(embedding_dim=3, tower_units=(7, 5))
+BACKBONE = ModelConfig(embedding_dim=3, tower_units=(7, 5))
 
 
 def without_times():
@@ -59,8 +59,8 @@ def test_both_losses_train_the_same_embeddings():
 
 @pytest.mark.parametrize(("asked", "taken"), [(0.5, 0.5), (None, 0.99)])
 def test_the_backbones_momentum_is_that_of_head_and_search(asked, taken):
-    backbone = dataclasses.replace(BACKBONE, momentum=asked)
-    model = SIMSoft(make_schema(), backbone, k=2, short_events=2)
+    config = dataclasses.replace(BACKBONE, momentum=asked)
+    model = SIMSoft(make_schema(), config, k=2, short_events=2)
     model(batch())
     towers = [layer for layer in model.submodules if isinstance(layer, Tower)]
     assert [tower.batch_norm.moments.momentum for tower in towers] == [taken, taken]

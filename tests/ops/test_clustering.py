@@ -42,8 +42,8 @@ def test_every_round_of_k_means_brings_events_nearer_to_their_centres():
     closeness = []
     for rounds in (1, 2, 4, 8, 16):
         found = run("k_means", values, mask, 9, rounds=rounds)
-        centres = found.centres.numpy()[0, found.assignment[0]]
-        closeness.append((unit * centres).sum())
+        centers = found.centers.numpy()[0, found.assignment[0]]
+        closeness.append((unit * centers).sum())
     assert closeness == sorted(closeness)
     assert closeness[-1] > 1.01 * closeness[0]
 
@@ -80,7 +80,7 @@ def test_a_history_of_no_more_events_than_clusters_is_not_clustered(name):
 def test_more_clusters_than_time_are_mostly_empty(name):
     found = run(name, vectors(), mask_of(), TIME + 8)
     np.testing.assert_array_equal(found.mask.numpy().sum(1), LENGTHS)
-    assert np.all(np.isfinite(found.centres))
+    assert np.all(np.isfinite(found.centers))
 
 
 @every_clustering
@@ -99,7 +99,7 @@ def test_centres_are_the_directions_of_their_members(name):
     row = found.assignment[0].numpy()
     for number in set(row):
         wanted = encode.direction(values[0, row == number])
-        np.testing.assert_allclose(found.centres[0, number], wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.centers[0, number], wanted, rtol=1e-4, atol=1e-5)
 
 
 @every_clustering
@@ -108,7 +108,7 @@ def test_identical_events_are_one_cluster_unless_chance_parts_them(name):
     found = run(name, values, mask_of((17,), 17))
     count = int(found.mask.numpy().sum())
     assert count == {"k_means": 1, "agglomerative": CLUSTERS}.get(name, count)
-    assert np.all(np.isfinite(found.centres))
+    assert np.all(np.isfinite(found.centers))
 
 
 @every_clustering
@@ -118,7 +118,7 @@ def test_zeros_go_somewhere_and_the_same_place_every_time(name):
     first, second = (run(name, values, mask_of()) for _ in range(2))
     np.testing.assert_array_equal(first.assignment, second.assignment)
     assert np.all(first.assignment.numpy()[0] >= 0)
-    assert np.all(np.isfinite(first.centres))
+    assert np.all(np.isfinite(first.centers))
 
 
 @every_clustering

@@ -62,7 +62,7 @@ def test_without_transfer_weights_every_slot_is_written_alike():
     np.testing.assert_allclose(found, np.full_like(WEIGHTS, 1 / SLOTS))
 
 
-def test_the_regularisation_is_equation_8_and_zero_for_equal_use():
+def test_the_regularization_is_equation_8_and_zero_for_equal_use():
     found = ops.utilization_variance(tf.constant(USAGE))
     np.testing.assert_allclose(found, [mimn.utilization_loss(g) for g in USAGE])
     np.testing.assert_array_equal(ops.utilization_variance(tf.fill([USERS, SLOTS], 4.0)), 0.0)

@@ -81,7 +81,7 @@ def test_others_are_real_different_and_not_the_anchor(name):
             assert set(drawn) <= real - {user * TIME + place}
             if name != "batch":
                 assert {where // TIME for where in drawn} <= {user}
-            if name == "neighbours":
+            if name == "neighbors":
                 assert {abs(where % TIME - place) for where in drawn} <= {1}
             if name == "sequence":
                 assert len(drawn) == min(6, length - 1)

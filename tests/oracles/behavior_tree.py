@@ -1,4 +1,4 @@
-"""SIM's user behaviour tree as nested dictionaries of whole events: slow and plain."""
+"""SIM's user behavior tree as nested dictionaries of whole events: slow and plain."""
 
 from collections import defaultdict
 

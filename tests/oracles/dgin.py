@@ -54,8 +54,8 @@ def target_attention(candidate, events, query, key, value, output):
 
 
 def layer_norm(values, gamma, beta, epsilon=1e-3):
-    centred = values - values.mean(-1, keepdims=True)
-    return gamma * centred / np.sqrt(values.var(-1, keepdims=True) + epsilon) + beta
+    centerd = values - values.mean(-1, keepdims=True)
+    return gamma * centerd / np.sqrt(values.var(-1, keepdims=True) + epsilon) + beta
 
 
 def feed_forward(values, first, first_bias, second, second_bias):

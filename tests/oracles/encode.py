@@ -22,20 +22,20 @@ def softmax(scores):
 
 
 def direction(members):
-    """A cluster's centre: the sum of unit vectors, of length one."""
+    """A cluster's center: the sum of unit vectors, of length one."""
     total = np.sum([m / max(np.linalg.norm(m), 1e-12) for m in members], axis=0)
     return total / max(np.linalg.norm(total), 1e-12)
 
 
-def k_means(vectors, centres, rounds):
-    """Assignments by spherical K-means from given centres, the first of equal ones winning."""
-    centres = [c / np.linalg.norm(c) for c in centres]
+def k_means(vectors, centers, rounds):
+    """Assignments by spherical K-means from given centers, the first of equal ones winning."""
+    centers = [c / np.linalg.norm(c) for c in centers]
     for _ in range(rounds):
-        assigned = [int(np.argmax([cosine(v, c) for c in centres])) for v in vectors]
-        for number in range(len(centres)):
+        assigned = [int(np.argmax([cosine(v, c) for c in centers])) for v in vectors]
+        for number in range(len(centers)):
             members = [v for v, a in zip(vectors, assigned, strict=True) if a == number]
             if members:
-                centres[number] = direction(members)
+                centers[number] = direction(members)
     return assigned
 
 
@@ -60,8 +60,8 @@ def interests(events, reduced, assigned, **relevance):
     found, weights = {}, np.zeros(len(events))
     for number in sorted(set(assigned)):
         places = [p for p, a in enumerate(assigned) if a == number]
-        centre = direction([reduced[p] for p in places])
-        weights[places] = softmax([similarity(reduced[p], centre, **relevance) for p in places])
+        center = direction([reduced[p] for p in places])
+        weights[places] = softmax([similarity(reduced[p], center, **relevance) for p in places])
         found[number] = sum(weights[p] * events[p] for p in places)
     return found, weights
 

@@ -11,7 +11,7 @@ def nearest(candidate, events, directions, k):
 
 
 def collided(candidate, events, directions, tau, norm):
-    """SDIM, Eq. (12): the mean over tables of the normalised sum of what collides."""
+    """SDIM, Eq. (12): the mean over tables of the normalized sum of what collides."""
     wanted = (candidate @ directions > 0).reshape(-1, tau)
     signed = (events @ directions > 0).reshape(len(events), len(wanted), tau)
     collides = (signed == wanted).all(-1)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.registry import MODELS
 from dgin_tf.serving.bundle import Release, export_bundle
 from tests.prepared import write_prepared
@@ -56,7 +56,7 @@ def export(
 ) -> Exported:
     """Exports a model with random weights that are large enough for scores to differ."""
     rng = np.random.default_rng(3)
-    model = MODELS[name](data.schema, Backbone(embedding_dim, user_fields, (13, 5)), **settings)
+    model = MODELS[name](data.schema, ModelConfig(embedding_dim, user_fields, (13, 5)), **settings)
     (batch,) = data.evaluation("test", BatchOptions(USERS * CUTS, MAX_HISTORY)).take(1)
     model(batch)
     for variable in model.variables:

@@ -41,7 +41,7 @@ def test_encoding_once_and_scoring_later_is_the_whole_prediction(served):
     np.testing.assert_allclose(scores["parts"], exported.expected, **TOLERANCE)
 
 
-def test_serialised_records_give_one_row_a_record_with_its_candidates_as_stored(served):
+def test_serialized_records_give_one_row_a_record_with_its_candidates_as_stored(served):
     exported, scores = served
     expected = exported.expected.reshape(USERS, CUTS * CANDIDATES)
     np.testing.assert_allclose(scores["examples"], expected, **TOLERANCE)

@@ -1,4 +1,4 @@
-"""Ranking over HTTP by a person's id, from a behaviour index, and by a history."""
+"""Ranking over HTTP by a person's id, from a behavior index, and by a history."""
 
 import http.client
 import json
@@ -214,5 +214,5 @@ def test_the_command_refuses_an_index_of_another_schema(sim, data, tmp_path):
     process = serve(f"--export_dir={sim.version.parent}", f"--index_dir={path.parent}")
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 2
-    assert "error: the behaviour index in" in errors
+    assert "error: the behavior index in" in errors
     assert "was built for schema '0" in errors

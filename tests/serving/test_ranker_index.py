@@ -1,4 +1,4 @@
-"""Scores from the behaviour index are those of the whole history in the graph."""
+"""Scores from the behavior index are those of the whole history in the graph."""
 
 import dataclasses
 import pathlib

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.layers.interest_encoder import InterestEncoder
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.optimizers import OPTIMIZERS
 from dgin_tf.training import distribution
 from dgin_tf.training.loop import LoopOptions, Task, train
@@ -36,8 +36,8 @@ class Tiny(CTRModel):
     """The mean past event times the candidate."""
 
     def __init__(self, schema, dim=3):
-        backbone = Backbone(embedding_dim=dim, tower_units=(5,))
-        super().__init__(schema, {"": DroppedMean()}, backbone)
+        config = ModelConfig(embedding_dim=dim, tower_units=(5,))
+        super().__init__(schema, {"": DroppedMean()}, config)
 
 
 class Undropped(Tiny):

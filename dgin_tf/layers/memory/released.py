@@ -162,7 +162,7 @@ class ReleasedMemoryInterest(InterestEncoder):
 
     Args:
       memory: the cell.
-      utilization_weight: lambda of the regularisation, where the cell balances its writing.
+      utilization_weight: lambda of the regularization, where the cell balances its writing.
       auxiliary_loss: supervision of the steps' outputs by what comes next, or None.
     """
 

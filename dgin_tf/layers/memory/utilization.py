@@ -1,4 +1,4 @@
-"""Memory utilisation regularisation of MIMN (Pi et al., KDD 2019, section 4.3), Eqs. (5)-(8).
+"""Memory utilization regularization of MIMN (Pi et al., KDD 2019, section 4.3), Eqs. (5)-(8).
 
 Hot items would write the same few slots again and again. What a slot was written so far decides how
 the weights of the next write are moved between slots, and a loss wants all slots written alike.

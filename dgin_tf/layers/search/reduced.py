@@ -12,7 +12,7 @@ from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_encoder import History, State, Target
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
 from dgin_tf.layers.stored_events import STORED_MASK, searched_events, stored_history
-from dgin_tf.ops.similarity import normalise
+from dgin_tf.ops.similarity import normalize
 
 REDUCED = "reduced"
 
@@ -39,12 +39,12 @@ class ReducedSearch(SearchUnit):
     def prepare(self, history: History, training: bool = False) -> State:
         """Reduces every event."""
         del training
-        return {REDUCED: tf.stop_gradient(normalise(self.reduction(searched_events(history))))}
+        return {REDUCED: tf.stop_gradient(normalize(self.reduction(searched_events(history))))}
 
     def search(self, state: State, target: Target, training: bool = False) -> Found:
         """Finds the nearest events; scores are cosines."""
         del training
-        wanted = tf.stop_gradient(normalise(self.reduction(target.embedding)))
+        wanted = tf.stop_gradient(normalize(self.reduction(target.embedding)))
         cosine = tf.matmul(wanted, state[REDUCED], transpose_b=True)
         scores, places, found = best(cosine, state[STORED_MASK][:, tf.newaxis], self.k)
         return Found(places, found, scores)

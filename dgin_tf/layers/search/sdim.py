@@ -14,7 +14,7 @@ import tensorflow as tf
 from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
 from dgin_tf.ops import signatures
-from dgin_tf.ops.similarity import normalise
+from dgin_tf.ops.similarity import normalize
 
 NORMS = ("l2", "count", "none")
 
@@ -59,7 +59,7 @@ def sum_collisions(events: tf.Tensor, buckets: tf.Tensor, picked: tf.Tensor) -> 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class HashedInterest(InterestEncoder):
-    """Eq. (12): the mean over hash tables of the l2-normalised sum of what collides.
+    """Eq. (12): the mean over hash tables of the l2-normalized sum of what collides.
 
     State: `sums` [users, bits / tau, 2^tau, dim] in float32, and with norm="count" also `counts`
     [users, bits / tau, 2^tau, 1]; adding an event adds it to one bucket a table. A table without a
@@ -116,7 +116,7 @@ class HashedInterest(InterestEncoder):
             tables = [state[name] for name in ("sums", "counts") if name in state]
             sums = _pick(tf.concat(tables, axis=-1), picked)
         if self.norm == "l2":
-            sums = normalise(sums)
+            sums = normalize(sums)
         elif self.norm == "count":
             sums = sums[..., :-1] / tf.maximum(sums[..., -1:], 1.0)
         return {"interest": tf.cast(tf.reduce_mean(sums, axis=-2), target.embedding.dtype)}

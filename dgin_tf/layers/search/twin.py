@@ -8,7 +8,7 @@ section 4. Search (CP-GSU) and reading (ESU) score an event alike, with the same
 K_h are features that an event has for everybody, its item and category here. The paper projects them
 before the candidate is known; here W_h is moved to the candidate, K_h (W_h W_q q), which costs as much
 a candidate and spares every event its projection. K_c are features of the user's own encounter with
-it, here the time gap and the behaviour type: each is embedded and projected on one number, a bias on
+it, here the time gap and the behavior type: each is embedded and projected on one number, a bias on
 the event's score.
 """
 
@@ -101,7 +101,7 @@ class ConsistentInterest(InterestEncoder):
       attention: of both stages, projected; None for the paper's four heads.
       k: how many events to find at most.
       times: whether time gaps are a cross feature.
-      behavior_types: ids of behaviour types, 0 for none; more make them a cross feature.
+      behavior_types: ids of behavior types, 0 for none; more make them a cross feature.
       variant: "paper" or "released".
 
     Raises:

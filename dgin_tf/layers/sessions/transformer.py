@@ -43,7 +43,7 @@ def block_diagonal(kernels: tf.Tensor) -> tf.Tensor:
 class SessionTransformer(tf.keras.layers.Layer):
     """Eqs. (4)-(6): self-attention within every session, feed-forward, and the mean over its events.
 
-    The paper names residual connections and layer normalisation without printing them: here, as in
+    The paper names residual connections and layer normalization without printing them: here, as in
     the transformer, LN(Q + attention) and then LN(x + FFN(x)). Its W^Q, W^K and W^V have no index of
     a head; here each head has its own.
 
@@ -123,7 +123,7 @@ class ReleasedSessionTransformer(tf.keras.layers.Layer):
       blinding: whether an event does not see itself.
       positions: whether learned positions are added, in the place of the bias encoding; keys and
         queries have a table each.
-      layer_norm: whether there is layer normalisation, one for both places; not in the published
+      layer_norm: whether there is layer normalization, one for both places; not in the published
         model.
 
     Raises:

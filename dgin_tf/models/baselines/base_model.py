@@ -1,8 +1,8 @@
 """BaseModel, or Embedding&MLP (DIN, section 4.2): pooled histories and a tower."""
 
 from dgin_tf.layers.pooling import Pooling
-from dgin_tf.models.base import Backbone, CTRModel
-from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_backbone
+from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_config
 from dgin_tf.schema import Schema
 
 
@@ -14,7 +14,7 @@ class BaseModel(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       mean: whether to average the history instead of summing it; the release sums.
     """
@@ -22,13 +22,13 @@ class BaseModel(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         mean: bool = False,
     ):
         check_variant(variant)
         encoders = {"pooled": Pooling(mean=mean, name="pooled")}
         if variant == RELEASED:
-            backbone = released_backbone(backbone, activation="prelu")
+            config = released_config(config, activation="prelu")
             encoders = history_sum(product=False)
-        super().__init__(schema, encoders, backbone, name="base_model")
+        super().__init__(schema, encoders, config, name="base_model")

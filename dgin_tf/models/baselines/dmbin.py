@@ -2,25 +2,25 @@
 al., SIGIR 2023), reference [15] of the DGIN paper as far as its place in the alphabet tells."""
 
 from dgin_tf.layers.dual_interest import DualInterest
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
 
 class DMBIN(CTRModel):
-    """Interests that are special to each behaviour type, and interests that all types share.
+    """Interests that are special to each behavior type, and interests that all types share.
 
     Only the gist of the paper is known to us, that both kinds are extracted from every type's sequence
     and kept apart by contrastive learning. The architecture is our reading of it: one self-attention
     block and one attention of the candidate for every type, the same once more with weights that all
     types share, the shared part fused by attention over the types, and a loss that makes what two
     types of a user share agree against other users' and against the special parts. A history without
-    behaviour types is one sequence and has no such loss.
+    behavior types is one sequence and has no such loss.
 
     Args:
       schema: the data.
-      backbone: embedding and head.
-      click: name of the behaviour type that is a click; None for the schema's first.
+      config: embedding and head.
+      click: name of the behavior type that is a click; None for the schema's first.
       clicks: how many of the newest clicks are read.
       others: how many of the newest events of every other type.
       heads: of all attentions.
@@ -31,7 +31,7 @@ class DMBIN(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         click: str | None = None,
         clicks: int = 50,
         others: int = 10,
@@ -42,4 +42,4 @@ class DMBIN(CTRModel):
         types = clicks_first(schema, click)
         lengths = [clicks] + [others] * (len(types) - 1)
         encoder = DualInterest(types, lengths, heads, contrast_weight, temperature, name="interest")
-        super().__init__(schema, {"": encoder}, backbone, name="dmbin")
+        super().__init__(schema, {"": encoder}, config, name="dmbin")

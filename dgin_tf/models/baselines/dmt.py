@@ -1,7 +1,7 @@
-"""Deep Multifaceted Transformers (Gu et al., CIKM 2020): a transformer for every behaviour type."""
+"""Deep Multifaceted Transformers (Gu et al., CIKM 2020): a transformer for every behavior type."""
 
 from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
@@ -10,14 +10,14 @@ class DMT(CTRModel):
     """The paper's DMT_trans, without its mixture of experts and its bias network: the tables of DGIN
     have one task and no positions of candidates.
 
-    A history without behaviour types is one sequence. The authors' code (guyulongcs/CIKM2020_DMT)
+    A history without behavior types is one sequence. The authors' code (guyulongcs/CIKM2020_DMT)
     also multiplies events by the root of their width, drops a tenth of what is attended to, and looks
     back seven days for clicks and a year for the rest; none of it is followed here.
 
     Args:
       schema: the data.
-      backbone: embedding and head.
-      click: name of the behaviour type that is a click; None for the schema's first.
+      config: embedding and head.
+      click: name of the behavior type that is a click; None for the schema's first.
       clicks: how many of the newest clicks are read.
       others: how many of the newest events of every other type.
       heads: of the attentions.
@@ -26,7 +26,7 @@ class DMT(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         click: str | None = None,
         clicks: int = 50,
         others: int = 10,
@@ -37,4 +37,4 @@ class DMT(CTRModel):
             name = f"type{types[0]}" if types else ""
             length = others if number else clicks
             encoders[name] = DeepInterestTransformer(types, length, heads, name=name or "interest")
-        super().__init__(schema, encoders, backbone, name="dmt")
+        super().__init__(schema, encoders, config, name="dmt")

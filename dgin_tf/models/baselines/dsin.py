@@ -11,7 +11,7 @@ from dgin_tf.layers.sessions.session_interest import SessionInterest
 from dgin_tf.layers.sessions.transformer import ReleasedSessionTransformer, SessionTransformer
 from dgin_tf.layers.state_attention import BilinearAttention
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import event_width
 from dgin_tf.models.released import RELEASED, check_variant
 from dgin_tf.ops.grouping import SESSION_GAP
@@ -28,7 +28,7 @@ class DSIN(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       sessions: K, how many of the newest sessions are kept.
       events: T, how many of a session's newest events are read.
@@ -44,7 +44,7 @@ class DSIN(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         sessions: int = 5,
         events: int = 10,
@@ -58,13 +58,13 @@ class DSIN(CTRModel):
                 "DSIN divides histories into sessions by the times of events; the schema has none. "
                 "Prepare the data with timestamps."
             )
-        backbone = backbone or Backbone()
+        config = config or ModelConfig()
         encoding: tf.keras.layers.Layer | None = (
             BiasEncoding(name="encoding") if bias_encoding else None
         )
         extractor: tf.keras.layers.Layer
         if variant == RELEASED:
-            backbone = _released_backbone(backbone)
+            config = _released_head(config)
             positions = not bias_encoding  # which this transformer adds itself
             extractor = ReleasedSessionTransformer(heads, positions=positions, name="extractor")
             interacting = BiLSTM(layers=2, peepholes=False, merge=MEAN, name="interacting")
@@ -73,7 +73,7 @@ class DSIN(CTRModel):
             encoding = encoding or LearnedPositions(name="encoding")
             extractor = SessionTransformer(heads, name="extractor")
             interacting = BiLSTM(name="interacting")
-            width = event_width(schema, backbone)
+            width = event_width(schema, config)
             attentions = (
                 BilinearAttention(width, name="attention"),
                 BilinearAttention(2 * width, name="state_attention"),
@@ -81,7 +81,7 @@ class DSIN(CTRModel):
         encoder = SessionInterest(
             extractor, interacting, attentions, encoding, sessions, events, gap, name="interest"
         )
-        super().__init__(schema, {"": encoder}, backbone, name="dsin")
+        super().__init__(schema, {"": encoder}, config, name="dsin")
 
 
 def _released_attention(name: str) -> TargetAttention:
@@ -90,11 +90,11 @@ def _released_attention(name: str) -> TargetAttention:
     )
 
 
-def _released_backbone(backbone: Backbone) -> Backbone:
-    """The released head: ReLU, nothing normalised, the user's id beside the rest."""
-    fields = backbone.user_fields
+def _released_head(config: ModelConfig) -> ModelConfig:
+    """The released head: ReLU, nothing normalized, the user's id beside the rest."""
+    fields = config.user_fields
     return dataclasses.replace(
-        backbone,
+        config,
         user_fields=("user_id",) if fields is None else fields,
         activation="relu",
         normalization="none",

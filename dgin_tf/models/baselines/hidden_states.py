@@ -2,7 +2,7 @@
 
 from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
 from dgin_tf.layers.recurrent import GRU
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.dien import event_width
 from dgin_tf.models.mimn import MemoryFamilyModel
 from dgin_tf.models.released import check_variant
@@ -16,7 +16,7 @@ class GRU4Rec(MemoryFamilyModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       units: width of the GRU; None for the width of an embedded event.
     """
@@ -24,13 +24,13 @@ class GRU4Rec(MemoryFamilyModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         units: int | None = None,
     ):
         check_variant(variant)
-        gru = GRU(units or event_width(schema, backbone), variant, name="gru")
-        super().__init__(schema, LastHiddenState(gru, name="interest"), backbone, variant)
+        gru = GRU(units or event_width(schema, config), variant, name="gru")
+        super().__init__(schema, LastHiddenState(gru, name="interest"), config, variant)
 
 
 class ARNN(MemoryFamilyModel):
@@ -38,11 +38,11 @@ class ARNN(MemoryFamilyModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released", as for `GRU4Rec`.
     """
 
-    def __init__(self, schema: Schema, backbone: Backbone | None = None, variant: str = "paper"):
+    def __init__(self, schema: Schema, config: ModelConfig | None = None, variant: str = "paper"):
         check_variant(variant)
-        gru = GRU(event_width(schema, backbone), variant, name="gru")
-        super().__init__(schema, AttendedHiddenStates(gru, name="interest"), backbone, variant)
+        gru = GRU(event_width(schema, config), variant, name="gru")
+        super().__init__(schema, AttendedHiddenStates(gru, name="interest"), config, variant)

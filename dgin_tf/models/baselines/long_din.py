@@ -7,7 +7,7 @@ SDIM "DIN (long)", a name that ETA gives to average pooling.
 
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.sim import din_history
 from dgin_tf.schema import Schema
 
@@ -17,21 +17,21 @@ class AvgPoolingLongDIN(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       short_events: how many of the newest events DIN reads.
-      softmax: whether its weights are normalised.
+      softmax: whether its weights are normalized.
     """
 
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         short_events: int = 10,
         softmax: bool = False,
     ):
         long = Pooling(mean=True, name="long")
         encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"": encoder}, backbone)
+        super().__init__(schema, {"": encoder}, config)
 
 
 class DINLong(CTRModel):
@@ -40,10 +40,10 @@ class DINLong(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         short_events: int = 10,
         softmax: bool = False,
     ):
         long = din_history(softmax=True)
         encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"": encoder}, backbone)
+        super().__init__(schema, {"": encoder}, config)

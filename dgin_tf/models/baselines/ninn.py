@@ -7,7 +7,7 @@ Prediction", arXiv 2104.06312, which the reference's place and DGIN's sentence o
 from collections.abc import Sequence
 
 from dgin_tf.layers.partitioned_interest import PartitionedInterest
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import event_width
 from dgin_tf.schema import Schema
 
@@ -15,14 +15,14 @@ from dgin_tf.schema import Schema
 class NINN(CTRModel):
     """Different items, DIN's weights, sums by category, and self-attention between the sums.
 
-    Only the paper's abstract is known to us: that behaviours are records by key, that an attention
+    Only the paper's abstract is known to us: that behaviors are records by key, that an attention
     network weighs them, that they are partitioned by category, and that the partitions interact. The
     architecture is our reading of it. Records hold neither counts nor times here, as DGIN says of
-    NINN that it does not supplement such information. All behaviour types are one history.
+    NINN that it does not supplement such information. All behavior types are one history.
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       field: what partitions share, a field that events and candidates have.
       parts: P, how many partitions are kept, the largest; all others are one more.
       units: hidden layers of DIN's activation unit.
@@ -35,7 +35,7 @@ class NINN(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         field: str = "category_id",
         parts: int = 50,
         units: Sequence[int] = (36,),
@@ -48,11 +48,11 @@ class NINN(CTRModel):
                 f"of {known}; got {field!r}."
             )
         encoder = PartitionedInterest(
-            event_width(schema, backbone),
+            event_width(schema, config),
             field=field,
             parts=parts,
             units=units,
             heads=heads,
             name="interest",
         )
-        super().__init__(schema, {"": encoder}, backbone, name="ninn")
+        super().__init__(schema, {"": encoder}, config, name="ninn")

@@ -9,8 +9,8 @@ from dgin_tf.layers.activations import make_activation
 from dgin_tf.layers.interest_encoder import Target
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.product import INNER, ProductLayer
-from dgin_tf.models.base import Backbone, CTRModel
-from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_backbone
+from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_config
 from dgin_tf.schema import Schema
 
 
@@ -19,14 +19,14 @@ class PNN(CTRModel):
 
     The fields are those of the user, the candidate and the summed history, one vector of width n_E
     each; the product layer takes the place of the tower's first hidden layer. The activation is the
-    backbone's, so that the comparison is one of layers (the paper's is ReLU).
+    config's, so that the comparison is one of layers (the paper's is ReLU).
 
     `variant="released"` is `Model_PNN` of mouna99/dien, which is no PNN: BaseModel with target * sum
     as one more input.
 
     Args:
       schema: the data.
-      backbone: embedding and head; its first hidden width is the product layer's.
+      config: embedding and head; its first hidden width is the product layer's.
       variant: "paper" or "released".
       products: "inner" (IPNN), "outer" (OPNN) or "both" (PNN*).
       order: rank of the inner products' weights, see `ProductLayer`.
@@ -35,25 +35,25 @@ class PNN(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         products: str = INNER,
         order: int = 1,
     ):
         check_variant(variant)
-        backbone = backbone or Backbone()
+        config = config or ModelConfig()
         if variant == RELEASED:
-            backbone = released_backbone(backbone, activation="prelu")
-            super().__init__(schema, history_sum(), backbone, name="pnn")
+            config = released_config(config, activation="prelu")
+            super().__init__(schema, history_sum(), config, name="pnn")
             self.product = None
             return
-        if not backbone.tower_units:
-            raise ValueError("PNN needs a backbone with at least one hidden layer; got none.")
-        first, *rest = backbone.tower_units
-        backbone = dataclasses.replace(backbone, tower_units=tuple(rest))
-        super().__init__(schema, {"pooled": Pooling(name="pooled")}, backbone, name="pnn")
+        if not config.tower_units:
+            raise ValueError("PNN needs a config with at least one hidden layer; got none.")
+        first, *rest = config.tower_units
+        config = dataclasses.replace(config, tower_units=tuple(rest))
+        super().__init__(schema, {"pooled": Pooling(name="pooled")}, config, name="pnn")
         self.product = ProductLayer(first, products, order, name="product")
-        self.activation = make_activation(backbone.activation, "activation")
+        self.activation = make_activation(config.activation, "activation")
 
     def head(
         self, parts: Mapping[str, tf.Tensor], target: Target, training: bool = False

@@ -3,7 +3,7 @@
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.released import ReleasedMemoryInterest, ReleasedTuringMemory
 from dgin_tf.layers.memory.user_memory import KeyedMemory, UserMemory
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.dien import event_width
 from dgin_tf.models.mimn import MemoryFamilyModel
 from dgin_tf.models.released import RELEASED, check_variant
@@ -22,7 +22,7 @@ class RUM(MemoryFamilyModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       slots: K.
       strength: beta of the keys; the released cell computes one for every event.
@@ -31,7 +31,7 @@ class RUM(MemoryFamilyModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         slots: int = 4,
         strength: float = 1.0,
@@ -39,10 +39,10 @@ class RUM(MemoryFamilyModel):
         check_variant(variant)
         encoder: InterestEncoder
         if variant == RELEASED:
-            width = event_width(schema, backbone)
+            width = event_width(schema, config)
             step = ReleasedStep(width, keyed=False, clears=True)
             memory = ReleasedTuringMemory(step, slots, width, name="memory")
             encoder = ReleasedMemoryInterest(memory, name="interest")
         else:
             encoder = UserMemory(KeyedMemory(slots, strength, name="memory"), name="interest")
-        super().__init__(schema, encoder, backbone, variant)
+        super().__init__(schema, encoder, config, variant)

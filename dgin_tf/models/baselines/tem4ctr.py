@@ -1,13 +1,13 @@
 """TEM4CTR (Zhang et al., CIKM 2023): what was shown and not clicked, aligned in time with the clicks.
 
 Its abstract and the authors' code (zhy99426/TEM4CTR) are known to us, not the paper's text. The data
-sets of the DGIN paper have no exposures; events of the other behaviour types take their place.
+sets of the DGIN paper have no exposures; events of the other behavior types take their place.
 """
 
 from collections.abc import Sequence
 
 from dgin_tf.layers.aligned_events import AlignedEvents
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
@@ -20,8 +20,8 @@ class TEM4CTR(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
-      click: name of the behaviour type that is a click; None for the schema's first.
+      config: embedding and head.
+      click: name of the behavior type that is a click; None for the schema's first.
       clicks: T, how many of the newest clicks are read.
       nearest: R, how many other events on either side of a click.
       units: hidden layers of the attention networks.
@@ -30,7 +30,7 @@ class TEM4CTR(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         click: str | None = None,
         clicks: int = 30,
         nearest: int = 5,
@@ -40,4 +40,4 @@ class TEM4CTR(CTRModel):
         encoder = AlignedEvents(
             own, [n for ids in others for n in ids], clicks, nearest, units, name="interest"
         )
-        super().__init__(schema, {"": encoder}, backbone, name="tem4ctr")
+        super().__init__(schema, {"": encoder}, config, name="tem4ctr")

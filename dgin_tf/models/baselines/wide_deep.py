@@ -8,13 +8,13 @@ from dgin_tf.layers.crosses import HistoryCross
 from dgin_tf.layers.interest_encoder import InterestEncoder, Target
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.tower import Tower
-from dgin_tf.models.base import Backbone, CTRModel
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.released import (
     HISTORY_SUM,
     RELEASED,
     check_variant,
     history_sum,
-    released_backbone,
+    released_config,
 )
 from dgin_tf.schema import Schema
 
@@ -30,7 +30,7 @@ class WideDeep(CTRModel):
 
     Args:
       schema: the data.
-      backbone: embedding and head.
+      config: embedding and head.
       variant: "paper" or "released".
       buckets: rows of the table of crosses.
     """
@@ -38,7 +38,7 @@ class WideDeep(CTRModel):
     def __init__(
         self,
         schema: Schema,
-        backbone: Backbone | None = None,
+        config: ModelConfig | None = None,
         variant: str = "paper",
         buckets: int = 2**18,
     ):
@@ -46,12 +46,12 @@ class WideDeep(CTRModel):
         fields = [field.name for field in schema.paired_fields]
         encoders: dict[str, InterestEncoder]
         if variant == RELEASED:
-            backbone = released_backbone(backbone, activation="prelu")
+            config = released_config(config, activation="prelu")
             encoders = dict(history_sum())
         else:
             cross = HistoryCross(fields, buckets, name=WIDE)
             encoders = {"pooled": Pooling(name="pooled"), WIDE: cross}
-        super().__init__(schema, encoders, backbone, name="wide_deep")
+        super().__init__(schema, encoders, config, name="wide_deep")
         self.variant = variant
         if variant == RELEASED:
             self.wide = Tower((), normalization="none", two_way=True, name=WIDE)

@@ -314,7 +314,7 @@ def test_amounts_are_stored_in_thousandths_and_an_empty_cell_is_unknown(tmp_path
     frame = pd.DataFrame({"who": 1, "what": range(4), "when": range(4), "stay": amounts})
     frame = frame.assign(paid=["1", "", "3.25", None])
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
-    options = {"quantity_columns": ["dwell=stay", "paid"]}
+    options = {"numeric_columns": ["dwell=stay", "paid"]}
     found = rows_of(str(path), options, "dwell", "paid")
     assert found == [(2501, 1001), (0, 0), (1, 3251), (1_000_001, 0)]
 
@@ -324,7 +324,7 @@ def test_what_is_no_amount_is_a_bad_row(tmp_path, suffix):
     path = tmp_path / f"log.{suffix}"
     frame = pd.DataFrame({"who": 1, "what": 2, "when": 3, "paid": ["-1", "x", "1e11", "nan", "7"]})
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
-    log = read_all(TableReader([str(path)], {**NAMES, "quantity_columns": "paid"}))
+    log = read_all(TableReader([str(path)], {**NAMES, "numeric_columns": "paid"}))
     assert log.events["paid"].tolist() == [7001]
     assert len(log.bad) == 4
     assert "paid is above 10,000,000,000" in set(log.bad["reason"])
@@ -335,14 +335,14 @@ def test_what_is_no_amount_is_a_bad_row(tmp_path, suffix):
 )
 def test_names_of_amounts_that_would_collide_are_refused(tmp_path, columns):
     with pytest.raises(
-        ValueError, match="expected label_columns and quantity_columns as different"
+        ValueError, match="expected side_feature_columns and numeric_columns as different"
     ):
-        TableReader([table(tmp_path, "who,what,when\n")], {"quantity_columns": columns})
+        TableReader([table(tmp_path, "who,what,when\n")], {"numeric_columns": columns})
 
 
 def test_an_amount_that_the_table_does_not_have_is_refused(tmp_path):
     reader = TableReader(
-        [table(tmp_path, "who,what,when\n1,2,3\n")], {**NAMES, "quantity_columns": "dwell"}
+        [table(tmp_path, "who,what,when\n1,2,3\n")], {**NAMES, "numeric_columns": "dwell"}
     )
     with pytest.raises(ValueError, match="with dwell missing"):
         reader.pieces()
@@ -353,9 +353,9 @@ def test_labels_are_words_and_an_empty_cell_is_unknown(tmp_path, suffix):
     path, cities = tmp_path / f"log.{suffix}", ["Rome", None, "Oslo, N", ""]
     frame = pd.DataFrame({"who": 1, "what": range(4), "when": range(4), "city": cities, "zip": 7})
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
-    options = {"label_columns": "location=city,zip"}
+    options = {"side_feature_columns": "location=city,zip"}
     log = read_all(TableReader([str(path)], {**NAMES, **options}))
     assert log.words("location") == ["Rome", "", "Oslo, N", ""]
     assert log.words("zip") == ["7"] * 4
     with pytest.raises(ValueError, match="as different names"):
-        TableReader([str(path)], {**options, "quantity_columns": "location=zip"})
+        TableReader([str(path)], {**options, "numeric_columns": "location=zip"})

@@ -105,7 +105,7 @@ def test_without_events_the_interest_is_exactly_zero():
     np.testing.assert_array_equal(np.any(interest, (1, 2)), np.array(LENGTHS) > 0)
 
 
-def test_the_regularisation_trains_the_transfer_and_lowers_the_variance_of_the_use():
+def test_the_regularization_trains_the_transfer_and_lowers_the_variance_of_the_use():
     encoder, x = MultiChannelMemory(make()), history()
     optimizer = tf.keras.optimizers.Adam(0.05)
     losses = []

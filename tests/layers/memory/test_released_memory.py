@@ -103,7 +103,7 @@ def test_golden_gradients_of_the_released_cell(stem, jit_compile):
 
 
 def utilization_loss(layer, state):
-    """The released regularisation of a state, also of cells that do not balance their writing."""
+    """The released regularization of a state, also of cells that do not balance their writing."""
     balanced = ReleasedTuringMemory(dataclasses.replace(layer.step, balances=True))
     losses = ReleasedMemoryInterest(balanced).auxiliary_losses(state, None)
     return tf.reduce_mean(losses["utilization"])

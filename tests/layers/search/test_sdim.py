@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.search.sdim import HashedInterest, normalise
+from dgin_tf.layers.search.sdim import HashedInterest, normalize
 from tests.layers.search.searching import Data
 from tests.oracles import searchers
 
@@ -91,7 +91,7 @@ def test_the_norm_of_nothing_is_nothing_and_so_is_its_gradient():
     sums = tf.constant([[0.0, 0.0], [3.0, 4.0]])
     with tf.GradientTape() as tape:
         tape.watch(sums)
-        normal = normalise(sums)
+        normal = normalize(sums)
     np.testing.assert_allclose(normal, [[0, 0], [0.6, 0.8]], rtol=1e-6)
     assert not np.any(tape.gradient(normal, sums)[0])
 

@@ -79,7 +79,7 @@ def test_with_k_above_the_history_it_is_full_attention(variant):
     assert not np.any(found["interest"][2])
 
 
-def test_weights_over_the_found_are_the_full_ones_renormalised():
+def test_weights_over_the_found_are_the_full_ones_renormalized():
     data, encoder = Data(), layer(3)
     found = outputs(encoder, data)
     _, full = encoder.attention(data.target.embedding, data.history.events, data.mask)

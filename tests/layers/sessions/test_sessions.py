@@ -19,7 +19,7 @@ RNG = np.random.default_rng(11)
 EVENTS = RNG.normal(size=(USERS, SESSIONS, TIME, DIM)).astype(np.float32)
 
 
-def randomise(layer):
+def randomize(layer):
     for variable in layer.trainable_variables:
         variable.assign(RNG.normal(0, 0.5, variable.shape))
     return layer
@@ -41,7 +41,7 @@ def assign_cells(layer, weights):
 def test_a_session_is_read_by_equations_4_to_6(scale_by_head):
     layer = SessionTransformer(HEADS, scale_by_head)
     layer(EVENTS, MASK)
-    found = randomise(layer)(EVENTS, MASK).numpy()
+    found = randomize(layer)(EVENTS, MASK).numpy()
     units = DIM // HEADS
     kernels = [kernel.numpy().reshape(HEADS, units, units) for kernel in layer.kernels]
     feed = layer.feed_forward
@@ -61,7 +61,7 @@ def test_the_order_in_a_session_matters_by_the_bias_encoding_alone():
     found = layer(events[:, :, order], mask)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     encoding(events)
-    randomise(encoding)
+    randomize(encoding)
     found, expected = (layer(encoding(e), mask) for e in (events[:, :, order], events))
     assert np.any(np.abs(found - expected) > 1e-3)
 
@@ -69,7 +69,7 @@ def test_the_order_in_a_session_matters_by_the_bias_encoding_alone():
 def test_a_bias_is_a_number_for_a_session_a_place_and_a_channel():
     layer = BiasEncoding()
     layer(EVENTS)
-    bias = (randomise(layer)(EVENTS) - EVENTS).numpy()[0]
+    bias = (randomize(layer)(EVENTS) - EVENTS).numpy()[0]
     for axis in range(3):  # how two differ on one axis does not depend on the others
         difference = np.moveaxis(bias, axis, 0)[0] - np.moveaxis(bias, axis, 0)[1]
         np.testing.assert_allclose(difference, difference.flat[0], atol=1e-5)
@@ -163,7 +163,7 @@ def test_sessions_are_read_both_ways_by_equations_7_and_8(peepholes):
     lengths = np.array([7, 3, 1])
     mask = np.arange(7) < lengths[:, None]
     layer(inputs, mask)
-    found = randomise(layer)(inputs, mask).numpy()
+    found = randomize(layer)(inputs, mask).numpy()
     cells = [{name: value.numpy() for name, value in cell.items()} for cell in layer.cells[0]]
     for user, length in enumerate(lengths):
         for way, cell in enumerate(cells):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.pnn import PNN
 from tests.conformance.catalogue import BACKBONE, batch, build
 from tests.prepared import make_schema
@@ -73,4 +73,4 @@ def test_pnn_without_product_weights_is_the_plain_tower():
 
 def test_pnn_needs_a_hidden_layer():
     with pytest.raises(ValueError, match="at least one hidden layer"):
-        PNN(make_schema(), Backbone(tower_units=()))
+        PNN(make_schema(), ModelConfig(tower_units=()))

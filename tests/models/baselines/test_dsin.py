@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.models.base import Backbone
+from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.dsin import DSIN
 from dgin_tf.schema import CANDIDATE, HISTORY, Field
 from tests import golden_files
@@ -53,7 +53,7 @@ def test_golden_dsin_model(case):
     units = (len(weights["DNN_bias0"]), len(weights["DNN_bias1"]))
     model = DSIN(
         schema,
-        Backbone(dim, user_fields=(), tower_units=units),
+        ModelConfig(dim, user_fields=(), tower_units=units),
         "released",
         sessions,
         length,

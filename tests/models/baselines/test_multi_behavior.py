@@ -1,4 +1,4 @@
-"""DMT, TEM4CTR, NINN and DMBIN on a log of several behaviour types, and on one of a single type."""
+"""DMT, TEM4CTR, NINN and DMBIN on a log of several behavior types, and on one of a single type."""
 
 import numpy as np
 import pytest

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgin_tf.quantities import LARGEST, PARTS, mean_amounts, stored_amounts
+from dgin_tf.numeric_features import LARGEST, PARTS, mean_amounts, stored_amounts
 
 
 def test_unknown_and_zero_are_different_and_both_are_kept():
