@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from dgin_tf.inspection import searches
 from dgin_tf.inspection.traces import Trace, trace
+from dgin_tf.layers.events import History
 from dgin_tf.layers.interest_clusters import INTEREST_WEIGHTS, InterestClusters
-from dgin_tf.layers.interest_encoder import History, InterestEncoder
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.search.sdim import HashedInterest
 from dgin_tf.layers.short_and_long import ShortAndLong, all_but_newest

@@ -5,12 +5,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE, events_of_types
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
-from dgin_tf.layers.stored_events import embed_events_at
+from dgin_tf.layers.event_attributes import events_of_types
+from dgin_tf.layers.events import History, State, Target, embed_events_at
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend, read_each
 from dgin_tf.ops.alignment import nearest_events, project_onto
 from dgin_tf.ops.event_order import newest_events
+from dgin_tf.schema import BEHAVIOR_TYPE
 
 CLICKS, AROUND, MASK = "clicks", "around", "mask"
 
@@ -53,7 +54,7 @@ class AlignedEvents(InterestEncoder):
         self.clicks = clicks
         self.nearest = nearest
         self.units = tuple(units)
-        self.event_features = (HIST_BEHAVIOR_TYPE,) if self.click_types else ()
+        self.event_features = (BEHAVIOR_TYPE,) if self.click_types else ()
 
         def attention(name: str) -> TargetAttention:
             unit = ActivationUnit(self.units, "relu", name="unit", dtype=self.dtype_policy)
@@ -68,13 +69,13 @@ class AlignedEvents(InterestEncoder):
         """Finds clicks and what is around them."""
         own = events_of_types(history, self.click_types) if self.click_types else history
         places, mask = newest_events(own.mask, self.clicks)
-        clicks = embed_events_at(history, places, mask)
+        clicks = embed_events_at(history, places, mask, self.compute_dtype)
         if not self.other_types:
             return {CLICKS: clicks, MASK: mask}
         others = events_of_types(history, self.other_types).mask
         near, found = nearest_events(places, others, self.nearest)
         found &= mask[..., tf.newaxis]
-        events = embed_events_at(history, near, found)
+        events = embed_events_at(history, near, found, self.compute_dtype)
         dim = clicks.shape[-1]
         query = tf.reshape(clicks, [-1, 1, dim])
         keys = tf.reshape(events, [-1, 2 * self.nearest, dim])

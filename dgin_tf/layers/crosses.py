@@ -5,11 +5,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import EVENTS, MASK, History, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops import masking
 from dgin_tf.ops.hashing import cross_bucket
 from dgin_tf.ops.tables import read_rows
-from dgin_tf.schema import CANDIDATE, HISTORY, Field, feature_name
 
 _PADDING_BUCKET = 0
 
@@ -22,7 +22,7 @@ class HistoryCross(InterestEncoder):
     over the real events. The table starts at zero, so that the wide part says nothing until it has
     learned something; its gradients are sparse.
 
-    State: the raw ids of the fields by feature name, [users, time], and `mask` bool [users, time].
+    State: `events`, the raw ids of the fields [users, time], and `mask` bool [users, time].
 
     Args:
       fields: names of fields that events and candidates both have.
@@ -33,12 +33,8 @@ class HistoryCross(InterestEncoder):
         super().__init__(**kwargs)
         if buckets < 2:
             raise ValueError(f"HistoryCross needs at least 2 buckets; got {buckets}.")
-        both = (HISTORY, CANDIDATE)
         self.fields = tuple(fields)
         self.buckets = buckets
-        self._names = [
-            tuple(feature_name(role, Field(name, both)) for role in both) for name in self.fields
-        ]
         self.table = self.add_weight(
             "wide_table", [buckets, 1], initializer="zeros", experimental_autocast=False
         )
@@ -46,8 +42,8 @@ class HistoryCross(InterestEncoder):
     def encode(self, history: History, training: bool = False) -> State:
         """Keeps the raw ids."""
         del training
-        ids = {name: history.features[name] for name, _ in self._names}
-        return {**ids, "mask": history.mask}
+        ids = {name: history.features[name] for name in self.fields}
+        return {EVENTS: ids, MASK: history.mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """The wide logit.
@@ -56,10 +52,14 @@ class HistoryCross(InterestEncoder):
           `interest` [users, candidates, 1] in float32: the sum of the weights of all crosses.
         """
         del training
-        real = state["mask"][:, tf.newaxis, :] & target.mask[:, :, tf.newaxis]
+        real = state[MASK][:, tf.newaxis, :] & target.mask[:, :, tf.newaxis]
         logit = tf.zeros(tf.shape(target.mask), self.table.dtype)
-        for salt, (past, candidate) in enumerate(self._names):
-            pair = (state[past][:, tf.newaxis, :], target.features[candidate][:, :, tf.newaxis])
+        for salt, name in enumerate(self.fields):
+            past, candidate = state[EVENTS][name], target.features[name]
+            pair = (
+                past[:, tf.newaxis, :],
+                candidate[:, :, tf.newaxis],
+            )  # [users, candidates, time]
             # Padding must not even touch a row with a zero gradient: a lazy optimizer would move it.
             bucket = tf.where(real, 1 + cross_bucket(pair, self.buckets - 1, salt), _PADDING_BUCKET)
             weights = read_rows(self.table, bucket)  # [users, candidates, time, 1]

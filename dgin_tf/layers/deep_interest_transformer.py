@@ -5,14 +5,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE, events_of_types
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.event_attributes import events_of_types
+from dgin_tf.layers.events import History, State, Target, embed_events_at
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.positions import LearnedPositions
 from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEncoder
-from dgin_tf.layers.stored_events import embed_events_at
 from dgin_tf.ops.event_order import newest_events
+from dgin_tf.schema import BEHAVIOR_TYPE
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -39,7 +40,7 @@ class DeepInterestTransformer(InterestEncoder):
         self.types = tuple(types)
         self.events = events
         self.heads = heads
-        self.event_features = (HIST_BEHAVIOR_TYPE,) if self.types else ()
+        self.event_features = (BEHAVIOR_TYPE,) if self.types else ()
         policy = self.dtype_policy
         self.positions = LearnedPositions(name="positions", dtype=policy)
         self.encoder = SelfAttentionEncoder(heads, name="encoder", dtype=policy)
@@ -52,7 +53,7 @@ class DeepInterestTransformer(InterestEncoder):
         del training
         own = events_of_types(history, self.types) if self.types else history
         places, mask = newest_events(own.mask, self.events)
-        events = self.positions(embed_events_at(history, places, mask))
+        events = self.positions(embed_events_at(history, places, mask, self.compute_dtype))
         encoded = self.encoder(events, mask)
         encoded = tf.where(mask[..., tf.newaxis], encoded, tf.zeros([], encoded.dtype))
         return {"events": encoded, "mask": mask}

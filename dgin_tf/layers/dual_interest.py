@@ -5,14 +5,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE, events_of_types
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.event_attributes import events_of_types
+from dgin_tf.layers.events import History, State, Target, embed_events_at
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import SelfAttentionEncoder
-from dgin_tf.layers.stored_events import embed_events_at
 from dgin_tf.ops import masking
 from dgin_tf.ops.contrast import contrastive_loss
 from dgin_tf.ops.event_order import newest_events
+from dgin_tf.schema import BEHAVIOR_TYPE
 
 CONTRAST = "contrast"
 
@@ -71,7 +72,7 @@ class DualInterest(InterestEncoder):
         self.heads = heads
         self.weight = weight
         self.temperature = temperature
-        self.event_features = (HIST_BEHAVIOR_TYPE,) if any(self.types) else ()
+        self.event_features = (BEHAVIOR_TYPE,) if any(self.types) else ()
         policy = self.dtype_policy
 
         def encoder(name: str) -> SelfAttentionEncoder:
@@ -97,7 +98,7 @@ class DualInterest(InterestEncoder):
         for n, (types, length) in enumerate(zip(self.types, self.lengths, strict=True)):
             own = events_of_types(history, types) if types else history
             places, mask = newest_events(own.mask, length)
-            events = embed_events_at(history, places, mask)
+            events = embed_events_at(history, places, mask, self.compute_dtype)
             for kind, encoder in (("specific", self.encoders[n]), ("common", self.common_encoder)):
                 refined = encoder(events, mask)
                 zero = tf.zeros([], refined.dtype)
@@ -129,11 +130,13 @@ class DualInterest(InterestEncoder):
         interest = tf.concat([fused, *specific], axis=-1)
         return {"interest": interest, "fusion": weights[:, :, 0]}
 
-    def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
-        """`contrast` [users], weighted; none for a single type."""
-        del history
+    def encode_with_losses(
+        self, history: History, training: bool = False
+    ) -> tuple[State, dict[str, tf.Tensor]]:
+        """Encodes; `contrast` [users] is the weighted loss, where there are several types."""
+        state = self.encode(history, training=training)
         if not self.auxiliary_loss_names:
-            return {}
+            return state, {}
         masks = [state[f"mask{n}"] for n in range(len(self.types))]
         common, specific = (
             self.projection(
@@ -149,7 +152,7 @@ class DualInterest(InterestEncoder):
         )
         present = tf.stack([tf.reduce_any(mask, axis=1) for mask in masks], axis=1)
         loss = contrastive_loss(common, specific, present, self.temperature)
-        return {CONTRAST: self.weight * loss}
+        return state, {CONTRAST: self.weight * loss}
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -4,21 +4,20 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import FieldEmbedding, History, Target
-from dgin_tf.layers.stored_events import events_by_field
-from dgin_tf.ops.tables import read_rows
+from dgin_tf.layers.events import History, State, Target, embed_ids
 from dgin_tf.schema import (
     CANDIDATE,
     HISTORY,
     PADDING_ID,
+    PREFIX,
     USER,
-    Field,
     Schema,
     feature_name,
     negative_name,
 )
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class FeatureEmbedding(tf.keras.layers.Layer):
     """One table a vocabulary; a field's ids are looked up in its vocabulary's table.
 
@@ -84,52 +83,50 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         """Width of an embedded event or candidate: the paired fields times `dim`."""
         return self.dim * len(self.schema.paired_fields)
 
+    def call(self, ids: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Embeds events or candidates.
+
+        Args:
+          ids: by field name, of every field that events and candidates share, all of one shape [...].
+
+        Returns:
+          [..., event_dim], the fields side by side in schema order.
+        """
+        return embed_ids(self.field_tables, ids, self.compute_dtype)
+
     def history(self, features: Mapping[str, tf.Tensor]) -> History:
-        """Embeds `hist_*` [users, time]; sampled non-clicks too where the batch has them."""
-        mask = features["hist_mask"]
-        raw = {name: value for name, value in features.items() if name.startswith("hist_")}
-        names = [feature_name(HISTORY, field) for field in self.schema.paired_fields]
-        sampled = {name: raw.get(negative_name(name)) for name in names}
-        has_negatives = all(value is not None for value in sampled.values())
-        history = History(
-            lambda: mask_padding(tf.concat(events_by_field(history), axis=-1), mask),
-            mask,
-            raw,
-            (lambda: mask_padding(self.events(sampled), mask)) if has_negatives else None,
-            self.events(dict.fromkeys(names, tf.constant(PADDING_ID))),
-            FieldEmbedding(self._events_by_field),
-            tuple(names),
-        )
-        return history
+        """Past events `hist_*` [users, time] as ids, with their tables.
 
-    def events(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Embeds the paired fields among raw history features, [...] -> [..., event_dim]."""
-        return tf.concat(self._events_by_field(features), axis=-1)
-
-    def _events_by_field(self, features: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-        fields = self.schema.paired_fields
-        return [self.lookup(field, features[feature_name(HISTORY, field)]) for field in fields]
+        Sampled negatives, where the batch has them, are embedded.
+        """
+        mask = role_mask(features, HISTORY, self.schema)
+        raw = _by_field(features, HISTORY, self.schema)
+        names = [field.name for field in self.schema.paired_fields]
+        sampled = {name: features.get(negative_name(PREFIX[HISTORY] + name)) for name in names}
+        negatives = None
+        if all(value is not None for value in sampled.values()):
+            negatives = embed_ids(self.field_tables, sampled, self.compute_dtype, mask)
+        return History(None, mask, raw, negatives=negatives, tables=self.field_tables)
 
     def target(self, features: Mapping[str, tf.Tensor]) -> Target:
-        """Embeds `cand_*` [users, candidates]."""
-        raw = {name: value for name, value in features.items() if name.startswith("cand_")}
-        fields = self.schema.paired_fields
-        embedding = self._concat([(f, raw[feature_name(CANDIDATE, f)]) for f in fields])
-        return Target(embedding, features["cand_mask"], raw, self.events)
+        """Embeds candidates `cand_*` [users, candidates]."""
+        mask = role_mask(features, CANDIDATE, self.schema)
+        raw = _by_field(features, CANDIDATE, self.schema)
+        embedding = self({name: raw[name] for name in self.field_tables})
+        return Target(embedding, mask, raw, self.field_tables)
 
     def user(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
-        """Embeds the chosen user fields, [users, dim of all]; None where none were chosen."""
+        """Embeds the selected user fields, [users, dim of all]; None where none were selected."""
         if not self._user_fields:
             return None
-        return self._concat([(f, features[feature_name(USER, f)]) for f in self._user_fields])
+        tables = {field.name: self.tables[field.vocabulary] for field in self._user_fields}
+        ids = {field.name: features[feature_name(USER, field)] for field in self._user_fields}
+        return embed_ids(tables, ids, self.compute_dtype)
 
-    def lookup(self, field: Field, ids: tf.Tensor) -> tf.Tensor:
-        """Rows of a field's table, ids' shape + [dim]."""
-        rows = read_rows(self.tables[field.vocabulary], ids)
-        return tf.cast(rows, self.compute_dtype)
-
-    def _concat(self, fields_and_ids):
-        return tf.concat([self.lookup(field, ids) for field, ids in fields_and_ids], axis=-1)
+    @property
+    def field_tables(self) -> dict[str, tf.Variable]:
+        """Table of every field that events and candidates share, in schema order."""
+        return {field.name: self.tables[field.vocabulary] for field in self.schema.paired_fields}
 
     def get_config(self):
         return {
@@ -145,6 +142,15 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         return cls(**{**config, "schema": Schema.from_json(config["schema"])})
 
 
-def mask_padding(events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Sets padded positions of [users, time, dim] to exactly zero."""
-    return tf.where(mask[..., None], events, tf.zeros([], events.dtype))
+def role_mask(features: Mapping[str, tf.Tensor], role: str, schema: Schema) -> tf.Tensor:
+    """`hist_mask` or `cand_mask` of a batch; where it has none, every item that is not padding."""
+    mask = features.get(PREFIX[role] + "mask")
+    if mask is not None:
+        return mask
+    return features[feature_name(role, schema.paired_fields[0])] != PADDING_ID
+
+
+def _by_field(features: Mapping[str, tf.Tensor], role: str, schema: Schema) -> State:
+    """The raw features of a role by the names of their fields."""
+    names = {field.name: feature_name(role, field) for field in schema.with_role(role)}
+    return {name: features[feature] for name, feature in names.items() if feature in features}

@@ -6,15 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, State
-from dgin_tf.layers.stored_events import history_of
+from dgin_tf.layers.events import History, State, only
 from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets, gap_starts
 from dgin_tf.ops.tables import read_few
-from dgin_tf.schema import BEHAVIOR_TYPE, HISTORY, PREFIX
+from dgin_tf.schema import BEHAVIOR_TYPE
 
 GAP = "gap"
-HIST = PREFIX[HISTORY]
-HIST_BEHAVIOR_TYPE = HIST + BEHAVIOR_TYPE
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -70,7 +67,7 @@ class EventAttributes(tf.keras.layers.Layer):
     @property
     def event_features(self) -> tuple[str, ...]:
         """Names of the raw history features that are read, times left out."""
-        return tuple(HIST + name for name in self._ids)
+        return tuple(self._ids)
 
     def build(self, input_shape: Any) -> None:
         tables = {
@@ -132,7 +129,6 @@ class EventAttributes(tf.keras.layers.Layer):
 
 def events_of_types(history: History, type_ids: Sequence[int]) -> History:
     """The same arrays with the events of other behavior types masked."""
-    kinds = history.features[HIST_BEHAVIOR_TYPE]
-    kept = tf.reduce_any(kinds[..., tf.newaxis] == tf.constant(list(type_ids), kinds.dtype), -1)
-    mask = history.mask & kept
-    return history_of(history.features, mask, history.embed, history.embedded_features)
+    types = history.features[BEHAVIOR_TYPE]
+    is_of_types = types[..., tf.newaxis] == tf.constant(list(type_ids), types.dtype)
+    return only(history, tf.reduce_any(is_of_types, axis=-1))

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import HIST_BEHAVIOR_TYPE
-from dgin_tf.layers.interest_encoder import History, State
+from dgin_tf.layers.events import History, State
 from dgin_tf.ops.grouping import EventGroups, count_distinct, count_values, mean_amounts
 from dgin_tf.ops.tables import read_few
-from dgin_tf.schema import FIRST_ID
+from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID
 
 COUNT, TYPES, MEAN = "count", "types", "mean_"
 _HIGHEST = 10_000  # the longest history of the paper
@@ -108,7 +107,7 @@ class GroupStatistics(tf.keras.layers.Layer):
     @property
     def event_features(self) -> tuple[str, ...]:
         """Names of the raw history features that are counted, keys left out."""
-        types = (HIST_BEHAVIOR_TYPE,) if self.behavior_types else ()
+        types = (BEHAVIOR_TYPE,) if self.behavior_types else ()
         return (*types, *(f"hist_{name}" for name in (*self.distinct, *self.numeric_features)))
 
     def count(self, groups: EventGroups, keys: tf.Tensor, history: History) -> State:
@@ -124,7 +123,7 @@ class GroupStatistics(tf.keras.layers.Layer):
         """
         found = {COUNT: groups.counts}
         if self.behavior_types:
-            types = history.features[HIST_BEHAVIOR_TYPE]
+            types = history.features[BEHAVIOR_TYPE]
             per_type = count_values(groups, types, self.type_ids)
             found[TYPES] = tf.math.count_nonzero(per_type, axis=-1, dtype=tf.int32)
             for name, value in zip(self.behavior_types, tf.unstack(per_type, axis=-1), strict=True):

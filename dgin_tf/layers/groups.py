@@ -19,15 +19,15 @@ from dgin_tf.layers.event_attributes import (
     GAP,
     EventAttributes,
 )
+from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.group_statistics import GroupStatistics
-from dgin_tf.layers.interest_encoder import Embed, History, InterestEncoder, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import MultiHeadSelfAttention
-from dgin_tf.layers.stored_events import TIMESTAMP, history_of
 from dgin_tf.ops.grouping import EventGroups, group_events, session_keys
 from dgin_tf.ops.sets import put_back, split_by_size
 from dgin_tf.ops.tables import read_few
-from dgin_tf.schema import FIRST_ID, HISTORY, PREFIX
+from dgin_tf.schema import FIRST_ID, HISTORY, PREFIX, TIMESTAMP
 
 ITEM, SESSION = "item_id", "session"
 GROUPED = PREFIX[HISTORY] + "group_"  # of the features of a batch that is grouped already
@@ -223,7 +223,7 @@ class GroupModule(InterestEncoder):
         return {name: tf.where(groups.mask, value, 0) for name, value in found.items()}
 
     def describe(
-        self, grouped: Mapping[str, tf.Tensor], embed: Embed | None, names: tuple[str, ...]
+        self, grouped: Mapping[str, tf.Tensor], embed: Any, names: tuple[str, ...]
     ) -> State:
         """e_g of every group: everything that is learned, of what `group` gave.
 
@@ -330,7 +330,7 @@ def _since_newest(times: tf.Tensor) -> tf.Tensor:
 def _embedded(
     grouped: Mapping[str, tf.Tensor],
     prefix: str,
-    embed: Embed | None,
+    embed: Any,
     names: tuple[str, ...],
     fields: list[int],
 ) -> tf.Tensor:

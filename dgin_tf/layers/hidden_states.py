@@ -9,7 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.recurrent import GRU, RELEASED
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
 from dgin_tf.ops.event_order import padding_first

@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.dimension_reduction import DimensionReduction
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
-from dgin_tf.layers.stored_events import events_by_field, searched_events
+from dgin_tf.layers.events import History, State, Target, embed_without_gradient, event_fields
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops import clustering, masking
 from dgin_tf.ops.clustering import CLUSTERINGS, Clusters
 from dgin_tf.ops.compiling import is_worth_compiling, traced
@@ -147,7 +147,9 @@ class InterestClusters(InterestEncoder):
 
         XLA compiles it, for each shape anew, in graphs of a known number of users, if they are enough.
         """
-        reduced = tf.stop_gradient(self.reduction(searched_events(history)))
+        reduced = tf.stop_gradient(
+            self.reduction(embed_without_gradient(history, self.compute_dtype))
+        )
         settings = (self.clustering, self.clusters, self.rounds, self.seed, self.relevance)
         if is_worth_compiling(reduced):
             run = traced(_clustered, settings, True, tuple(reduced.shape))
@@ -160,7 +162,7 @@ class InterestClusters(InterestEncoder):
         """Clusters the events and sums each cluster."""
         del training
         found, weights = self.extract(history)
-        events = events_by_field(history)
+        events = event_fields(history, self.compute_dtype)
         interests = sum_interests(events, weights, found.assignment, self.clusters)
         return {INTERESTS: interests, INTEREST_MASK: found.mask}
 
@@ -178,12 +180,15 @@ class InterestClusters(InterestEncoder):
         interest = tf.cast(tf.matmul(weights, interests), target.embedding.dtype)
         return {"interest": interest, INTEREST_WEIGHTS: weights}
 
-    def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
-        """`reduction`, [users], weighted, where W_h is trained."""
-        del state
-        if not self.reduction.has_loss:
-            return {}
-        return {REDUCTION: self.reduction.loss(searched_events(history), history.mask)}
+    def encode_with_losses(
+        self, history: History, training: bool = False
+    ) -> tuple[State, dict[str, tf.Tensor]]:
+        """Encodes; `reduction` [users] is the loss that trains W_h, weighted."""
+        state, losses = self.encode(history, training=training), {}
+        if self.reduction.has_loss:
+            events = embed_without_gradient(history, self.compute_dtype)
+            losses[REDUCTION] = self.reduction.loss(events, history.mask)
+        return state, losses
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -1,118 +1,21 @@
-"""What every paper's contribution looks like from outside: an encoder of a person's interests.
+"""The contract of every paper's contribution: an encoder of a user's interests.
 
 Serving splits a model where the candidate enters. What depends on the user alone is `encode`d once
-and kept; what a request pays for is `interest`. An encoder is the layer that knows how to do both.
+and stored; what a request pays for is `interest`. An encoder is the layer that knows how to do both,
+and called as a layer it does both: `encoder(target, history)`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-AUXILIARY_LOGITS = "auxiliary_logits"
-HISTORY_LENGTH = "history_length"  # of batches whose histories are no longer whole
+from dgin_tf.layers.events import History, State, Target, embed_history
 
-State = dict[str, tf.Tensor]
-Embed: TypeAlias = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
-Made = TypeVar("Made")
+INTEREST, AUXILIARY_LOGITS = "interest", "auxiliary_logits"
+STATE, LOSSES = "state", "losses"
 
 
-class FieldEmbedding:
-    """An `Embed` that also gives embeddings field by field.
-
-    Attributes:
-      by_field: from raw features, [...], to what each field is embedded as, each [..., dim of one].
-    """
-
-    def __init__(self, by_field: Callable[[Mapping[str, tf.Tensor]], Sequence[tf.Tensor]]):
-        self.by_field = by_field
-
-    def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """All fields side by side, [..., dim]."""
-        return tf.concat(list(self.by_field(features)), axis=-1)
-
-
-class History:
-    """A batch of histories, oldest event first, embedded when somebody first reads the embeddings.
-
-    Args:
-      events: embeddings of the fields that events share with candidates, [users, time, dim]; zero
-        where `mask` is False. Or a function that gives them, so that an encoder which needs only a
-        few of many events never embeds the others.
-      mask: True where the event is real, bool [users, time]. Padding may be on either side.
-      features: raw history features of the batch by name (`hist_item_id`, `hist_timestamp`, ...),
-        each [users, time].
-      negatives: embeddings of one sampled non-click for every event, [users, time, dim], or a
-        function that gives them, or None where the batch has none (serving, evaluation).
-      padding: what the tables hold for an event of padding ids, [dim], or None where nobody embedded
-        it. The authors' released code adds it to sums; nothing else looks at it.
-      embed: embeds raw history features of any one shape, [...] -> [..., dim], or None.
-      embedded_features: names of the raw features that `embed` reads.
-    """
-
-    def __init__(
-        self,
-        events: tf.Tensor | Callable[[], tf.Tensor],
-        mask: tf.Tensor,
-        features: Mapping[str, tf.Tensor],
-        negatives: tf.Tensor | Callable[[], tf.Tensor] | None = None,
-        padding: tf.Tensor | None = None,
-        embed: Embed | None = None,
-        embedded_features: tuple[str, ...] = (),
-    ):
-        self._events = events
-        self._negatives = negatives
-        self.mask = mask
-        self.features = features
-        self.padding = padding
-        self.embed = embed
-        self.embedded_features = embedded_features
-        self._made: dict[str, Any] = {}
-
-    def once(self, name: str, make: Callable[[], Made]) -> Made:
-        """What is made of this history, made once: encoding it and its loss then share it.
-
-        Args:
-          name: of what is made.
-          make: makes it.
-        """
-        if name not in self._made:
-            self._made[name] = make()
-        return self._made[name]
-
-    @property
-    def events(self) -> tf.Tensor:
-        """Embedded events, [users, time, dim]."""
-        if callable(self._events):
-            self._events = self._events()
-        return self._events
-
-    @property
-    def negatives(self) -> tf.Tensor | None:
-        """Embedded non-clicks, [users, time, dim], or None."""
-        if callable(self._negatives):
-            self._negatives = self._negatives()
-        return self._negatives
-
-
-class Target(NamedTuple):
-    """A batch of embedded candidates.
-
-    Attributes:
-      embedding: e_a, the same fields in the same order as `History.events`, [users, candidates, dim].
-      mask: True where the candidate is real, bool [users, candidates].
-      features: raw candidate features by name, each [users, candidates].
-      embed: embeds raw history features of any one shape, [...] -> [..., dim], or None; for encoders
-        whose state holds ids.
-    """
-
-    embedding: tf.Tensor
-    mask: tf.Tensor
-    features: Mapping[str, tf.Tensor]
-    embed: Embed | None = None
-
-
-class Excerpt(NamedTuple):
+class HistorySlice(NamedTuple):
     """The part of a history that scores depend on, where it is not the whole.
 
     Attributes:
@@ -126,76 +29,110 @@ class Excerpt(NamedTuple):
     per_key: int
 
 
-class Kept(NamedTuple):
-    """A state that is made of groups of events and kept, however long a history is.
-
-    Attributes:
-      prefix: with which the names of its tensors begin.
-      key: interest key by which an index lists events.
-      groups: how many of the most recent groups it is made of.
-      events: how many of the newest events of each.
-      statistics: which running statistics of each group, as `GroupStatistics` names them.
-    """
-
-    prefix: str
-    key: str
-    groups: int
-    events: int
-    statistics: tuple[str, ...]
-
-
 class InterestEncoder(tf.keras.layers.Layer):
     """Base class of the interest encoders; subclasses override `encode` and `interest`.
 
-    The state is a flat dict of tensors whose first axis is the user, and holds nothing that depends
-    on a candidate. An empty history gives an interest of exactly zero.
+    The state is a dict of tensors, or of such dicts, whose first axis is the user; it holds nothing that
+    depends on a candidate. An empty history gives an interest of exactly zero.
     """
 
-    def encode(self, history: History, training: bool = False) -> State:
-        """Folds a history into the state that serving keeps.
+    def call(self, target: Target, history: History, training: bool = False) -> dict[str, Any]:
+        """The interest of a history in candidates: `interest(encode(history), target)`.
+
+        Args:
+          target: candidates, or their embeddings [users, candidates, dim] alone.
+          history: past events, or the pair of their embeddings [users, time, dim] and mask.
+          training: whether this is a step of training.
 
         Returns:
-          Name -> tensor [users, ...].
+          What `interest` gives, and under `state` and `losses` what `encode_with_losses` gave.
         """
-        raise NotImplementedError
+        target, history = as_target(target), as_history(history)
+        if not self.reads_ids:
+            history = embed_history(history, self.compute_dtype)
+        state, losses = self.encode_with_losses(history, training=training)
+        outputs = self.interest(state, target, training=training)
+        return {**outputs, STATE: state, LOSSES: losses}
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """Folds a history into the state that serving stores.
+
+        Returns:
+          Name -> tensor [users, ...], or nested.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not encode histories.")
+
+    def encode_with_losses(
+        self, history: History, training: bool = False
+    ) -> tuple[State, dict[str, tf.Tensor]]:
+        """Encodes a history and computes the losses that share tensors with the encoding.
+
+        Returns:
+          The state, and losses by name, each [users] and already weighted; none by default, nor where the
+          history lacks what a loss needs.
+        """
+        return self.encode(history, training=training), {}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
-        """What the state means to each candidate.
+        """The interest of a state in each candidate.
 
         Returns:
           `interest` [users, candidates, dim] and named intermediates such as `attention`
           [users, candidates, time]. Logits of a network of its own, `auxiliary_logits`
-          [users, candidates], are trained on the labels with `auxiliary_logits_weight`.
+          [users, candidates], are trained on the clicks with `auxiliary_logits_weight`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} gives no interest.")
 
     def update(self, state: State, history: History) -> State:
         """Folds newer events into a state; only encoders whose state is incremental have it."""
         raise NotImplementedError(f"{type(self).__name__} cannot fold events into a stored state.")
 
+    reads_ids: bool = False
+    """Whether the encoder reads ids and itself embeds those that it needs."""
+
     times: bool = False
     """Whether the state keeps the times of events."""
 
     event_features: tuple[str, ...] = ()
-    """Names of raw history features that the encoder reads, the embedded ones and times left out."""
+    """Names of raw features of events that the encoder reads beside those with tables and times."""
 
     auxiliary_loss_names: tuple[str, ...] = ()
-    """Names of the losses that `auxiliary_losses` may give."""
+    """Names of the losses that `encode_with_losses` may give."""
 
     auxiliary_logits_weight: float | None = None
     """Weight of the target's loss on `auxiliary_logits`, where `interest` gives such logits."""
 
-    def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
-        """Losses of this encoder's own, name -> [users], each already weighted; none by default."""
-        del state, history
-        return {}
-
     @property
-    def excerpt(self) -> Excerpt | None:
-        """What of a history the interest depends on; None for all of it."""
+    def history_slice(self) -> HistorySlice | None:
+        """The part of a history that the interest depends on; None for all of it."""
         return None
 
     @property
     def is_incremental(self) -> bool:
         """Whether `update` exists, so that a stored state can follow a stream of events."""
         return type(self).update is not InterestEncoder.update
+
+
+def as_target(target: Target | tf.Tensor) -> Target:
+    """A `Target` from embeddings [users, candidates, dim] of candidates that are all real."""
+    if isinstance(target, Target):
+        return target
+    embedding = tf.convert_to_tensor(target)
+    return Target(embedding, tf.ones(tf.shape(embedding)[:2], tf.bool))
+
+
+def as_history(history: History | tuple[tf.Tensor, tf.Tensor]) -> History:
+    """A `History` from embeddings [users, time, dim] and their mask.
+
+    Raises:
+      ValueError: `history` is neither.
+    """
+    if isinstance(history, History):
+        return history
+    if isinstance(history, tuple) and len(history) == 2:
+        events, mask = (tf.convert_to_tensor(part) for part in history)
+        return History(tf.where(mask[..., tf.newaxis], events, tf.zeros([], events.dtype)), mask)
+    raise ValueError(
+        "history must be a History, or the pair of embedded events [users, time, dim] and mask "
+        f"[users, time]; got {type(history).__name__}."
+    )

@@ -11,7 +11,8 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.recurrent import AUGRU, GRU
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
 from dgin_tf.layers.target_attention import attend
@@ -109,14 +110,17 @@ class InterestEvolution(InterestEncoder):
             MASK: tf.concat([state[MASK], history.mask], 1),
         }
 
-    def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
-        """`auxiliary` [users], weighted, where there is such a loss and the batch has negatives."""
+    def encode_with_losses(
+        self, history: History, training: bool = False
+    ) -> tuple[State, dict[str, tf.Tensor]]:
+        """Encodes; `auxiliary` [users] is Eq. (7), weighted, where the history has negatives."""
+        state = self.encode(history, training=training)
         if self.auxiliary_loss is None or history.negatives is None:
-            return {}
+            return state, {}
         loss = self.auxiliary_loss(
             state[INTEREST_STATES], history.events, history.negatives, history.mask
         )
-        return {"auxiliary": loss}
+        return state, {"auxiliary": loss}
 
     def get_config(self) -> dict[str, Any]:
         serialize = tf.keras.layers.serialize

@@ -5,10 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import History, State, Target, embed_events_at
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import SelfAttentionEncoder
-from dgin_tf.layers.stored_events import embed_events_at
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
 from dgin_tf.ops.partition import newest_of_each, partition, sum_in_parts
 
@@ -64,8 +64,8 @@ class PartitionedInterest(InterestEncoder):
           ValueError: the history lacks one of the fields.
         """
         del training
-        names = [f"hist_{name}" for name in (self.key, self.field)]
-        if names[0] not in history.features or names[1] not in history.embedded_features:
+        names = [self.key, self.field]
+        if names[0] not in history.features or names[1] not in history.tables:
             raise ValueError(
                 f"parts by {self.field!r} of different {self.key!r} need the features {names}; the "
                 f"history has {sorted(history.features)}. Name other fields of the schema."
@@ -73,11 +73,11 @@ class PartitionedInterest(InterestEncoder):
         mask = newest_of_each(history.features[names[0]], history.mask)
         cut = partition(history.features[names[1]], mask, self.parts)
         fields = tf.split(
-            embed_events_at(history, cut.places, cut.mask[:, :-1]),
-            len(history.embedded_features),
+            embed_events_at(history, cut.places, cut.mask[:, :-1], self.compute_dtype),
+            len(history.tables),
             axis=-1,
         )
-        own = fields[history.embedded_features.index(names[1])]
+        own = fields[list(history.tables).index(names[1])]
         return {
             EVENTS: history.events,
             MASK: mask,

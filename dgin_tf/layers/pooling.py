@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
-from dgin_tf.layers.stored_events import events_by_field
+from dgin_tf.layers.events import History, State, Target, embed_padding, event_fields
+from dgin_tf.layers.interest_encoder import InterestEncoder
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -42,14 +42,13 @@ class Pooling(InterestEncoder):
         del training
         # Products with a row of ones and zeros, whose gradients are outer products.
         weights = tf.cast(history.mask, tf.float32)[:, tf.newaxis]
-        fields = [tf.cast(field, tf.float32) for field in events_by_field(history)]
+        fields = [tf.cast(field, tf.float32) for field in event_fields(history, self.compute_dtype)]
         total = tf.concat([tf.matmul(weights, field)[:, 0] for field in fields], axis=-1)
         count = tf.reduce_sum(tf.cast(history.mask, tf.float32), axis=1, keepdims=True)
         if self.count_padding:
-            if history.padding is None:
-                raise ValueError("count_padding needs History.padding, the embedding of padding.")
+            padding = embed_padding(history.tables, tf.float32)
             length = tf.cast(tf.shape(history.mask)[1], tf.float32)
-            total += (length - count) * tf.cast(history.padding, tf.float32)
+            total += (length - count) * padding
             count = tf.ones_like(count) * length
         return {"sum": total, "count": count}
 

@@ -18,7 +18,8 @@ from dgin_tf.layers.activations import (
     activation_config,
     make_activation,
 )
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops import masking
 
 

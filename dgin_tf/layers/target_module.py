@@ -4,8 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import GAP, HIST, EventAttributes
-from dgin_tf.layers.interest_encoder import State
+from dgin_tf.layers.event_attributes import GAP, EventAttributes
+from dgin_tf.layers.events import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.search.unit import FoundEvents
@@ -81,7 +81,7 @@ class TargetModule(tf.keras.layers.Layer):
                 )
             raw[GAP] = found.gaps
         for name in self.attributes.event_features:
-            raw[name.removeprefix(HIST)] = (found.features or {})[name]
+            raw[name] = (found.features or {})[name]
         described = tf.cast(self.attributes(raw), events.dtype)
         return tf.concat([events, described], axis=-1)
 

@@ -6,6 +6,7 @@ one graph, so that a positive and its negatives share one encoding.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,22 +14,22 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from dgin_tf import losses
-from dgin_tf.layers.embedding import FeatureEmbedding
+from dgin_tf.layers.embedding import FeatureEmbedding, role_mask
+from dgin_tf.layers.events import History, State, Target, embed_history
 from dgin_tf.layers.interest_encoder import (
     AUXILIARY_LOGITS,
-    Excerpt,
-    History,
+    INTEREST,
+    LOSSES,
+    STATE,
     InterestEncoder,
-    Kept,
-    State,
-    Target,
 )
 from dgin_tf.layers.tower import Tower
+from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.ops.compiling import leaving_xla
 from dgin_tf.records import LABEL
-from dgin_tf.schema import Schema
+from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, USER, Schema
 
-USER_STATE = "user_embedding"
+OUTPUTS, LOGITS, SAMPLE_WEIGHT = "outputs", "logits", "sample_weight"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,17 +83,27 @@ class ModelConfig:
         )
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class CTRModel(tfrs.models.Model):
     """Embedding, one or more interest encoders, tower.
 
-    Subclasses pass their encoders and, where the head is special, override `head`.
+    Subclasses pass their encoders and, where the head is special, override `head`. A model is built from
+    its schema, before it is first called: `summary()` and `load_weights` need no batch.
+
+    Attributes:
+      Settings: where a constructor takes blocks, a frozen dataclass of the settings of these blocks that
+        config files know; None where the constructor's own arguments are the settings.
 
     Args:
       schema: the data.
-      encoders: name -> encoder. State and intermediates of an encoder carry its name as a prefix,
-        except for the encoder named "".
+      encoders: name -> encoder. States, intermediates and losses are nested under these names.
       config: embedding and head.
+
+    Raises:
+      ValueError: an encoder is called `user`, as the state of the user's own fields is.
     """
+
+    Settings: type | None = None
 
     def __init__(
         self,
@@ -102,44 +113,59 @@ class CTRModel(tfrs.models.Model):
         name: str | None = None,
     ):
         super().__init__(name=name)
+        if USER in encoders:
+            raise ValueError(f"no encoder may be called {USER!r}; got {list(encoders)}.")
         # What a step reports is the metrics' results, which are over all replicas already; by default
         # Keras would add them up over the workers of a cluster.
         self.distribute_reduction_method = "first"
-        config = config or ModelConfig()
         self.schema = schema
-        self.loss_scale = config.loss_scale
-        self.embedding = config.embedding(schema)
+        self.config = config or ModelConfig()
+        self.embedding = self.config.embedding(schema)
         self.encoders = dict(encoders)
-        self.tower = config.tower()
+        self.tower = self.config.tower()
         self._jit_compile_gradients = False
         names = ("loss", "target", "regularization", *self.auxiliary_loss_names)
         self._means = {name: tf.keras.metrics.Mean(name=name) for name in names}
 
-    def condense(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """What the model reads of a batch, found by ids alone and without a weight.
-
-        Where batches are read this costs no step of training, and what it leaves out is never copied
-        or embedded. Scores and gradients are the same with and without it.
+    @classmethod
+    def from_settings(
+        cls, schema: Schema, config: ModelConfig | None = None, settings: Any = None
+    ) -> "CTRModel":
+        """Builds a model and its blocks from the settings that a config file holds.
 
         Args:
-          features: a batch.
-
-        Returns:
-          A batch; the same one by default. Where histories are no longer whole, `history_length`
-          [users] says how long they were.
+          schema: the data.
+          config: embedding and head.
+          settings: a `Settings`, or for models without one a mapping of the constructor's arguments;
+            None for the defaults.
         """
-        return dict(features)
+        return cls(schema, config=config, **(settings or {}))
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates all weights, by scoring one event and one candidate of the schema."""
+        del input_shape
+        if not self.built:
+            self.built = True
+            with tf.init_scope():
+                self.call(example_features(self.schema))
 
     def encode_user(self, features: Mapping[str, tf.Tensor], training: bool = False) -> State:
-        """What depends on the user alone: every encoder's state and the user's own embedding.
+        """The state that depends on the user alone.
 
         Args:
           features: `hist_*` and `hist_mask` [users, time], `user_*` [users].
 
         Returns:
-          Name -> tensor [users, ...].
+          Encoder name -> its state; and `user` [users, dim] where the model reads user fields.
         """
-        return self._encode(self.embedding.history(features), features, training)
+        self.build()
+        history = self.past_events(features)
+        state = {
+            name: encoder.encode(_readable(encoder, history), training=training)
+            for name, encoder in self.encoders.items()
+        }
+        user = self.embedding.user(features)
+        return state if user is None else {**state, USER: user}
 
     def score(
         self, state: State, features: Mapping[str, tf.Tensor], training: bool = False
@@ -151,24 +177,27 @@ class CTRModel(tfrs.models.Model):
           features: `cand_*` and `cand_mask` [users, candidates].
 
         Returns:
-          `logits`, float32 [users, candidates], and the encoders' named intermediates.
+          `logits`, float32 [users, candidates], and `outputs`, encoder name -> named intermediates.
         """
+        self.build()
         target = self.embedding.target(features)
-        parts, outputs = {}, {}
-        if USER_STATE in state:
-            parts["user"] = _for_each_candidate(state[USER_STATE], target)
-        parts["target"] = target.embedding
-        for name, encoder in self.encoders.items():
-            found = encoder.interest(_without_prefix(state, name), target, training=training)
-            outputs.update(_with_prefix(found, name))
-            parts[_prefix(name) + "interest"] = found["interest"]
-        outputs["logits"] = tf.cast(self.head(parts, target, training=training), tf.float32)
-        return outputs
+        outputs = {
+            name: encoder.interest(state[name], target, training=training)
+            for name, encoder in self.encoders.items()
+        }
+        return self._scores(target, state.get(USER), outputs, training)
 
     def head(
         self, parts: Mapping[str, tf.Tensor], target: Target, training: bool = False
     ) -> tf.Tensor:
-        """Logits [users, candidates] of the parts, each [users, candidates, dim]."""
+        """Logits [users, candidates] of the head's inputs.
+
+        Args:
+          parts: `user`, `target` and every encoder's interest by its name, each
+            [users, candidates, dim].
+          target: candidates.
+          training: whether this is a step of training.
+        """
         joined = tf.concat(list(parts.values()), axis=-1)
         return self.tower(joined, mask=target.mask, training=training)
 
@@ -176,22 +205,44 @@ class CTRModel(tfrs.models.Model):
         """Encodes and scores a batch.
 
         Returns:
-          `logits`, the state, the named intermediates, and the encoders' auxiliary losses [users]
-          under `loss/<name>` where the batch has what they need.
+          `logits`, `outputs` and `state` as `score` and `encode_user` give them, and `losses`, the
+          encoders' own by name, each [users], where the batch has what they need.
         """
         return self._encode_and_score(features, training)
 
     @tf.autograph.experimental.do_not_convert  # see train_step; Keras wants to see `call` itself
     def _encode_and_score(self, features, training):
-        history = self.embedding.history(features)
-        state = self._encode(history, features, training)
-        outputs = {**state, **self.score(state, features, training=training)}
+        history, target = self.past_events(features), self.embedding.target(features)
+        user = self.embedding.user(features)
+        state, outputs, losses_of = {}, {}, {}
         for name, encoder in self.encoders.items():
-            for kind, loss in encoder.auxiliary_losses(
-                _without_prefix(state, name), history
-            ).items():
-                outputs[f"loss/{_prefix(name)}{kind}"] = loss
-        return outputs
+            output = encoder(target, _readable(encoder, history), training=training)
+            state[name] = output.pop(STATE)
+            for kind, loss in output.pop(LOSSES).items():
+                losses_of[self._loss_name(name, kind)] = loss
+            outputs[name] = output
+        if user is not None:
+            state[USER] = user
+        scores = self._scores(target, user, outputs, training)
+        return {**scores, STATE: state, LOSSES: losses_of}
+
+    def _scores(self, target, user, outputs, training):
+        parts = {}
+        if user is not None:
+            candidates = tf.shape(target.embedding)[1]
+            parts[USER] = tf.repeat(user[:, tf.newaxis], candidates, axis=1)
+        parts["target"] = target.embedding
+        parts.update({name: output[INTEREST] for name, output in outputs.items()})
+        logits = tf.cast(self.head(parts, target, training=training), tf.float32)
+        return {LOGITS: logits, OUTPUTS: outputs}
+
+    def past_events(self, features: Mapping[str, tf.Tensor]) -> History:
+        """The past events of a batch, as every encoder gets them; ids, not embedded."""
+        history = self.embedding.history(features)
+        if all(encoder.reads_ids for encoder in self.encoders.values()):
+            return history
+        # Embedded once, for all encoders that read every event.
+        return embed_history(history, self.embedding.compute_dtype)
 
     def update_user(self, state: State, features: Mapping[str, tf.Tensor]) -> State:
         """Folds newer events into a state.
@@ -203,37 +254,30 @@ class CTRModel(tfrs.models.Model):
         Raises:
           NotImplementedError: an encoder's state is not incremental.
         """
-        history = self.embedding.history(features)
-        updated = {
-            _prefix(name) + key: value
-            for name, encoder in self.encoders.items()
-            for key, value in encoder.update(_without_prefix(state, name), history).items()
+        history = self.past_events(features)
+        return {
+            **state,
+            **{
+                name: encoder.update(state[name], _readable(encoder, history))
+                for name, encoder in self.encoders.items()
+            },
         }
-        return {**state, **updated}
-
-    @property
-    def excerpt(self) -> Excerpt | None:
-        """What of a history the scores depend on; None for all of it."""
-        encoders = list(self.encoders.values())
-        return encoders[0].excerpt if len(encoders) == 1 else None
 
     @classmethod
     def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
-        """Whether a loss needs a sampled non-click for every past event of a training batch.
+        """Whether a loss needs a sampled negative for every past event of a training batch.
 
         Args:
-          arguments: of the constructor, by name.
+          arguments: settings by name.
         """
         del arguments
         return False
 
     @property
-    def kept(self) -> Kept | None:
-        """What serving keeps of each person where an index holds the histories; None for nothing.
-
-        The other states are then encoded of an `excerpt` for every request.
-        """
-        return None
+    def serving_spec(self) -> ServingSpec:
+        """The parts of a history that scores depend on, by default its one encoder's."""
+        encoders = list(self.encoders.values())
+        return ServingSpec(encoders[0].history_slice if len(encoders) == 1 else None)
 
     @property
     def is_incremental(self) -> bool:
@@ -244,13 +288,15 @@ class CTRModel(tfrs.models.Model):
     def auxiliary_loss_names(self) -> list[str]:
         """Names of the losses that the encoders may add to the target's."""
         return [
-            _prefix(name) + kind
+            self._loss_name(name, kind)
             for name, encoder in self.encoders.items()
-            for kind in (
-                *encoder.auxiliary_loss_names,
-                *([] if encoder.auxiliary_logits_weight is None else [AUXILIARY_LOGITS]),
-            )
+            for kind in _loss_kinds(encoder)
         ]
+
+    def _loss_name(self, encoder: str, kind: str) -> str:
+        """Name of an encoder's loss; the encoder's own name is part of it where two have such a loss."""
+        owners = [name for name, other in self.encoders.items() if kind in _loss_kinds(other)]
+        return kind if len(owners) == 1 else f"{encoder}_{kind}"
 
     @property
     def embedding_variables(self) -> list[tf.Variable]:
@@ -270,104 +316,215 @@ class CTRModel(tfrs.models.Model):
 
         `target` is Eq. (2) of the DIEN paper; auxiliary losses are averaged over the users (rows).
         """
-        mask = features["cand_mask"]
-        found = {
+        mask, labels = _mask_and_labels(features, self.schema)
+        parts = {
             "target": losses.target_loss(
-                outputs["logits"], features[LABEL], mask, loss_scale=self.loss_scale
+                outputs[LOGITS], labels, mask, features.get(SAMPLE_WEIGHT), self.config.loss_scale
             )
         }
         is_row = tf.reduce_any(mask, axis=1)
-        for name, value in outputs.items():
-            if name.startswith("loss/"):
-                found[name.removeprefix("loss/")] = losses.global_mean(value, is_row)
+        for name, value in outputs[LOSSES].items():
+            parts[name] = losses.global_mean(value, is_row)
         for name, encoder in self.encoders.items():
-            if (logits := outputs.get(_prefix(name) + AUXILIARY_LOGITS)) is not None:
-                loss = losses.target_loss(logits, features[LABEL], mask, loss_scale=self.loss_scale)
-                found[_prefix(name) + AUXILIARY_LOGITS] = encoder.auxiliary_logits_weight * loss
+            if (logits := outputs[OUTPUTS][name].get(AUXILIARY_LOGITS)) is not None:
+                loss = losses.target_loss(logits, labels, mask, loss_scale=self.config.loss_scale)
+                parts[self._loss_name(name, AUXILIARY_LOGITS)] = (
+                    encoder.auxiliary_logits_weight * loss
+                )
         if self.losses:
-            found["regularization"] = tf.nn.scale_regularization_loss(tf.add_n(self.losses))
-        return found
+            parts["regularization"] = tf.nn.scale_regularization_loss(tf.add_n(self.losses))
+        return parts
 
-    def compile(self, *args: Any, jit_compile: bool | None = None, **kwargs: Any) -> None:
-        """As Keras's, except that `jit_compile` is for losses and gradients, and for one device alone.
+    def compile(
+        self, *args: Any, loss: Any = None, jit_compile: bool | None = None, **kwargs: Any
+    ) -> None:
+        """As Keras's: `metrics` are computed over the real candidates' probabilities and labels.
 
-        How many rows of a table a batch looked up is not known beforehand, so that XLA cannot compile
-        the optimizer's part of a step.
+        `jit_compile` is for losses and gradients, and for one device alone: how many rows of a table a
+        batch looks up is not known beforehand, so that XLA cannot compile the optimizer's part.
+
+        Raises:
+          ValueError: there is a `loss`; the losses are those of the model's paper.
         """
+        if loss is not None:
+            raise ValueError(
+                f"the losses of {type(self).__name__} are its paper's own (compute_losses); leave loss "
+                "out of compile, and override compute_losses to change them."
+            )
         super().compile(*args, jit_compile=False, **kwargs)
         self._jit_compile_gradients = bool(jit_compile)
 
     def make_train_function(self, force: bool = False) -> Callable[..., Any]:
-        """As Keras's; makes the slots of a built model before a step is traced, which it would be twice."""
-        if self.built and hasattr(self.optimizer, "build"):
+        """As Keras's; makes weights and slots before a step is traced, which it would be twice."""
+        self.build()
+        if hasattr(self.optimizer, "build"):
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
     # There is nothing to convert, here and in all that it calls, and looking takes seconds.
     @tf.autograph.experimental.do_not_convert
-    def train_step(self, features):
-        """One step on a batch of features; see `compute_losses` for what replicas sum to.
+    def train_step(self, data):
+        """One step on a batch; see `compute_losses` for what replicas sum to.
 
         tensorflow-recommenders' own step adds regularization once a replica, reports the last
         batch's loss and ignores loss scaling, hence this one.
+
+        Args:
+          data: features, or features and labels [users, candidates], and weights of the samples' losses
+            beside them.
         """
+        features = _features(data)
         differentiate = self._losses_and_gradients
         if self._jit_compile_gradients:
             differentiate = tf.function(differentiate, jit_compile=True, autograph=False)
         with leaving_xla(not self._jit_compile_gradients):
-            parts, gradients = differentiate(features)
+            parts, logits, gradients = differentiate(features)
         gradients = losses.unscale(self.optimizer, gradients)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return self._report(parts)
+        return self._report(parts, features, logits)
 
     def _losses_and_gradients(self, features):
-        """The losses, `loss` being all of them, and its gradients, scaled as the optimizer wants."""
+        """The losses, `loss` being all of them, logits, and gradients scaled as the optimizer wants."""
         with tf.GradientTape() as tape:
-            parts = self.compute_losses(features, self(features, training=True))
+            outputs = self(features, training=True)
+            parts = self.compute_losses(features, outputs)
             loss = tf.add_n(list(parts.values()))
-            scaled = losses.scale(self.optimizer, loss)
-        return {"loss": loss, **parts}, tape.gradient(scaled, self.trainable_variables)
+            objective = losses.scale(self.optimizer, loss)
+        gradients = tape.gradient(objective, self.trainable_variables)
+        return {"loss": loss, **parts}, outputs[LOGITS], gradients
 
-    def test_step(self, features):
-        parts = self.compute_losses(features, self(features, training=False))
-        return self._report({"loss": tf.add_n(list(parts.values())), **parts})
+    def test_step(self, data):
+        """Losses and metrics of a batch, which `train_step` takes too."""
+        features = _features(data)
+        outputs = self(features, training=False)
+        parts = self.compute_losses(features, outputs)
+        parts = {"loss": tf.add_n(list(parts.values())), **parts}
+        return self._report(parts, features, outputs[LOGITS])
 
-    def predict_step(self, features):
-        """Probabilities [users, candidates]; Keras hands arrays over wrapped, data sets bare."""
-        features, _, _ = tf.keras.utils.unpack_x_y_sample_weight(features)
-        return tf.sigmoid(self(features, training=False)["logits"])
+    def predict_step(self, data):
+        """Probabilities [users, candidates]."""
+        features, _, _ = tf.keras.utils.unpack_x_y_sample_weight(data)
+        return tf.sigmoid(self(features, training=False)[LOGITS])
 
-    def _encode(self, history: History, features, training) -> State:
-        state = {
-            _prefix(name) + key: value
-            for name, encoder in self.encoders.items()
-            for key, value in encoder.encode(history, training=training).items()
-        }
-        user = self.embedding.user(features)
-        return state if user is None else {**state, USER_STATE: user}
-
-    def _report(self, parts):
+    def _report(self, parts, features, logits):
         """Means since the epoch began. Replicas hold shares of a sum, the metric averages them."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         for name, value in parts.items():
             self._means[name].update_state(tf.cast(value, tf.float32) * replicas)
-        return {name: self._means[name].result() for name in parts}
+        report = {name: self._means[name].result() for name in parts}
+        if self.compiled_metrics is None or not (
+            self.compiled_metrics._user_metrics or self.compiled_metrics._user_weighted_metrics
+        ):
+            return report
+        mask, labels = _mask_and_labels(features, self.schema)
+        probabilities = tf.reshape(tf.sigmoid(logits), [-1, 1])
+        probabilities._keras_mask = tf.reshape(mask, [-1])  # how Keras metrics are told of padding
+        self.compiled_metrics.update_state(tf.reshape(labels, [-1, 1]), probabilities)
+        for metric in self.compiled_metrics.metrics:
+            report[metric.name] = metric.result()
+        return report
+
+    def get_config(self) -> dict[str, Any]:
+        """Schema, settings and blocks: the constructor's arguments, which `from_config` takes."""
+        config = {
+            "schema": self.schema.to_json(),
+            "config": dataclasses.asdict(self.config),
+            "name": self.name,
+        }
+        serialize = tf.keras.layers.serialize
+        for name in _constructor_arguments(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                value = {key: serialize(layer) for key, layer in value.items()}
+            config[name] = serialize(value) if isinstance(value, tf.keras.layers.Layer) else value
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "CTRModel":
+        """Inverse of `get_config`."""
+        del custom_objects
+        arguments = {name: config[name] for name in _constructor_arguments(cls)}
+        settings = {name: _as_tuple(value) for name, value in config["config"].items()}
+        model = cls(
+            Schema.from_json(config["schema"]),
+            config=ModelConfig(**settings),
+            **{name: _as_argument(value) for name, value in arguments.items()},
+        )
+        model._name = config["name"]
+        return model
+
+    def get_build_config(self) -> dict[str, Any]:
+        """Nothing: `build` takes all from the schema."""
+        return {}
+
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        """Creates the weights of a model that is being loaded."""
+        del config
+        self.build()
 
 
-def _prefix(name: str) -> str:
-    return f"{name}_" if name else ""
+def example_features(schema: Schema) -> dict[str, tf.Tensor]:
+    """The smallest batch of a schema: one user, one past event, one candidate, no label."""
+    features = {
+        name: tf.fill(
+            [1] if name.startswith(PREFIX[USER]) else [1, 1],
+            tf.cast(FIRST_ID if field.is_categorical else 0, field.dtype),
+        )
+        for name, field in schema.features().items()
+    }
+    masks = {PREFIX[role] + "mask": tf.constant([[True]]) for role in (HISTORY, CANDIDATE)}
+    return {**features, **masks}
 
 
-def _with_prefix(tensors: State, name: str) -> State:
-    return {_prefix(name) + key: value for key, value in tensors.items()}
+def _readable(encoder: InterestEncoder, history: History) -> History:
+    """The history as an encoder reads it: ids for those that embed by themselves."""
+    if encoder.reads_ids and history.tables:
+        return history._replace(events=None, fields=())
+    return history
 
 
-def _without_prefix(state: State, name: str) -> State:
-    prefix = _prefix(name)
-    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+def _loss_kinds(encoder: InterestEncoder) -> list[str]:
+    logits = [] if encoder.auxiliary_logits_weight is None else [AUXILIARY_LOGITS]
+    return [*encoder.auxiliary_loss_names, *logits]
 
 
-def _for_each_candidate(user: tf.Tensor, target: Target) -> tf.Tensor:
-    """[users, dim] -> [users, candidates, dim]."""
-    candidates = tf.shape(target.embedding)[1]
-    return tf.repeat(user[:, None, :], candidates, axis=1)
+def _features(data: Any) -> dict[str, tf.Tensor]:
+    """The features of what `fit` and `evaluate` get, with the label among them.
+
+    Raises:
+      ValueError: there is no label.
+    """
+    features, labels, weights = tf.keras.utils.unpack_x_y_sample_weight(data)
+    features = dict(features) if labels is None else {**features, LABEL: labels}
+    if weights is not None:
+        features[SAMPLE_WEIGHT] = weights
+    if LABEL not in features:
+        raise ValueError(
+            f"expected labels, the feature {LABEL!r} or a dataset of (features, labels); got the "
+            f"features {sorted(features)} alone."
+        )
+    return features
+
+
+def _mask_and_labels(features, schema):
+    return role_mask(features, CANDIDATE, schema), features[LABEL]
+
+
+def _constructor_arguments(cls: type) -> list[str]:
+    """Names of a constructor's arguments besides those that all models have."""
+    common = ("self", "schema", "config", "name")
+    return [name for name in inspect.signature(cls.__init__).parameters if name not in common]
+
+
+def _as_argument(value: Any) -> Any:
+    """A constructor's argument from its configuration: a layer, layers by name, or a plain value."""
+    if not isinstance(value, Mapping):
+        return _as_tuple(value)
+    if "class_name" in value:
+        return tf.keras.layers.deserialize(value)
+    return {name: _as_argument(part) for name, part in value.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    """Sequences as tuples; JSON has lists alone."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value

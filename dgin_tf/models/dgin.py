@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
+from dgin_tf.layers.events import History, State
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import (
     ITEM,
@@ -17,12 +18,11 @@ from dgin_tf.layers.groups import (
     GroupModule,
     events_of_known_keys,
 )
-from dgin_tf.layers.interest_encoder import HISTORY_LENGTH, Excerpt, History, Kept, State
+from dgin_tf.layers.interest_encoder import HistorySlice
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import SearchedInterest
 from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.layers.stored_events import history_of
 from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import type_ids
@@ -40,6 +40,7 @@ from dgin_tf.schema import (
 )
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DGIN(CTRModel):
     """Sections 3.2 to 3.4. The rows of table 3 are `statistical`, `aggregated` and `target_module`
     switched on one after the other, table 4 is `behavior_types`, table 5 is `key`.
@@ -155,12 +156,12 @@ class DGIN(CTRModel):
         return {**condensed, **grouped, "hist_mask": mask, HISTORY_LENGTH: length}
 
     @property
-    def excerpt(self) -> Excerpt | None:
+    def excerpt(self) -> HistorySlice | None:
         """What of a history is read beside the kept groups; None for nothing, or where none are kept."""
         return self._own_events if self.kept else None
 
     @property
-    def kept(self) -> Kept | None:
+    def kept(self) -> "Kept | None":
         """The groups, but not those of sessions or of some behavior types, which no index lists."""
         module = self.encoders["group_module"]
         if module.key == SESSION or self._seen:
@@ -169,7 +170,7 @@ class DGIN(CTRModel):
         return Kept("group_module_", module.key, module.groups, module.events, names)
 
     @property
-    def _own_events(self) -> Excerpt | None:
+    def _own_events(self) -> HistorySlice | None:
         module = self.encoders.get("target_module")
         return None if module is None else module.excerpt
 
@@ -197,6 +198,7 @@ class DGIN(CTRModel):
         return super()._encode(self.seen(history), features, training)
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMTargetModule(CTRModel):
     """SIM-TM (section 4.2): SIM with hard search, what it finds read by DGIN's target module.
 
@@ -223,7 +225,7 @@ class SIMTargetModule(CTRModel):
         config = config or ModelConfig()
         long = _own_events(schema, config.embedding_dim, field, k, heads)
         encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"": encoder}, config, name="sim_tm")
+        super().__init__(schema, {"interest": encoder}, config, name="sim_tm")
 
 
 def learned_edges(

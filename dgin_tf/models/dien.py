@@ -12,6 +12,8 @@ product in the auxiliary loss, and the head of `dgin_tf.models.released`.
 from collections.abc import Mapping
 from typing import Any
 
+import tensorflow as tf
+
 from dgin_tf.layers.auxiliary_loss import RELEASED as RELEASED_MEAN
 from dgin_tf.layers.auxiliary_loss import SUM, AuxiliaryLoss, click_net
 from dgin_tf.layers.interest_encoder import InterestEncoder
@@ -91,7 +93,7 @@ class _SequenceModel(CTRModel):
     def __init__(
         self, schema: Schema, encoder: InterestEncoder, config: ModelConfig | None, variant: str
     ):
-        encoders = {"": encoder}
+        encoders = {"interest": encoder}
         if variant == RELEASED:
             config = released_config(config)
             encoders = {**history_sum(), **encoders}
@@ -100,9 +102,10 @@ class _SequenceModel(CTRModel):
     @property
     def interest_encoder(self) -> InterestEncoder:
         """The encoder; for all but the two-layer GRU an `InterestEvolution`."""
-        return self.encoders[""]
+        return self.encoders["interest"]
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AUGRUModel(_SequenceModel):
     """BaseModel + GRU + AUGRU: DIEN without its auxiliary loss.
 
@@ -127,18 +130,21 @@ class AUGRUModel(_SequenceModel):
         super().__init__(schema, encoder, config, variant)
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AGRUModel(AUGRUModel):
     """BaseModel + GRU + AGRU, Eq. (11); arguments as for `AUGRUModel`."""
 
     cell_class = AGRU
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AIGRUModel(AUGRUModel):
     """BaseModel + GRU + AIGRU, Eq. (10); arguments as for `AUGRUModel`."""
 
     cell_class = AIGRU
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DIEN(_SequenceModel):
     """GRU, AUGRU and the auxiliary loss, Eqs. (3)-(9), (12), (13).
 
@@ -180,6 +186,7 @@ class DIEN(_SequenceModel):
         return True
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TwoLayerGRUAttentionModel(_SequenceModel):
     """Two-layer GRU attention, after Parsana et al. (2018); arguments as for `AUGRUModel`.
 

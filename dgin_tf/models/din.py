@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import tensorflow as tf
+
 from dgin_tf.layers.activations import ActivationSpec
 from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
 from dgin_tf.models.base import CTRModel, ModelConfig
@@ -9,6 +11,7 @@ from dgin_tf.models.released import RELEASED, check_variant, history_sum, releas
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DIN(CTRModel):
     """Section 4: embedding, attention of the candidate over the history, tower.
 
@@ -43,7 +46,7 @@ class DIN(CTRModel):
         attention = TargetAttention(
             unit, softmax=released if softmax is None else softmax, name="attention"
         )
-        encoders = {"": AttendedHistory(attention, name="interest")}
+        encoders = {"interest": AttendedHistory(attention, name="interest")}
         if released:
             config = released_config(config)
             encoders = {**history_sum(), **encoders}

@@ -5,6 +5,8 @@ user, and a candidate attends to the clusters. `encode_user` is the paper's offl
 online stage.
 """
 
+import tensorflow as tf
+
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_clusters import InterestClusters
 from dgin_tf.layers.search.reduced import InnerProductSearch, ReducedSearch
@@ -15,6 +17,7 @@ from dgin_tf.models.sim import din_history
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ENCODE(CTRModel):
     """Figure 2.
 
@@ -63,9 +66,10 @@ class ENCODE(CTRModel):
             reduction, clusters, clustering, rounds, seed, metric, beta, multiply, name="long"
         )
         interest = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"": interest}, config, name="encode")
+        super().__init__(schema, {"interest": interest}, config, name="encode")
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ETAEncode(CTRModel):
     """ETA-ENCODE: ETA that searches by the cosine of reduced events.
 
@@ -98,9 +102,10 @@ class ETAEncode(CTRModel):
             dim, loss, sampling, auxiliary_weight, anchors, seed, name="reduction"
         )
         interest = searched_history(ReducedSearch(k, reduction, name="search"), heads, short_events)
-        super().__init__(schema, {"": interest}, config, name="eta_encode")
+        super().__init__(schema, {"interest": interest}, config, name="eta_encode")
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ETATargetAttention(CTRModel):
     """ETA-TA: ETA that searches by the inner products of the embeddings themselves.
 
@@ -121,4 +126,4 @@ class ETATargetAttention(CTRModel):
         short_events: int = 50,
     ):
         interest = searched_history(InnerProductSearch(k, name="search"), heads, short_events)
-        super().__init__(schema, {"": interest}, config, name="eta_ta")
+        super().__init__(schema, {"interest": interest}, config, name="eta_ta")

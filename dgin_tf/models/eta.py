@@ -1,5 +1,7 @@
 """ETA (Chen et al., 2021): end-to-end target attention over the events nearest by their signatures."""
 
+import tensorflow as tf
+
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.search.eta import SimHashSearch
@@ -10,6 +12,7 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ETA(CTRModel):
     """Figure 2: target attention over the newest events, and over the k nearest of the earlier ones.
 
@@ -36,7 +39,7 @@ class ETA(CTRModel):
         width = (config or ModelConfig()).embedding_dim * len(schema.paired_fields)
         unit = SimHashSearch(k, bits or 2 * width, seed, name="search")
         interest = searched_history(unit, heads, short_events)
-        super().__init__(schema, {"": interest}, config, name="eta")
+        super().__init__(schema, {"interest": interest}, config, name="eta")
 
 
 def searched_history(unit: SearchUnit, heads: int, short_events: int) -> ShortAndLong:

@@ -12,6 +12,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import tensorflow as tf
+
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.induction import MemoryInduction
 from dgin_tf.layers.memory.multi_channel import MultiChannelMemory
@@ -26,6 +28,7 @@ from dgin_tf.ops.released_memory import ReleasedStep
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MemoryFamilyModel(CTRModel):
     """The sum of the history, one encoder, and the head of a variant.
 
@@ -43,6 +46,7 @@ class MemoryFamilyModel(CTRModel):
         super().__init__(schema, encoders, config)
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MIMN(MemoryFamilyModel):
     """A memory with balanced writing and an induction unit, Eqs. (1)-(9).
 

@@ -21,12 +21,12 @@ import tensorflow as tf
 
 from dgin_tf import losses
 from dgin_tf.layers.embedding import FeatureEmbedding
-from dgin_tf.layers.interest_encoder import State
+from dgin_tf.layers.events import State
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import CLICK_NET, DIEN
 from dgin_tf.schema import Schema
 
-BOOSTER = "booster/"
+BOOSTER = "booster"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,7 @@ class _SharedEmbedding(ModelConfig):
         return self.shared
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class RocketLaunching(CTRModel):
     """A light DIEN, taught by the labels and by a wider one beside it.
 
@@ -65,10 +66,9 @@ class RocketLaunching(CTRModel):
     ):
         light_units, booster_units = units
         light = DIEN(schema, config, variant, light_units, auxiliary_score=CLICK_NET)
-        sizes = dataclasses.asdict(config or ModelConfig())
-        shared = _SharedEmbedding(**sizes, shared=light.embedding)
+        shared = _SharedEmbedding(**dataclasses.asdict(light.config), shared=light.embedding)
         super().__init__(schema, light.encoders, shared)
-        self.tower, self.loss_scale = light.tower, light.loss_scale
+        self.tower = light.tower
         self.light = light
         self.booster = DIEN(schema, shared, variant, booster_units, auxiliary_score=CLICK_NET)
         self.hint_weight = hint_weight
@@ -85,20 +85,16 @@ class RocketLaunching(CTRModel):
         return [*names, "hint", *(f"booster_{name}" for name in ("target", *names))]
 
     def call(self, features: Mapping[str, tf.Tensor], training: bool = False) -> State:
-        """Outputs of the light net, and those of the booster under `booster/`."""
+        """Outputs of the light net, and those of the booster under `booster`."""
         outputs = super().call(features, training=training)
         booster = self.booster(features, training=training)
-        return {**outputs, **{BOOSTER + name: value for name, value in booster.items()}}
+        return {**outputs, BOOSTER: booster}
 
     def compute_losses(
         self, features: Mapping[str, tf.Tensor], outputs: State
     ) -> dict[str, tf.Tensor]:
         """Losses of the light net, of the booster (`booster_target`, ...), and the `hint`."""
-        booster_outputs = {
-            name.removeprefix(BOOSTER): value
-            for name, value in outputs.items()
-            if name.startswith(BOOSTER)
-        }
+        booster_outputs = outputs[BOOSTER]
         of_booster = self.booster.compute_losses(features, booster_outputs)
         of_booster.pop("regularization", None)  # the light net's losses hold those of all layers
         teacher = booster_outputs["logits"]

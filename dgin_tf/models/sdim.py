@@ -1,5 +1,7 @@
 """SDIM (Cao et al., 2022): the long history as sums of what collides with the candidate."""
 
+import tensorflow as tf
+
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.search.sdim import HashedInterest
@@ -8,6 +10,7 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SDIM(CTRModel):
     """Target attention over the newest events, hash collisions with the earlier ones.
 
@@ -36,4 +39,4 @@ class SDIM(CTRModel):
         short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
         long = HashedInterest(bits, tau, norm, seed, name="long")
         interest = ShortAndLong(short, long, short_events, name="interest")
-        super().__init__(schema, {"": interest}, config, name="sdim")
+        super().__init__(schema, {"interest": interest}, config, name="sdim")

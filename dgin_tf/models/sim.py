@@ -66,9 +66,10 @@ class _SearchModel(CTRModel):
         )
         if variant == RELEASED:
             config = _released_head(config)
-        super().__init__(schema, {"": encoder}, config)
+        super().__init__(schema, {"interest": encoder}, config)
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMHard(_SearchModel):
     """SIM by hard search: the newest k events of the candidate's category.
 
@@ -104,6 +105,7 @@ class SIMHard(_SearchModel):
         super().__init__(schema, config, variant, unit, reader, short_events, softmax, time)
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMSoft(_SearchModel):
     """SIM by soft search: the k events of the highest inner product.
 
@@ -140,6 +142,7 @@ class SIMSoft(_SearchModel):
         super().__init__(schema, config, variant, unit, reader, short_events, softmax, time)
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMHardFirstStage(_SearchModel):
     """ "Only first stage (hard)": the mean of the newest k events of the candidate's category.
 
@@ -159,6 +162,7 @@ class SIMHardFirstStage(_SearchModel):
         super().__init__(schema, config, "paper", unit, MeanOfFound(), short_events, softmax)
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMSoftFirstStage(_SearchModel):
     """ "Only first stage (soft)": the mean of the k events of the highest inner product.
 

@@ -1,5 +1,7 @@
 """TWIN (Chang et al., 2023): one attention searches the long history and reads what it found."""
 
+import tensorflow as tf
+
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.search.twin import PAPER, ConsistentInterest
@@ -8,6 +10,7 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import CANDIDATE, HISTORY, Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TWIN(CTRModel):
     """Target attention over the newest events, the consistent two-stage search over the earlier ones.
 
@@ -43,7 +46,7 @@ class TWIN(CTRModel):
         )
         short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
         interest = ShortAndLong(short, long, short_events, name="interest")
-        super().__init__(schema, {"": interest}, config, name="twin")
+        super().__init__(schema, {"interest": interest}, config, name="twin")
 
 
 def _has_times(schema: Schema) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from dgin_tf import losses
-from dgin_tf.layers.interest_encoder import State
+from dgin_tf.layers.events import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.search.readers import ExactSearchUnit
@@ -21,8 +21,8 @@ from dgin_tf.layers.search.ubr4ctr import (
     FeatureSelection,
 )
 from dgin_tf.layers.search.unit import SearchedInterest
-from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.layers.short_and_long import LONG, ShortAndLong
+from dgin_tf.models.base import OUTPUTS, CTRModel, ModelConfig
 from dgin_tf.models.released import PAPER, RELEASED, check_variant
 from dgin_tf.records import LABEL
 from dgin_tf.schema import Schema
@@ -30,6 +30,7 @@ from dgin_tf.schema import Schema
 POLICY = "policy"
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class UBR4CTR(CTRModel):
     """Target attention over the newest events, and over those of the earlier ones that are retrieved.
 
@@ -68,7 +69,7 @@ class UBR4CTR(CTRModel):
         short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
         interest = ShortAndLong(short, long, short_events, name="interest")
         self.variant = variant
-        super().__init__(schema, {"": interest}, config, name="ubr4ctr")
+        super().__init__(schema, {"interest": interest}, config, name="ubr4ctr")
 
     @property
     def auxiliary_loss_names(self) -> list[str]:
@@ -80,9 +81,8 @@ class UBR4CTR(CTRModel):
     ) -> dict[str, tf.Tensor]:
         """The base class's losses and `policy`, minus reward times log-likelihood of what was chosen."""
         reward = information_gain(outputs["logits"], features[LABEL])
-        likelihood = log_likelihood(
-            outputs[f"long_{SELECTION_LOGITS}"], outputs[f"long_{SELECTED}"], self.variant
-        )
+        long = outputs[OUTPUTS]["interest"][LONG]
+        likelihood = log_likelihood(long[SELECTION_LOGITS], long[SELECTED], self.variant)
         value = -tf.stop_gradient(reward) * likelihood
         policy = losses.global_mean(value, features["cand_mask"])
         return {**super().compute_losses(features, outputs), POLICY: policy}

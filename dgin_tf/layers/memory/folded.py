@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import State
+from dgin_tf.layers.events import State
 from dgin_tf.ops import folding
 
 

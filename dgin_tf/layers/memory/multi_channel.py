@@ -10,7 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.turing import TuringMemory
 from dgin_tf.layers.state_attention import ProjectedAttention
 from dgin_tf.layers.target_attention import attend

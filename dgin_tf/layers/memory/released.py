@@ -12,7 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.folded import FoldedMemory, for_each_user
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
 from dgin_tf.ops import memory as ops

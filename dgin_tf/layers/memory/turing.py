@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import State
+from dgin_tf.layers.events import State
 from dgin_tf.layers.memory.folded import FoldedMemory, for_each_user
 from dgin_tf.layers.memory.induction import MemoryInduction
 from dgin_tf.layers.memory.utilization import UtilizationRegularization

@@ -8,7 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.folded import FoldedMemory
 from dgin_tf.ops import memory as ops
 from dgin_tf.ops.keyed_memory import KeyedStep, key_weights

@@ -9,17 +9,22 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import Embed, History, State, Target
-from dgin_tf.layers.search.soft import SoftSearch
-from dgin_tf.layers.search.unit import Found, best
-from dgin_tf.layers.stored_events import (
-    STORED_MASK,
-    append_events,
-    gather_events,
-    history_of,
+from dgin_tf.layers.events import (
+    EVENTS,
+    MASK,
+    History,
+    State,
+    Tables,
+    Target,
+    append_in_time,
+    embed_history,
+    embed_ids,
+    gather_features,
     store_events,
     stored_history,
 )
+from dgin_tf.layers.search.soft import SoftSearch
+from dgin_tf.layers.search.unit import Found, best
 from dgin_tf.ops import mips
 from dgin_tf.ops.event_order import EventOrder, at_most, newest_of_key, order_events
 
@@ -145,24 +150,24 @@ class ALSHSearch(SoftSearch):
         found = self._in_buckets(state, asked, target)
         if not self.fallback:
             return found
-        real = tf.math.count_nonzero(state[STORED_MASK], axis=1, dtype=tf.int32)
+        real = tf.math.count_nonzero(state[MASK], axis=1, dtype=tf.int32)
         wanted = tf.minimum(real, self.k)[:, tf.newaxis]
         enough = tf.math.count_nonzero(found.mask, axis=2, dtype=tf.int32) >= wanted
         enough = tf.reduce_all(enough | ~target.mask)
         indices, mask, scores = tf.cond(
             enough,
             lambda: found[:3],
-            lambda: self.brute_force(_without_index(state), asked, target.embed)[:3],
+            lambda: self.brute_force(_without_index(state), asked, target.tables)[:3],
         )
         return Found(indices, mask, scores)
 
-    def append(self, state: State, newer: State, embed: Embed | None = None) -> State:
+    def append(self, state: State, newer: State, tables: Tables) -> State:
         """Builds the index anew: a longer event changes the scale of all."""
-        joined = append_events(state, newer)
-        return {**joined, **self._index(stored_history(_without_index(joined), embed))}
+        joined = append_in_time(_without_index(state), _without_index(newer))
+        return {**joined, **self._index(stored_history(joined, tables))}
 
     def _index(self, history: History) -> State:
-        codes = self.hashing(history.events, history.mask)
+        codes = self.hashing(embed_history(history, self.compute_dtype).events, history.mask)
         users, time, tables = tf.unstack(tf.shape(codes))
         keys = tf.reshape(tf.transpose(codes, [0, 2, 1]), [users * tables, time])
         order = order_events(keys, tf.repeat(history.mask, tables, axis=0))
@@ -182,7 +187,7 @@ class ALSHSearch(SoftSearch):
         Returns:
           Places in time, int32 [users, candidates, any number], and whether there is something.
         """
-        time = tf.shape(state[STORED_MASK])[1]
+        time = tf.shape(state[MASK])[1]
         places = self._bucket_places(state, self.hashing(asked), time)
         # In the order of time, so that what several tables name stands side by side.
         places = tf.sort(places, axis=-1)
@@ -193,11 +198,11 @@ class ALSHSearch(SoftSearch):
     def _in_buckets(self, state: State, asked: tf.Tensor, target: Target) -> Found:
         """The best among the events of a candidate's buckets."""
         places, mask = self.candidates_of(state, asked)
-        features = gather_events(_without_index(state), places)
-        events = history_of(features, mask, target.embed, ()).events
+        features = gather_features(state[EVENTS], places)
+        events = embed_ids(target.tables, features, self.compute_dtype, mask)
         scores = tf.matmul(tf.cast(events, asked.dtype), asked[..., tf.newaxis])[..., 0]
         scores, chosen, mask = best(scores, mask, self.k)
-        places, width = tf.gather(places, chosen, batch_dims=2), at_most(self.k, state[STORED_MASK])
+        places, width = tf.gather(places, chosen, batch_dims=2), at_most(self.k, state[MASK])
         return Found(places[..., :width], mask[..., :width], scores[..., :width])
 
     def _bucket_places(self, state: State, codes: tf.Tensor, time: tf.Tensor) -> tf.Tensor:
@@ -254,7 +259,7 @@ def recall(unit: ALSHSearch, history: History, target: Target) -> tuple[float, f
     if unit.fallback:
         raise ValueError("recall is that of the index alone; give the unit fallback=False.")
     state = {**store_events(history), **unit.prepare(history)}
-    exact = unit.brute_force(_without_index(state), unit(target.embedding), target.embed)
+    exact = unit.brute_force(_without_index(state), unit(target.embedding), target.tables)
     found = unit.search(state, target)
     common = (exact.indices[..., tf.newaxis] == found.indices[..., tf.newaxis, :]) & (
         exact.mask[..., tf.newaxis] & found.mask[..., tf.newaxis, :]

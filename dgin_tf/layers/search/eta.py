@@ -10,10 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, State, Target
+from dgin_tf.layers.events import MASK, History, State, Target, embed_without_gradient
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
-from dgin_tf.layers.stored_events import STORED_MASK, searched_events
 from dgin_tf.ops import signatures
 
 SIGNATURES = "signatures"
@@ -41,7 +40,11 @@ class SimHashSearch(SearchUnit):
     def prepare(self, history: History, training: bool = False) -> State:
         """Signs every event."""
         del training
-        return {SIGNATURES: signatures.pack(self.hyperplanes(searched_events(history)))}
+        return {
+            SIGNATURES: signatures.pack(
+                self.hyperplanes(embed_without_gradient(history, self.compute_dtype))
+            )
+        }
 
     def search(self, state: State, target: Target, training: bool = False) -> Found:
         """Finds the events nearest to each candidate; scores are minus the distance."""
@@ -49,7 +52,7 @@ class SimHashSearch(SearchUnit):
         wanted = signatures.pack(self.hyperplanes(target.embedding))
         distance = signatures.hamming(wanted[:, :, tf.newaxis], state[SIGNATURES][:, tf.newaxis])
         scores, places, found = best(
-            -tf.cast(distance, tf.float32), state[STORED_MASK][:, tf.newaxis], self.k
+            -tf.cast(distance, tf.float32), state[MASK][:, tf.newaxis], self.k
         )
         return Found(places, found, scores)
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import Embed, Excerpt, History, State, Target
+from dgin_tf.layers.events import EVENTS, MASK, History, State, Tables, Target, append_in_time
+from dgin_tf.layers.interest_encoder import HistorySlice
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
-from dgin_tf.layers.stored_events import STORED_MASK, append_events
 from dgin_tf.ops.event_order import EventOrder, at_most, newest_of_key, order_events
 from dgin_tf.schema import FIRST_ID
 
@@ -44,7 +44,7 @@ class HardSearch(SearchUnit):
         Raises:
           ValueError: the history has no such field.
         """
-        name = f"hist_{self.field}"
+        name = self.field
         if name not in history.features:
             raise ValueError(
                 f"hard search by {self.field!r} needs the feature {name!r}; the history has "
@@ -55,7 +55,7 @@ class HardSearch(SearchUnit):
     def search(self, state: State, target: Target, training: bool = False) -> Found:
         """Finds the newest events of each candidate's category."""
         del training
-        wanted = target.features[f"cand_{self.field}"]
+        wanted = target.features[self.field]
         if _PLACES not in state:
             return self._by_comparison(state, wanted)
         order = EventOrder(state[_PLACES], state[_KEYS])
@@ -64,23 +64,24 @@ class HardSearch(SearchUnit):
         found = Found(places, mask)
         return self._filled_up(state, wanted, found) if self.backfill else found
 
-    def append(self, state: State, newer: State, embed: Embed | None = None) -> State:
+    def append(self, state: State, newer: State, tables: Tables) -> State:
         """Orders all events anew."""
-        del embed
-        joined = append_events(state, newer)
-        return {**joined, **_ordered(joined[f"past_{self.field}"], joined[STORED_MASK])}
+        del tables
+        stored = {name: part[name] for part in (state,) for name in (EVENTS, MASK)}
+        joined = append_in_time(stored, {name: newer[name] for name in (EVENTS, MASK)})
+        return {**joined, **_ordered(joined[EVENTS][self.field], joined[MASK])}
 
     def _by_comparison(self, state: State, wanted: tf.Tensor) -> Found:
-        same = _is_same(state[f"past_{self.field}"][:, tf.newaxis], wanted)
-        real = state[STORED_MASK][:, tf.newaxis]
+        same = _is_same(state[EVENTS][self.field][:, tf.newaxis], wanted)
+        real = state[MASK][:, tf.newaxis]
         _, places, mask = best(
             tf.cast(same, tf.float32), real if self.backfill else real & same, self.k
         )
         return Found(places, mask)
 
     def _filled_up(self, state: State, wanted: tf.Tensor, own: Found) -> Found:
-        past = state[f"past_{self.field}"]
-        _, newest, real = best(tf.zeros_like(past, tf.float32), state[STORED_MASK], self.k)
+        past = state[EVENTS][self.field]
+        _, newest, real = best(tf.zeros_like(past, tf.float32), state[MASK], self.k)
         newest, real = newest[:, tf.newaxis], real[:, tf.newaxis]
         other = real & ~_is_same(tf.gather(past, newest, batch_dims=1), wanted)
         newest = tf.broadcast_to(newest, tf.shape(own.indices))
@@ -91,9 +92,9 @@ class HardSearch(SearchUnit):
         return Found(*(tf.gather(values, first, batch_dims=2) for values in (places, mask)))
 
     @property
-    def excerpt(self) -> Excerpt | None:
+    def history_slice(self) -> HistorySlice | None:
         """The newest k events of the candidates' categories; with `backfill` of any."""
-        return None if self.backfill else Excerpt(self.field, 0, self.k)
+        return None if self.backfill else HistorySlice(self.field, 0, self.k)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "field": self.field, "backfill": self.backfill}

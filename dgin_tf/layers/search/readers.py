@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import State
+from dgin_tf.layers.events import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.unit import FoundEvents
 from dgin_tf.layers.time_gap import GapEmbedding

@@ -9,9 +9,16 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.dimension_reduction import DimensionReduction
-from dgin_tf.layers.interest_encoder import History, State, Target
+from dgin_tf.layers.events import (
+    MASK,
+    History,
+    State,
+    Target,
+    embed_history,
+    embed_without_gradient,
+    stored_history,
+)
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
-from dgin_tf.layers.stored_events import STORED_MASK, searched_events, stored_history
 from dgin_tf.ops.similarity import normalize
 
 REDUCED = "reduced"
@@ -38,22 +45,26 @@ class ReducedSearch(SearchUnit):
 
     def prepare(self, history: History, training: bool = False) -> State:
         """Reduces every event."""
+        return self.prepare_with_losses(history, training=training)[0]
+
+    def prepare_with_losses(
+        self, history: History, training: bool = False
+    ) -> tuple[State, dict[str, tf.Tensor]]:
+        """Reduces every event; `reduction` is the loss that trains W_h, weighted."""
         del training
-        return {REDUCED: tf.stop_gradient(normalize(self.reduction(searched_events(history))))}
+        events = embed_without_gradient(history, self.compute_dtype)
+        losses = {}
+        if self.reduction.has_loss:
+            losses["reduction"] = self.reduction.loss(events, history.mask)
+        return {REDUCED: tf.stop_gradient(normalize(self.reduction(events)))}, losses
 
     def search(self, state: State, target: Target, training: bool = False) -> Found:
         """Finds the nearest events; scores are cosines."""
         del training
         wanted = tf.stop_gradient(normalize(self.reduction(target.embedding)))
         cosine = tf.matmul(wanted, state[REDUCED], transpose_b=True)
-        scores, places, found = best(cosine, state[STORED_MASK][:, tf.newaxis], self.k)
+        scores, places, found = best(cosine, state[MASK][:, tf.newaxis], self.k)
         return Found(places, found, scores)
-
-    def auxiliary_losses(self, history: History) -> dict[str, tf.Tensor]:
-        """`reduction`, [users], weighted, where W_h is trained."""
-        if not self.reduction.has_loss:
-            return {}
-        return {"reduction": self.reduction.loss(searched_events(history), history.mask)}
 
     def get_config(self) -> dict[str, Any]:
         reduction = tf.keras.layers.serialize(self.reduction)
@@ -70,9 +81,7 @@ class InnerProductSearch(SearchUnit):
     def search(self, state: State, target: Target, training: bool = False) -> Found:
         """Finds events; scores are inner products, through which no gradient passes."""
         del training
-        events = stored_history(state, target.embed).events
+        events = embed_history(stored_history(state, target.tables), self.compute_dtype).events
         scores = tf.matmul(target.embedding, events, transpose_b=True)
-        scores, places, found = best(
-            tf.stop_gradient(scores), state[STORED_MASK][:, tf.newaxis], self.k
-        )
+        scores, places, found = best(tf.stop_gradient(scores), state[MASK][:, tf.newaxis], self.k)
         return Found(places, found, scores)

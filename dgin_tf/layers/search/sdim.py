@@ -11,7 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
 from dgin_tf.ops import signatures
 from dgin_tf.ops.similarity import normalize

@@ -14,14 +14,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS, Embed, State, Target
-from dgin_tf.layers.search.unit import Found, SearchUnit, best
-from dgin_tf.layers.stored_events import (
-    STORED_MASK,
-    gather_events,
-    stored_features,
-    stored_history,
+from dgin_tf.layers.events import (
+    EVENTS,
+    MASK,
+    State,
+    Tables,
+    Target,
+    embed_ids,
+    gather_features,
 )
+from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS
+from dgin_tf.layers.search.unit import Found, SearchUnit, best
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops import masking
 
@@ -119,7 +122,7 @@ class SoftSearch(SearchUnit):
           Events with their scores r_i, through which no gradient passes, and `auxiliary_logits`.
         """
         asked = self(target.embedding)
-        events, mask = _embedded(stored_features(state), target.embed), state[STORED_MASK]
+        events, mask = embed_ids(target.tables, state[EVENTS], self.compute_dtype), state[MASK]
         found = self._best(relevance(asked, events), state)
         if training and self.sample:
             events, mask = self._sampled(state, target)
@@ -129,20 +132,23 @@ class SoftSearch(SearchUnit):
         )
         return found._replace(outputs={AUXILIARY_LOGITS: logits})
 
-    def brute_force(self, state: State, asked: tf.Tensor, embed: Embed | None) -> Found:
+    def brute_force(self, state: State, asked: tf.Tensor, tables: Tables) -> Found:
         """Compares every candidate's question [users, candidates, dim] with all events."""
-        return self._best(relevance(asked, _embedded(stored_features(state), embed)), state)
+        return self._best(
+            relevance(asked, embed_ids(tables, state[EVENTS], self.compute_dtype)), state
+        )
 
     def _best(self, scores: tf.Tensor, state: State) -> Found:
-        mask = state[STORED_MASK][:, tf.newaxis]
+        mask = state[MASK][:, tf.newaxis]
         scores, places, mask = best(tf.stop_gradient(scores), mask, self.k)
         return Found(places, mask, scores)
 
     def _sampled(self, state: State, target: Target) -> tuple[tf.Tensor, tf.Tensor]:
         """Embeddings of `sample` events of each user, [users, sample, dim], and their mask."""
-        mask = state[STORED_MASK]
+        mask = state[MASK]
         _, places, is_real = best(tf.random.uniform(tf.shape(mask)), mask, self.sample or self.k)
-        return _embedded(gather_events(state, places), target.embed), is_real
+        features = gather_features(state[EVENTS], places)
+        return embed_ids(target.tables, features, self.compute_dtype), is_real
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -152,13 +158,6 @@ class SoftSearch(SearchUnit):
             "auxiliary_weight": self.auxiliary_logits_weight,
             "sample": self.sample,
         }
-
-
-def _embedded(features: State, embed: Embed | None) -> tf.Tensor:
-    """Embeddings of raw features [users, time] -> [users, time, dim]; those of padding mean nothing."""
-    if embed is None:
-        raise ValueError("these events are ids; they need Target.embed to be embedded.")
-    return embed(features)
 
 
 def released_network(**kwargs: Any) -> Tower:
@@ -193,8 +192,8 @@ class ReleasedSoftSearch(SearchUnit):
 
     def search(self, state: State, target: Target, training: bool = False) -> Found:
         """Finds events; `indices` are as many as time, since any number may share a weight."""
-        mask = state[STORED_MASK][:, tf.newaxis]
-        events = stored_history(state, target.embed).events
+        mask = state[MASK][:, tf.newaxis]
+        events = embed_ids(target.tables, state[EVENTS], self.compute_dtype, state[MASK])
         weights = masking.masked_softmax(relevance(target.embedding, events), mask)
         pooled = tf.matmul(tf.cast(weights, events.dtype), events)
         logits = self.network(

@@ -16,26 +16,28 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
+from dgin_tf.layers.events import (
+    EVENTS,
+    MASK,
+    History,
+    State,
+    Target,
+    append_in_time,
+    embed_ids,
+    embed_without_gradient,
+    gather_features,
+    store_events,
+)
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.ranking import take_turns
 from dgin_tf.layers.search.unit import FOUND, FOUND_MASK, best
-from dgin_tf.layers.stored_events import (
-    STORED_MASK,
-    append_events,
-    gather_events,
-    searched_events,
-    store_events,
-    stored_features,
-    stored_history,
-)
 from dgin_tf.layers.time_gap import BUCKETS, gap_buckets
 from dgin_tf.ops import masking
+from dgin_tf.schema import BEHAVIOR_TYPE, TIMESTAMP
 
 KEYS = "keys"
 PAPER, RELEASED = "paper", "released"
-BEHAVIOR_TYPE = "hist_behavior_type"
-_STORED_BEHAVIOR_TYPE = "past_behavior_type"
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -93,7 +95,7 @@ class ConsistentInterest(InterestEncoder):
     The heads name events in turn until k different ones are found; then every head attends to all of
     them. `variant="released"` is LongCTR's: each head attends to its own k best.
 
-    State: `past_*`, the events' ids, and `keys`, their K_h [users, time, dim].
+    State: `events`, their ids, `mask`, and `keys`, their K_h [users, time, dim].
 
     No gradient passes through the search; the attention's weights learn from the events found.
 
@@ -107,6 +109,8 @@ class ConsistentInterest(InterestEncoder):
     Raises:
       ValueError: there is no such variant, or the released one is to have cross features.
     """
+
+    reads_ids = True
 
     def __init__(
         self,
@@ -143,8 +147,9 @@ class ConsistentInterest(InterestEncoder):
     def encode(self, history: History, training: bool = False) -> State:
         """Keeps the events' ids and embeds their K_h."""
         del training
-        stored = store_events(history, self.times, self.event_features)
-        return {**stored, KEYS: searched_events(history)}
+        times = (TIMESTAMP,) if self.times else ()
+        keys = embed_without_gradient(history, self.compute_dtype)
+        return {**store_events(history, (*times, *self.event_features)), KEYS: keys}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Finds events for each candidate and reads them.
@@ -156,19 +161,16 @@ class ConsistentInterest(InterestEncoder):
           is over all events, [users, candidates, heads, time].
 
         Raises:
-          ValueError: the candidates come without `Target.embed`.
+          ValueError: the candidates come without `Target.tables`.
         """
         del training
-        if target.embed is None:
-            raise ValueError("found events are ids; they need Target.embed to be embedded.")
         if self.variant == RELEASED:
             return self._interest_by_head(state, target)
         scores = tf.stop_gradient(self._search_scores(state, target))
-        mask = state[STORED_MASK][:, tf.newaxis, tf.newaxis]
+        mask = state[MASK][:, tf.newaxis, tf.newaxis]
         places, found = take_turns(scores, mask, self.k)
-        features = gather_events(state, places)
-        events = target.embed(features)
-        events = tf.where(found[..., tf.newaxis], events, tf.zeros([], events.dtype))
+        features = gather_features(state[EVENTS], places)
+        events = embed_ids(target.tables, features, self.compute_dtype, found)
         crosses = self._crosses(features, target)
         scores = self.attention.scores(target.embedding, events)
         for name, bucket in crosses.items():
@@ -182,20 +184,20 @@ class ConsistentInterest(InterestEncoder):
 
     def update(self, state: State, history: History) -> State:
         """Appends newer events; equal to one `encode` of them all."""
-        return append_events(state, self.encode(history))
+        return append_in_time(state, self.encode(history))
 
     def _search_scores(self, state, target):
         """Eq. (6) of all events, from their keys."""
         scores = self.attention.scores(target.embedding, state[KEYS])
         for name, bucket in self._crosses(
-            {key: value[:, tf.newaxis] for key, value in stored_features(state).items()}, target
+            {key: value[:, tf.newaxis] for key, value in state[EVENTS].items()}, target
         ).items():
             scores += tf.cast(self.cross_features[name](bucket), scores.dtype)
         return scores
 
     def _interest_by_head(self, state, target):
-        events = stored_history(state, target.embed).events
-        mask = state[STORED_MASK][:, tf.newaxis, tf.newaxis]
+        events = embed_ids(target.tables, state[EVENTS], self.compute_dtype, state[MASK])
+        mask = state[MASK][:, tf.newaxis, tf.newaxis]
         scores = self.attention.scores(target.embedding, events)
         _, places, found = best(tf.stop_gradient(scores), mask, self.k)
         time = tf.shape(events)[1]
@@ -208,8 +210,8 @@ class ConsistentInterest(InterestEncoder):
         """Cross feature -> value, int32 [users, candidates, events], of raw events."""
         found = {}
         if self.times:
-            now = target.features["cand_timestamp"][..., tf.newaxis]
-            found["gap"] = gap_buckets(now - features["hist_timestamp"])
+            now = target.features[TIMESTAMP][..., tf.newaxis]
+            found["gap"] = gap_buckets(now - features[TIMESTAMP])
         if self.behavior_types:
             found["behavior_type"] = features[BEHAVIOR_TYPE]
         return found

@@ -12,12 +12,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import State, Target
+from dgin_tf.layers.events import EVENTS, MASK, State, Target
 from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.search.unit import Found, SearchUnit, best
-from dgin_tf.layers.stored_events import STORED_MASK
 from dgin_tf.ops import bm25, hashing
-from dgin_tf.schema import CANDIDATE, FIRST_ID, PREFIX
+from dgin_tf.schema import FIRST_ID
 
 SELECTION_LOGITS, SELECTED = "selection_logits", "selected"
 _STEPS = 1 << 24
@@ -126,9 +125,9 @@ class AttributeSearch(SearchUnit):
 
     def search(self, state: State, target: Target, training: bool = False) -> Found:
         """Chooses attributes and finds events; scores are BM25's."""
-        wanted = [target.features[PREFIX[CANDIDATE] + name] for name in self.fields]
-        past = [state[f"past_{name}"] for name in self.fields]
-        mask = state[STORED_MASK]
+        wanted = [target.features[name] for name in self.fields]
+        past = [state[EVENTS][name] for name in self.fields]
+        mask = state[MASK]
         users, candidates, dim = tf.unstack(tf.shape(target.embedding))
         features = tf.reshape(
             tf.stop_gradient(target.embedding),

@@ -8,25 +8,23 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import (
-    Embed,
-    Excerpt,
+from dgin_tf.layers.events import (
+    EVENTS,
     History,
-    InterestEncoder,
     State,
+    Tables,
     Target,
-)
-from dgin_tf.layers.stored_events import (
-    TIMESTAMP,
-    append_events,
-    gather_events,
+    append_in_time,
+    embed_ids,
+    gather_features,
     store_events,
 )
+from dgin_tf.layers.interest_encoder import HistorySlice, InterestEncoder
 from dgin_tf.ops.event_order import at_most
 from dgin_tf.ops.sets import SetsOfSize, put_back, split_by_size
+from dgin_tf.schema import TIMESTAMP
 
 FOUND, FOUND_MASK = "found", "found_mask"
-_GAPS = "gaps"  # among raw features, which are called otherwise
 _SIZES = (8,)  # of what sparse searches find
 
 
@@ -56,7 +54,7 @@ class FoundEvents(NamedTuple):
       gaps: seconds from each event to the candidate, int64 [users, candidates, k], or None where
         times are not kept.
       found: what the unit gave.
-      features: raw features `hist_*` of the found events, each [users, candidates, k].
+      features: raw features of the found events by field name, each [users, candidates, k].
     """
 
     events: tf.Tensor
@@ -86,12 +84,13 @@ class SearchUnit(tf.keras.layers.Layer):
     """Weight of the loss on the `auxiliary_logits` of a unit that is trained on the labels."""
 
     auxiliary_loss_names: tuple[str, ...] = ()
-    """Names of the losses that `auxiliary_losses` may give."""
+    """Names of the losses that `prepare_with_losses` may give."""
 
-    def auxiliary_losses(self, history: History) -> dict[str, tf.Tensor]:
-        """Losses of the unit's own that no label takes part in, name -> [users]; none by default."""
-        del history
-        return {}
+    def prepare_with_losses(
+        self, history: History, training: bool = False
+    ) -> tuple[State, dict[str, tf.Tensor]]:
+        """Prepares the search and computes losses of the unit's own, name -> [users]; none by default."""
+        return self.prepare(history, training=training), {}
 
     def prepare(self, history: History, training: bool = False) -> State:
         """What the search needs of every event and no candidate changes, name -> [users, time, ...].
@@ -105,13 +104,13 @@ class SearchUnit(tf.keras.layers.Layer):
         """Finds events.
 
         Args:
-          state: `past_*` of `store_events` and what `prepare` gave.
+          state: `events` and `mask` of `store_events` and what `prepare` gave.
           target: the candidates.
           training: whether this is a step of training.
         """
         raise NotImplementedError
 
-    def append(self, state: State, newer: State, embed: Embed | None = None) -> State:
+    def append(self, state: State, newer: State, tables: Tables) -> State:
         """Joins newer events, stored and prepared, to a state.
 
         Side by side along time by default; units whose preparation concerns all events together
@@ -120,14 +119,14 @@ class SearchUnit(tf.keras.layers.Layer):
         Args:
           state: what was stored and prepared.
           newer: the same of newer events.
-          embed: embeds raw history features, see `History.embed`.
+          tables: see `History.tables`.
         """
-        del embed
-        return append_events(state, newer)
+        del tables
+        return append_in_time(state, newer)
 
     @property
-    def excerpt(self) -> Excerpt | None:
-        """What of a history is searched; None for all of it."""
+    def history_slice(self) -> HistorySlice | None:
+        """The part of a history that is searched; None for all of it."""
         return None
 
     def get_config(self) -> dict[str, Any]:
@@ -138,7 +137,7 @@ class SearchUnit(tf.keras.layers.Layer):
 class SearchedInterest(InterestEncoder):
     """A search unit and a reader of what it finds.
 
-    State: `past_*` [users, time], the events' ids, and what the unit prepared.
+    State: `events`, their ids [users, time], `mask`, and what the unit prepared.
 
     Args:
       unit: finds events for a candidate.
@@ -149,6 +148,8 @@ class SearchedInterest(InterestEncoder):
       sparse: whether candidates for which nothing is found are left out of embedding and reading,
         all that the reader names being zero for them. For searches that seldom find something.
     """
+
+    reads_ids = True
 
     def __init__(
         self,
@@ -170,10 +171,15 @@ class SearchedInterest(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Keeps the events' ids and prepares the search."""
-        return {
-            **store_events(history, self.times, self.event_features),
-            **self.unit.prepare(history, training=training),
-        }
+        return self.encode_with_losses(history, training=training)[0]
+
+    def encode_with_losses(
+        self, history: History, training: bool = False
+    ) -> tuple[State, dict[str, tf.Tensor]]:
+        """Encodes; the losses are the unit's own."""
+        times = (TIMESTAMP,) if self.times else ()
+        prepared, losses = self.unit.prepare_with_losses(history, training=training)
+        return {**store_events(history, (*times, *self.event_features)), **prepared}, losses
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Finds events for each candidate and reads them.
@@ -183,28 +189,25 @@ class SearchedInterest(InterestEncoder):
           [users, candidates, k], and what unit and reader name besides.
 
         Raises:
-          ValueError: the candidates come without `Target.embed`.
+          ValueError: the candidates come without `Target.tables`.
         """
         found = self.unit.search(state, target, training=training)
         read = self._read_some if self.sparse else self._read
-        features = gather_events(state, found.indices)
+        features = gather_features(state[EVENTS], found.indices)
+        gaps = None
         if self.times:
-            now = target.features["cand_timestamp"][..., tf.newaxis]
-            features = {**features, _GAPS: tf.where(found.mask, now - features[TIMESTAMP], 0)}
-        outputs = read(target, found, features, training)
+            now = target.features[TIMESTAMP][..., tf.newaxis]
+            gaps = tf.where(found.mask, now - features[TIMESTAMP], 0)
+        outputs = read(target, found, features, gaps, training)
         return {**outputs, **(found.outputs or {}), FOUND: found.indices, FOUND_MASK: found.mask}
 
-    def _read(self, target: Target, found: Found, features: State, training: bool) -> State:
+    def _read(self, target, found, features, gaps, training) -> State:
         """Embeds the found events, of raw `features` [users, candidates, k], and reads them."""
-        if target.embed is None:
-            raise ValueError("found events are ids; they need Target.embed to be embedded.")
-        events = target.embed(features)
-        events = tf.where(found.mask[..., tf.newaxis], events, tf.zeros([], events.dtype))
-        gaps = features.get(_GAPS)
+        events = embed_ids(target.tables, features, self.compute_dtype, found.mask)
         found_events = FoundEvents(events, found.mask, gaps, found, features)
         return self.reader(target.embedding, found_events, training=training)
 
-    def _read_some(self, target: Target, found: Found, features: State, training: bool) -> State:
+    def _read_some(self, target, found, features, gaps, training) -> State:
         """The same for candidates that find something, each as a user of its own."""
         parts: dict[str, list[tf.Tensor]] = {}
         split = split_by_size(found.mask, _SIZES)
@@ -213,6 +216,7 @@ class SearchedInterest(InterestEncoder):
                 target._replace(embedding=sets.of_sets(target.embedding)[:, tf.newaxis]),
                 Found(*(_members(sets, values) for values in found[:3])),
                 {name: _members(sets, values) for name, values in features.items()},
+                _members(sets, gaps),
                 training,
             )
             for name, rows in read.items():
@@ -220,19 +224,14 @@ class SearchedInterest(InterestEncoder):
                 parts.setdefault(name, []).append(rows)
         return {name: put_back(split, rows, found.mask) for name, rows in parts.items()}
 
-    def auxiliary_losses(self, state: State, history: History) -> dict[str, tf.Tensor]:
-        """The unit's own losses."""
-        del state
-        return self.unit.auxiliary_losses(history)
-
     def update(self, state: State, history: History) -> State:
         """Appends newer events; equal to one `encode` of them all."""
-        return self.unit.append(state, self.encode(history), history.embed)
+        return self.unit.append(state, self.encode(history), history.tables)
 
     @property
-    def excerpt(self) -> Excerpt | None:
-        """What the unit searches."""
-        return self.unit.excerpt
+    def history_slice(self) -> HistorySlice | None:
+        """The part that the unit searches."""
+        return self.unit.history_slice
 
     def get_config(self) -> dict[str, Any]:
         serialize = tf.keras.layers.serialize

@@ -4,10 +4,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, State, Target
-from dgin_tf.layers.stored_events import TIMESTAMP, embed_events_at
+from dgin_tf.layers.events import History, State, Target, embed_events_at, embed_padding
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.target_attention import read_each
 from dgin_tf.ops.grouping import SESSION_GAP, group_events, session_keys
+from dgin_tf.schema import TIMESTAMP
 
 SESSIONS, STATES, MASK = "sessions", "states", "mask"
 
@@ -36,6 +37,7 @@ class SessionInterest(InterestEncoder):
       ValueError: `sessions` or `events` is below 1, or there are not two attentions.
     """
 
+    reads_ids = True
     times = True
 
     def __init__(
@@ -82,12 +84,11 @@ class SessionInterest(InterestEncoder):
             )
         keys = session_keys(history.features[TIMESTAMP], history.mask, self.gap)
         found = group_events(keys, history.mask, self.sessions, self.events)
-        events = embed_events_at(history, found.places, found.event_mask)
+        events = embed_events_at(history, found.places, found.event_mask, self.compute_dtype)
         reads_padding = self.extractor.reads_padding
         if reads_padding:
-            if history.padding is None:
-                raise ValueError("this extractor needs History.padding, the embedding of padding.")
-            events = tf.where(found.event_mask[..., tf.newaxis], events, history.padding)
+            padding = embed_padding(history.tables, events.dtype)
+            events = tf.where(found.event_mask[..., tf.newaxis], events, padding)
         if self.encoding is not None:
             events = self.encoding(events)
         sessions = self.extractor(events, found.event_mask)

@@ -1,12 +1,15 @@
 """DMBIN, "A Dual Multi-behavior Interest Network for CTR Prediction via Contrastive Learning" (He et
 al., SIGIR 2023), reference [15] of the DGIN paper as far as its place in the alphabet tells."""
 
+import tensorflow as tf
+
 from dgin_tf.layers.dual_interest import DualInterest
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DMBIN(CTRModel):
     """Interests that are special to each behavior type, and interests that all types share.
 
@@ -42,4 +45,4 @@ class DMBIN(CTRModel):
         types = clicks_first(schema, click)
         lengths = [clicks] + [others] * (len(types) - 1)
         encoder = DualInterest(types, lengths, heads, contrast_weight, temperature, name="interest")
-        super().__init__(schema, {"": encoder}, config, name="dmbin")
+        super().__init__(schema, {"interest": encoder}, config, name="dmbin")

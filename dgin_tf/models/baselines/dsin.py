@@ -18,6 +18,7 @@ from dgin_tf.ops.grouping import SESSION_GAP
 from dgin_tf.schema import HISTORY, Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DSIN(CTRModel):
     """Section 3: sessions, each read by self-attention, their sequence by a Bi-LSTM, both attended to.
 
@@ -81,7 +82,7 @@ class DSIN(CTRModel):
         encoder = SessionInterest(
             extractor, interacting, attentions, encoding, sessions, events, gap, name="interest"
         )
-        super().__init__(schema, {"": encoder}, config, name="dsin")
+        super().__init__(schema, {"interest": encoder}, config, name="dsin")
 
 
 def _released_attention(name: str) -> TargetAttention:

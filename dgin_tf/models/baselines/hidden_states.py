@@ -1,5 +1,7 @@
 """GRU4Rec and ARNN as click-through-rate models, baselines of MIMN (Pi et al., KDD 2019, table 2)."""
 
+import tensorflow as tf
+
 from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
 from dgin_tf.layers.recurrent import GRU
 from dgin_tf.models.base import ModelConfig
@@ -9,6 +11,7 @@ from dgin_tf.models.released import check_variant
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class GRU4Rec(MemoryFamilyModel):
     """The last state of a GRU beside the summed history (after Hidasi et al., 2016).
 
@@ -33,6 +36,7 @@ class GRU4Rec(MemoryFamilyModel):
         super().__init__(schema, LastHiddenState(gru, name="interest"), config, variant)
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ARNN(MemoryFamilyModel):
     """GRU4Rec that also attends to all states, which are as wide as an embedded event.
 

@@ -5,6 +5,8 @@ no service can afford, and the bound that the searching models strive for; ENCOD
 SDIM "DIN (long)", a name that ETA gives to average pooling.
 """
 
+import tensorflow as tf
+
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.models.base import CTRModel, ModelConfig
@@ -12,6 +14,7 @@ from dgin_tf.models.sim import din_history
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AvgPoolingLongDIN(CTRModel):
     """DIN on the newest events, and the mean of those before.
 
@@ -31,9 +34,10 @@ class AvgPoolingLongDIN(CTRModel):
     ):
         long = Pooling(mean=True, name="long")
         encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"": encoder}, config)
+        super().__init__(schema, {"interest": encoder}, config)
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DINLong(CTRModel):
     """DIN on the newest events, and softmax target attention over all before; arguments as above."""
 
@@ -46,4 +50,4 @@ class DINLong(CTRModel):
     ):
         long = din_history(softmax=True)
         encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"": encoder}, config)
+        super().__init__(schema, {"interest": encoder}, config)

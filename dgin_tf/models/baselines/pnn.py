@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from dgin_tf.layers.activations import make_activation
-from dgin_tf.layers.interest_encoder import Target
+from dgin_tf.layers.events import Target
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.product import INNER, ProductLayer
 from dgin_tf.models.base import CTRModel, ModelConfig
@@ -14,6 +14,7 @@ from dgin_tf.models.released import RELEASED, check_variant, history_sum, releas
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class PNN(CTRModel):
     """Embedding, product layer, the rest of the tower.
 

@@ -1,5 +1,7 @@
 """Feature-level RUM (Chen et al., WSDM 2018), a baseline of MIMN (Pi et al., KDD 2019, table 2)."""
 
+import tensorflow as tf
+
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.released import ReleasedMemoryInterest, ReleasedTuringMemory
 from dgin_tf.layers.memory.user_memory import KeyedMemory, UserMemory
@@ -11,6 +13,7 @@ from dgin_tf.ops.released_memory import ReleasedStep
 from dgin_tf.schema import Schema
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class RUM(MemoryFamilyModel):
     """A user's memory under global feature keys, read by the candidate.
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from dgin_tf.layers.crosses import HistoryCross
-from dgin_tf.layers.interest_encoder import InterestEncoder, Target
+from dgin_tf.layers.events import Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.tower import Tower
 from dgin_tf.models.base import CTRModel, ModelConfig
@@ -21,6 +22,7 @@ from dgin_tf.schema import Schema
 WIDE = "wide"
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class WideDeep(CTRModel):
     """BaseModel plus a linear model of crosses: logit = wide + deep.
 
@@ -66,7 +68,7 @@ class WideDeep(CTRModel):
             deep["pooled"] = pooled
             wide = self.wide(tf.concat([parts["target"], pooled, product], axis=-1))
         else:
-            wide = deep.pop(f"{WIDE}_interest")[..., 0]
+            wide = deep.pop(WIDE)[..., 0]
         return wide + super().head(deep, target, training=training)
 
     @property

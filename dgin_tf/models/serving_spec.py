@@ -1,0 +1,19 @@
+"""What a server needs to know of a model that a whole history need not be sent to."""
+
+import dataclasses
+from typing import Any
+
+from dgin_tf.layers.interest_encoder import HistorySlice
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingSpec:
+    """Parts of a history that scores depend on; both None where a model wants all of it.
+
+    Attributes:
+      history: the events that are read for every request.
+      groups: the groups of events whose state an index keeps up to date, ahead of requests.
+    """
+
+    history: HistorySlice | None = None
+    groups: Any = None
