@@ -5,7 +5,6 @@ does not exist is an error, so a misspelt one cannot be ignored in silence.
 """
 
 import dataclasses
-import inspect
 import types
 import typing
 from typing import Any
@@ -14,8 +13,8 @@ import ml_collections
 from ml_collections import config_dict
 
 from dgin_tf.inputs.pipeline import BatchOptions
+from dgin_tf.models import registry
 from dgin_tf.models.base import ModelConfig
-from dgin_tf.models.registry import MODELS
 from dgin_tf.training.loop import LoopOptions
 
 
@@ -26,7 +25,7 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
       model: its name in `dgin_tf.models.registry.MODELS`.
 
     Returns:
-      `model`, the arguments of its constructor; `config`, `data` and `loop`, the fields of
+      `model`, its settings (`registry.settings`); `network`, `data` and `loop`, the fields of
       `ModelConfig`, `BatchOptions` and `LoopOptions`; the optimizer and the numbers' precision.
 
     Raises:
@@ -49,16 +48,10 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
 
 
 def _arguments(name: str) -> ml_collections.ConfigDict:
-    """The constructor's own arguments with their defaults, None where the model decides."""
-    if name not in MODELS:
-        raise ValueError(f"expected a model among {', '.join(sorted(MODELS))}; got {name!r}.")
-    constructor = MODELS[name].__init__
-    hints = typing.get_type_hints(constructor)
-    defaults = {
-        parameter.name: parameter.default
-        for parameter in inspect.signature(constructor).parameters.values()
-        if parameter.name not in ("self", "schema", "config")
-    }
+    """The model's settings with their defaults, None where the model decides."""
+    settings = registry.settings(name)
+    defaults = {key: setting.default for key, setting in settings.items()}
+    hints = {key: setting.annotation for key, setting in settings.items()}
     return ml_collections.ConfigDict({"name": name, **_with_placeholders(defaults, hints)})
 
 

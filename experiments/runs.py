@@ -22,9 +22,9 @@ import tensorflow as tf
 
 import dgin_tf
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.models import registry
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dgin import learned_edges
-from dgin_tf.models.registry import MODELS
 from dgin_tf.optimizers import OPTIMIZERS
 from dgin_tf.processes import end_with_parent, keep_freed_memory
 from dgin_tf.schema import Schema
@@ -48,8 +48,7 @@ def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
     """
     arguments = {name: _frozen(value) for name, value in config["model"].items()}
     network = {name: _frozen(value) for name, value in config["network"].items()}
-    make: Callable[..., CTRModel] = MODELS[arguments.pop("name")]
-    return make(schema, config=ModelConfig(**network), **arguments)
+    return registry.make_model(arguments.pop("name"), schema, ModelConfig(**network), **arguments)
 
 
 def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
@@ -301,7 +300,7 @@ def plain_config(config: ml_collections.ConfigDict) -> dict[str, Any]:
     plain = json.loads(config.to_json())
     if plain["data"]["history_negatives"] is None:
         model = plain["model"]
-        wanted = MODELS[model["name"]].wants_negatives(model)
+        wanted = registry.find(model["name"]).wants_negatives(model)
         plain["data"]["history_negatives"] = "uniform" if wanted else "none"
     return plain
 

@@ -131,15 +131,14 @@ class CTRModel(tfrs.models.Model):
     def from_settings(
         cls, schema: Schema, config: ModelConfig | None = None, settings: Any = None
     ) -> "CTRModel":
-        """Builds a model and its blocks from the settings that a config file holds.
+        """Builds a model and its blocks from what a config file holds, see `registry.make_model`.
 
         Args:
           schema: the data.
           config: embedding and head.
-          settings: a `Settings`, or for models without one a mapping of the constructor's arguments;
-            None for the defaults.
+          settings: a `Settings`; None for the defaults.
         """
-        return cls(schema, config=config, **(settings or {}))
+        raise NotImplementedError(f"{cls.__name__} takes its settings as arguments.")
 
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights, by scoring one event and one candidate of the schema."""
@@ -454,13 +453,13 @@ class CTRModel(tfrs.models.Model):
         return model
 
     def get_build_config(self) -> dict[str, Any]:
-        """Nothing: `build` takes all from the schema."""
-        return {}
+        """Says no more than that there are weights: `build` takes all shapes from the schema."""
+        return {"built": self.built}
 
     def build_from_config(self, config: Mapping[str, Any]) -> None:
         """Creates the weights of a model that is being loaded."""
-        del config
-        self.build()
+        if config["built"]:
+            self.build()
 
 
 def example_features(schema: Schema) -> dict[str, tf.Tensor]:

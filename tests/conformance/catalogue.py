@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import dgin_tf.layers
 from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.models import registry
 from dgin_tf.models.registry import MODELS
 from dgin_tf.schema import FIRST_ID, HISTORY, Field, Schema
 from tests.prepared import CATEGORIES, ITEMS, USERS, category_of, make_schema
@@ -60,7 +61,7 @@ SMALL = {
 VARIANTS = {
     f"{name}-released": (name, {**settings, "variant": "released"})
     for name, settings in SMALL.items()
-    if "variant" in inspect.signature(MODELS[name]).parameters
+    if "variant" in registry.settings(name)
 }
 VARIANTS["sim_hard-time"] = ("sim_hard", {**SMALL["sim_hard"], "time": True})
 VARIANTS["sim_soft-time"] = ("sim_soft", {**SMALL["sim_soft"], "time": True})
@@ -114,7 +115,7 @@ def build(entry: str, seed: int = 0) -> CTRModel:
     tf.keras.utils.set_random_seed(
         seed
     )  # of what is drawn once and not trained, such as hash planes
-    model = MODELS[name](schema_of(name), config=BACKBONE, **settings)
+    model = registry.make_model(name, schema_of(name), BACKBONE, **settings)
     model(batch())
     random = np.random.default_rng(seed)
     for variable in model.trainable_variables:
