@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 import dgin_tf.layers
-from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models import registry
-from dgin_tf.models.registry import MODELS
+from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import FIRST_ID, HISTORY, Field, Schema
 from tests.prepared import CATEGORIES, ITEMS, USERS, category_of, make_schema
 

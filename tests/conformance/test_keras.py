@@ -98,7 +98,10 @@ def test_metrics_are_computed_over_the_real_candidates_alone():
     model = build("din")
     model.compile(
         rowwise_adam(model, 0.0),
-        metrics=[tf.keras.metrics.AUC(name="auc"), tf.keras.metrics.BinaryAccuracy(name="accuracy")],
+        metrics=[
+            tf.keras.metrics.AUC(name="auc"),
+            tf.keras.metrics.BinaryAccuracy(name="accuracy"),
+        ],
     )
     features = batch()
     mask = features["cand_mask"].numpy()

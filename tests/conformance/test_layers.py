@@ -16,11 +16,12 @@ from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.dual_interest import ContrastProjection, DualInterest
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.event_attributes import GAP, EventAttributes
+from dgin_tf.layers.events import History, Target
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import GroupAggregation, GroupModule
 from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
 from dgin_tf.layers.interest_clusters import InterestClusters
-from dgin_tf.layers.interest_encoder import History, InterestEncoder, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
 from dgin_tf.layers.memory.folded import FoldedMemory
 from dgin_tf.layers.memory.induction import MemoryInduction
@@ -105,9 +106,12 @@ def tensors():
 
 def through_encoder(layer, x):
     """An encoder's interest, on embedded inputs."""
-    history = History(x["events"], x["mask"], x["features"])
-    target = Target(x["target"], x["features"]["cand_mask"], x["features"])
-    return layer.interest(layer.encode(history), target)["interest"]
+    past, ahead = (
+        {name.removeprefix(prefix): value for name, value in x["features"].items()}
+        for prefix in ("hist_", "cand_")
+    )
+    history = History(x["events"], x["mask"], past)
+    return layer(Target(x["target"], x["features"]["cand_mask"], ahead), history)["interest"]
 
 
 @functools.cache
@@ -123,7 +127,7 @@ def through_embedding(layer, x):
     """An encoder's interest, where it embeds ids itself."""
     embedding = embedding_of(layer.dtype_policy.name)
     history, target = embedding.history(x["features"]), embedding.target(x["features"])
-    return layer.interest(layer.encode(history), target)["interest"]
+    return layer(target, history)["interest"]
 
 
 def through_search(layer, x):
@@ -337,7 +341,7 @@ CATALOGUE = {
     ),
     FeatureEmbedding: (
         {"schema": make_schema(), "dim": BACKBONE.embedding_dim, "user_fields": ["user_id"]},
-        lambda layer, x: layer.history(x["features"]).events,
+        lambda layer, x: layer.target(x["features"]).embedding,
     ),
 }
 every_layer = pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind.__name__)
@@ -399,4 +403,15 @@ def test_the_base_encoder_leaves_its_parts_to_subclasses():
     with pytest.raises(NotImplementedError, match="cannot fold"):
         encoder.update({}, None)
     assert not encoder.is_incremental
-    assert encoder.auxiliary_losses({}, None) == {}
+
+
+@every_layer
+def test_no_layer_returns_its_input_for_want_of_a_call(kind):
+    assert kind.call is not tf.keras.layers.Layer.call
+
+
+def test_an_encoder_without_parts_raises_when_it_is_called():
+    with pytest.raises(NotImplementedError, match="does not encode"):
+        InterestEncoder()(tf.ones([2, 3, 5]), (tf.ones([2, 4, 5]), tf.ones([2, 4], tf.bool)))
+    with pytest.raises(ValueError, match="history must be a History"):
+        InterestEncoder()(tf.ones([2, 3, 5]), tf.ones([2, 4, 5]))
