@@ -1,10 +1,13 @@
 """Embeds users, past events and candidates by the schema (Embedding&MLP, DIN section 4.2)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from dgin_tf.layers.events import History, State, Target, embed_ids
+from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import (
     CANDIDATE,
     HISTORY,
@@ -30,12 +33,22 @@ class FeatureEmbedding(tf.keras.layers.Layer):
       dim: n_E, width of one field's embedding.
       user_fields: names of the user fields to embed; none by default, since a user id helps only
         those users that training has seen.
-      limit: tables start uniformly within [-limit, limit]; None for Glorot's, which is small for
-        large vocabularies: .027 for 8,000 rows of 18.
+      initializer: of the tables; None for Glorot's, which is small for large vocabularies: .027 for
+        8,000 rows of 18.
+      mini_batch_l2: lambda of DIN's mini-batch aware regularization (its Eqs. 4-7), which penalizes the
+        rows of a batch alone, rare ids more; 0 for none. `adapt` counts how often each id occurs.
 
     Raises:
-      ValueError: a name in `user_fields` is not a categorical user field of the schema, or `limit`
-        is not positive.
+      ValueError: a name in `user_fields` is not a categorical user field of the schema, or
+        `mini_batch_l2` is negative.
+
+    Example:
+
+      >>> from dgin_tf.schema import Field
+      >>> items = Field("item_id", ("history", "candidate"), "item_id")
+      >>> embedding = FeatureEmbedding(Schema((items,), {"item_id": 100}, max_history=50), dim=4)
+      >>> embedding({"item_id": tf.constant([[2, 3, 0]])}).shape
+      TensorShape([1, 3, 4])
     """
 
     def __init__(
@@ -43,40 +56,45 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         schema: Schema,
         dim: int = 18,
         user_fields: Sequence[str] = (),
-        limit: float | None = None,
+        initializer: Any = None,
+        mini_batch_l2: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if limit is not None and not limit > 0:
-            raise ValueError(f"limit must be positive, or None; got {limit}.")
-        known = {field.name: field for field in schema.user_fields}
-        unknown = sorted(set(user_fields) - set(known))
-        if unknown:
+        if mini_batch_l2 < 0:
+            raise ValueError(f"mini_batch_l2 must not be negative; got {mini_batch_l2}.")
+        by_name = {field.name: field for field in schema.user_fields}
+        if unknown_names := sorted(set(user_fields) - set(by_name)):
             raise ValueError(
-                f"user_fields must be categorical user fields of the schema, {sorted(known)}; "
-                f"got {unknown}."
+                f"user_fields must be categorical user fields of the schema, {sorted(by_name)}; "
+                f"got {unknown_names}."
             )
         self.schema = schema
         self.dim = dim
-        self.limit = limit
+        self.initializer = initializer
+        self.mini_batch_l2 = mini_batch_l2
         self.user_fields = tuple(user_fields)
-        self._user_fields = tuple(known[name] for name in user_fields)
+        self._user_fields = tuple(by_name[name] for name in user_fields)
         vocabularies = {f.vocabulary for f in (*schema.paired_fields, *self._user_fields)}
         self.tables = {
             name: self.add_weight(
                 name=name,
                 shape=(schema.vocabulary_sizes[name], dim),
-                initializer=self._start(),
+                # Another one for every table: one that is used again gives the same values again.
+                initializer=_fresh(initializer),
                 experimental_autocast=False,
             )
             for name in sorted(vocabularies)
         }
-
-    def _start(self):
-        """A new one for every table: an initializer that is used again gives the same values again."""
-        if self.limit is None:
-            return tf.keras.initializers.GlorotUniform()
-        return tf.keras.initializers.RandomUniform(-self.limit, self.limit)
+        self.counts = {}
+        if mini_batch_l2:
+            # n_j, how often each id occurs in all samples; 1 where nobody has counted.
+            self.counts = {
+                name: self.add_weight(
+                    f"{name}_counts", table.shape[:1], tf.float32, "ones", trainable=False
+                )
+                for name, table in self.tables.items()
+            }
 
     @property
     def event_dim(self) -> int:
@@ -123,6 +141,55 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         ids = {field.name: features[feature_name(USER, field)] for field in self._user_fields}
         return embed_ids(tables, ids, self.compute_dtype)
 
+    def penalty(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Mini-batch aware regularization of a batch: lambda/2 sum_j alpha_j / n_j |w_j|^2, DIN Eq. (6).
+
+        alpha_j is 1 for ids that the batch has, padding left out. Under a strategy every replica looks at
+        its own part of the batch.
+
+        Args:
+          features: a batch.
+
+        Returns:
+          A scalar.
+        """
+        total = tf.zeros([])
+        for name, ids in self._ids_by_vocabulary(features).items():
+            # Sorted, so that the first of every id can be told; `tf.unique` has no static shape.
+            ids = tf.sort(tf.concat([tf.reshape(part, [-1]) for part in ids], axis=0))
+            is_first = tf.concat([[True], ids[1:] != ids[:-1]], axis=0) & (ids != PADDING_ID)
+            rows = read_rows(self.tables[name], ids)  # [ids, dim]
+            weights = tf.where(is_first, 1.0 / tf.gather(self.counts[name], ids), 0.0)
+            total += tf.reduce_sum(weights * tf.reduce_sum(tf.square(rows), axis=1))
+        return 0.5 * self.mini_batch_l2 * total
+
+    def adapt(self, dataset: Iterable[Mapping[str, tf.Tensor]]) -> None:
+        """Counts how often every id occurs, n_j of DIN's Eq. (6), as Keras' `Discretization` learns.
+
+        Args:
+          dataset: training batches, once through.
+        """
+        totals = {name: np.zeros(table.shape[0]) for name, table in self.tables.items()}
+        for features in dataset:
+            for name, ids in self._ids_by_vocabulary(features).items():
+                for part in ids:
+                    totals[name] += np.bincount(np.ravel(part), minlength=len(totals[name]))
+        for name, counts in self.counts.items():
+            totals[name][PADDING_ID] = 0
+            counts.assign(np.maximum(totals[name], 1.0))
+
+    def _ids_by_vocabulary(self, features: Mapping[str, tf.Tensor]) -> dict[str, list[tf.Tensor]]:
+        """The ids of a batch that are looked up, padding being `PADDING_ID`, by vocabulary."""
+        ids: dict[str, list[tf.Tensor]] = {name: [] for name in self.tables}
+        for role in (HISTORY, CANDIDATE):
+            mask = role_mask(features, role, self.schema)
+            for field in self.schema.paired_fields:
+                values = features[feature_name(role, field)]
+                ids[field.vocabulary].append(tf.where(mask, values, PADDING_ID))
+        for field in self._user_fields:
+            ids[field.vocabulary].append(features[feature_name(USER, field)])
+        return ids
+
     @property
     def field_tables(self) -> dict[str, tf.Variable]:
         """Table of every field that events and candidates share, in schema order."""
@@ -134,12 +201,20 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             "schema": self.schema.to_json(),
             "dim": self.dim,
             "user_fields": self.user_fields,
-            "limit": self.limit,
+            "initializer": self.initializer
+            and tf.keras.initializers.serialize(tf.keras.initializers.get(self.initializer)),
+            "mini_batch_l2": self.mini_batch_l2,
         }
 
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "schema": Schema.from_json(config["schema"])})
+
+
+def _fresh(initializer: Any) -> tf.keras.initializers.Initializer:
+    """A new initializer of the same settings."""
+    initializer = tf.keras.initializers.get(initializer or "glorot_uniform")
+    return type(initializer).from_config(initializer.get_config())
 
 
 def role_mask(features: Mapping[str, tf.Tensor], role: str, schema: Schema) -> tf.Tensor:

@@ -7,7 +7,7 @@ one graph, so that a positive and its negatives share one encoding.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -45,7 +45,9 @@ class ModelConfig:
       normalization: the head's input normalization, see `Tower`.
       two_way: whether the head ends in two outputs and a softmax, see `Tower`.
       loss_scale: `mean_over_samples` or `official_half`, see `losses.target_loss`.
-      embedding_limit: embeddings start within [-limit, limit], see `FeatureEmbedding`.
+      embedding_limit: embeddings start uniformly within [-limit, limit]; None for Glorot's.
+      embedding_l2: lambda of DIN's mini-batch aware regularization, see `FeatureEmbedding`; the paper
+        has .01.
       momentum: of the moving averages that normalize the head's input at test time; None for the
         default of `Tower`. Lower where means move by their own deviation within a hundred steps, as
         those of averages over hundreds of large embeddings do: scores then come out well in training
@@ -60,14 +62,21 @@ class ModelConfig:
     two_way: bool = False
     loss_scale: str = losses.MEAN_OVER_SAMPLES
     embedding_limit: float | None = None
+    embedding_l2: float = 0.0
     momentum: float | None = None
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
+        initializer, limit = None, self.embedding_limit
+        if limit is not None:
+            if not limit > 0:
+                raise ValueError(f"embedding_limit must be positive, or None; got {limit}.")
+            initializer = tf.keras.initializers.RandomUniform(-limit, limit)
         return FeatureEmbedding(
             schema,
             self.embedding_dim,
             self.user_fields or (),
-            self.embedding_limit,
+            initializer,
+            self.embedding_l2,
             name="embedding",
         )
 
@@ -211,6 +220,8 @@ class CTRModel(tfrs.models.Model):
 
     @tf.autograph.experimental.do_not_convert  # see train_step; Keras wants to see `call` itself
     def _encode_and_score(self, features, training):
+        if training and self.embedding.mini_batch_l2:
+            self.add_loss(self.embedding.penalty(features))
         history, target = self.past_events(features), self.embedding.target(features)
         user = self.embedding.user(features)
         state, outputs, losses_of = {}, {}, {}
@@ -242,6 +253,17 @@ class CTRModel(tfrs.models.Model):
             return history
         # Embedded once, for all encoders that read every event.
         return embed_history(history, self.embedding.compute_dtype)
+
+    def adapt(self, dataset: Iterable[Mapping[str, tf.Tensor]]) -> None:
+        """Learns from training batches what no gradient teaches, before the first step.
+
+        By default how often ids occur, where the embedding is regularized by it.
+
+        Args:
+          dataset: training batches, once through.
+        """
+        if self.embedding.mini_batch_l2:
+            self.embedding.adapt(dataset)
 
     def update_user(self, state: State, features: Mapping[str, tf.Tensor]) -> State:
         """Folds newer events into a state.
