@@ -81,7 +81,7 @@ import pyarrow.csv
 from absl import flags
 from tqdm import tqdm
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 
 BEHAVIORS = ("pv", "buy", "cart", "fav")
 PV, BUY, CART, FAV = range(4)
