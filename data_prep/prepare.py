@@ -28,7 +28,7 @@ from data_prep.plan import (
     make_protocol,
 )
 from data_prep.readers import READERS, Reader
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 
 _DATASET = flags.DEFINE_enum("dataset", None, sorted(READERS), "Layout of the log.", required=True)
 _INPUT = flags.DEFINE_list(

@@ -266,6 +266,19 @@ def load_catalogue(data_dir: str | os.PathLike) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+def stack_padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Stacks arrays of several users on a new first axis, each padded with zeros at the end of its axes.
+
+    Args:
+      arrays: at least one, all of one dtype and rank.
+    """
+    shape = tuple(np.max([array.shape for array in arrays], axis=0))
+    stack = np.zeros((len(arrays), *shape), arrays[0].dtype)
+    for row, array in zip(stack, arrays, strict=True):
+        row[tuple(slice(size) for size in array.shape)] = array
+    return stack
+
+
 def shard_paths(data_dir: str | os.PathLike, shards: Sequence[Shard]) -> list[str]:
     """Full paths of a split's files."""
     return [os.path.join(os.fspath(data_dir), shard.path) for shard in shards]

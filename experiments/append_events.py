@@ -19,7 +19,7 @@ import time
 
 from absl import flags
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.records import load_catalogue
 from dgin_tf.schema import Schema
 from dgin_tf.serving.dead_letters import DeadLetters

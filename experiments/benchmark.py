@@ -66,7 +66,7 @@ from typing import Any
 
 from absl import flags
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
 from experiments.benchmarking.cases import (

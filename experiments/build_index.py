@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.schema import Schema
 from dgin_tf.stores.behavior_blocks import Events
 from dgin_tf.stores.behavior_engine import BehaviorEngine

@@ -8,7 +8,7 @@ import sys
 
 from absl import flags
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.records import SPLITS
 from dgin_tf.training import loop

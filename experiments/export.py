@@ -7,7 +7,7 @@ import sys
 
 from absl import flags, logging
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.serving.bundle import usage
 from experiments import publishing

@@ -14,9 +14,9 @@ import sys
 from absl import flags
 from tqdm import tqdm
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
+from dgin_tf.commands.memory import keep_freed_memory
 from dgin_tf.inputs.pipeline import PreparedData
-from dgin_tf.processes import keep_freed_memory
 from dgin_tf.serving import extraction
 from dgin_tf.serving.ranker import open_bundle
 from dgin_tf.serving.state_versions import StateVersions

@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.inspection import plots
 from dgin_tf.inspection.report import Report

@@ -32,7 +32,7 @@ import time
 
 from absl import flags
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.stores.addresses import open_store
 
 CONSUME, WARM_UP, SWITCH = "consume", "warm_up", "switch"

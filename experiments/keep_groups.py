@@ -13,7 +13,7 @@ import time
 from absl import flags
 from tqdm import tqdm
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.schema import Schema
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from experiments import engines

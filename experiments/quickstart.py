@@ -25,7 +25,7 @@ from data_prep.engines.local import LocalEngine
 from data_prep.pipeline import Preparation, prepare, work_folder
 from data_prep.plan import Protocol
 from data_prep.readers import READERS
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 
 SYNTHETIC = "synthetic"
 MODELS = ("din", "dien")

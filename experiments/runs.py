@@ -21,12 +21,13 @@ import numpy as np
 import tensorflow as tf
 
 import dgin_tf
+from dgin_tf.commands.memory import keep_freed_memory
+from dgin_tf.commands.worker_processes import end_with_parent
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models import registry
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dgin import learned_edges
 from dgin_tf.optimizers import OPTIMIZERS
-from dgin_tf.processes import end_with_parent, keep_freed_memory
 from dgin_tf.schema import Schema
 from dgin_tf.training import checkpoints, distribution
 from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, train, write_json

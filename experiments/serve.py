@@ -21,7 +21,7 @@ import threading
 
 from absl import flags
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from experiments import engines
 
 FLAGS = flags.FLAGS

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 from absl import flags, logging
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.schema import write_text
 from experiments import paper_tables, runs

@@ -13,7 +13,7 @@ import sys
 from absl import flags, logging
 from ml_collections import config_flags
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.training import distribution
 from experiments import runs
 

@@ -9,10 +9,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BASE = (
     "dgin_tf.schema",
     "dgin_tf.records",
-    "dgin_tf.command_line",
-    "dgin_tf.processes",
-    "dgin_tf.padding",
     "dgin_tf.numeric_features",
+    "dgin_tf.commands",
 )
 OPS = (*BASE, "dgin_tf.ops")
 LAYERS = (*OPS, "dgin_tf.layers", "dgin_tf.losses", "dgin_tf.metrics", "dgin_tf.optimizers")
@@ -20,10 +18,8 @@ MODELS = (*LAYERS, "dgin_tf.models")
 ALLOWED = {
     "dgin_tf/schema.py": (),
     "dgin_tf/records.py": ("dgin_tf.schema",),
-    "dgin_tf/command_line.py": (),
-    "dgin_tf/processes.py": (),
-    "dgin_tf/padding.py": (),
     "dgin_tf/numeric_features.py": (),
+    "dgin_tf/commands": (),
     "dgin_tf/ops": OPS,
     "dgin_tf/layers": (*OPS, "dgin_tf.layers"),
     "dgin_tf/losses.py": OPS,
@@ -103,7 +99,8 @@ def test_nothing_evaluates_pickles_or_reaches_the_network(path):
         p
         for p in SOURCES
         if p.relative_to(ROOT).parts[0] == "data_prep"
-        or p.relative_to(ROOT).parts[:2] == ("dgin_tf", "stores")
+        or p.relative_to(ROOT).parts[:2] in (("dgin_tf", "stores"), ("dgin_tf", "commands"))
+        or p.name in ("schema.py", "records.py", "numeric_features.py")
     ],
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )

@@ -13,6 +13,7 @@ from dgin_tf.records import (
     read_records,
     record_features,
     save_catalogue,
+    stack_padded,
     write_records,
 )
 from tests.prepared import make_record, make_schema
@@ -131,3 +132,15 @@ def test_a_damaged_manifest_is_refused(tmp_path):
 def test_the_catalogue_round_trips_without_pickle(tmp_path):
     save_catalogue(tmp_path, {"category_id": np.arange(7), "count": np.arange(7) * 2})
     np.testing.assert_array_equal(load_catalogue(tmp_path)["count"], np.arange(7) * 2)
+
+
+def test_arrays_are_padded_at_the_end_of_every_axis():
+    rows = [np.array([[1, 2]], np.int32), np.array([[3], [4]], np.int32)]
+    stack = stack_padded(rows)
+    assert stack.dtype == np.int32
+    assert stack.tolist() == [[[1, 2], [0, 0]], [[3, 0], [4, 0]]]
+
+
+def test_arrays_of_one_length_are_stacked_as_they_are():
+    rows = [np.array([1.5, 2.5]), np.array([3.5, 4.5])]
+    np.testing.assert_array_equal(stack_padded(rows), np.stack(rows))

@@ -21,7 +21,7 @@ from typing import Any
 
 import tqdm
 
-from dgin_tf.processes import end_with_parent
+from dgin_tf.commands.worker_processes import end_with_parent
 from dgin_tf.schema import write_text
 
 Result = dict[str, Any]

@@ -28,8 +28,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.numeric_features import stored_amounts
-from dgin_tf.padding import stack_padded
-from dgin_tf.records import load_catalogue
+from dgin_tf.records import load_catalogue, stack_padded
 from dgin_tf.schema import (
     CANDIDATE,
     HISTORY,

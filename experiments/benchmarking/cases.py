@@ -30,8 +30,9 @@ from typing import Any
 
 import numpy as np
 
-from dgin_tf.padding import stack_padded
-from dgin_tf.processes import end_with_parent, return_freed_memory
+from dgin_tf.commands.memory import return_freed_memory
+from dgin_tf.commands.worker_processes import end_with_parent
+from dgin_tf.records import stack_padded
 from dgin_tf.schema import FIRST_ID
 from experiments.benchmarking import live_tensors, taking_turns
 from experiments.benchmarking.shape import Shape
@@ -346,8 +347,8 @@ def prepare_extract(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     """
     import tensorflow as tf
 
+    from dgin_tf.commands.memory import keep_freed_memory
     from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-    from dgin_tf.processes import keep_freed_memory
     from dgin_tf.serving import extraction
     from dgin_tf.stores.lmdb_store import LmdbStore
 

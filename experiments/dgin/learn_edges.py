@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.layers.group_statistics import MEAN, quantile_edges
 from dgin_tf.schema import SCHEMA_FILE, Schema

@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from dgin_tf import command_line
+from dgin_tf.commands import command_line
 from dgin_tf.layers.memory.released import ReleasedTuringMemory
 from dgin_tf.layers.memory.turing import TuringMemory
 from dgin_tf.layers.recurrent import GRU

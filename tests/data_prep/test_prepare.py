@@ -364,7 +364,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         "import errno, os, data_prep.storage as s\n"
         "def full(*_): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'x.columns')\n"
         "s.os.replace = full\n"
-        "from data_prep import prepare; from dgin_tf import command_line\n"
+        "from data_prep import prepare; from dgin_tf.commands import command_line\n"
         "command_line.run(prepare.main)\n"
     )
     flags = command(f"--input={path}", f"--output_dir={tmp_path}/out", "--workers=1")[3:]

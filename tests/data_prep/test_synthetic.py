@@ -9,16 +9,9 @@ import pandas as pd
 import pytest
 from absl import flags
 
-from data_prep import synthetic
 from data_prep.synthetic import (
     BEHAVIORS,
-    FUNNEL,
-    INTEREST,
-    LONE,
     PRESETS,
-    REPEAT,
-    RETURN,
-    STORY,
     WINDOW_END,
     WINDOW_START,
     Catalogue,
@@ -29,9 +22,14 @@ from data_prep.synthetic import (
     SyntheticLog,
     Taste,
     Truth,
+    draw,
+    slots,
     truth_path,
     write_log,
+    writing,
 )
+from data_prep.synthetic import __main__ as command
+from data_prep.synthetic.truth import FUNNEL, INTEREST, LONE, REPEAT, RETURN, STORY
 
 COLUMNS = ["user", "item", "category", "behavior", "timestamp"]
 SMALL = SyntheticLog(
@@ -47,7 +45,7 @@ def read(path):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     path = tmp_path_factory.mktemp("synthetic") / "log.csv"
-    truth = write_log(SMALL, path, seed=5, labeled=3)
+    truth = write_log(SMALL, path, seed=5, truth_targets=3)
     events = read(path)
     events["thread"], events["mechanism"] = truth.thread, truth.mechanism
     events["position"] = events.groupby("user", sort=False).cumcount()
@@ -56,16 +54,16 @@ def written(tmp_path_factory):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(written, tmp_path):
     path, _, _ = written
-    write_log(SMALL, tmp_path / "again.csv", seed=5, labeled=3)
-    write_log(SMALL, tmp_path / "other.csv", seed=6, labeled=3)
+    write_log(SMALL, tmp_path / "again.csv", seed=5, truth_targets=3)
+    write_log(SMALL, tmp_path / "other.csv", seed=6, truth_targets=3)
     assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
     assert truth_path(tmp_path / "again.csv").read_bytes() == truth_path(path).read_bytes()
     assert (tmp_path / "other.csv").read_bytes() != path.read_bytes()
 
 
 def test_chunks_do_not_show_in_causes_or_layout(written, tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "_CHUNK_EVENTS", 4_001)
-    truth = write_log(SMALL, tmp_path / "log.csv", seed=5, labeled=3)
+    monkeypatch.setattr(draw, "_CHUNK_EVENTS", 4_001)
+    truth = write_log(SMALL, tmp_path / "log.csv", seed=5, truth_targets=3)
     events = read(tmp_path / "log.csv")
     assert len(events) == SMALL.population.events
     for target in range(0, len(truth.target_user), 53):
@@ -100,14 +98,14 @@ def test_lengths_keep_their_limits_and_their_sum(written):
 
 def test_lengths_reach_from_10_to_54000(tmp_path):
     population = Population(users=1_201, events=200_003, spread=1.5)
-    lengths = synthetic.history_lengths(population, np.random.default_rng(3))
+    lengths = slots.history_lengths(population, np.random.default_rng(3))
     assert (lengths.min(), lengths.max(), lengths.sum()) == (10, 54_000, 200_003)
 
 
 @pytest.mark.parametrize(("users", "events"), [(1, 10), (2, 33), (7, 7 * 500), (11, 110)])
 def test_lengths_fit_even_where_nothing_is_left_to_choose(users, events):
     population = Population(users=users, events=events, longest=500)
-    lengths = synthetic.history_lengths(population, np.random.default_rng(3))
+    lengths = slots.history_lengths(population, np.random.default_rng(3))
     assert lengths.sum() == events
     assert lengths.min() >= 10
     assert lengths.max() <= 500
@@ -415,7 +413,7 @@ def test_nothing_half_written_is_left_when_writing_fails(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(synthetic, "_write_csv", full)
+    monkeypatch.setattr(writing, "_write_csv", full)
     with pytest.raises(OSError, match="No space"):
         write_log(SMALL, tmp_path / "log.csv", seed=1)
     assert list(tmp_path.iterdir()) == []
@@ -439,9 +437,9 @@ def test_unknown_users_and_positions_are_errors(written):
 
 def flags_of(*arguments):
     values = flags.FlagValues()
-    synthetic.define_flags(values)
+    command.define_flags(values)
     values(["synthetic", "--output=x", *arguments])
-    return synthetic.log_from_flags(values)
+    return command.log_from_flags(values)
 
 
 def test_flags_change_the_preset_and_keep_its_mean_length():

@@ -23,7 +23,7 @@ def import_kind(kind):
     import dgin_tf.serving.interest_center
     import dgin_tf.serving.snapshots
     import dgin_tf.serving.state_updates  # noqa: F401
-    from dgin_tf import command_line
+    from dgin_tf.commands import command_line
     from experiments import interest_center
 
     def run_command(arguments):

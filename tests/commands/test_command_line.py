@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from dgin_tf.command_line import FAILURE, INTERRUPTED, sentence
+from dgin_tf.commands.command_line import FAILURE, INTERRUPTED, sentence
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def ended(body, *arguments):
-    program = f"from dgin_tf import command_line\ndef main(_):\n    {body}\ncommand_line.run(main)"
+    program = f"from dgin_tf.commands import command_line\ndef main(_):\n    {body}\ncommand_line.run(main)"
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True
     )

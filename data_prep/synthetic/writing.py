@@ -1,0 +1,124 @@
+"""Writes a synthetic log and its truth."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from data_prep.synthetic.config import BEHAVIORS, SyntheticLog
+from data_prep.synthetic.draw import Events, draw_events
+from data_prep.synthetic.sampling import csr_offsets
+from data_prep.synthetic.slots import history_lengths
+from data_prep.synthetic.truth import Truth, target_causes, truth_path
+
+
+def write_log(
+    log: SyntheticLog,
+    path: str | os.PathLike,
+    seed: int,
+    truth_targets: int = 1,
+    progress: Callable[[int], object] = lambda events: None,
+) -> Truth:
+    """Writes the log to `path` and its truth to `truth_path(path)`, both whole or not at all.
+
+    Args:
+      log: the generative model.
+      path: the CSV file; replaced where it exists, and its folder created where it does not.
+      seed: non-negative; the same seed gives the same bytes.
+      truth_targets: number of each user's last events whose causes are listed in the truth file.
+      progress: called with the number of events each time a chunk has been drawn.
+
+    Returns:
+      The truth, as `Truth.load` would read it.
+
+    Raises:
+      ValueError: `seed` or `truth_targets` is negative.
+      OSError: the files cannot be written; nothing is left behind.
+    """
+    if seed < 0 or truth_targets < 0:
+        raise ValueError(
+            "seed and truth_targets must be non-negative; got seed "
+            f"{seed}, truth_targets {truth_targets}."
+        )
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    lengths = history_lengths(log.population, np.random.default_rng([seed, 0]))
+    user_ids = _in_string_order(log.population.users)
+    threads, mechanisms, interests, causes = [], [], [], []
+    with _replacing(pathlib.Path(path)) as log_file, _replacing(truth_path(path)) as truth_file:
+        # One thread writes while this one draws: both spend their time outside the interpreter lock.
+        with concurrent.futures.ThreadPoolExecutor(1) as writer, open(log_file, "wb") as file:
+            writing: concurrent.futures.Future = writer.submit(int)
+            for users, events in draw_events(log, lengths, seed):
+                writing.result()  # at most one chunk waits to be written
+                writing = writer.submit(_write_csv, file, user_ids[users], lengths[users], events)
+                threads.append(events.thread)
+                mechanisms.append(events.mechanism)
+                interests.append(events.interests)
+                causes.append(
+                    target_causes(users.start, lengths[users], events.thread, truth_targets)
+                )
+                progress(len(events.item))
+            writing.result()
+        category, strength, slope = (np.concatenate(part) for part in zip(*interests, strict=True))
+        target_user, target_position, cause_count, cause_position = (
+            np.concatenate(part) for part in zip(*causes, strict=True)
+        )
+        truth = Truth(
+            user_id=user_ids,
+            offsets=csr_offsets(lengths),
+            thread=np.concatenate(threads),
+            mechanism=np.concatenate(mechanisms),
+            interest_category=category,
+            interest_strength=strength,
+            interest_slope=slope,
+            target_user=user_ids[target_user],
+            target_position=target_position,
+            cause_offsets=csr_offsets(cause_count),
+            cause_position=cause_position,
+        )
+        with open(truth_file, "wb") as file:
+            np.savez(file, **{f.name: getattr(truth, f.name) for f in dataclasses.fields(truth)})
+    return truth
+
+
+def _write_csv(file, user_id: np.ndarray, lengths: np.ndarray, events: Events) -> None:
+    """Appends a chunk to the open log."""
+    behavior = pa.DictionaryArray.from_arrays(pa.array(events.behavior), pa.array(BEHAVIORS))
+    table = pa.table(
+        {
+            "user": np.repeat(user_id, lengths),
+            "item": events.item,
+            "category": events.category,
+            "behavior": behavior.cast(pa.string()),
+            "timestamp": events.timestamp,
+        }
+    )
+    options = pyarrow.csv.WriteOptions(
+        include_header=False, quoting_style="none", batch_size=1 << 14
+    )
+    pyarrow.csv.write_csv(table, file, options)
+
+
+@contextlib.contextmanager
+def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary name beside `path`, renamed to it when the block ends well, removed otherwise."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _in_string_order(users: int) -> np.ndarray:
+    """The ids 1 to `users` in the order of their decimal strings: 1, 10, 100, 11, ..."""
+    ids = np.arange(1, users + 1)
+    digits = np.floor(np.log10(ids) + 1e-12).astype(np.int64)
+    widest = int(digits[-1]) if users else 0
+    return ids[np.lexsort((digits, ids * 10 ** (widest - digits)))]

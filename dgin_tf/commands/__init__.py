@@ -1,0 +1,1 @@
+"""Entry point, worker processes and memory settings that all commands share."""
