@@ -127,31 +127,10 @@ def agru_step(
 
 
 def augru_step(
-    inputs: tf.Tensor,
-    score: tf.Tensor,
-    state: tf.Tensor,
-    weights: RecurrentWeights,
-    released: bool = False,
+    inputs: tf.Tensor, score: tf.Tensor, state: tf.Tensor, weights: RecurrentWeights
 ) -> tf.Tensor:
-    """One AUGRU step, Eqs. (12), (13): attention a_t [users, 1] scales the update gate.
-
-    With `released`, attention scales the keep gate instead, as in the authors' code:
-    1 - write = (1 - a_t)(1 - u_t). Their a_t = 0 is a plain GRU step, the paper's a frozen state.
-    """
-    scale, floor = attentional_gate(score, released)
-    return gated_step(inputs, scale, floor, state, weights)
-
-
-def attentional_gate(
-    score: tf.Tensor, released: bool = False, mask: tf.Tensor | None = None
-) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """AUGRU's `scale` and `floor` for scores of any shape; zero where `mask` is given and False."""
-    if mask is not None:
-        mask = tf.cast(mask, score.dtype)
-        score = score * mask
-    if not released:
-        return score, None
-    return (1.0 if mask is None else mask) - score, score
+    """One AUGRU step, Eqs. (12), (13): attention a_t [users, 1] scales the update gate."""
+    return gated_step(inputs, score, None, state, weights)
 
 
 def recurrence(
