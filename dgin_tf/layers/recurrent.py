@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.ops import recurrence
+from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.recurrence import RecurrentWeights
 
 
@@ -130,8 +131,8 @@ class _GatedRecurrence(tf.keras.layers.Layer):
             self.reset_after,
         )
         jit_compile = self.jit_compile
-        if jit_compile is None and training and recurrence.is_worth_compiling(gate[0]):
-            jit_compile = True
+        if jit_compile is None:
+            jit_compile = should_compile(gate[0].shape[:2].num_elements(), training)
         states, last = recurrence.recurrence(
             projected_inputs,
             gate,

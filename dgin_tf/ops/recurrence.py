@@ -26,10 +26,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.ops.compiling import traced
+from dgin_tf.ops.compiling import graph_function, should_compile
 
 MIN_SHARD_USERS = 16
-MIN_XLA_ROWS = 16
 
 
 class RecurrentWeights(NamedTuple):
@@ -152,9 +151,7 @@ def recurrence(
       weights: recurrent weights, as tensors: a variable of another replica cannot be read here.
       return_states: whether all states are wanted, or the last alone (whose gradient is cheaper).
       jit_compile: whether XLA compiles the loops, which runs twice as fast but compiles for each
-        new shape anew. None means: in graphs where the shapes are static and the rows (users times
-        candidates) enough to be worth it. A function exported with unknown sizes therefore holds
-        plain loops.
+        new shape anew; None for the rule of `should_compile`, rows being users times candidates.
 
     Returns:
       States [users, candidates, time, units] (None unless `return_states`), and the last one,
@@ -163,8 +160,7 @@ def recurrence(
     if inputs.shape.rank == 3:
         inputs = inputs[:, tf.newaxis]
     if jit_compile is None:
-        static = inputs.shape.is_fully_defined() and gate[0].shape.is_fully_defined()
-        jit_compile = static and is_worth_compiling(gate[0])
+        jit_compile = should_compile(gate[0].shape[:2].num_elements())
     arguments = _Arguments(inputs, *gate, initial_state, weights.kernel, weights.bias)
     run = functools.partial(
         _differentiable, reset_after=weights.reset_after, states=return_states, jit=jit_compile
@@ -179,12 +175,6 @@ def recurrence(
     results = [run(_Arguments(*part)) for part in zip(*split, strict=True)]
     states, last = zip(*results, strict=True)
     return tf.concat(states, 0) if return_states else None, tf.concat(last, 0)
-
-
-def is_worth_compiling(scale: tf.Tensor) -> bool:
-    """Whether XLA may pay: a graph is being built, and the rows of `scale` are not known to be few."""
-    rows = scale.shape[:2].num_elements()
-    return not tf.executing_eagerly() and (rows is None or rows >= MIN_XLA_ROWS)
 
 
 class _Arguments(NamedTuple):
@@ -220,8 +210,8 @@ def _differentiable(arguments: _Arguments, *, reset_after: bool, states: bool, j
     """Forward and backward loop as one differentiable operation."""
     signature = tuple(None if value is None else tuple(value.shape) for value in arguments)
     settings = (reset_after, jit)  # only compiled loops fetch ahead
-    forward = traced(_forward_loop, settings, jit, signature)
-    backward = traced(_backward_loop, settings, jit, signature)
+    forward = graph_function(_forward_loop, settings, jit, signature)
+    backward = graph_function(_backward_loop, settings, jit, signature)
     present = [value is not None for value in arguments]
 
     @tf.custom_gradient

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.ops import recurrence as ops
+from dgin_tf.ops.compiling import MIN_XLA_ROWS
 from dgin_tf.ops.recurrence import RecurrentWeights, recurrence
 from dgin_tf.released.recurrent import keep_gate
 from tests.oracles import dien
@@ -214,10 +215,10 @@ def compiled_by_xla(users, time):
     return any(f.attr["_XlaMustCompile"].b for f in library)
 
 
-def test_only_static_shapes_with_enough_rows_are_compiled_unless_asked_for():
-    assert compiled_by_xla(ops.MIN_XLA_ROWS // CANDIDATES, TIME)
-    assert not compiled_by_xla(ops.MIN_XLA_ROWS // CANDIDATES - 1, TIME)
-    assert not compiled_by_xla(8, None)
+def test_enough_rows_of_a_known_number_are_compiled_whatever_the_length():
+    assert compiled_by_xla(MIN_XLA_ROWS // CANDIDATES, TIME)
+    assert not compiled_by_xla(MIN_XLA_ROWS // CANDIDATES - 1, TIME)
+    assert compiled_by_xla(MIN_XLA_ROWS // CANDIDATES, None)
     assert not compiled_by_xla(None, TIME)
 
 
