@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.ops import metric_learning as learning
 from dgin_tf.ops import sampling
-from dgin_tf.ops.compiling import is_worth_compiling, traced
+from dgin_tf.ops.compiling import graph_function, should_compile
 
 NO_LOSS = "none"
 _FIRST_ANCHOR = 7919  # keeps the draws of anchors apart from those of other events
@@ -53,18 +53,18 @@ def mean_losses(
     Returns:
       [users]; 0 where there are fewer than three events.
     """
-    jit, signature = is_worth_compiling(original), (*original.shape, reduced.shape[-1])
+    jit, signature = should_compile(original.shape[0]), (*original.shape, reduced.shape[-1])
     # One by one, or XLA would draw and compare again wherever it reads what came of it.
-    drawn = traced(_draw, (drawing,), jit, signature)(mask)
-    distance = traced(_distances, (), jit, signature)(original, drawn)
-    anchors = traced(_nearest_first, (), jit, signature)(distance, drawn)
+    drawn = graph_function(_draw, (drawing,), jit, signature)(mask)
+    distance = graph_function(_distances, (), jit, signature)(original, drawn)
+    anchors = graph_function(_nearest_first, (), jit, signature)(distance, drawn)
 
     @tf.custom_gradient
     def means(values):
         def gradient(into):
-            return traced(_gradient, (drawing.loss,), jit, signature)(anchors, values, into)
+            return graph_function(_gradient, (drawing.loss,), jit, signature)(anchors, values, into)
 
-        return traced(_means, (drawing.loss,), jit, signature)(anchors, values), gradient
+        return graph_function(_means, (drawing.loss,), jit, signature)(anchors, values), gradient
 
     return means(reduced)
 

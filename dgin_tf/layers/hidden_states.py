@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.interest_encoder import InterestEncoder
-from dgin_tf.layers.recurrent import GRU, RELEASED
+from dgin_tf.layers.recurrent import GRU
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
 from dgin_tf.ops.event_order import padding_first
 
@@ -52,14 +52,14 @@ class LastHiddenState(InterestEncoder):
     @property
     def is_incremental(self) -> bool:
         """Whether `update` ends where `encode` does: not where the GRU has read padding."""
-        return self.gru.variant != RELEASED
+        return self.gru.reset_after
 
     def _run(self, history: History, training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Mask [users, time], last state [users, units] and all states [users, time, units]."""
         events, mask = history.events, history.mask
-        if self.gru.variant == RELEASED:
+        if not self.gru.reset_after:
             events, mask = padding_first(events, mask)
-        real = None if self.gru.variant == RELEASED else mask
+        real = None if not self.gru.reset_after else mask
         states, last = self.gru(events, real, training=training)
         return mask, last, states
 

@@ -15,7 +15,7 @@ from dgin_tf.layers.events import History, State, Target, embed_without_gradient
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops import clustering, masking
 from dgin_tf.ops.clustering import CLUSTERINGS, Clusters
-from dgin_tf.ops.compiling import is_worth_compiling, traced
+from dgin_tf.ops.compiling import graph_function, should_compile
 from dgin_tf.ops.similarity import Relevance
 
 INTERESTS, INTEREST_MASK, INTEREST_WEIGHTS = "interests", "interest_mask", "interest_weights"
@@ -63,16 +63,21 @@ def sum_interests(
       float32 [users, clusters, dim].
     """
     widths, dtype = tuple(field.shape[-1] for field in events), events[0].dtype
-    jit, signature = is_worth_compiling(events[0]), (*events[0].shape, *widths, clusters, dtype)
+    jit, signature = (
+        should_compile(events[0].shape[0]),
+        (*events[0].shape, *widths, clusters, dtype),
+    )
 
     @tf.custom_gradient
     def weighted_sum(*fields):
         def gradient(into):
             # The built-in gradient of a segment sum passes four times over [users, time, dim].
-            spread = traced(_spread, (widths, dtype), jit, signature)(into, weights, assignment)
+            spread = graph_function(_spread, (widths, dtype), jit, signature)(
+                into, weights, assignment
+            )
             return spread if len(widths) > 1 else spread[0]
 
-        summed = traced(_summed, (clusters,), jit, signature)
+        summed = graph_function(_summed, (clusters,), jit, signature)
         return summed(weights, assignment, *fields), gradient
 
     return weighted_sum(*events)
@@ -151,8 +156,8 @@ class InterestClusters(InterestEncoder):
             self.reduction(embed_without_gradient(history, self.compute_dtype))
         )
         settings = (self.clustering, self.clusters, self.rounds, self.seed, self.relevance)
-        if is_worth_compiling(reduced):
-            run = traced(_clustered, settings, True, tuple(reduced.shape))
+        if should_compile(reduced.shape[0]):
+            run = graph_function(_clustered, settings, True, tuple(reduced.shape))
             found, weights = run(reduced, history.mask)
         else:
             found, weights = _clustered(*settings, reduced, history.mask)

@@ -1,14 +1,11 @@
 """GRU, AIGRU, AGRU and AUGRU of DIEN (Zhou et al., 2019), Eqs. (3)-(6) and (10)-(13), as layers.
 
-The formulas and the loop are `dgin_tf.ops.recurrence`; a layer here is its weights. The GRU reads
-one history per user. The other three read the interest states of a user once, and evolve them for
-every candidate under that candidate's attention scores: the product with the input kernel is
-computed once per user, however many candidates there are.
+The formulas are in `dgin_tf.ops.recurrence`; a layer here is its weights. The GRU reads one history
+per user. The other three read the interest states of a user once, and evolve them for every
+candidate under that candidate's attention scores: the product with the input kernel is computed
+once per user, however many candidates there are.
 
-`variant="released"` computes what the authors' code does: the reset gate acts on the state before
-the recurrent product (the paper's Eq. (5) prints it after), gate biases start at one, and AUGRU's
-attention scales the keep gate (`augru_step`). For the plain GRU, AIGRU and AGRU only the place of the
-reset gate and the initial biases differ.
+The cells of the authors' code are subclasses in `dgin_tf.released.recurrent`.
 """
 
 from typing import Any
@@ -16,11 +13,8 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.ops import recurrence
+from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.recurrence import RecurrentWeights
-
-PAPER = "paper"
-RELEASED = "released"
-VARIANTS = (PAPER, RELEASED)
 
 
 class _GatedRecurrence(tf.keras.layers.Layer):
@@ -28,17 +22,16 @@ class _GatedRecurrence(tf.keras.layers.Layer):
 
     Args:
       units: width of the state, n_H.
-      variant: "paper" or "released", see the module.
-      reset_after: whether the reset gate acts after the recurrent product (Eq. 5); None follows the
-        variant.
+      reset_after: whether the reset gate acts after the recurrent product, as Eq. (5) prints it.
       recurrent_bias: whether the recurrent product has a bias of its own, as PyTorch's cells do;
         only with `reset_after`.
-      jit_compile: whether XLA compiles the loop, anew for each shape. None means in training steps
-        built as graphs, whose batches come in few shapes, and elsewhere where shapes are static; an
-        exported signature of unknown sizes holds plain loops.
+      kernel_initializer, recurrent_initializer: of the input kernel and the recurrent kernel.
+      kernel_regularizer: of the input kernel.
+      jit_compile: whether XLA compiles the loop, anew for each shape; None for the rule of
+        `dgin_tf.ops.compiling`.
 
     Raises:
-      ValueError: an unknown variant, or a recurrent bias without `reset_after`.
+      ValueError: a recurrent bias without `reset_after`.
     """
 
     has_update_gate = True
@@ -46,38 +39,40 @@ class _GatedRecurrence(tf.keras.layers.Layer):
     def __init__(
         self,
         units: int,
-        variant: str = PAPER,
-        reset_after: bool | None = None,
+        reset_after: bool = True,
         recurrent_bias: bool = False,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        kernel_regularizer: Any = None,
         jit_compile: bool | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {VARIANTS}; got {variant!r}.")
-        self.units = units
-        self.variant = variant
-        self.reset_after = variant == PAPER if reset_after is None else reset_after
-        self.recurrent_bias = recurrent_bias
-        self.jit_compile = jit_compile
-        if recurrent_bias and not self.reset_after:
+        if recurrent_bias and not reset_after:
             raise ValueError(
                 "recurrent_bias needs reset_after=True: with the reset gate before the product a "
                 "second bias would only add to the first."
             )
+        self.units = units
+        self.reset_after = reset_after
+        self.recurrent_bias = recurrent_bias
+        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = tf.keras.initializers.get(recurrent_initializer)
+        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
+        self.jit_compile = jit_compile
 
     def build(self, input_shape: Any) -> None:
-        dim = input_shape[-1]
+        # Gates side by side: update (where there is one), reset, candidate.
         width = self.units * (3 if self.has_update_gate else 2)
-        released = self.variant == RELEASED
-        self._kernel = self.add_weight("kernel", [dim, width], initializer="glorot_uniform")
-        self._bias = self._float_weight(
-            "bias", [width], self._released_bias if released else "zeros"
+        self._kernel = self.add_weight(
+            "kernel",
+            [input_shape[-1], width],
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
         )
+        self._bias = self._float_weight("bias", [width], self._initial_bias)
         self._recurrent_kernel = self._float_weight(
-            "recurrent_kernel",
-            [self.units, width],
-            "glorot_uniform" if released else "orthogonal",
+            "recurrent_kernel", [self.units, width], self.recurrent_initializer
         )
         self._recurrent_bias = (
             self._float_weight("recurrent_bias", [width], "zeros") if self.recurrent_bias else None
@@ -85,12 +80,15 @@ class _GatedRecurrence(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def get_config(self) -> dict[str, Any]:
+        serialize = tf.keras.initializers.serialize
         return {
             **super().get_config(),
             "units": self.units,
-            "variant": self.variant,
             "reset_after": self.reset_after,
             "recurrent_bias": self.recurrent_bias,
+            "kernel_initializer": serialize(self.kernel_initializer),
+            "recurrent_initializer": serialize(self.recurrent_initializer),
+            "kernel_regularizer": tf.keras.regularizers.serialize(self.kernel_regularizer),
             "jit_compile": self.jit_compile,
         }
 
@@ -102,32 +100,30 @@ class _GatedRecurrence(tf.keras.layers.Layer):
     def _float_weight(self, name: str, shape: list[int], initializer: Any) -> tf.Variable:
         return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False)
 
-    def _released_bias(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        """TensorFlow's gate biases start at 1; its update gate keeps, so ours starts at -1."""
-        del shape, kwargs
-        ones = tf.ones([self.units], dtype)
-        update = [-ones] if self.has_update_gate else []
-        return tf.concat([*update, ones, tf.zeros([self.units], dtype)], 0)
+    def _initial_bias(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        del kwargs
+        return tf.zeros(shape, dtype)
 
     def _project(self, inputs: tf.Tensor, scale: tf.Tensor | None = None) -> tf.Tensor:
         """W (scale * i_t) + b: [users, time, gates], or [users, candidates, time, gates] if scaled."""
-        projected = tf.cast(tf.tensordot(inputs, self._kernel, 1), self._state_dtype)
+        projected_inputs = tf.cast(tf.tensordot(inputs, self._kernel, 1), self._state_dtype)
         if scale is not None:
-            projected = projected[:, tf.newaxis] * scale[..., tf.newaxis]
-        return projected + self._bias
+            # A factor of the inputs is one of their projection: one product for all candidates.
+            projected_inputs = projected_inputs[:, tf.newaxis] * scale[..., tf.newaxis]
+        return projected_inputs + self._bias
 
     def _run(
         self,
-        projected: tf.Tensor,
+        projected_inputs: tf.Tensor,
         gate: tuple[tf.Tensor, tf.Tensor | None],
         initial_state: tf.Tensor | None,
         return_states: bool,
         training: bool,
     ) -> tuple[Any, tf.Tensor]:
         if initial_state is None:
-            rows = tf.concat([tf.shape(gate[0])[:2], [self.units]], 0)
+            shape = tf.concat([tf.shape(gate[0])[:2], [self.units]], 0)
             initial_state = tf.ensure_shape(
-                tf.zeros(rows, self._state_dtype), [*gate[0].shape[:2], self.units]
+                tf.zeros(shape, self._state_dtype), [*gate[0].shape[:2], self.units]
             )
         weights = RecurrentWeights(
             tf.convert_to_tensor(self._recurrent_kernel),
@@ -135,10 +131,10 @@ class _GatedRecurrence(tf.keras.layers.Layer):
             self.reset_after,
         )
         jit_compile = self.jit_compile
-        if jit_compile is None and training and recurrence.is_worth_compiling(gate[0]):
-            jit_compile = True
+        if jit_compile is None:
+            jit_compile = should_compile(gate[0].shape[:2].num_elements(), training)
         states, last = recurrence.recurrence(
-            projected,
+            projected_inputs,
             gate,
             tf.cast(initial_state, self._state_dtype),
             weights,
@@ -156,6 +152,12 @@ class GRU(_GatedRecurrence):
 
     Keras's own GRU keeps where this update gate writes, and its two biases train where Eq. (5) has
     one; with masks on the left it falls back to a slow loop.
+
+    Example:
+
+      >>> states, last = GRU(4)(tf.random.normal([2, 5, 3]))
+      >>> states.shape, last.shape
+      (TensorShape([2, 5, 4]), TensorShape([2, 4]))
     """
 
     def call(
@@ -165,14 +167,14 @@ class GRU(_GatedRecurrence):
         initial_state: tf.Tensor | None = None,
         training: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Reads a sequence.
+        """Calculates the interest states of a history.
 
         Args:
           inputs: i_t, [users, time, dim].
           mask: True where the step is real, bool [users, time]; padding, on whichever side, passes
             the state through. None where all are.
           initial_state: h_0, [users, units]; zeros where None.
-          training: whether this is a step of training, see `jit_compile`.
+          training: whether this is a training step, which XLA may compile; see `jit_compile`.
 
         Returns:
           All states [users, time, units] and the last one [users, units].
@@ -209,7 +211,7 @@ class _InterestEvolvingCell(_GatedRecurrence):
           mask: True where the event is real, bool [users, time]; None where all are.
           initial_state: h'_0, [users, candidates, units]; zeros where None.
           return_states: whether all states are wanted.
-          training: whether this is a step of training, see `jit_compile`.
+          training: whether this is a training step, which XLA may compile; see `jit_compile`.
 
         Returns:
           The final interest h'_T, [users, candidates, units]; with `return_states` first all
@@ -219,8 +221,8 @@ class _InterestEvolvingCell(_GatedRecurrence):
         if mask is None:
             mask = tf.ones_like(scores[:, :1], tf.bool)[:, 0]
         mask = tf.cast(mask, scores.dtype)[:, tf.newaxis]
-        projected, gate = self._steps(inputs, scores, mask)
-        states, last = self._run(projected, gate, initial_state, return_states, training)
+        projected_inputs, gate = self._steps(inputs, scores, mask)
+        states, last = self._run(projected_inputs, gate, initial_state, return_states, training)
         return (states, last) if return_states else last
 
     def _steps(
@@ -228,9 +230,12 @@ class _InterestEvolvingCell(_GatedRecurrence):
     ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor | None]]:
         """Projected inputs, and scale and floor of the update gate [users, candidates, time].
 
-        `mask` is [users, 1, time] of zeros and ones.
+        Args:
+          inputs: [users, time, dim].
+          scores: [users, candidates, time].
+          mask: ones and zeros, [users, 1, time].
         """
-        raise NotImplementedError
+        return self._project(inputs), (scores * mask, None)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -239,6 +244,12 @@ class AIGRU(_InterestEvolvingCell):
 
     A zero score still moves the state, through biases and the recurrent product; that is the
     weakness which the paper's AUGRU removes.
+
+    Example:
+
+      >>> layer = AIGRU(4)
+      >>> layer(tf.random.normal([2, 5, 3]), tf.random.uniform([2, 7, 5])).shape
+      TensorShape([2, 7, 4])
     """
 
     def _steps(self, inputs, scores, mask):
@@ -249,23 +260,25 @@ class AIGRU(_InterestEvolvingCell):
 class AGRU(_InterestEvolvingCell):
     """Attention based GRU, Eq. (11): a_t takes the place of the update gate, which has no weights.
 
-    The released cell allocates update-gate weights that nothing reads; this one does not.
+    Example:
+
+      >>> layer = AGRU(4)
+      >>> layer(tf.random.normal([2, 5, 3]), tf.random.uniform([2, 7, 5])).shape
+      TensorShape([2, 7, 4])
     """
 
     has_update_gate = False
-
-    def _steps(self, inputs, scores, mask):
-        return self._project(inputs), (scores * mask, None)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class AUGRU(_InterestEvolvingCell):
     """GRU with attentional update gate, Eqs. (12), (13): a_t scales every dimension of the gate.
 
-    With softmax scores over a hundred events a_t is about 0.01 and the state moves little. The
-    released cell scales the keep gate instead and moves like a plain GRU where a_t is small.
-    """
+    With softmax scores over a hundred events a_t is about 0.01 and the state moves little.
 
-    def _steps(self, inputs, scores, mask):
-        released = self.variant == RELEASED
-        return self._project(inputs), recurrence.attentional_gate(scores, released, mask)
+    Example:
+
+      >>> layer = AUGRU(4)
+      >>> layer(tf.random.normal([2, 5, 3]), tf.random.uniform([2, 7, 5])).shape
+      TensorShape([2, 7, 4])
+    """

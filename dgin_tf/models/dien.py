@@ -22,9 +22,21 @@ from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_config
+from dgin_tf.released import recurrent as released
 from dgin_tf.schema import Schema
 
 INNER_PRODUCT, CLICK_NET = "inner_product", "click_net"
+CELLS: dict[type, type] = {
+    GRU: released.ReleasedGRU,
+    AIGRU: released.ReleasedAIGRU,
+    AGRU: released.ReleasedAGRU,
+    AUGRU: released.ReleasedAUGRU,
+}
+
+
+def cell_of(cell_class: type, variant: str) -> type:
+    """The cell of a variant."""
+    return CELLS[cell_class] if variant == RELEASED else cell_class
 
 
 def interest_evolution(
@@ -44,9 +56,9 @@ def interest_evolution(
     check_variant(variant)
     attention = ProjectedAttention if variant == RELEASED else BilinearAttention
     return InterestEvolution(
-        GRU(units, variant, name="extractor"),
+        cell_of(GRU, variant)(units, name="extractor"),
         attention(units, name="attention"),
-        cell_class(units, variant, name="evolution"),
+        cell_of(cell_class, variant)(units, name="evolution"),
         auxiliary_loss,
         name="interest",
     )
@@ -203,8 +215,8 @@ class TwoLayerGRUAttentionModel(_SequenceModel):
         check_variant(variant)
         units = units or event_width(schema, config)
         encoder = TwoLayerGRUAttention(
-            GRU(units, variant, name="first"),
-            GRU(units, variant, name="second"),
+            cell_of(GRU, variant)(units, name="first"),
+            cell_of(GRU, variant)(units, name="second"),
             name="interest",
         )
         super().__init__(schema, encoder, config, variant)

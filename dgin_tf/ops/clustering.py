@@ -13,7 +13,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dgin_tf.ops import sampling
-from dgin_tf.ops.compiling import is_worth_compiling, traced
+from dgin_tf.ops.compiling import graph_function, should_compile
 from dgin_tf.ops.similarity import normalize
 
 _TINY = 1e-8
@@ -70,9 +70,9 @@ def k_means(
     centers = tf.gather(unit, sampling.places(mask, drawn), batch_dims=1)
     centers = tf.ensure_shape(centers, [None, clusters, None])
     if jit_compile is None:
-        jit_compile = is_worth_compiling(unit)
+        jit_compile = should_compile(unit.shape[0])
     nearest = _nearest_compiled if jit_compile else _nearest
-    run = traced(_lloyd, (nearest, rounds, clusters), bool(jit_compile), tuple(unit.shape))
+    run = graph_function(_lloyd, (nearest, rounds, clusters), bool(jit_compile), tuple(unit.shape))
     assignment = run(unit, mask, centers)
     return _described(unit, mask, assignment, clusters)
 

@@ -1,4 +1,16 @@
-"""When XLA is asked to compile a part of a graph, and the functions that it compiles."""
+"""The one rule for XLA: which parts of a graph it compiles, and what changes where it compiles none.
+
+`should_compile` is the rule, for every loop and every function that may be compiled by itself.
+
+By default all operations of this package can be compiled as a whole, by whoever wraps a model in
+`tf.function(jit_compile=True)`. A training step that is not compiled as a whole can do better: sums
+by class and by row of a table are then products with sparse matrices, which XLA does not know and of
+which no term is written to memory (`ops.tables`, `ops.class_attention`; DGIN's sums take 15 CPU ms
+where matrix products and histograms take 72). `CTRModel.train_step` alone says so, by `leaving_xla`
+around the step that it traces. The fact travels in a context variable, since it concerns three
+operations deep below layers that have nothing to do with it; `graph_function` hands it on to the
+functions that are traced within.
+"""
 
 import contextlib
 import contextvars
@@ -8,27 +20,31 @@ from typing import Any
 
 import tensorflow as tf
 
-MIN_XLA_USERS = 16
+MIN_XLA_ROWS = 16
 
 _LEAVES_XLA = contextvars.ContextVar("_LEAVES_XLA", default=False)
 
 
-def is_worth_compiling(values: tf.Tensor) -> bool:
-    """Whether values [users, ...] are in a graph of a known number of users, enough of them.
+def should_compile(rows: int | None, training: bool = False) -> bool:
+    """The rule: a graph is being traced, and its rows are at least `MIN_XLA_ROWS`.
 
-    XLA compiles for each shape anew, which takes a second or more. Batches of known size come from
-    prepared data, whose histories have a few lengths; what is exported knows no number of users.
+    XLA compiles for each shape anew, which takes a second or more. Batches of prepared data have a
+    known number of users and a few lengths of histories, so that the length may be open. An exported
+    function has an unknown number of users and must not compile for each; a training step has it under
+    a distribution strategy, whose batches are as regular as any.
+
+    Args:
+      rows: users, or users times candidates, None where unknown: leading axes of a static shape.
+      training: whether an unknown number of rows is one of few.
     """
-    users = values.shape[0]
-    return not tf.executing_eagerly() and users is not None and users >= MIN_XLA_USERS
+    if tf.executing_eagerly():
+        return False
+    return training if rows is None else rows >= MIN_XLA_ROWS
 
 
 @contextlib.contextmanager
 def leaving_xla(leaves: bool = True) -> Iterator[None]:
-    """Says that no more than parts of what is traced within are compiled.
-
-    By default everything here can be compiled as a whole, by whoever wraps it in a function. Within,
-    faster operations that XLA does not know may take the place of others.
+    """Marks what is traced within as not compiled as a whole; see the module.
 
     Args:
       leaves: False takes it back.
@@ -41,14 +57,16 @@ def leaving_xla(leaves: bool = True) -> Iterator[None]:
 
 
 def leaves_xla() -> bool:
-    """Whether operations that XLA does not know may be used; see `leaving_xla`."""
+    """True within `leaving_xla`: operations that XLA does not know may be used."""
     return _LEAVES_XLA.get()
 
 
-def traced(
+def graph_function(
     function: Callable[..., Any], settings: tuple[Hashable, ...], jit: bool, signature: Hashable
 ) -> Callable[..., Any]:
-    """A graph function, the same for the same arguments; shared by signatures it would warn of retracing.
+    """A `tf.function`, the same one for the same arguments, so that nothing is traced twice.
+
+    One for each signature: TensorFlow warns of retracing where a function meets many.
 
     Args:
       function: takes the settings, then tensors.
@@ -56,11 +74,11 @@ def traced(
       jit: whether XLA compiles it.
       signature: shapes of the tensors.
     """
-    return _traced(function, settings, jit, signature, leaves_xla() and not jit)
+    return _graph_function(function, settings, jit, signature, leaves_xla() and not jit)
 
 
 @functools.cache
-def _traced(function, settings, jit, signature, leaves):
+def _graph_function(function, settings, jit, signature, leaves):
     del signature
 
     def run(*tensors):

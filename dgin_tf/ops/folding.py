@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
-from dgin_tf.ops.compiling import traced
-from dgin_tf.ops.recurrence import MIN_XLA_ROWS, shard_count
+from dgin_tf.ops.compiling import graph_function, should_compile
+from dgin_tf.ops.recurrence import shard_count
 
 Tensors: TypeAlias = dict[str, tf.Tensor]
 Step: TypeAlias = Callable[[Tensors, tuple[tf.Tensor, ...], Tensors], Tensors]
@@ -41,16 +41,14 @@ def fold(
       traced: names of the state whose values after every step are wanted.
       keeps_states: whether the forward pass keeps all states for the gradient. Where it does not,
         which takes half the time, a gradient that is asked for after all runs it once more.
-      jit_compile: whether XLA compiles the loops. None means: in graphs of static shapes with enough
-        users to be worth it; a function exported with unknown sizes therefore holds plain loops.
+      jit_compile: whether XLA compiles the loops; None for the rule of `should_compile`.
 
     Returns:
       The state after the last step, and name -> [users, time, ...] of what is `traced`.
     """
     flat: list[tf.Tensor] = tf.nest.flatten((state, tuple(sequences), weights))
     if jit_compile is None:
-        is_static = all(tensor.shape.is_fully_defined() for tensor in flat)
-        jit_compile = is_static and is_worth_compiling(sequences[0])
+        jit_compile = should_compile(sequences[0].shape[0])
     layout = _Layout(step, tuple(sorted(state)), len(sequences), tuple(sorted(weights)))
     names = tuple(sorted(traced))
     run = functools.partial(_differentiable, layout, names, keeps_states, jit_compile)
@@ -62,12 +60,6 @@ def fold(
     outputs = [tf.concat(parts, 0) if shards > 1 else parts[0] for parts in results]
     last = dict(zip(layout.names, outputs, strict=False))
     return last, dict(zip(names, outputs[len(layout.names) :], strict=True))
-
-
-def is_worth_compiling(sequence: tf.Tensor) -> bool:
-    """Whether XLA may pay: a graph is being built, and its users are not known to be few."""
-    users = sequence.shape[0]
-    return not tf.executing_eagerly() and (users is None or users >= MIN_XLA_ROWS)
 
 
 class _Layout(NamedTuple):
@@ -96,9 +88,9 @@ def _differentiable(
     """The last state and the traces of `names`, both in that order, as one differentiable operation."""
     signature = tuple(tuple(tensor.shape) for tensor in flat)
     kept = layout.names if keeps_states else names
-    forward = traced(_forward, (layout, kept), jit, signature)
-    forward_again = traced(_forward, (layout, layout.names), jit, signature)
-    backward = traced(_backward, (layout,), jit, signature)
+    forward = graph_function(_forward, (layout, kept), jit, signature)
+    forward_again = graph_function(_forward, (layout, layout.names), jit, signature)
+    backward = graph_function(_backward, (layout,), jit, signature)
 
     @tf.custom_gradient
     def run(*tensors):

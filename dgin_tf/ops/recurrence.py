@@ -26,10 +26,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.ops.compiling import traced
+from dgin_tf.ops.compiling import graph_function, should_compile
 
 MIN_SHARD_USERS = 16
-MIN_XLA_ROWS = 16
 
 
 class RecurrentWeights(NamedTuple):
@@ -127,31 +126,10 @@ def agru_step(
 
 
 def augru_step(
-    inputs: tf.Tensor,
-    score: tf.Tensor,
-    state: tf.Tensor,
-    weights: RecurrentWeights,
-    released: bool = False,
+    inputs: tf.Tensor, score: tf.Tensor, state: tf.Tensor, weights: RecurrentWeights
 ) -> tf.Tensor:
-    """One AUGRU step, Eqs. (12), (13): attention a_t [users, 1] scales the update gate.
-
-    With `released`, attention scales the keep gate instead, as in the authors' code:
-    1 - write = (1 - a_t)(1 - u_t). Their a_t = 0 is a plain GRU step, the paper's a frozen state.
-    """
-    scale, floor = attentional_gate(score, released)
-    return gated_step(inputs, scale, floor, state, weights)
-
-
-def attentional_gate(
-    score: tf.Tensor, released: bool = False, mask: tf.Tensor | None = None
-) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """AUGRU's `scale` and `floor` for scores of any shape; zero where `mask` is given and False."""
-    if mask is not None:
-        mask = tf.cast(mask, score.dtype)
-        score = score * mask
-    if not released:
-        return score, None
-    return (1.0 if mask is None else mask) - score, score
+    """One AUGRU step, Eqs. (12), (13): attention a_t [users, 1] scales the update gate."""
+    return gated_step(inputs, score, None, state, weights)
 
 
 def recurrence(
@@ -173,9 +151,7 @@ def recurrence(
       weights: recurrent weights, as tensors: a variable of another replica cannot be read here.
       return_states: whether all states are wanted, or the last alone (whose gradient is cheaper).
       jit_compile: whether XLA compiles the loops, which runs twice as fast but compiles for each
-        new shape anew. None means: in graphs where the shapes are static and the rows (users times
-        candidates) enough to be worth it. A function exported with unknown sizes therefore holds
-        plain loops.
+        new shape anew; None for the rule of `should_compile`, rows being users times candidates.
 
     Returns:
       States [users, candidates, time, units] (None unless `return_states`), and the last one,
@@ -184,8 +160,7 @@ def recurrence(
     if inputs.shape.rank == 3:
         inputs = inputs[:, tf.newaxis]
     if jit_compile is None:
-        static = inputs.shape.is_fully_defined() and gate[0].shape.is_fully_defined()
-        jit_compile = static and is_worth_compiling(gate[0])
+        jit_compile = should_compile(gate[0].shape[:2].num_elements())
     arguments = _Arguments(inputs, *gate, initial_state, weights.kernel, weights.bias)
     run = functools.partial(
         _differentiable, reset_after=weights.reset_after, states=return_states, jit=jit_compile
@@ -200,12 +175,6 @@ def recurrence(
     results = [run(_Arguments(*part)) for part in zip(*split, strict=True)]
     states, last = zip(*results, strict=True)
     return tf.concat(states, 0) if return_states else None, tf.concat(last, 0)
-
-
-def is_worth_compiling(scale: tf.Tensor) -> bool:
-    """Whether XLA may pay: a graph is being built, and the rows of `scale` are not known to be few."""
-    rows = scale.shape[:2].num_elements()
-    return not tf.executing_eagerly() and (rows is None or rows >= MIN_XLA_ROWS)
 
 
 class _Arguments(NamedTuple):
@@ -241,8 +210,8 @@ def _differentiable(arguments: _Arguments, *, reset_after: bool, states: bool, j
     """Forward and backward loop as one differentiable operation."""
     signature = tuple(None if value is None else tuple(value.shape) for value in arguments)
     settings = (reset_after, jit)  # only compiled loops fetch ahead
-    forward = traced(_forward_loop, settings, jit, signature)
-    backward = traced(_backward_loop, settings, jit, signature)
+    forward = graph_function(_forward_loop, settings, jit, signature)
+    backward = graph_function(_backward_loop, settings, jit, signature)
     present = [value is not None for value in arguments]
 
     @tf.custom_gradient

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import dgin_tf.layers
+import dgin_tf.released
 from dgin_tf.models import registry
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import FIRST_ID, HISTORY, Field, Schema
@@ -208,12 +209,16 @@ def padded_on_the_left(features: dict[str, tf.Tensor], extra: int = 2) -> dict[s
 
 
 def public_layers() -> dict[str, type]:
-    """Every public Keras layer class defined in dgin_tf.layers, by qualified name."""
+    """Every public Keras layer class defined in dgin_tf.layers and dgin_tf.released, by name."""
     found = {}
-    for module in pkgutil.walk_packages(dgin_tf.layers.__path__, "dgin_tf.layers."):
+    for module in [
+        *pkgutil.walk_packages(dgin_tf.layers.__path__, "dgin_tf.layers."),
+        *pkgutil.walk_packages(dgin_tf.released.__path__, "dgin_tf.released."),
+    ]:
         for name, item in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if (
                 issubclass(item, tf.keras.layers.Layer)
+                and not issubclass(item, tf.keras.Model)
                 and item.__module__ == module.name
                 and not name.startswith("_")
             ):

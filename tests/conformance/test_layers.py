@@ -70,6 +70,7 @@ from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops.released_memory import ReleasedStep
+from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU
 from dgin_tf.schema import BEHAVIOR_TYPE
 from tests.conformance.catalogue import (
     BACKBONE,
@@ -186,10 +187,11 @@ CATALOGUE = {
     GRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["mask"])[1]),
     AIGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
     AGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
-    AUGRU: (
-        {"units": UNITS, "variant": "released"},
-        lambda layer, x: layer(x["events"], x["scores"], x["mask"]),
-    ),
+    AUGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
+    ReleasedGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["mask"])[1]),
+    ReleasedAIGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
+    ReleasedAGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
+    ReleasedAUGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
     AuxiliaryLoss: (
         {"weight": 0.5, "score": click_net(), "reduce": "mean_valid"},
         lambda layer, x: layer(x["events"], x["events"], x["events"][:, ::-1], x["mask"]),

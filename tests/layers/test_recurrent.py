@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
+from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU
 from tests import golden_files, released_weights
 from tests.oracles import dien
 
@@ -80,7 +81,7 @@ def test_evolution_is_the_papers_equation_for_every_candidate(cell, reset_after)
 
 
 def test_the_released_augru_scales_the_keep_gate():
-    layer = make(AUGRU, variant="released")
+    layer = make(ReleasedAUGRU)
     found = evolve(layer)
     expected = dien.unroll(
         dien.augru_released, EVENTS[0], SCORES[0, 1], np.zeros(UNITS), three_gates(layer), False
@@ -178,12 +179,10 @@ def test_candidates_do_not_see_each_other(cell):
     np.testing.assert_array_equal(evolve(layer)[:, 1:], evolve(layer, scores=scores)[:, 1:])
 
 
-@cells
-@pytest.mark.parametrize("variant", ["paper", "released"])
-def test_a_layer_comes_back_from_its_config(cell, variant):
-    layer = make(cell, variant=variant)
+@pytest.mark.parametrize("cell", [*EVOLVING, ReleasedAIGRU, ReleasedAGRU, ReleasedAUGRU])
+def test_a_layer_comes_back_from_its_config(cell):
+    layer = make(cell)
     copy = tf.keras.layers.deserialize(tf.keras.layers.serialize(layer))
-    copy.build([None, None, DIM])
     copy.set_weights(layer.get_weights())
     np.testing.assert_array_equal(evolve(copy), evolve(layer))
 
@@ -200,17 +199,31 @@ def test_half_precision_gives_half_precision_but_adds_up_in_float32():
 
 
 def test_released_biases_start_at_tensorflows_one():
-    layer = AUGRU(UNITS, variant="released")
+    layer = ReleasedAUGRU(UNITS)
     layer.build([None, None, DIM])
     # Its update gate keeps with bias 1, so ours, which writes, starts at -1.
     np.testing.assert_array_equal(layer.get_weights()[1], np.repeat([-1.0, 1.0, 0.0], UNITS))
 
 
-def test_unknown_options_are_refused():
-    with pytest.raises(ValueError, match="variant must be one of"):
-        GRU(UNITS, variant="official")
-    with pytest.raises(ValueError, match="recurrent_bias needs reset_after"):
-        GRU(UNITS, variant="released", recurrent_bias=True)
+def test_a_second_bias_is_refused_where_the_reset_gate_comes_first():
+    for cell in (ReleasedGRU, ReleasedAUGRU):
+        with pytest.raises(ValueError, match="recurrent_bias needs reset_after"):
+            cell(UNITS, recurrent_bias=True)
+
+
+def test_initializers_and_regularizers_are_those_of_the_arguments():
+    layer = AUGRU(
+        UNITS,
+        kernel_initializer="ones",
+        recurrent_initializer=tf.keras.initializers.Constant(0.5),
+        kernel_regularizer=tf.keras.regularizers.L2(0.25),
+    )
+    copy = AUGRU.from_config(layer.get_config())
+    for each in (layer, copy):
+        each.build([None, None, DIM])
+        np.testing.assert_array_equal(each.get_weights()[0], np.ones([DIM, 3 * UNITS]))
+        np.testing.assert_array_equal(each.get_weights()[2], np.full([UNITS, 3 * UNITS], 0.5))
+        np.testing.assert_allclose(each.losses, [0.25 * DIM * 3 * UNITS])
 
 
 class Evolution(tf.keras.Model):
@@ -329,12 +342,16 @@ def check_golden_run(arrays, layer, prefix=""):
 
 @pytest.mark.parametrize(
     ("stem", "cell"),
-    [("dien_gru_official", GRU), ("dien_augru_official", AUGRU), ("dien_agru_official", AGRU)],
+    [
+        ("dien_gru_official", ReleasedGRU),
+        ("dien_augru_official", ReleasedAUGRU),
+        ("dien_agru_official", ReleasedAGRU),
+    ],
 )
 def test_golden_released_cells_and_their_gradients(stem, cell):
     arrays = golden_files.load(stem)
     events = tf.constant(arrays["in_x"])
-    layer = cell(arrays["in_h0"].shape[-1], variant="released")
+    layer = cell(arrays["in_h0"].shape[-1])
     layer.build(events.shape)
     layer.set_weights(
         released_weights.from_tensorflow_1(
@@ -343,7 +360,7 @@ def test_golden_released_cells_and_their_gradients(stem, cell):
     )
     check_golden_run(arrays, layer)
     watched = {"x": events}
-    if cell is not GRU:
+    if cell is not ReleasedGRU:
         watched["att"] = tf.constant(arrays["in_att"])
     with tf.GradientTape() as tape:
         tape.watch(watched)

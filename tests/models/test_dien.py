@@ -17,6 +17,7 @@ from dgin_tf.models.dien import (
     TwoLayerGRUAttentionModel,
 )
 from dgin_tf.models.registry import MODELS
+from dgin_tf.released.recurrent import ReleasedAUGRU
 from dgin_tf.schema import negative_name
 from tests import golden_files
 from tests.conformance.catalogue import batch as make_batch
@@ -168,8 +169,8 @@ def test_the_weight_scales_the_auxiliary_loss_alone():
 
 def test_the_papers_choices_and_the_releases_differ_where_the_ledger_says():
     paper, released = (DIEN(make_schema(), SMALL, v).interest_encoder for v in VARIANTS)
-    assert (paper.cell.variant, paper.cell.reset_after) == ("paper", True)
-    assert (released.cell.variant, released.cell.reset_after) == ("released", False)
+    assert (type(paper.cell), paper.cell.reset_after) == (AUGRU, True)
+    assert (type(released.cell), released.cell.reset_after) == (ReleasedAUGRU, False)
     assert (paper.auxiliary_loss.reduce, paper.auxiliary_loss.score) == ("sum", None)
     assert released.auxiliary_loss.reduce == "released"
     assert released.auxiliary_loss.score.units == (100, 50)

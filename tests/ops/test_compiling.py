@@ -2,7 +2,13 @@
 
 import tensorflow as tf
 
-from dgin_tf.ops.compiling import leaves_xla, leaving_xla, traced
+from dgin_tf.ops.compiling import (
+    MIN_XLA_ROWS,
+    graph_function,
+    leaves_xla,
+    leaving_xla,
+    should_compile,
+)
 
 
 def _said(seen, values):
@@ -30,7 +36,7 @@ def test_what_xla_compiles_within_stays_compilable():
     for jit in (False, True):
         seen = _Seen()
         with leaving_xla():
-            traced(_said, (seen,), jit, "here")(tf.constant(1))
+            graph_function(_said, (seen,), jit, "here")(tf.constant(1))
         assert list(seen) == [not jit]
 
 
@@ -38,5 +44,12 @@ def test_what_was_traced_for_a_step_that_leaves_xla_is_not_taken_elsewhere():
     seen = _Seen()
     for leaves in (True, False, True):
         with leaving_xla(leaves):
-            traced(_said, (seen,), False, "there")(tf.constant(1))
+            graph_function(_said, (seen,), False, "there")(tf.constant(1))
     assert list(seen) == [True, False]
+
+
+def test_known_rows_decide_and_unknown_ones_are_trusted_in_training_alone():
+    cases = [(MIN_XLA_ROWS, False), (MIN_XLA_ROWS - 1, True), (None, True), (None, False)]
+    assert not any(should_compile(*case) for case in cases)  # nothing is compiled eagerly
+    with tf.Graph().as_default():
+        assert [should_compile(*case) for case in cases] == [True, False, True, False]

@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.ops import recurrence as ops
+from dgin_tf.ops.compiling import MIN_XLA_ROWS
 from dgin_tf.ops.recurrence import RecurrentWeights, recurrence
+from dgin_tf.released.recurrent import keep_gate
 from tests.oracles import dien
 from tests.oracles.recurrence import unrolled
 
@@ -70,28 +72,32 @@ def step():
     }
 
 
-def mine(function, step, reset_after=True, **options):
+def released_augru_step(inputs, score, state, weights):
+    return ops.gated_step(inputs, *keep_gate(score), state, weights)
+
+
+def mine(function, step, reset_after=True):
     """A step function of the package on the arguments of the oracle."""
     numbers = step["weights"]
     gates = slice(UNITS, None) if function is ops.agru_step else slice(None)
     inputs = (step["i"] @ numbers["W"] + numbers["b"])[:, gates]
     weights = RecurrentWeights(tf.constant(numbers["U"][:, gates]), None, reset_after)
     score = () if function is ops.gru_step else (step["a"],)
-    return function(inputs, *score, tf.constant(step["h"]), weights, **options).numpy()
+    return function(inputs, *score, tf.constant(step["h"]), weights).numpy()
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize(
-    ("function", "oracle", "options"),
+    ("function", "oracle"),
     [
-        (ops.gru_step, dien.gru, {}),
-        (ops.agru_step, dien.agru, {}),
-        (ops.augru_step, dien.augru, {}),
-        (ops.augru_step, dien.augru_released, {"released": True}),
+        (ops.gru_step, dien.gru),
+        (ops.agru_step, dien.agru),
+        (ops.augru_step, dien.augru),
+        (released_augru_step, dien.augru_released),
     ],
 )
-def test_a_step_is_the_papers_equation(step, function, oracle, options, reset_after):
-    found = mine(function, step, reset_after, **options)
+def test_a_step_is_the_papers_equation(step, function, oracle, reset_after):
+    found = mine(function, step, reset_after)
     np.testing.assert_allclose(found, oracle(**step, reset_after=reset_after), atol=1e-14)
 
 
@@ -114,11 +120,11 @@ def test_a_score_of_one_makes_agru_the_candidate(step):
 
 def test_the_released_augru_is_a_gru_at_score_zero_and_the_candidate_at_one(step):
     step["a"] *= 0
-    found = mine(ops.augru_step, step, released=True)
+    found = mine(released_augru_step, step)
     np.testing.assert_allclose(found, mine(ops.gru_step, step), atol=1e-15)
     step["a"] += 1
     candidate = dien.gru_gates(step["i"], step["h"], step["weights"])[2]
-    found = mine(ops.augru_step, step, released=True)
+    found = mine(released_augru_step, step)
     np.testing.assert_allclose(found, candidate, atol=1e-14)
 
 
@@ -209,10 +215,10 @@ def compiled_by_xla(users, time):
     return any(f.attr["_XlaMustCompile"].b for f in library)
 
 
-def test_only_static_shapes_with_enough_rows_are_compiled_unless_asked_for():
-    assert compiled_by_xla(ops.MIN_XLA_ROWS // CANDIDATES, TIME)
-    assert not compiled_by_xla(ops.MIN_XLA_ROWS // CANDIDATES - 1, TIME)
-    assert not compiled_by_xla(8, None)
+def test_enough_rows_of_a_known_number_are_compiled_whatever_the_length():
+    assert compiled_by_xla(MIN_XLA_ROWS // CANDIDATES, TIME)
+    assert not compiled_by_xla(MIN_XLA_ROWS // CANDIDATES - 1, TIME)
+    assert compiled_by_xla(MIN_XLA_ROWS // CANDIDATES, None)
     assert not compiled_by_xla(None, TIME)
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.events import State
 from dgin_tf.ops import folding
+from dgin_tf.ops.compiling import should_compile
 
 
 class FoldedMemory(tf.keras.layers.Layer):
@@ -81,7 +82,7 @@ class FoldedMemory(tf.keras.layers.Layer):
             self.tensors(),
             traced=traced,
             keeps_states=training,
-            jit_compile=True if training and folding.is_worth_compiling(inputs) else None,
+            jit_compile=should_compile(inputs.shape[0], training),
         )
         return {name: last[name] for name in names}, traces
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
 from dgin_tf.layers.recurrent import GRU
 from dgin_tf.models.base import ModelConfig
-from dgin_tf.models.dien import event_width
+from dgin_tf.models.dien import cell_of, event_width
 from dgin_tf.models.mimn import MemoryFamilyModel
 from dgin_tf.models.released import check_variant
 from dgin_tf.schema import Schema
@@ -32,7 +32,7 @@ class GRU4Rec(MemoryFamilyModel):
         units: int | None = None,
     ):
         check_variant(variant)
-        gru = GRU(units or event_width(schema, config), variant, name="gru")
+        gru = cell_of(GRU, variant)(units or event_width(schema, config), name="gru")
         super().__init__(schema, LastHiddenState(gru, name="interest"), config, variant)
 
 
@@ -48,5 +48,5 @@ class ARNN(MemoryFamilyModel):
 
     def __init__(self, schema: Schema, config: ModelConfig | None = None, variant: str = "paper"):
         check_variant(variant)
-        gru = GRU(event_width(schema, config), variant, name="gru")
+        gru = cell_of(GRU, variant)(event_width(schema, config), name="gru")
         super().__init__(schema, AttendedHiddenStates(gru, name="interest"), config, variant)
