@@ -22,10 +22,10 @@ from absl import flags
 from dgin_tf.commands import command_line
 from dgin_tf.records import load_catalogue
 from dgin_tf.schema import Schema
-from dgin_tf.serving.dead_letters import DeadLetters
-from dgin_tf.serving.event_sources import EventSource, GrowingFile, StandardInput
-from dgin_tf.serving.events import BadEventError, EventParser
-from dgin_tf.serving.vocabularies import Vocabularies
+from dgin_tf.serving.center.dead_letters import DeadLetters
+from dgin_tf.serving.center.event_sources import EventSource, GrowingFile, StandardInput
+from dgin_tf.serving.center.events import BadEventError, EventParser
+from dgin_tf.serving.export.vocabularies import Vocabularies
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from experiments import engines

@@ -18,9 +18,8 @@ from dgin_tf.commands import command_line
 from dgin_tf.commands.memory import keep_freed_memory
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.serving import extraction
-from dgin_tf.serving.ranker import open_bundle
-from dgin_tf.serving.state_versions import StateVersions
-from dgin_tf.serving.stored_states import version_of
+from dgin_tf.serving.center.state_versions import StateVersions
+from dgin_tf.serving.export.versions import open_bundle, state_version
 from dgin_tf.stores.addresses import open_store
 from experiments import runs
 
@@ -55,7 +54,7 @@ def main(_: object) -> None:
             version_dir, metadata = open_bundle(_EXPORT_DIR.value)
             found = extraction.extract_for_bundle(version_dir, data, store, _BATCH_USERS.value, bar)
             StateVersions(store, metadata["name"]).mark_warm(metadata)
-            version = version_of(metadata)
+            version = state_version(metadata)
         else:
             model, config = runs.load_model(_MODEL_DIR.value, data)
             found = extraction.extract(

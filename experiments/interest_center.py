@@ -85,22 +85,23 @@ def main(_: object) -> None:
 
 
 def _consume() -> None:
-    from dgin_tf.serving.dead_letters import DeadLetters
-    from dgin_tf.serving.events import EventParser
-    from dgin_tf.serving.interest_center import InterestCenter, consume
-    from dgin_tf.serving.snapshots import DailySnapshots, Snapshots
-    from dgin_tf.serving.state_updates import StateUpdater
-    from dgin_tf.serving.stored_states import StoredStates, namespace_of
+    from dgin_tf.serving.center.dead_letters import DeadLetters
+    from dgin_tf.serving.center.events import EventParser
+    from dgin_tf.serving.center.interest_center import InterestCenter, consume
+    from dgin_tf.serving.center.snapshots import DailySnapshots, Snapshots
+    from dgin_tf.serving.center.state_updates import StateUpdater
+    from dgin_tf.serving.center.user_states import UserStates
+    from dgin_tf.serving.export.versions import state_namespace
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     updater = StateUpdater(FLAGS.export_dir)
-    namespace = namespace_of(updater.metadata)
+    namespace = state_namespace(updater.metadata)
     vocabularies = updater.vocabularies if FLAGS.ids == RAW else None
     parser = EventParser(updater.schema, updater.catalogue, vocabularies)
     with open_store(FLAGS.store) as store, contextlib.ExitStack() as at_the_end:
-        states = StoredStates(store, updater.metadata)
+        states = UserStates(store, updater.metadata)
         letters = DeadLetters(FLAGS.dead_letters or _beside(f"{namespace}.dead_letters.jsonl"))
         center = InterestCenter(updater, states, parser, letters, FLAGS.patience, _say)
         source = center.asking(lambda: _source(namespace))
@@ -131,17 +132,17 @@ def _consume() -> None:
 def _warm_up() -> None:
     from tqdm import tqdm
 
-    from dgin_tf.serving.state_updates import StateUpdater
-    from dgin_tf.serving.state_versions import StateVersions
-    from dgin_tf.serving.state_warmup import warm_up
-    from dgin_tf.serving.stored_states import StoredStates
+    from dgin_tf.serving.center.state_updates import StateUpdater
+    from dgin_tf.serving.center.state_versions import StateVersions
+    from dgin_tf.serving.center.state_warmup import warm_up
+    from dgin_tf.serving.center.user_states import UserStates
 
     def bar(items, total):
         return tqdm(items, "states", total, disable=not FLAGS.progress, file=sys.stderr)
 
     updater = StateUpdater(FLAGS.export_dir)
     with open_store(FLAGS.store) as store:
-        states = StoredStates(store, updater.metadata)
+        states = UserStates(store, updater.metadata)
         done = warm_up(updater, states, FLAGS.data_dir, FLAGS.days, bar)
         if done.incomplete:
             raise ValueError(
@@ -159,7 +160,7 @@ def _warm_up() -> None:
 
 def _switch() -> None:
     metadata = _metadata()
-    from dgin_tf.serving.state_versions import StateVersions
+    from dgin_tf.serving.center.state_versions import StateVersions
 
     with open_store(FLAGS.store) as store:
         versions = StateVersions(store, metadata["name"])
@@ -170,29 +171,31 @@ def _switch() -> None:
 
 def _snapshot() -> None:
     metadata = _metadata()
-    from dgin_tf.serving.snapshots import Snapshots
-    from dgin_tf.serving.stored_states import StoredStates, namespace_of
+    from dgin_tf.serving.center.snapshots import Snapshots
+    from dgin_tf.serving.center.user_states import UserStates
+    from dgin_tf.serving.export.versions import state_namespace
 
     # First how far the events were acknowledged, then the states, which include at least those.
-    position = _position(namespace_of(metadata))
+    position = _position(state_namespace(metadata))
     with open_store(FLAGS.store) as store:
-        snapshots = Snapshots(FLAGS.snapshot_dir, StoredStates(store, metadata))
+        snapshots = Snapshots(FLAGS.snapshot_dir, UserStates(store, metadata))
         taken = snapshots.take(position, datetime.datetime.now(datetime.UTC).date())
         sys.stdout.write(f"snapshot in {taken.folder}\n")
 
 
 def _roll_back() -> None:
     metadata = _metadata()
-    from dgin_tf.serving.snapshots import Snapshots
-    from dgin_tf.serving.stored_states import StoredStates, namespace_of
+    from dgin_tf.serving.center.snapshots import Snapshots
+    from dgin_tf.serving.center.user_states import UserStates
+    from dgin_tf.serving.export.versions import state_namespace
 
     with open_store(FLAGS.store) as store:
-        snapshots = Snapshots(FLAGS.snapshot_dir, StoredStates(store, metadata))
+        snapshots = Snapshots(FLAGS.snapshot_dir, UserStates(store, metadata))
         snapshot = snapshots.find(FLAGS.day)
         again = "no source of events was named, so that none will be read again"
         if FLAGS.events and FLAGS.events != "-":
             # Before the states: events that are read once more by newer states change nothing.
-            with contextlib.closing(_source(namespace_of(metadata))) as source:
+            with contextlib.closing(_source(state_namespace(metadata))) as source:
                 source.check_quiet()
                 source.rewind(snapshot.position)
             again = "the events since then will be read again"
@@ -202,16 +205,17 @@ def _roll_back() -> None:
 
 def _status() -> None:
     metadata = _metadata()
-    from dgin_tf.serving.snapshots import Snapshots
-    from dgin_tf.serving.state_versions import StateVersions
-    from dgin_tf.serving.stored_states import StoredStates, version_of
+    from dgin_tf.serving.center.snapshots import Snapshots
+    from dgin_tf.serving.center.state_versions import StateVersions
+    from dgin_tf.serving.center.user_states import UserStates
+    from dgin_tf.serving.export.versions import state_version
 
     with open_store(FLAGS.store) as store:
-        states, versions = StoredStates(store, metadata), StateVersions(store, metadata["name"])
+        states, versions = UserStates(store, metadata), StateVersions(store, metadata["name"])
         count = sum(1 for _ in states.store.users())
         days = [s.day for s in Snapshots(FLAGS.snapshot_dir, states).list()]
         sys.stdout.write(
-            f"{count:,} states of {version_of(metadata)}\nlive: {versions.live or 'none'}\n"
+            f"{count:,} states of {state_version(metadata)}\nlive: {versions.live or 'none'}\n"
             f"warm: {', '.join(versions.warm) or 'none'}\nsnapshots: {', '.join(days) or 'none'}\n"
         )
 
@@ -250,8 +254,8 @@ def _check_flags() -> None:
 
 
 def _source(namespace: str):
-    from dgin_tf.serving.event_sources import GrowingFile, StandardInput
-    from dgin_tf.serving.event_streams import RedisStreams
+    from dgin_tf.serving.center.event_sources import GrowingFile, StandardInput
+    from dgin_tf.serving.center.event_streams import RedisStreams
 
     if FLAGS.events == "-":
         return StandardInput()
@@ -262,7 +266,7 @@ def _source(namespace: str):
 
 
 def _position(namespace: str) -> dict:
-    from dgin_tf.serving.event_sources import position_of_file
+    from dgin_tf.serving.center.event_sources import position_of_file
 
     if _is_redis(FLAGS.events):
         with contextlib.closing(_source(namespace)) as source:
@@ -282,7 +286,7 @@ def _beside(name: str) -> str:
 
 
 def _metadata() -> dict:
-    from dgin_tf.serving.ranker import open_bundle
+    from dgin_tf.serving.export.versions import open_bundle
 
     return open_bundle(FLAGS.export_dir)[1]
 

@@ -31,8 +31,11 @@ _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 def main(_: object) -> None:
     """Makes the states, and prints how many and how fast."""
-    from dgin_tf.serving.bundle import ASSETS  # TensorFlow takes seconds: after the flags
-    from dgin_tf.serving.ranker import Ranker, open_bundle
+    from dgin_tf.serving.export.versions import (
+        ASSETS,  # TensorFlow takes seconds: after the flags
+        open_bundle,
+    )
+    from dgin_tf.serving.online.ranker import Ranker
 
     version, metadata = open_bundle(_EXPORT_DIR.value)
     if not metadata.get("kept"):

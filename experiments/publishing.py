@@ -13,7 +13,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.inspection import plots, traces
 from dgin_tf.inspection.report import Report, add_result
 from dgin_tf.models.base import CTRModel
-from dgin_tf.serving.bundle import Release, export_bundle
+from dgin_tf.serving.export.bundle import Release, export_bundle
 from dgin_tf.training.loop import RESULT_FILE
 from experiments import runs
 

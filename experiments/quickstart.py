@@ -81,7 +81,7 @@ def main(_: object) -> None:
     for name, version in versions.items():
         _say(f"  {name:8} {folder / name}, exported to {version}")
     _say(f"  report   {report}")
-    from dgin_tf.serving.bundle import usage
+    from dgin_tf.serving.export.bundle import usage
 
     _say(usage(versions["dien"]))
 

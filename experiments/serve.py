@@ -49,8 +49,10 @@ flags.DEFINE_float("poll_seconds", 5.0, "How often to look for a newer version."
 def main(arguments):
     del arguments
     _check_flags()
-    from dgin_tf.serving import service  # TensorFlow takes seconds: after the flags were checked
-    from dgin_tf.serving.ranker import open_bundle
+    from dgin_tf.serving.export.versions import open_bundle
+    from dgin_tf.serving.online import (
+        service,  # TensorFlow takes seconds: after the flags were checked
+    )
 
     if FLAGS.grpc_port >= 0 and importlib.util.find_spec("tensorflow_serving") is None:
         raise ValueError(
@@ -65,7 +67,7 @@ def main(arguments):
     service.watch(servable, FLAGS.poll_seconds, stop)
     grpc_server = None
     if FLAGS.grpc_port >= 0:
-        from dgin_tf.serving import grpc_service
+        from dgin_tf.serving.online import grpc_service
 
         grpc_server, port = grpc_service.make_grpc_server(servable, FLAGS.host, FLAGS.grpc_port)
         grpc_server.start()
@@ -94,8 +96,7 @@ def _check_flags():
 def _index():
     """The index or engine of the flags, as the newest version's schema has it; None for none."""
     from dgin_tf.schema import Schema
-    from dgin_tf.serving.bundle import ASSETS
-    from dgin_tf.serving.ranker import open_bundle
+    from dgin_tf.serving.export.versions import ASSETS, open_bundle
 
     if not FLAGS.index_dir:
         return None

@@ -33,6 +33,23 @@ ALLOWED = {
     # Serving parses records with the very functions that training reads them with: a second parser
     # would be where the two drift apart.
     "dgin_tf/serving": (*MODELS, "dgin_tf.inputs", "dgin_tf.stores", "dgin_tf.serving"),
+    # Within serving: exports know nothing of states in a store, the center nothing of requests.
+    "dgin_tf/serving/export": (*MODELS, "dgin_tf.inputs", "dgin_tf.serving.export"),
+    "dgin_tf/serving/center": (
+        *BASE,
+        "dgin_tf.inputs",
+        "dgin_tf.stores",
+        "dgin_tf.serving.export",
+        "dgin_tf.serving.center",
+    ),
+    "dgin_tf/serving/online": (
+        *BASE,
+        "dgin_tf.inputs",
+        "dgin_tf.stores",
+        "dgin_tf.serving.export",
+        "dgin_tf.serving.center",
+        "dgin_tf.serving.online",
+    ),
     "dgin_tf/inspection": (*MODELS, "dgin_tf.inspection"),
     "data_prep": (*BASE, "data_prep"),
 }

@@ -23,10 +23,10 @@ from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.base import CTRModel
 from dgin_tf.records import SPLITS, read_records
 from dgin_tf.schema import FIRST_ID, Schema
-from dgin_tf.serving.progress import Progress as StreamProgress
-from dgin_tf.serving.ranker import open_bundle
-from dgin_tf.serving.signatures import ENCODE_USER, signature_specs
-from dgin_tf.serving.stored_states import PersonState, StoredStates
+from dgin_tf.serving.center.progress import Progress as StreamProgress
+from dgin_tf.serving.center.user_states import UserState, UserStates
+from dgin_tf.serving.export.signatures import ENCODE_USER, signature_specs
+from dgin_tf.serving.export.versions import open_bundle
 from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_value, encode_value
 
@@ -150,7 +150,7 @@ def extract_for_bundle(
     def encode(features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         return signature(**{name: features[name] for name in asked})
 
-    values = _OfBundle(StoredStates(store, metadata))
+    values = _OfBundle(UserStates(store, metadata))
     return _extract(encode, values, data, metadata["max_history"], batch_users, progress)
 
 
@@ -205,7 +205,7 @@ class _OfWeights:
 class _OfBundle:
     """States of an exported version, as the User Interest Center and the ranker read them."""
 
-    def __init__(self, states: StoredStates):
+    def __init__(self, states: UserStates):
         self.store = states.store
         self._states = states
 
@@ -220,7 +220,7 @@ class _OfBundle:
         return progress.sequence > 0 or progress.newest >= newest
 
     def to_value(self, state: Arrays, newest: int) -> bytes:
-        return self._states.encode(PersonState(state, StreamProgress.up_to(newest)))
+        return self._states.encode(UserState(state, StreamProgress.up_to(newest)))
 
 
 def _extract(

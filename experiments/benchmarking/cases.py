@@ -302,17 +302,17 @@ def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
 def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     """Exports a model and starts a center on it; a turn is batches of events, then single ones."""
-    from dgin_tf.serving.dead_letters import DeadLetters
-    from dgin_tf.serving.events import EventParser
-    from dgin_tf.serving.interest_center import InterestCenter
-    from dgin_tf.serving.state_updates import StateUpdater
-    from dgin_tf.serving.stored_states import StoredStates
+    from dgin_tf.serving.center.dead_letters import DeadLetters
+    from dgin_tf.serving.center.events import EventParser
+    from dgin_tf.serving.center.interest_center import InterestCenter
+    from dgin_tf.serving.center.state_updates import StateUpdater
+    from dgin_tf.serving.center.user_states import UserStates
     from dgin_tf.stores.lmdb_store import LmdbStore
 
     path, version = _exported(case, shape)
     began = time.perf_counter()
     updater = StateUpdater(version)
-    states = StoredStates(LmdbStore(path / "states"), updater.metadata)
+    states = UserStates(LmdbStore(path / "states"), updater.metadata)
     parser = EventParser(updater.schema, updater.catalogue)
     center = InterestCenter(updater, states, parser, DeadLetters(path / "letters"))
     events = _events(case.users, shape)
@@ -426,7 +426,7 @@ def _exported(case: Case, shape: Shape) -> tuple[pathlib.Path, pathlib.Path]:
     """A folder of the process's own, and the version of an untrained model in it."""
     import tensorflow as tf
 
-    from dgin_tf.serving.bundle import Release, export_bundle
+    from dgin_tf.serving.export.bundle import Release, export_bundle
 
     path = _own_folder(case)
     tf.keras.utils.set_random_seed(shape.seed)

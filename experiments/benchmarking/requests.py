@@ -21,8 +21,9 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import CTRModel
 from dgin_tf.records import LABEL, POSITION, Manifest, Shard
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, Field, Schema
-from dgin_tf.serving.bundle import Release, export_bundle
-from dgin_tf.serving.ranker import Ranker, open_bundle
+from dgin_tf.serving.export.bundle import Release, export_bundle
+from dgin_tf.serving.export.versions import open_bundle
+from dgin_tf.serving.online.ranker import Ranker
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.behavior_totals import DISTINCT, BehaviorTotals

@@ -12,7 +12,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.layers.group_statistics import quantile_edges
 from dgin_tf.models.registry import MODELS
 from dgin_tf.schema import Schema
-from dgin_tf.serving.ranker import Ranker
+from dgin_tf.serving.online.ranker import Ranker
 from experiments import paper_tables, publishing, runs
 from experiments.dgin import (
     learn_edges,

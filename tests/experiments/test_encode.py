@@ -10,9 +10,9 @@ import pytest
 
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import MODELS
-from dgin_tf.serving.ranker import Ranker
-from dgin_tf.serving.state_versions import StateVersions
-from dgin_tf.serving.stored_states import version_of
+from dgin_tf.serving.center.state_versions import StateVersions
+from dgin_tf.serving.export.versions import state_version
+from dgin_tf.serving.online.ranker import Ranker
 from dgin_tf.stores.addresses import open_store
 from experiments import paper_tables, publishing, runs
 from experiments.encode import (
@@ -182,7 +182,7 @@ def test_an_exported_model_is_served_from_its_extracted_interests(trained, data_
     assert said[1].stdout.startswith("0 users written, 31 kept"), said[1].stderr
     with open_store(address) as store:
         ranker = Ranker(version, states=store)
-        assert version_of(ranker.metadata) in StateVersions(store, "encode").warm
+        assert state_version(ranker.metadata) in StateVersions(store, "encode").warm
         scores = [ranker.rank_stored(user, [5, 40]) for user in range(2, 9)]
     assert np.all(np.ptp(scores, axis=0) > 0)
     both = extract_interests(**places, model_dir=trained / "encode")

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from dgin_tf.serving.ranker import Ranker
+from dgin_tf.serving.online.ranker import Ranker
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.registry import MODELS
-from dgin_tf.serving.bundle import Release, export_bundle
+from dgin_tf.serving.export.bundle import Release, export_bundle
 from tests.prepared import write_prepared
 
 MAX_HISTORY = 23

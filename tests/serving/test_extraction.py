@@ -11,9 +11,10 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.encode import ENCODE
 from dgin_tf.records import SPLITS, Manifest, Shard, encode_record, write_records
 from dgin_tf.serving import extraction
-from dgin_tf.serving.progress import Progress
-from dgin_tf.serving.ranker import Ranker
-from dgin_tf.serving.stored_states import StoredStates, namespace_of
+from dgin_tf.serving.center.progress import Progress
+from dgin_tf.serving.center.user_states import UserStates
+from dgin_tf.serving.export.versions import state_namespace
+from dgin_tf.serving.online.ranker import Ranker
 from dgin_tf.stores.state_store import InMemoryStore
 from dgin_tf.stores.values import StaleValueError
 from tests.conformance.catalogue import BACKBONE
@@ -183,14 +184,14 @@ def test_the_ranker_scores_extracted_states_as_it_scores_histories(served, state
 
 
 def test_an_extracted_state_includes_all_up_to_its_newest_event(served, states):
-    held = StoredStates(states, Ranker(served.version).metadata)
+    held = UserStates(states, Ranker(served.version).metadata)
     for user, history in dict(histories(served)).items():
         newest = int(history["timestamp"][-1])
         assert held.read([user])[0].progress == Progress(0, newest, newest)
 
 
 def test_extraction_for_a_bundle_goes_on_and_gives_the_same_bytes(served, states):
-    again, (name,) = InMemoryStore(), {namespace_of(Ranker(served.version).metadata)}
+    again, (name,) = InMemoryStore(), {state_namespace(Ranker(served.version).metadata)}
     first = extract_for(served, again, progress=lambda items, *_: itertools.islice(items, 11))
     second = extract_for(served, again)
     assert (first.users, second.users, second.kept) == (11, exported.USERS - 11, 11)
@@ -198,8 +199,8 @@ def test_extraction_for_a_bundle_goes_on_and_gives_the_same_bytes(served, states
 
 
 def test_who_did_something_since_is_encoded_anew_and_who_follows_a_stream_is_not(served, states):
-    held = StoredStates(InMemoryStore(), Ranker(served.version).metadata)
-    held.store.put_many(dict(StoredStates(states, Ranker(served.version).metadata).store.items()))
+    held = UserStates(InMemoryStore(), Ranker(served.version).metadata)
+    held.store.put_many(dict(UserStates(states, Ranker(served.version).metadata).store.items()))
     older, streamed = sorted(held.store.users())[:2]
     for user, progress in ((older, Progress(newest=5, included_until=5)), (streamed, Progress(9))):
         (state,) = held.read([user])
@@ -216,7 +217,7 @@ def test_states_of_a_bundle_of_other_weights_are_refused_and_written_anew(served
         "encode", data, tmp_path, user_fields=("user_id",), clusters=3, dim=5, short_events=5
     )
     extract_for(other, store)
-    user = next(iter(StoredStates(store, Ranker(other.version).metadata).store.users()))
+    user = next(iter(UserStates(store, Ranker(other.version).metadata).store.users()))
     with pytest.raises(ValueError, match="belongs to model version 'encode.1."):
         Ranker(served.version, states=store).rank_stored(user, CANDIDATES)
     assert extract_for(served, store).kept == 0

@@ -1,0 +1,1 @@
+"""User Interest Center of MIMN: user states that follow a stream of events."""

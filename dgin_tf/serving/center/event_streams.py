@@ -1,0 +1,250 @@
+"""Events from Redis Streams through a consumer group.
+
+An entry has one field, `event`, a JSON object. Several machines share the work by streams: whoever
+adds an event chooses its stream by the person, so that a person's events keep their order. A second
+consumer of a stream stands by: it reads nothing of it while another one has entries that it has not
+acknowledged, and takes over what that one has kept for long. (Where two ask at the very same moment, no
+state is harmed; what then comes late is refused.) What a consumer did not acknowledge itself, it gets
+once more and first.
+
+A group remembers all streams that its consumers ever named, in a set `<group>.streams` beside them:
+positions are of all of them, because states in a store are of everybody.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dgin_tf.serving.center.event_sources import OFFSET, EventSource, Position, is_in_file
+from dgin_tf.stores.state_store import StoreError
+
+FIELD = b"event"
+
+_SECONDS = 5.0  # without an answer for so long, the server counts as unreachable
+_BLOCK = 100  # milliseconds to wait for new entries
+_QUIET = 1.0  # seconds: a consumer that has not asked for so long is not running
+_TAKE_OVER = 60.0  # seconds: an entry that a consumer keeps for so long is given to another one
+_SECRET = re.compile(r"//[^@/]*@")
+_LARGEST = 2**64 - 1
+
+
+class RedisStreams(EventSource):
+    """Entries of streams, as one consumer of a group.
+
+    Args:
+      url: `redis://[user:password@]host:port/db`.
+      streams: names.
+      group: of consumers; made, from the beginning of the streams, where it is missing.
+      consumer: name within the group; one that comes back under its name goes on at once.
+      take_over: seconds after which another consumer's entries are taken over; more than a consumer
+        needs for a micro-batch, and than its store may fail.
+
+    Raises:
+      StoreError: the package redis is not installed, or the server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        streams: Sequence[str],
+        group: str,
+        consumer: str,
+        take_over: float = _TAKE_OVER,
+    ):
+        try:
+            import redis
+        except ImportError as error:
+            raise StoreError(
+                'Redis Streams need the package redis; pip install "dgin_tf[serve]".'
+            ) from error
+        self._redis = redis
+        self._name = _SECRET.sub("//", url)
+        self._streams = [name.encode() for name in streams]
+        self._group, self._consumer = group, consumer
+        self._registry = f"{group}.streams"
+        self._take_over = take_over
+        self._given: dict[bytes, list[bytes]] = {name: [] for name in self._streams}
+        self._own: dict[bytes, bytes] = {}
+        self._look_again = 0.0
+        self._client = redis.Redis.from_url(
+            url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
+        )
+        self._start_over()
+        with self._errors():
+            self._make_groups(self._streams)
+
+    def read(self, most: int) -> Sequence[bytes]:
+        try:
+            with self._errors():
+                return self._read(most)
+        except StoreError:
+            # What the server gave just before may not have arrived.
+            self._start_over()
+            raise
+
+    def acknowledge(self) -> None:
+        with self._errors():
+            for stream, ids in self._given.items():
+                if ids:
+                    self._client.xack(stream, self._group, *ids)
+                    ids.clear()
+
+    def position(self) -> Position:
+        """The last entry of each of the group's streams before which everything was acknowledged."""
+        found = {}
+        with self._errors():
+            for stream in self._all_streams():
+                groups = {g["name"]: g for g in self._client.xinfo_groups(stream)}
+                last = groups[self._group.encode()]["last-delivered-id"]
+                waiting: Any = self._client.xpending(stream, self._group)
+                found[stream.decode()] = (
+                    _before(waiting["min"]) if waiting["pending"] else last
+                ).decode()
+        return found
+
+    def check_quiet(self) -> None:
+        """Raises ValueError where a consumer of the group seems to be running."""
+        with self._errors():
+            for stream in self._all_streams():
+                for consumer in self._client.xinfo_consumers(stream, self._group):
+                    if consumer["idle"] < 1000 * _QUIET:
+                        raise ValueError(
+                            f"consumer {consumer['name'].decode()!r} of group {self._group!r} asked "
+                            f"for events of stream {stream.decode()!r} {consumer['idle']:,} ms ago; "
+                            "stop its center first."
+                        )
+
+    def rewind(self, position: Position) -> None:
+        """Lets the group read again what came after a position: all of a stream that it does not name.
+
+        Raises:
+          ValueError: the position is in a file.
+        """
+        if is_in_file(position):
+            raise ValueError(
+                f"expected a position in streams; got byte {position[OFFSET]:,} of a file. Name the "
+                "source that the events came from when it was taken."
+            )
+        with self._errors():
+            self._make_groups(self._all_streams())
+            for stream in self._all_streams():
+                last = position.get(stream.decode(), "0")
+                # A new group has nothing that was given and not acknowledged, which would come first.
+                with self._client.pipeline(transaction=True) as change:
+                    change.xgroup_destroy(stream, self._group)
+                    change.xgroup_create(stream, self._group, id=last, mkstream=True)
+                    change.execute()
+        self._start_over()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _read(self, most: int) -> Sequence[bytes]:
+        if not self._has_groups:
+            self._make_groups(self._streams)
+        held = self._held()
+        if held or time.monotonic() >= self._look_again:
+            self._look_again = time.monotonic() + self._take_over
+            self._claim()
+            held = self._held()
+        asked: dict[Any, Any]
+        # What was given before and not acknowledged, from the oldest on.
+        asked = {name: last for name, last in self._own.items() if name not in held}
+        if asked:
+            lines = self._take(self._client.xreadgroup(*self._me, asked, most))
+            if lines:
+                return lines
+            self._own = {name: last for name, last in self._own.items() if name in held}
+        asked = {name: ">" for name in self._streams if name not in held}
+        if not asked:
+            time.sleep(_BLOCK / 1000)
+            return []
+        return self._take(self._client.xreadgroup(*self._me, asked, most, _BLOCK))
+
+    def _held(self) -> set[bytes]:
+        """Streams of which other consumers have entries that are older than what would be read next."""
+        with self._client.pipeline(transaction=False) as asking:
+            for stream in self._streams:
+                asking.xpending(stream, self._group)
+            replies = asking.execute()
+        return {
+            stream
+            for stream, waiting in zip(self._streams, replies, strict=True)
+            if any(c["name"] != self._consumer.encode() for c in waiting["consumers"])
+        }
+
+    def _all_streams(self) -> list[bytes]:
+        named: Any = self._client.smembers(self._registry)
+        return sorted({*named, *self._streams})
+
+    def _take(self, reply: Any) -> list[bytes]:
+        """Lines of a reply; entries that were deleted since have none."""
+        lines: list[bytes] = []
+        pairs = reply.items() if isinstance(reply, dict) else reply
+        for stream, entries in pairs or ():
+            if isinstance(reply, dict):
+                entries = [entry for part in entries for entry in part]
+            for identity, fields in entries:
+                self._given[stream].append(identity)
+                if stream in self._own:
+                    self._own[stream] = identity
+                if fields:
+                    lines.append(fields.get(FIELD, b"a stream entry without the field 'event'"))
+        return lines
+
+    def _claim(self) -> None:
+        """Takes over what other consumers have kept for long; it is then read as our own."""
+        for stream in self._streams:
+            following: Any = "0-0"
+            while True:
+                following, taken, *_ = self._client.xautoclaim(
+                    stream,
+                    self._group,
+                    self._consumer,
+                    int(1000 * self._take_over),
+                    following,
+                    justid=False,
+                )
+                if taken:
+                    self._own[stream] = b"0"
+                if following == b"0-0":
+                    break
+
+    def _start_over(self) -> None:
+        self._own = dict.fromkeys(self._streams, b"0")
+        self._look_again = 0.0
+        self._has_groups = False  # a server that comes back may have lost them
+
+    def _make_groups(self, streams: Sequence[bytes]) -> None:
+        for stream in streams:
+            try:
+                self._client.xgroup_create(stream, self._group, id="0", mkstream=True)
+            except self._redis.ResponseError as error:
+                if "BUSYGROUP" not in str(error):  # it is there already
+                    raise
+        self._client.sadd(self._registry, *streams)
+        self._has_groups = True
+
+    @property
+    def _me(self) -> tuple[str, str]:
+        return self._group, self._consumer
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._redis.RedisError, OSError) as error:
+            raise StoreError(
+                f"the Redis server at {self._name} did not give or acknowledge events ({error}); check "
+                "its address, that it runs, and that it still has the streams and their group."
+            ) from error
+
+
+def _before(identity: bytes) -> bytes:
+    """The largest id below one."""
+    milliseconds, number = map(int, identity.split(b"-"))
+    if number:
+        return b"%d-%d" % (milliseconds, number - 1)
+    return b"%d-%d" % (milliseconds - 1, _LARGEST) if milliseconds else b"0-0"

@@ -1,0 +1,168 @@
+"""Behavior events as JSON, one object each:
+
+{"user_id": "u17", "sequence": 12, "item_id": "B0017", "timestamp": 1700000000}
+
+`sequence` numbers the events of one person from 1 on, in the order in which they happened. The other
+fields are those of the schema's history, ids as the log has them; what the bundle's catalogue knows of
+an item (its category) may be left out. An id that nobody has seen is out of vocabulary. Quantities, such
+as dwell time, are numbers in the log's unit; they and labels, such as a location, are unknown where they
+are left out.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dgin_tf.numeric_features import LARGEST, stored_amounts
+from dgin_tf.schema import FIRST_ID, HISTORY, UNKNOWN_ID, Field, Schema
+from dgin_tf.serving.export.vocabularies import Vocabularies, person_of
+
+PERSON, SEQUENCE, ITEM, TIME = "user_id", "sequence", "item_id", "timestamp"
+LONGEST_LINE = 1 << 20  # bytes
+
+_LARGEST = 2**63 - 1
+_AHEAD = 86_400  # seconds by which another machine's clock may be ahead
+
+
+class BadEventError(ValueError):
+    """The line is no event; the text says why."""
+
+
+class Event(NamedTuple):
+    """One event of one person.
+
+    Attributes:
+      person: under which number the state is kept, see `person_of`.
+      user_id: the dense user id, an input of models that embed it.
+      sequence: number of the event among the person's.
+      time: its second; 0 where the schema has no times.
+      values: history field -> dense id, second or stored amount.
+      line: what it was read from.
+    """
+
+    person: int
+    user_id: int
+    sequence: int
+    time: int
+    values: Mapping[str, int]
+    line: bytes
+
+
+class EventParser:
+    """Reads events under one schema.
+
+    Args:
+      schema: its history fields are the fields of events.
+      catalogue: field -> attribute of every item id, for fields that events may leave out.
+      vocabularies: from raw ids to dense ones; None where events carry dense ids.
+      clock: gives the second of now. An event of a far future, such as one in milliseconds, is none:
+        every later one of its person would seem to run backwards.
+
+    Raises:
+      ValueError: a vocabulary is missing.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        catalogue: Mapping[str, np.ndarray],
+        vocabularies: Vocabularies | None = None,
+        clock: Callable[[], float] = time.time,
+    ):
+        fields = schema.with_role(HISTORY)
+        # The item first: the catalogue is asked for the others by its id.
+        self._fields = sorted(fields, key=lambda field: field.name != ITEM)
+        self._catalogue = {f.name: catalogue[f.name] for f in fields if f.name in catalogue}
+        self._sizes = schema.vocabulary_sizes
+        self._labels = schema.side_features
+        self._names = {PERSON, SEQUENCE, *(field.name for field in fields)}
+        self._clock = clock
+        self._has_times = any(field.name == TIME for field in fields)
+        self._known: dict[str, Mapping[str, int]] | None = None
+        if vocabularies is not None:
+            names = {PERSON, *(f.vocabulary for f in fields if f.is_categorical)}
+            self._known = {name: vocabularies[name] for name in names}
+
+    def __call__(self, line: bytes) -> Event:
+        """The event of a line.
+
+        Raises:
+          BadEventError: it is none.
+        """
+        content = _object(line)
+        if unknown := set(content) - self._names:
+            raise BadEventError(f"unknown fields: {', '.join(sorted(unknown))}")
+        sequence = _whole(content, SEQUENCE, 1)
+        person, user_id = self._person(content)
+        values: dict[str, int] = {}
+        for field in self._fields:
+            values[field.name] = self._value(field, content, values)
+        second = values[TIME] if self._has_times else 0
+        if second > self._clock() + _AHEAD:
+            raise BadEventError(
+                f"{TIME} {second} is more than a day ahead of the clock; seconds since 1970 are expected"
+            )
+        return Event(person, user_id, sequence, second, values, line)
+
+    def _person(self, content: Mapping[str, Any]) -> tuple[int, int]:
+        if self._known is None:
+            dense = _whole(content, PERSON, FIRST_ID)
+            return dense, dense
+        raw = _raw(content, PERSON)
+        return person_of(raw, self._known[PERSON]), self._known[PERSON].get(raw, UNKNOWN_ID)
+
+    def _value(self, field: Field, content: Mapping[str, Any], values: Mapping[str, int]) -> int:
+        name = field.name
+        if name not in content and name in self._catalogue:
+            attributes, item = self._catalogue[name], values[ITEM]
+            return int(attributes[item if item < len(attributes) else UNKNOWN_ID])
+        if field.is_numeric:
+            return _amount(content, name)
+        if name in self._labels and content.get(name) is None:
+            return UNKNOWN_ID
+        if not field.is_categorical:
+            return _whole(content, name, 0)
+        if self._known is not None:
+            return self._known[field.vocabulary].get(_raw(content, name), UNKNOWN_ID)
+        dense = _whole(content, name, UNKNOWN_ID)
+        return dense if dense < self._sizes[field.vocabulary] else UNKNOWN_ID
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    if len(line) > LONGEST_LINE:
+        raise BadEventError(f"longer than {LONGEST_LINE:,} bytes")
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadEventError(f"no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BadEventError(f"expected a JSON object; got {type(content).__name__}")
+    return content
+
+
+def _whole(content: Mapping[str, Any], name: str, smallest: int) -> int:
+    value = content.get(name)
+    if type(value) is not int or not smallest <= value <= _LARGEST:
+        raise BadEventError(f"{name} must be a whole number from {smallest} on; got {value!r:.50}")
+    return value
+
+
+def _amount(content: Mapping[str, Any], name: str) -> int:
+    value = content.get(name)
+    if value is None:
+        return 0
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST:
+        raise BadEventError(f"{name} must be a number from 0 to {LARGEST:,}; got {value!r:.50}")
+    return int(stored_amounts(value))
+
+
+def _raw(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    if type(value) is str:
+        return value
+    if type(value) is int:
+        return str(value)
+    raise BadEventError(f"{name} must be a text or a whole number; got {value!r:.50}")

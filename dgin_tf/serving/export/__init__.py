@@ -1,0 +1,1 @@
+"""A trained model as versions on disk: signatures, bundle, warm-up requests, vocabularies."""

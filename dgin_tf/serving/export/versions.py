@@ -1,0 +1,67 @@
+"""Exported versions on disk, and the names under which the user states of a version are stored."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+ASSETS = "assets.extra"
+METADATA_FILE = "model.json"
+
+
+def version_numbers(export_dir: str | os.PathLike) -> list[int]:
+    """Numbers of the versions in a base path, rising; none where there is no such directory."""
+    base = pathlib.Path(export_dir)
+    if not base.is_dir():
+        return []
+    return sorted(int(path.name) for path in base.iterdir() if path.name.isdecimal())
+
+
+def latest_version(export_dir: str | os.PathLike) -> pathlib.Path:
+    """Directory of the newest version in a base path; raises FileNotFoundError where there is none."""
+    numbers = version_numbers(export_dir)
+    if not numbers:
+        raise FileNotFoundError(
+            f"expected exported versions (directories named 1, 2, ...) in {os.fspath(export_dir)!r}, "
+            "found none; run python -m experiments.export with that --export_dir first."
+        )
+    return pathlib.Path(export_dir) / str(numbers[-1])
+
+
+def open_bundle(bundle: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Directory and metadata of a version, given itself or the base path of several.
+
+    Raises:
+      FileNotFoundError: there is no version.
+      ValueError: the version was not exported by this package.
+    """
+    version = pathlib.Path(bundle)
+    if not (version / "saved_model.pb").is_file():
+        version = latest_version(bundle)
+    path = version / ASSETS / METADATA_FILE
+    try:
+        return version, json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"expected an export with {METADATA_FILE} in {version / ASSETS}, found none that can be "
+            "read; export the model with python -m experiments.export."
+        ) from error
+
+
+def state_namespace(metadata: Mapping[str, Any]) -> str:
+    """Namespace of a version's user states in a store, given its `model.json`: name and number."""
+    return f"{metadata['name']}.{metadata['version']}"
+
+
+def state_version(metadata: Mapping[str, Any]) -> str:
+    """Name, number and a digest of weights and settings: the version that a stored state belongs to.
+
+    Numbers alone do not tell versions apart: an export directory may be deleted and begun anew.
+    """
+    return f"{state_namespace(metadata)}.{metadata.get('weights_digest', '')}"
+
+
+def value_header(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Model version and schema of a stored value, for `encode_value` and `decode_value`."""
+    return {"model_version": state_version(metadata), "schema": metadata["schema_fingerprint"]}

@@ -1,0 +1,302 @@
+"""The center on exported bundles: warm-up, streams, ranking from what is stored, the command."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dgin_tf.serving.center import state_warmup
+from dgin_tf.serving.center.dead_letters import DeadLetters
+from dgin_tf.serving.center.events import EventParser
+from dgin_tf.serving.center.interest_center import InterestCenter
+from dgin_tf.serving.center.progress import Progress
+from dgin_tf.serving.center.state_updates import StateUpdater
+from dgin_tf.serving.center.state_versions import StateVersions
+from dgin_tf.serving.center.state_warmup import warm_up
+from dgin_tf.serving.center.user_states import UserStates
+from dgin_tf.serving.online.ranker import Ranker
+from dgin_tf.stores.addresses import open_store
+from dgin_tf.stores.state_store import InMemoryStore
+from tests.serving import exported
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+ITEMS = [[5, 9, 9, 40, 7], [3], [], [11, 80, 2]]
+CANDIDATES = [3, 5, 8]
+
+
+@pytest.fixture(scope="module", params=["base_model", "din", "mimn"])
+def updater(request):
+    """States of a fixed size that add up, that grow, and of a memory."""
+    return StateUpdater(request.getfixturevalue(request.param).version)
+
+
+def columns(updater, items, since=1000):
+    items = np.array(items, int)
+    return {
+        "item_id": items,
+        "category_id": updater.catalogue["category_id"][items],
+        "timestamp": since + np.arange(len(items)),
+    }
+
+
+def lines_of(person, items, first=1):
+    return [
+        json.dumps(
+            {
+                "user_id": f"u{person}",
+                "sequence": number,
+                "item_id": f"item {item}",
+                "timestamp": 1000 + number,
+            }
+        ).encode()
+        for number, item in enumerate(items, start=first)
+    ]
+
+
+def center_on(updater, store, folder):
+    parser = EventParser(updater.schema, updater.catalogue, updater.vocabularies)
+    states = UserStates(store, updater.metadata)
+    return InterestCenter(updater, states, parser, DeadLetters(folder / "letters"))
+
+
+def test_updates_of_many_people_are_those_of_one_history_each(updater):
+    users = {"user_id": np.array([2, 7, 11, 13])}
+    histories = [columns(updater, items) for items in ITEMS]
+    wanted = [
+        updater.encode([h], {"user_id": users["user_id"][n : n + 1]})[0]
+        for n, h in enumerate(histories)
+    ]
+    states = updater.empty(users["user_id"])
+    for start, stop in ((0, 1), (1, 5)):
+        parts = [{k: v[start:stop] for k, v in h.items()} for h in histories]
+        moving = [n for n, part in enumerate(parts) if len(part["item_id"])]
+        found = updater.update([states[n] for n in moving], [parts[n] for n in moving])
+        for n, state in zip(moving, found, strict=True):
+            states[n] = state
+    for state, other in zip(states, wanted, strict=True):
+        for name in set(state) - {"events", "mask"}:  # those of DIN are compared by what they rank
+            np.testing.assert_allclose(state[name], other[name], rtol=1e-5, atol=1e-5)
+
+
+def test_the_ranker_scores_stored_states_as_it_scores_histories(updater, tmp_path):
+    store = InMemoryStore()
+    center = center_on(updater, store, tmp_path)
+    lines = [
+        line
+        for person, items in zip((2, 7, 11, 13), ITEMS, strict=True)
+        for line in lines_of(person, items)
+    ]
+    for start in range(0, len(lines), 4):
+        center.apply(lines[start : start + 4])
+    ranker = Ranker(updater.version_dir, states=store)
+    for person, items in zip((2, 7, 11, 13), ITEMS, strict=True):
+        expected = ranker.rank(columns(updater, items), CANDIDATES, {"user_id": person})
+        for asked in (person, f"u{person}"):
+            found = ranker.rank_stored(asked, CANDIDATES)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_strangers_have_states_of_their_own(base_model, tmp_path):
+    updater, store = StateUpdater(base_model.version), InMemoryStore()
+    center_on(updater, store, tmp_path).apply(
+        [
+            line.replace(b'"u2"', name)
+            for name, item in ((b'"anna"', 5), (b'"otto"', 40))
+            for line in lines_of(2, [item])
+        ]
+    )
+    ranker = Ranker(base_model.version, states=store)
+    for name, item in (("anna", 5), ("otto", 40), ("nobody", None)):
+        items = [] if item is None else [item]
+        expected = ranker.rank(columns(updater, items), CANDIDATES, {"user_id": 1})
+        np.testing.assert_allclose(ranker.rank_stored(name, CANDIDATES), expected, atol=1e-6)
+
+
+def test_a_ranker_without_states_says_so(din):
+    with pytest.raises(ValueError, match="rank_stored needs states"):
+        Ranker(din.version).rank_stored(3, CANDIDATES)
+
+
+def test_a_state_of_other_weights_is_refused_by_the_ranker(base_model, tmp_path):
+    updater, store = StateUpdater(base_model.version), InMemoryStore()
+    center_on(updater, store, tmp_path).apply(lines_of(2, [5]))
+    ranker = Ranker(base_model.version, states=store)
+    ranker._stored = UserStates(store, {**updater.metadata, "weights_digest": "other"})
+    with pytest.raises(ValueError, match="belongs to model version 'base_model.1."):
+        ranker.rank_stored(2, CANDIDATES)
+
+
+def test_a_model_whose_state_cannot_follow_events_is_refused(wide_deep):
+    with pytest.raises(
+        ValueError, match="'wide_deep' has no update_user, so that its state cannot"
+    ):
+        StateUpdater(wide_deep.version)
+
+
+def test_everybody_of_a_data_set_is_warmed_up_once(updater, data):
+    store = InMemoryStore()
+    states = UserStates(store, updater.metadata)
+    assert warm_up(updater, states, data.data_dir) == (exported.USERS, 0)
+    assert warm_up(updater, states, data.data_dir) == (0, 0)
+    batches = data.evaluation("test", exported.BatchOptions(exported.USERS * 2, 47))
+    (batch,) = batches.take(1)
+    mask = batch["hist_mask"].numpy()
+    ranker = Ranker(updater.version_dir, states=store)
+    ranker.metadata["max_history"] = 47
+    row = int(np.argmax(mask.sum(1)))  # the last cut of the person with most events
+    person = int(batch["user_id"][row])
+    history = {
+        field: batch[f"hist_{field}"].numpy()[row][mask[row]]
+        for field in ("item_id", "category_id", "timestamp")
+    }
+    expected = ranker.rank(history, CANDIDATES, {"user_id": person})
+    np.testing.assert_allclose(ranker.rank_stored(person, CANDIDATES), expected, atol=1e-5)
+    (state,) = states.read([person])
+    newest = int(history["timestamp"][-1])
+    assert state.progress == Progress(0, newest, newest)
+
+
+def test_only_the_last_days_are_warmed_up(base_model, data, monkeypatch):
+    monkeypatch.setattr(state_warmup, "_DAY", 5)  # the events of this data set are seconds apart
+    updater = StateUpdater(base_model.version)
+    counts, newest = [], []
+    for days in (0, 1, 100):
+        states = UserStates(InMemoryStore(), updater.metadata)
+        warm_up(updater, states, data.data_dir, days)
+        people = [state for _, state in states.items()]
+        counts.append(sum(state.arrays["pooled_count"][0] for state in people))
+        newest.append({state.progress.included_until for state in people} - {-1})
+    assert 0 < counts[1] < counts[0] == counts[2]
+    assert max(newest[1]) - min(newest[1]) <= 5 < max(newest[0]) - min(newest[0])
+
+
+def test_people_whose_events_came_before_their_history_are_counted(updater, data, tmp_path):
+    store = InMemoryStore()
+    center, states = center_on(updater, store, tmp_path), UserStates(store, updater.metadata)
+    someone = next(
+        int(batch["user_id"][row])
+        for batch in data.evaluation("test", exported.BatchOptions(exported.USERS * 2, 47)).take(1)
+        for row in np.flatnonzero(batch["hist_mask"].numpy().any(1))
+    )
+    center.apply(lines_of(someone, [5, 9]))
+    assert warm_up(updater, states, data.data_dir) == (exported.USERS - 1, 1)
+    center.apply([line.replace(b'"timestamp": ', b'"timestamp": 9') for line in lines_of(3, [8])])
+    assert warm_up(updater, states, data.data_dir) == (0, 1)
+
+
+def test_data_of_another_schema_warm_nothing_up(base_model, tmp_path):
+    from tests.prepared import make_schema
+
+    make_schema(max_history=53).save(tmp_path)
+    updater = StateUpdater(base_model.version)
+    with pytest.raises(ValueError, match="follow schema .*, but the model was exported under"):
+        warm_up(updater, UserStates(InMemoryStore(), updater.metadata), tmp_path)
+
+
+def test_a_bundle_says_what_a_state_takes(mimn, din):
+    width = 2 * 7  # item and category
+    memory = 3 * width + width + width + 3 + 3 * width  # slots, controller, read, usage, channels
+    found = json.loads((mimn.version / "assets.extra" / "model.json").read_text())["state_bytes"]
+    assert found == {"fixed": 4 * (memory + width + 1), "per_event": 0}  # and the history's sum
+    found = json.loads((din.version / "assets.extra" / "model.json").read_text())["state_bytes"]
+    assert found == {"fixed": 0, "per_event": 4 * width + 1}
+
+
+def run(*flags, given=""):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.interest_center", *map(str, flags)],
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        input=given,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_reads_standard_input_and_says_what_happened(base_model, tmp_path):
+    pytest.importorskip("lmdb", reason="the Python package lmdb is not installed")
+    flags = [f"--export_dir={base_model.version}", f"--store=lmdb:{tmp_path / 'S'}"]
+    text = b"\n".join([*lines_of(2, [5, 9, 7]), *lines_of(3, [8]), b"no event"]).decode()
+    done = run(*flags, "--events=-", f"--dead_letters={tmp_path / 'letters'}", given=text)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "5 events in 1 batches: 4 applied, 0 repeated, 0 repeated or too late, 0 included before, "
+        "1 refused; 2 newcomers, "
+    )
+    status = run(*flags, "--action=status")
+    assert status.stdout.startswith("2 states of base_model.1.")
+    assert "live: none\nwarm: none\nsnapshots: none" in status.stdout
+    done = run(*flags, "--action=switch")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: the states of base_model.1.")
+
+
+@pytest.mark.slow
+def test_the_life_of_a_version_by_commands(base_model, data, tmp_path):
+    pytest.importorskip("lmdb", reason="the Python package lmdb is not installed")
+    flags = [f"--export_dir={base_model.version}", f"--store=lmdb:{tmp_path / 'S'}"]
+    events, kept = tmp_path / "log.jsonl", f"--snapshot_dir={tmp_path / 'P'}"
+    late = [
+        line.replace(b'"timestamp": ', b'"timestamp": 170000') for line in lines_of(3, [5, 9, 7, 8])
+    ]
+
+    def said(*more):
+        done = run(*flags, *more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def state():
+        with open_store(f"lmdb:{tmp_path / 'S'}") as store:
+            return dict(UserStates(store, updater.metadata).store.items())
+
+    updater = StateUpdater(base_model.version)
+    assert "they are warm. Live is none" in said(
+        "--action=warm_up", f"--data_dir={data.data_dir}", "--noprogress"
+    )
+    assert "requests read the states of base_model.1; before: None" in said("--action=switch")
+    events.write_bytes(b"\n".join(late[:2]) + b"\n")
+    assert "2 applied" in said(f"--events={events}", kept)
+    (day,) = os.listdir(tmp_path / "P" / "base_model.1")
+    first = state()
+    with open(events, "ab") as file:
+        file.write(b"\n".join(late[2:]) + b"\n")
+    assert "2 events in 1 batches: 2 applied" in said(f"--events={events}", kept)
+    second = state()
+    assert second != first
+    rolled = said("--action=rollback", f"--day={day}", f"--events={events}", kept)
+    assert "the events since then will be read again" in rolled
+    assert state() == first
+    assert "2 events in 1 batches: 2 applied" in said(f"--events={events}", kept)
+    assert state() == second
+    assert "snapshot in " in said("--action=snapshot", f"--events={events}", kept)
+    assert f"warm: base_model.1.{updater.metadata['weights_digest']}\nsnapshots: {day}" in said(
+        "--action=status", kept
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--store=lmdb:S"], "--action=consume needs --events."),
+        (["--store=lmdb:S", "--action=rollback"], "needs --snapshot_dir and --day."),
+        (["--store=lmdb:S", "--events=redis://h/0"], "events from Redis need --streams"),
+        (["--store=memory:", "--events=-"], "states in memory are gone with the process"),
+    ],
+)
+def test_a_mistake_in_the_flags_is_one_sentence(flags, message):
+    done = run("--export_dir=none", *flags)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_live_version_is_found_among_the_exported_ones(base_model):
+    store, metadata = InMemoryStore(), StateUpdater(base_model.version).metadata
+    versions = StateVersions(store, "base_model")
+    versions.mark_warm(metadata)
+    versions.switch(metadata)
+    assert versions.live_bundle(base_model.version.parent) == base_model.version

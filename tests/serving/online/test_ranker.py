@@ -1,0 +1,135 @@
+"""The ranker: ids in, probabilities out, every history encoded once."""
+
+import numpy as np
+import pytest
+
+from dgin_tf.serving.export.versions import open_bundle
+from dgin_tf.serving.online.ranker import Ranker
+from tests.prepared import make_schema
+
+
+@pytest.fixture(scope="module")
+def ranker(din):
+    return Ranker(din.version.parent)
+
+
+@pytest.fixture
+def person(din):
+    """One row of the batch as a caller has it: items without padding, candidates."""
+    mask = din.batch["hist_mask"][5]
+    return din.batch["hist_item_id"][5][mask], din.batch["cand_item_id"][5]
+
+
+def test_categories_come_from_the_catalogue(ranker, din, person):
+    history, candidates = person
+    np.testing.assert_allclose(ranker.rank(history, candidates), din.expected[5], atol=1e-6)
+
+
+def test_fields_that_are_given_are_taken_as_they_are(ranker, din, person):
+    history, candidates = person
+    other = np.full(len(history), 3)
+    given = ranker.rank({"item_id": history, "category_id": other}, candidates)
+    assert np.abs(given - ranker.rank(history, candidates)).max() > 1e-4
+
+
+def test_raw_ids_are_translated_by_the_bundles_vocabularies(ranker, person):
+    history, candidates = person
+    raw = [[f"item {item}" for item in items] for items in person]
+    np.testing.assert_array_equal(ranker.rank_raw(*raw), ranker.rank(history, candidates))
+
+
+def test_a_raw_id_nobody_has_seen_is_the_unknown_id(ranker, person):
+    history, _ = person
+    np.testing.assert_array_equal(
+        ranker.rank(history, ranker.to_ids(["never seen"])), ranker.rank(history, [1])
+    )
+
+
+def test_only_the_newest_events_count(ranker, person):
+    _, candidates = person
+    history = np.arange(2, 2 + 37)
+    np.testing.assert_array_equal(
+        ranker.rank(history, candidates), ranker.rank(history[-23:], candidates)
+    )
+
+
+def test_a_history_is_encoded_once(ranker, person, monkeypatch):
+    history, candidates = person
+    expected = ranker.rank(history, candidates)
+    calls = []
+    run = ranker._run
+    monkeypatch.setattr(ranker, "_run", lambda name, given: calls.append(name) or run(name, given))
+    np.testing.assert_array_equal(ranker.rank(history, candidates), expected)
+    ranker.rank(history[1:-1], candidates)
+    assert calls == ["score_candidates", "encode_user", "score_candidates"]
+
+
+def test_the_least_recently_used_state_leaves_a_full_cache(din, person):
+    small = Ranker(din.version, cached_states=2)
+    for history in ([2, 3], [4, 5], [2, 3], [6, 7]):
+        small.encode(history)
+    kept = set(small._states._states)
+    small.encode([2, 3])
+    assert set(small._states._states) == kept
+
+
+@pytest.mark.parametrize(("history", "candidates"), [([], [2, 3]), ([2, 3, 4], []), ([], [])])
+def test_empty_lists_are_ranked(ranker, history, candidates):
+    found = ranker.rank(history, candidates)
+    assert found.shape == (len(candidates),)
+    assert np.isfinite(found).all()
+
+
+def test_a_user_field_that_the_model_reads_has_to_be_given(base_model):
+    ranker = Ranker(base_model.version)
+    with pytest.raises(ValueError, match="reads user_id of the user"):
+        ranker.rank([2, 3], [5])
+    batch, mask = base_model.batch, base_model.batch["hist_mask"][7]
+    found = ranker.rank(
+        batch["hist_item_id"][7][mask], batch["cand_item_id"][7], {"user_id": batch["user_id"][7]}
+    )
+    np.testing.assert_allclose(found, base_model.expected[7], atol=1e-6)
+
+
+def test_newer_events_fold_into_a_state(base_model):
+    ranker, user = Ranker(base_model.version), {"user_id": 11}
+    history, candidates = np.array([2, 9, 4, 33, 12, 7, 5]), [3, 5, 8]
+    state = ranker.update(ranker.encode(history[:3], user), history[3:])
+    np.testing.assert_allclose(
+        ranker.score(state, candidates), ranker.rank(history, candidates, user), atol=1e-6
+    )
+
+
+def test_a_model_without_update_says_so(ranker, monkeypatch):
+    monkeypatch.delitem(ranker._inputs, "update_user")
+    with pytest.raises(ValueError, match="has no update_user"):
+        ranker.update(ranker.encode([2, 3]), [4])
+
+
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ({"category_id": [3]}, "expected item_id among the fields"),
+        ({"item_id": [2, 3], "category_id": [4]}, "one category_id for each of 2 items"),
+    ],
+)
+def test_incomplete_histories_are_refused(ranker, history, message):
+    with pytest.raises(ValueError, match=message):
+        ranker.rank(history, [5])
+
+
+def test_a_bundle_of_another_schema_is_refused_in_one_sentence(din):
+    with pytest.raises(ValueError, match="expected a bundle of schema"):
+        Ranker(din.version, make_schema(max_history=53))
+
+
+def test_the_vocabulary_of_a_field_that_is_not_read_is_missing_with_a_reason(wide_deep):
+    with pytest.raises(ValueError, match="no vocabulary 'user_id'"):
+        Ranker(wide_deep.version).to_ids({"user_id": "u17"})
+
+
+def test_a_directory_that_is_no_export_of_ours_is_refused(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").touch()
+    with pytest.raises(ValueError, match="expected an export with model.json"):
+        open_bundle(tmp_path)
