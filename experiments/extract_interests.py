@@ -22,7 +22,7 @@ from dgin_tf.serving.ranker import open_bundle
 from dgin_tf.serving.state_versions import StateVersions
 from dgin_tf.serving.stored_states import version_of
 from dgin_tf.stores.addresses import open_store
-from experiments import runs
+from experiments.running import runs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _EXPORT_DIR = flags.DEFINE_string("export_dir", "", "Exported versions, or one of them.")

@@ -124,7 +124,7 @@ def _prepare(log: list[str], data_dir: pathlib.Path) -> None:
 
 def _train(name: str, data_dir: pathlib.Path, model_dir: pathlib.Path) -> Mapping[str, Any]:
     """Trains a model, or goes on with it."""
-    from experiments import defaults, runs
+    from experiments.running import defaults, runs
 
     config = defaults.get_config(name)
     config.data.batch_rows = 128
@@ -138,7 +138,7 @@ def _train(name: str, data_dir: pathlib.Path, model_dir: pathlib.Path) -> Mappin
 
 def _export(name: str, data_dir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     from dgin_tf.inputs.pipeline import PreparedData
-    from experiments import publishing
+    from experiments.running import publishing
 
     data = PreparedData(data_dir)
     version = publishing.export_run(folder / name, data, folder / "exported" / name)
@@ -158,7 +158,7 @@ def _score_in_a_fresh_process(
 
     from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
     from dgin_tf.inspection import traces
-    from experiments import runs
+    from experiments.running import runs
 
     data = PreparedData(data_dir)
     model, config = runs.load_model(model_dir, data)
@@ -190,7 +190,7 @@ def _report(folder: pathlib.Path, data_dir: pathlib.Path, found: Mapping[str, An
     """The pages of both runs, and one over them."""
     from dgin_tf.inputs.pipeline import PreparedData
     from dgin_tf.inspection.report import Report
-    from experiments import publishing
+    from experiments.running import publishing
 
     data = PreparedData(data_dir)
     pages = {name: publishing.write_report(folder / name, data) for name in MODELS}
@@ -229,7 +229,7 @@ def _cause_share(name: str, data: Any, folder: pathlib.Path, log: str) -> tuple[
 
     from dgin_tf.inputs.pipeline import BatchOptions
     from dgin_tf.inspection import causes, traces
-    from experiments import runs
+    from experiments.running import runs
 
     model, config = runs.load_model(folder / name, data)
     finder = causes.CauseFinder(data.data_dir, "test", synthetic.Truth.load(log))

@@ -33,8 +33,8 @@ import numpy as np
 from dgin_tf.padding import stack_padded
 from dgin_tf.processes import end_with_parent, return_freed_memory
 from dgin_tf.schema import FIRST_ID
-from experiments.benchmarking import live_tensors, taking_turns
-from experiments.benchmarking.shape import Shape
+from experiments.benchmarking import interleaving, live_tensors
+from experiments.benchmarking.workload import Shape
 
 STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
 CONDENSE, EXTRACT, EXPORT = "condense", "extract", "export"
@@ -136,14 +136,14 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     train_step = tf.function(model.train_step, autograph=False)
     train_step.get_concrete_function(batches[0])
     return_freed_memory()  # or what is free would hide as much of the step
-    held = taking_turns.resident_mib()  # tables, slots, batches and graphs
+    held = interleaving.resident_mib()  # tables, slots, batches and graphs
     loss = float(train_step(batches[0])["loss"])
     first_step = time.perf_counter() - began
     train_step(batches[-1])
-    step_mib = taking_turns.peak_mib() - held
+    step_mib = interleaving.peak_mib() - held
 
     def turn():
-        return taking_turns.rate(
+        return interleaving.rate(
             lambda number: train_step(batches[number % len(batches)]),
             case.users * case.candidates,
             case.seconds,
@@ -206,7 +206,7 @@ def prepare_fit(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
         def epoch(_):
             model.fit(data.training(options, shape.seed, next(epochs), condense), verbose=0)
 
-        measured = taking_turns.rate(epoch, steps * case.users * case.candidates, 0.0)
+        measured = interleaving.rate(epoch, steps * case.users * case.candidates, 0.0)
         return {**measured, "steps": steps, "cpu_ms": measured["cpu_ms"] / steps}
 
     return {"seconds_to_first_step": first_step}, turn
@@ -240,7 +240,7 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
 def prepare_request(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     """Exports the model and fills its index or store; a turn answers requests of changing people."""
-    from experiments.benchmarking.requests import PEOPLE, Service, TimedShape
+    from experiments.benchmarking.ranking_requests import PEOPLE, Service, TimedShape
 
     timed = TimedShape(**{**dataclasses.asdict(shape), "history": case.history})
     began = time.perf_counter()
@@ -266,7 +266,7 @@ def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
     def turn():
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            measured = taking_turns.rate(
+            measured = interleaving.rate(
                 lambda _: list(pool.map(condense, batches)),
                 len(batches) * case.users * case.candidates,
                 case.seconds,
@@ -288,7 +288,7 @@ def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
             for _ in data.training(options, shape.seed, next(epochs)):
                 pass
 
-        measured = taking_turns.rate(epoch, steps * case.users * case.candidates, 0.0)
+        measured = interleaving.rate(epoch, steps * case.users * case.candidates, 0.0)
         return {**measured, "steps": steps, "cpu_ms": measured["cpu_ms"] / steps}
 
     began = time.perf_counter()
@@ -322,7 +322,7 @@ def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     }
 
     def turn():
-        measured = taking_turns.rate(
+        measured = interleaving.rate(
             lambda _: center.apply(list(itertools.islice(events, case.candidates))),
             case.candidates,
             case.seconds,
@@ -407,7 +407,7 @@ def _with_latencies(case, answer):
             answer(number)
             latencies.append(1000 * (time.perf_counter() - asked))
 
-        measured = taking_turns.rate(timed, case.users * case.candidates, case.seconds)
+        measured = interleaving.rate(timed, case.users * case.candidates, case.seconds)
         p50, p99 = np.percentile(latencies, [50, 99])
         return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
 
@@ -471,7 +471,7 @@ def _compiled(case, shape, batch):
 
 
 def main(case: Case, shape: Shape) -> None:
-    """Serves one case; see `taking_turns`."""
+    """Serves one case; see `interleaving`."""
 
     def prepare():
         facts, turn = PREPARE[case.kind](case, shape)
@@ -479,7 +479,7 @@ def main(case: Case, shape: Shape) -> None:
 
         return {**facts, "tensorflow": tf.__version__}, turn
 
-    taking_turns.serve(prepare)
+    interleaving.serve(prepare)
 
 
 if __name__ == "__main__":

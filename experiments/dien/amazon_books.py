@@ -20,7 +20,7 @@ Amazon files are at hand; the authors chose their checkpoint on the test set, we
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 
 
 def get_config(model: str = "dien") -> ml_collections.ConfigDict:

@@ -23,7 +23,7 @@ Expected test AUC with negatives drawn by popularity (uniformly): BaseModel at l
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 
 
 def get_config(model: str = "dien") -> ml_collections.ConfigDict:

@@ -15,7 +15,7 @@ Expected: DIEN above DIN above BaseModel.
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 
 
 def get_config(model: str = "dien") -> ml_collections.ConfigDict:

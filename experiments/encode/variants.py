@@ -4,7 +4,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "encode_multiply": ("encode", {"multiply": True}),

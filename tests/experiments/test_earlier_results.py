@@ -6,9 +6,9 @@ import pathlib
 import pytest
 
 from dgin_tf.schema import Schema
-from experiments import runs
 from experiments.dien import movielens, paper
-from experiments.earlier_results import EarlierResults
+from experiments.reporting.earlier_results import EarlierResults
+from experiments.running import runs
 from tests.prepared import make_schema
 
 COMMITTED = sorted(pathlib.Path(paper.__file__).parents[1].glob("results/dien_movielens_*.json"))

@@ -14,18 +14,18 @@ from dgin_tf.serving.ranker import Ranker
 from dgin_tf.serving.state_versions import StateVersions
 from dgin_tf.serving.stored_states import version_of
 from dgin_tf.stores.addresses import open_store
-from experiments import paper_tables, publishing, runs
+from experiments.analysis import measures, relevance
 from experiments.encode import (
     amazon_books,
-    measures,
     movielens,
     movielens_small,
     paper,
     reference_examples,
-    relevance,
     synthetic_1000,
     variants,
 )
+from experiments.reporting import paper_tables
+from experiments.running import publishing, runs
 from tests.experiments.test_runs import result_of, small
 from tests.prepared import write_prepared
 

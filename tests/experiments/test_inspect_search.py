@@ -5,8 +5,8 @@ import json
 import pytest
 
 from dgin_tf.inputs.pipeline import PreparedData
-from experiments import defaults, runs
-from experiments.sim import searches
+from experiments.analysis import searches
+from experiments.running import defaults, runs
 from tests.prepared import write_prepared
 
 

@@ -13,8 +13,10 @@ from ml_collections import config_flags
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import MODELS
 from dgin_tf.training.evaluation import Evaluator
-from experiments import defaults, paper_tables, runs, tables
+from experiments import tables
 from experiments.dien import movielens, paper
+from experiments.reporting import paper_tables
+from experiments.running import defaults, runs
 from tests.prepared import write_prepared
 
 CONFIGS = ("amazon_books", "amazon_electronics", "movielens", "taobao")
