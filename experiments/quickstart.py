@@ -36,7 +36,7 @@ _DATASET = flags.DEFINE_enum(
 )
 _INPUT = flags.DEFINE_list("input", [], "Files of the log; none for the synthetic one.")
 _TARGETS = flags.DEFINE_integer("targets_per_user", 10, "Examples are a user's newest so many.")
-_PASSES = flags.DEFINE_integer("passes", 3, "Passes over the training data, at most.")
+_EPOCHS = flags.DEFINE_integer("epochs", 3, "Epochs of training, at most.")
 _MAX_HISTORY = flags.DEFINE_integer("max_history", 100, "Longest history that the models see.")
 _USERS = flags.DEFINE_integer("users", 3_000, "Users of the synthetic log.", lower_bound=20)
 _SEED = flags.DEFINE_integer("seed", 1, "Of the log, the split and the weights.")
@@ -129,7 +129,7 @@ def _train(name: str, data_dir: pathlib.Path, model_dir: pathlib.Path) -> Mappin
     config = defaults.get_config(name)
     config.data.batch_rows = 128
     config.data.max_history = _MAX_HISTORY.value
-    config.loop.passes = _PASSES.value
+    config.loop.epochs = _EPOCHS.value
     config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     _say(f"training {name}")

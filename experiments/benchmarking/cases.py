@@ -67,7 +67,7 @@ class Case:
         records, an export and what it is served with (request).
       has_state: whether a request finds the user's state encoded.
       steps_per_execution: steps in one call of the compiled function (fit).
-      seconds: how long a turn lasts, where it is not one pass over the records.
+      seconds: how long a turn lasts, where it is not one epoch of the records.
       history: events of every history, where they are not the shape's (request).
       counts_tensors: whether to measure what tensors of a step live at a time (step).
     """
@@ -278,7 +278,7 @@ def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
 
 def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
-    """Opens a data set; a turn is one pass over it."""
+    """Opens a data set; a turn is one epoch of it."""
     data, options = _records(case, shape)
     epochs = iter(range(sys.maxsize))
     steps = data.steps("train", options)

@@ -35,8 +35,8 @@ def small(config):
     config.network.tower_units = (5,)
     config.data.batch_rows = 16
     config.evaluation_rows = 32
-    config.loop.passes = 1
-    config.loop.evaluations_per_pass = 1
+    config.loop.epochs = 1
+    config.loop.evaluations_per_epoch = 1
     return config
 
 
