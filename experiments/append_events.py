@@ -28,14 +28,14 @@ from dgin_tf.serving.center.events import BadEventError, EventParser
 from dgin_tf.serving.export.vocabularies import Vocabularies
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
-from experiments import engines
+from experiments.running import store_flags
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Prepared data set of the index, whose vocabularies are used.", required=True
 )
 _INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behavior index.", required=True)
 _STATE_STORE = flags.DEFINE_string(
-    "state_store", "", f"Where events go that belong to an index alone: {engines.STORES}."
+    "state_store", "", f"Where events go that belong to an index alone: {store_flags.STORES}."
 )
 _EVENTS = flags.DEFINE_string("events", None, "A file, or - for standard input.", required=True)
 _IDS = flags.DEFINE_enum("ids", "raw", ["raw", "dense"], "Which ids events carry.")
@@ -81,8 +81,8 @@ def main(_: object) -> None:
     schema = Schema.load(_DATA_DIR.value)
     vocabularies = Vocabularies(_DATA_DIR.value) if _IDS.value == "raw" else None
     parser = EventParser(schema, load_catalogue(_DATA_DIR.value), vocabularies)
-    late = engines.open_late_events(_STATE_STORE.value) if _STATE_STORE.value else None
-    index = engines.open_index(_INDEX_DIR.value, schema, late)
+    late = store_flags.open_late_events(_STATE_STORE.value) if _STATE_STORE.value else None
+    index = store_flags.open_index(_INDEX_DIR.value, schema, late)
     if late is None and isinstance(index, BehaviorIndex):
         raise ValueError("events need a place: give --totals_store, or --state_store.")
     stop, began = threading.Event(), time.monotonic()

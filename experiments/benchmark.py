@@ -81,7 +81,7 @@ from experiments.benchmarking.cases import (
     STEP,
     Case,
 )
-from experiments.benchmarking.shape import (
+from experiments.benchmarking.workload import (
     SHAPES,
     Shape,
     draw_batches,

@@ -25,7 +25,7 @@ from dgin_tf.stores.behavior_blocks import Events
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.index_building import MAX_EVENTS_PER_KEY, build_index
-from experiments import engines
+from experiments.running import store_flags
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the index.", required=True)
@@ -71,7 +71,7 @@ def main(_: object) -> None:
         return tqdm(items, description, total, disable=not _PROGRESS.value, file=sys.stderr)
 
     schema = Schema.load(_DATA_DIR.value)
-    totals = engines.open_totals(schema, _KEY.value)
+    totals = store_flags.open_totals(schema, _KEY.value)
     with totals.loading() if totals else contextlib.nullcontext(_pass_over) as load:
         found = build_index(
             _DATA_DIR.value,

@@ -13,7 +13,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.records import SPLITS
 from dgin_tf.training import loop
 from dgin_tf.training.evaluation import Evaluator
-from experiments import runs
+from experiments.running import runs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "A run, or a folder of seeds.", required=True)

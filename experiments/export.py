@@ -10,7 +10,7 @@ from absl import flags, logging
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.serving.export.bundle import usage
-from experiments import publishing
+from experiments.running import publishing
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "A run, or a folder of seeds.", required=True)

@@ -21,7 +21,7 @@ from dgin_tf.serving import extraction
 from dgin_tf.serving.center.state_versions import StateVersions
 from dgin_tf.serving.export.versions import open_bundle, state_version
 from dgin_tf.stores.addresses import open_store
-from experiments import runs
+from experiments.running import runs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _EXPORT_DIR = flags.DEFINE_string("export_dir", "", "Exported versions, or one of them.")

@@ -15,7 +15,7 @@ from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.inspection import returns
 from dgin_tf.records import SPLITS
-from experiments.sim import searches
+from experiments.analysis import searches
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_list("model_dir", None, "Runs, PATH or NAME=PATH each.", required=True)

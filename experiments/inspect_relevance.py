@@ -13,7 +13,7 @@ from absl import flags
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.records import SPLITS
-from experiments.encode import relevance
+from experiments.analysis import relevance
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Runs, NAME=PATH each.", required=True)

@@ -17,8 +17,8 @@ from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.inspection import plots
 from dgin_tf.inspection.report import Report
 from dgin_tf.records import SPLITS
-from experiments import runs
-from experiments.sim import searches
+from experiments.analysis import searches
+from experiments.running import runs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Runs, NAME=PATH each.", required=True)

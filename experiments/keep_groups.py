@@ -16,14 +16,14 @@ from tqdm import tqdm
 from dgin_tf.commands import command_line
 from dgin_tf.schema import Schema
 from dgin_tf.stores.behavior_engine import BehaviorEngine
-from experiments import engines
+from experiments.running import store_flags
 
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "Exported versions, or one of them.", required=True
 )
 _INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behavior index.", required=True)
 _GROUPS_STORE = flags.DEFINE_string(
-    "groups_store", None, f"Where the states go: {engines.STORES}.", required=True
+    "groups_store", None, f"Where the states go: {store_flags.STORES}.", required=True
 )
 _BATCH = flags.DEFINE_integer("batch_users", 64, "People in one call of the model.", lower_bound=1)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
@@ -40,10 +40,10 @@ def main(_: object) -> None:
     version, metadata = open_bundle(_EXPORT_DIR.value)
     if not metadata.get("kept"):
         raise ValueError(f"model {metadata['name']!r} keeps no groups; there is nothing to make.")
-    index = engines.open_index(_INDEX_DIR.value, Schema.load(version / ASSETS))
+    index = store_flags.open_index(_INDEX_DIR.value, Schema.load(version / ASSETS))
     if not isinstance(index, BehaviorEngine):
         raise ValueError("groups are made of an index and its totals; give --totals_store too.")
-    ranker = Ranker(version, index=index, states=engines.open_store(_GROUPS_STORE.value))
+    ranker = Ranker(version, index=index, states=store_flags.open_store(_GROUPS_STORE.value))
     people = list(index.users())
     made, first, began = 0, 0, time.monotonic()
     with tqdm(total=len(people), desc="groups", disable=not _PROGRESS.value) as bar:

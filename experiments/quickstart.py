@@ -36,7 +36,7 @@ _DATASET = flags.DEFINE_enum(
 )
 _INPUT = flags.DEFINE_list("input", [], "Files of the log; none for the synthetic one.")
 _TARGETS = flags.DEFINE_integer("targets_per_user", 10, "Examples are a user's newest so many.")
-_PASSES = flags.DEFINE_integer("passes", 3, "Passes over the training data, at most.")
+_EPOCHS = flags.DEFINE_integer("epochs", 3, "Epochs of training, at most.")
 _MAX_HISTORY = flags.DEFINE_integer("max_history", 100, "Longest history that the models see.")
 _USERS = flags.DEFINE_integer("users", 3_000, "Users of the synthetic log.", lower_bound=20)
 _SEED = flags.DEFINE_integer("seed", 1, "Of the log, the split and the weights.")
@@ -124,12 +124,12 @@ def _prepare(log: list[str], data_dir: pathlib.Path) -> None:
 
 def _train(name: str, data_dir: pathlib.Path, model_dir: pathlib.Path) -> Mapping[str, Any]:
     """Trains a model, or goes on with it."""
-    from experiments import defaults, runs
+    from experiments.running import defaults, runs
 
     config = defaults.get_config(name)
     config.data.batch_rows = 128
     config.data.max_history = _MAX_HISTORY.value
-    config.loop.passes = _PASSES.value
+    config.loop.epochs = _EPOCHS.value
     config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     _say(f"training {name}")
@@ -138,7 +138,7 @@ def _train(name: str, data_dir: pathlib.Path, model_dir: pathlib.Path) -> Mappin
 
 def _export(name: str, data_dir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     from dgin_tf.inputs.pipeline import PreparedData
-    from experiments import publishing
+    from experiments.running import publishing
 
     data = PreparedData(data_dir)
     version = publishing.export_run(folder / name, data, folder / "exported" / name)
@@ -158,7 +158,7 @@ def _score_in_a_fresh_process(
 
     from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
     from dgin_tf.inspection import traces
-    from experiments import runs
+    from experiments.running import runs
 
     data = PreparedData(data_dir)
     model, config = runs.load_model(model_dir, data)
@@ -190,7 +190,7 @@ def _report(folder: pathlib.Path, data_dir: pathlib.Path, found: Mapping[str, An
     """The pages of both runs, and one over them."""
     from dgin_tf.inputs.pipeline import PreparedData
     from dgin_tf.inspection.report import Report
-    from experiments import publishing
+    from experiments.running import publishing
 
     data = PreparedData(data_dir)
     pages = {name: publishing.write_report(folder / name, data) for name in MODELS}
@@ -229,7 +229,7 @@ def _cause_share(name: str, data: Any, folder: pathlib.Path, log: str) -> tuple[
 
     from dgin_tf.inputs.pipeline import BatchOptions
     from dgin_tf.inspection import causes, traces
-    from experiments import runs
+    from experiments.running import runs
 
     model, config = runs.load_model(folder / name, data)
     finder = causes.CauseFinder(data.data_dir, "test", synthetic.Truth.load(log))

@@ -22,7 +22,7 @@ import threading
 from absl import flags
 
 from dgin_tf.commands import command_line
-from experiments import engines
+from experiments.running import store_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("export_dir", None, "Base path of the exported versions.", required=True)
@@ -35,13 +35,13 @@ flags.DEFINE_string(
     "state_store",
     "",
     "Store of events that came after the index was built, for models without kept groups: "
-    f"{engines.STORES}.",
+    f"{store_flags.STORES}.",
 )
 flags.DEFINE_string(
     "groups_store",
     "",
     "What a model with kept groups reads of people's groups, as experiments.keep_groups makes it: "
-    f"{engines.STORES}. In memory where empty.",
+    f"{store_flags.STORES}. In memory where empty.",
 )
 flags.DEFINE_float("poll_seconds", 5.0, "How often to look for a newer version.", 0.1)
 
@@ -61,7 +61,7 @@ def main(arguments):
         )
     name = FLAGS.model_name or open_bundle(FLAGS.export_dir)[1]["name"]
     index = _index()
-    groups = engines.open_store(FLAGS.groups_store) if FLAGS.groups_store else None
+    groups = store_flags.open_store(FLAGS.groups_store) if FLAGS.groups_store else None
     servable = service.Servable(name, FLAGS.export_dir, index, groups)
     stop = threading.Event()
     service.watch(servable, FLAGS.poll_seconds, stop)
@@ -100,9 +100,9 @@ def _index():
 
     if not FLAGS.index_dir:
         return None
-    late = engines.open_late_events(FLAGS.state_store) if FLAGS.state_store else None
+    late = store_flags.open_late_events(FLAGS.state_store) if FLAGS.state_store else None
     schema = Schema.load(open_bundle(FLAGS.export_dir)[0] / ASSETS)
-    return engines.open_index(FLAGS.index_dir, schema, late)
+    return store_flags.open_index(FLAGS.index_dir, schema, late)
 
 
 def _say(line):

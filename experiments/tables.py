@@ -22,8 +22,10 @@ from absl import flags, logging
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.schema import write_text
-from experiments import paper_tables, runs
-from experiments.earlier_results import EarlierResults
+from experiments.analysis import measures
+from experiments.reporting import paper_tables
+from experiments.reporting.earlier_results import EarlierResults
+from experiments.running import runs
 
 _PAPER = flags.DEFINE_string("paper", "dien", "Folder of experiments/ with the paper's tables.")
 _CONFIG = flags.DEFINE_string("config", "movielens", "Config file of that folder, without .py.")
@@ -98,7 +100,7 @@ def _measure(paper, results, run_dir, data):
     found: dict[str, dict[str, float]] = {}  # row -> measure -> value
     for name, rows in _measured_rows(paper).items():
         chosen = [row for row in rows if row in run_dirs]
-        for row, value in _module("measures").MEASURES[name](chosen, run_dirs, data).items():
+        for row, value in measures.MEASURES[name](chosen, run_dirs, data).items():
             found.setdefault(row, {})[name] = value
         if left_out := [row for row in rows if row in results and row not in run_dirs]:
             sys.stdout.write(f"no {name} of {', '.join(left_out)}: no run in {run_dir}\n")

@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from dgin_tf.commands import command_line
 from dgin_tf.training import distribution
-from experiments import runs
+from experiments.running import runs
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and :model after it.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)

@@ -18,7 +18,7 @@ CONFIG = ROOT / "experiments/dien/movielens.py:din"
 SMALL = (
     "--config.data.batch_rows=16",
     "--config.network.embedding_dim=4",
-    "--config.loop.passes=2",
+    "--config.loop.epochs=2",
     "--config.loop.patience=0",
 )
 

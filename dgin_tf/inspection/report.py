@@ -73,7 +73,7 @@ class Report:
 
 def add_result(report: Report, result: Mapping[str, Any]) -> None:
     """Adds the figures of a run's `result.json`: overall, by history length, and the curves."""
-    report.section("Figures", f"Best weights after epoch {result['best_epoch']}.")
+    report.section("Figures", f"Best weights after epoch {result['best_epoch']:g}.")
     splits = [name for name in ("validation", "test") if name in result]
     rows = [[name, *(result[name].get(key) for key in _FIGURES)] for name in splits]
     report.table(["split", *_FIGURES], rows)

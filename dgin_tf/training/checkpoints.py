@@ -1,10 +1,10 @@
-"""Checkpoints of a run: what a kill leaves behind is always one whole state to go on from.
+"""Checkpoints of a run, from which a killed run resumes.
 
-A checkpoint is a directory, written under a temporary name and renamed. `checkpoints/epoch-0007`
-holds everything a run needs to go on after seven epochs: weights, optimizer and, as JSON, the
-progress of the loop. `checkpoints/best-0005` holds the weights alone that did best on validation. A
-best checkpoint is written before the state that refers to it, and what is no longer referred to is
-deleted after, so that no moment is a bad one to be killed at.
+A checkpoint is a directory, written under a temporary name and renamed. `checkpoints/state-0007`
+holds everything a run needs to resume after its seventh evaluation: weights, optimizer and, as JSON,
+the progress of the loop. `checkpoints/best-0005` holds only the weights that did best on validation,
+those of the fifth. The best weights are written before the state that refers to them, and what no
+state refers to is deleted afterwards, so that a kill at any moment leaves a run that can resume.
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ import tensorflow as tf
 
 FOLDER = "checkpoints"
 _IDENTITY, _PROGRESS, _VALUES = "identity.json", "progress.json", "values"
-_STATE, _BEST = "epoch", "best"
+_STATE, _BEST = "state", "best"
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a checkpoint must agree on with the model that reads it.
+    """Identity of a trained model, in which a checkpoint and the model that reads it must agree.
 
     Attributes:
       model: class of the model.
@@ -48,29 +48,29 @@ class Identity:
         ]
         return cls(type(model).__name__, schema, variables)
 
-    def check(self, found: "Identity", path: pathlib.Path) -> None:
-        """Raises ValueError, saying what differs, unless `found` is this identity."""
-        if found.model != self.model:
+    def check(self, other: "Identity", path: pathlib.Path) -> None:
+        """Raises ValueError, naming the difference, unless the checkpoint in `path` has this identity."""
+        if other.model != self.model:
             raise ValueError(
-                f"expected a checkpoint of model {self.model!r}; {path} holds one of {found.model!r}."
+                f"expected a checkpoint of model {self.model!r}; {path} holds one of {other.model!r}."
                 " Use another model_dir or the model that the checkpoint belongs to."
             )
-        if found.schema != self.schema:
+        if other.schema != self.schema:
             raise ValueError(
                 f"expected a checkpoint trained under schema {self.schema}; {path} was trained under "
-                f"{found.schema}. Use the data set that the checkpoint belongs to, or train again."
+                f"{other.schema}. Use the data set that the checkpoint belongs to, or train again."
             )
         # Names carry counters of the process ("dense_3"), so weights are told apart by shape.
         ours, theirs = (
             [(name, tuple(shape)) for name, shape in identity.variables]
-            for identity in (self, found)
+            for identity in (self, other)
         )
         if [shape for _, shape in ours] != [shape for _, shape in theirs]:
             pairs = zip(ours, theirs, strict=False)
-            differing = next(((a, b) for a, b in pairs if a[1] != b[1]), None)
+            mismatch = next(((a, b) for a, b in pairs if a[1] != b[1]), None)
             example = (
-                f"{differing[0][0]} has shape {differing[0][1]} here and {differing[1][1]} there"
-                if differing
+                f"{mismatch[0][0]} has shape {mismatch[0][1]} here and {mismatch[1][1]} there"
+                if mismatch
                 else f"{len(ours)} weights here, {len(theirs)} there"
             )
             raise ValueError(
@@ -86,7 +86,8 @@ class Checkpoints:
       run_dir: directory of the run.
       model: a built model.
       schema: fingerprint of the schema.
-      writes: whether this process writes; all but one of several workers only take part in saving.
+      writes: True where this process writes files, as one of several workers does; the others only
+        take part in reading the values that replicas hold together.
     """
 
     def __init__(
@@ -104,13 +105,18 @@ class Checkpoints:
         present = {name: part for name, part in parts.items() if part}
         self._state = tf.train.Checkpoint(model=model, **present)
 
-    def save_state(self, epoch: int, progress: Mapping[str, Any]) -> None:
-        """Saves weights, optimizer and progress after `epoch` epochs; older states are deleted."""
-        self._save(self._state, _STATE, epoch, progress)
+    def save_state(self, evaluation: int, progress: Mapping[str, Any]) -> None:
+        """Saves weights, optimizer and progress after an evaluation; deletes older states.
+
+        Args:
+          evaluation: its number in the run, from 1.
+          progress: of the loop; a best checkpoint other than that of its `best_evaluation` goes too.
+        """
+        self._save(self._state, _STATE, evaluation, progress)
         if self._writes:
-            best = progress.get("best_epoch")
+            best = progress.get("best_evaluation")
             for path, kind, number in _checkpoints(self.directory):
-                if number != (epoch if kind == _STATE else best):
+                if number != (evaluation if kind == _STATE else best):
                     shutil.rmtree(path)
 
     def restore_state(self) -> dict[str, Any] | None:
@@ -119,15 +125,15 @@ class Checkpoints:
         Raises:
           ValueError: it belongs to another model or schema.
         """
-        found = [path for path, kind, _ in _checkpoints(self.directory) if kind == _STATE]
-        if not found:
+        states = [path for path, kind, _ in _checkpoints(self.directory) if kind == _STATE]
+        if not states:
             return None
-        self._restore(self._state, found[-1])
-        return json.loads((found[-1] / _PROGRESS).read_text(encoding="utf-8"))
+        self._restore(self._state, states[-1])
+        return json.loads((states[-1] / _PROGRESS).read_text(encoding="utf-8"))
 
-    def save_best(self, epoch: int, progress: Mapping[str, Any]) -> None:
-        """Saves the weights as the best so far, those after `epoch` epochs."""
-        self._save(self._weights, _BEST, epoch, progress)
+    def save_best(self, evaluation: int, progress: Mapping[str, Any]) -> None:
+        """Saves the weights, after the evaluation with this number, as the best so far."""
+        self._save(self._weights, _BEST, evaluation, progress)
 
     def restore_best(self) -> pathlib.Path:
         """Restores the best weights; returns where from. Errors as in `best_checkpoint`."""
@@ -135,12 +141,12 @@ class Checkpoints:
         self._restore(self._weights, path)
         return path
 
-    def _save(self, checkpoint, kind, epoch, progress):
-        if not self._writes:  # takes part in reading what several workers hold together
-            with tempfile.TemporaryDirectory() as unwanted:
-                checkpoint.write(os.path.join(unwanted, _VALUES))
+    def _save(self, checkpoint, kind, evaluation, progress):
+        if not self._writes:  # reading sharded variables is collective: every worker has to do it
+            with tempfile.TemporaryDirectory() as scratch_dir:
+                checkpoint.write(os.path.join(scratch_dir, _VALUES))
             return
-        target = self.directory / f"{kind}-{epoch:04d}"
+        target = self.directory / f"{kind}-{evaluation:04d}"
         temporary = self.directory / f".{target.name}.{os.getpid()}.tmp"
         for stale in self.directory.glob(".*.tmp"):
             shutil.rmtree(stale)
@@ -159,8 +165,8 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _restore(self, checkpoint, path):
-        found = json.loads((path / _IDENTITY).read_text(encoding="utf-8"))
-        self.identity.check(Identity(**found), path)
+        identity = Identity(**json.loads((path / _IDENTITY).read_text(encoding="utf-8")))
+        self.identity.check(identity, path)
         checkpoint.read(str(path / _VALUES)).assert_existing_objects_matched()
 
 
@@ -170,13 +176,13 @@ def best_checkpoint(run_dir: str | os.PathLike) -> pathlib.Path:
     Raises:
       FileNotFoundError: the run has none yet, or is no run.
     """
-    found = [p for p, kind, _ in _checkpoints(pathlib.Path(run_dir) / FOLDER) if kind == _BEST]
-    if not found:
+    paths = [p for p, kind, _ in _checkpoints(pathlib.Path(run_dir) / FOLDER) if kind == _BEST]
+    if not paths:
         raise FileNotFoundError(
             f"expected a trained run with a checkpoint in {os.fspath(run_dir)!r}, found none; run "
             "python -m experiments.train with that --model_dir first."
         )
-    return found[-1]
+    return paths[-1]
 
 
 def load_best(model: tf.keras.Model, run_dir: str | os.PathLike, schema: str) -> pathlib.Path:
@@ -198,24 +204,24 @@ def load_best(model: tf.keras.Model, run_dir: str | os.PathLike, schema: str) ->
 
 
 def _weights(model: tf.keras.Model) -> tf.train.Checkpoint:
-    """The model's layers alone: a whole model would bring its optimizer and metrics."""
-    held = {variable.ref() for layer in model.layers for variable in layer.variables}
-    own = [variable for variable in model.trainable_variables if variable.ref() not in held]
+    """Weights of the model's layers and its own, without its optimizer and metrics."""
+    of_layers = {variable.ref() for layer in model.layers for variable in layer.variables}
+    own = [variable for variable in model.trainable_variables if variable.ref() not in of_layers]
     return tf.train.Checkpoint(layers=list(model.layers), **({"own": own} if own else {}))
 
 
 def _generators(model: tf.keras.Model) -> list[tf.random.Generator]:
-    """Generators of the model's random layers, which Keras keeps out of checkpoints on purpose."""
-    held = (getattr(layer, "_random_generator", None) for layer in model.submodules)
-    found = (getattr(holder, "_generator", None) for holder in held)
-    return [generator for generator in found if generator is not None]
+    """Random generators of the model's layers, which Keras leaves out of checkpoints."""
+    wrappers = (getattr(layer, "_random_generator", None) for layer in model.submodules)
+    generators = (getattr(wrapper, "_generator", None) for wrapper in wrappers)
+    return [generator for generator in generators if generator is not None]
 
 
 def _checkpoints(directory: pathlib.Path) -> list[tuple[pathlib.Path, str, int]]:
-    """Whole checkpoints in a folder, as path, kind and epoch, oldest first."""
-    found = []
+    """Whole checkpoints in a folder, as path, kind and number of the evaluation, oldest first."""
+    entries = []
     for path in directory.glob("*-*"):
         match = re.fullmatch(rf"({_STATE}|{_BEST})-(\d+)", path.name)
         if match:
-            found.append((path, match[1], int(match[2])))
-    return sorted(found, key=lambda entry: entry[2])
+            entries.append((path, match[1], int(match[2])))
+    return sorted(entries, key=lambda entry: entry[2])

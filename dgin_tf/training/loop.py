@@ -1,13 +1,13 @@
-"""The training loop: epochs of `model.fit`, a validation after each, and a run that survives kills.
+"""Training loop: `model.fit` from one evaluation to the next, in runs that survive being killed.
 
 The data are a function of the epoch and everything else is in the checkpoint, so a run that was
-killed and is started again takes the very steps that it would have taken.
+killed takes the same steps after its restart that it would have taken.
 
     train(task, options, run_dir)
-      build -> restore -> [ fit one epoch -> validate -> checkpoint ] ... -> best weights -> test
+      build -> restore -> [ fit -> validate -> checkpoint ] ... -> best weights -> test
 
-An epoch here may be a part of a pass over the data (`evaluations_per_pass`): then checkpoints and
-validations come more often than passes end.
+An epoch is one pass over the training data. The steps between two evaluations are an interval: a
+whole epoch, or an equal part of one (`evaluations_per_epoch`).
 """
 
 import dataclasses
@@ -35,15 +35,15 @@ HIGHER_IS_BETTER = {"auc": True, "gauc": True, "log_loss": False}
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be trained, and on what.
+    """Model and data of a run.
 
     Attributes:
       make_model: makes the model; called within the strategy's scope.
       make_optimizer: makes the optimizer of a model.
-      training: number of the pass and the model's `condense` -> its batches, a finite data set of
-        known cardinality; the same pass must always give the same batches.
-      evaluation: name of a split, `validation` or `test`, and the same -> its batches, in a fixed
-        order.
+      training: epoch, from 0, and the model's `condense` -> its batches, a finite data set of known
+        cardinality; the same epoch must always give the same batches.
+      evaluation: name of a split, `validation` or `test`, and the model's `condense` -> its batches,
+        in a fixed order.
       schema: fingerprint of the schema that the data follow.
       config: plain JSON values that describe all of this; kept with the run, and a run directory is
         only continued under the same ones.
@@ -59,13 +59,13 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class LoopOptions:
-    """How the loop runs.
+    """Options of the training loop.
 
     Attributes:
-      passes: passes over the training data, at most.
-      evaluations_per_pass: validations, and checkpoints, in one pass.
+      epochs: passes over the training data, at most.
+      evaluations_per_epoch: validations, and checkpoints, in one epoch.
       patience: validations in a row without improvement after which the run stops; 0 for never.
-      monitor: the figure of the validation that chooses the best weights.
+      monitor: validation metric that selects the best weights.
       seed: of the weights.
       steps_per_execution: steps in one call of the compiled function; more of them save time where
         a step takes a few milliseconds.
@@ -73,8 +73,8 @@ class LoopOptions:
         device only.
     """
 
-    passes: int = 3
-    evaluations_per_pass: int = 1
+    epochs: int = 3
+    evaluations_per_epoch: int = 1
     patience: int = 2
     monitor: str = "auc"
     seed: int = 1
@@ -82,10 +82,10 @@ class LoopOptions:
     jit_compile: bool = False
 
     def __post_init__(self):
-        if min(self.passes, self.evaluations_per_pass, self.steps_per_execution) < 1:
+        if min(self.epochs, self.evaluations_per_epoch, self.steps_per_execution) < 1:
             raise ValueError(
-                "passes, evaluations_per_pass and steps_per_execution must be at least 1; got "
-                f"{self.passes}, {self.evaluations_per_pass} and {self.steps_per_execution}."
+                "epochs, evaluations_per_epoch and steps_per_execution must be at least 1; got "
+                f"{self.epochs}, {self.evaluations_per_epoch} and {self.steps_per_execution}."
             )
         if self.monitor not in HIGHER_IS_BETTER:
             raise ValueError(
@@ -95,41 +95,42 @@ class LoopOptions:
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run has come: everything the loop knows beside weights and optimizer.
+    """State of the loop itself, beside weights and optimizer.
 
     Attributes:
-      epoch: finished epochs.
+      evaluations: finished evaluations.
       step: finished steps.
-      best: the best validation so far, by the monitored figure.
-      best_epoch: finished epochs when it was measured.
-      waited: validations since then.
-      seconds: time spent, over all starts of the run.
-      history: one entry an epoch, the losses and the validation.
+      best: best value of the monitored metric so far.
+      best_evaluation: number of the evaluation, from 1, that measured it.
+      evaluations_since_best: evaluations without improvement, which patience limits.
+      seconds: training time, over all starts of the run.
+      history: one entry an evaluation: epochs and steps until then, losses and validation metrics.
     """
 
-    epoch: int = 0
+    evaluations: int = 0
     step: int = 0
     best: float | None = None
-    best_epoch: int | None = None
-    waited: int = 0
+    best_evaluation: int | None = None
+    evaluations_since_best: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def note(self, monitor: str, entry: dict[str, Any]) -> bool:
-        """Adds an epoch to the history; returns whether its validation is the best so far."""
+        """Adds an evaluation to the history; returns True where it is the best so far."""
         self.history.append(entry)
         value = entry["validation"][monitor]
         if math.isnan(value):
             raise ValueError(
-                f"the {monitor} of the validation split is undefined; expected both clicks and "
-                "non-clicks in it. Prepare more users for it, or monitor log_loss."
+                f"the {monitor} of the validation split is undefined; expected both positives and "
+                "negatives in it. Prepare more users for it, or monitor log_loss."
             )
         sign = 1.0 if HIGHER_IS_BETTER[monitor] else -1.0
         improved = self.best is None or sign * value > sign * self.best
         if improved:
-            self.best, self.best_epoch, self.waited = value, self.epoch, 0
+            self.best, self.best_evaluation = value, self.evaluations
+            self.evaluations_since_best = 0
         else:
-            self.waited += 1
+            self.evaluations_since_best += 1
         return improved
 
 
@@ -139,7 +140,7 @@ def train(
     run_dir: str | os.PathLike,
     strategy: tf.distribute.Strategy | None = None,
 ) -> dict[str, Any]:
-    """Trains a model, or goes on where a killed run stopped; returns what it writes as `result.json`.
+    """Trains a model, or resumes a killed run; returns the content of `result.json`.
 
     Args:
       task: model and data.
@@ -148,8 +149,9 @@ def train(
       strategy: how to distribute; one device by default.
 
     Returns:
-      `validation` and `test`, the figures of the weights that did best on validation; `history`,
-      `best_epoch`, `parameters` and `seconds`.
+      `validation` and `test`, metrics of the weights that did best on validation; `best_epoch`,
+      epochs after which these weights were evaluated, a fraction where an epoch has several
+      evaluations; `history`, `parameters` and `seconds`.
 
     Raises:
       ValueError: the directory holds another run, or the data do not fit the strategy.
@@ -157,9 +159,9 @@ def train(
     """
     run_dir = pathlib.Path(run_dir)
     strategy = strategy or tf.distribute.get_strategy()
-    finished = _claim(run_dir, task.config)
-    if finished is not None:
-        return finished
+    result = _claim(run_dir, task.config)
+    if result is not None:
+        return result
     session = _Session(task, options, run_dir, strategy)
     session.run()
     return session.finish()
@@ -171,10 +173,10 @@ class _Session:
     def __init__(self, task, options, run_dir, strategy):
         self.task, self.options, self.strategy = task, options, strategy
         self.run_dir = run_dir
-        self.started = time.monotonic()
-        # Data sets are traced when they are made, so each is made once and kept.
-        self._pass = functools.lru_cache(maxsize=1)(
-            lambda number: task.training(number, self.model.condense)
+        self.start_time = time.monotonic()
+        # Making a data set traces its functions, so each is made once.
+        self._epoch_batches = functools.lru_cache(maxsize=1)(
+            lambda epoch: task.training(epoch, self.model.condense)
         )
         self._split = functools.cache(lambda split: task.evaluation(split, self.model.condense))
         # Layers with random parts (dropout) then keep their generators in the checkpoint.
@@ -188,7 +190,7 @@ class _Session:
                 )
             self.model = task.make_model()
             self.evaluator = Evaluator(self.model)
-            self._build(self._pass(0).element_spec)
+            self._build(self._epoch_batches(0).element_spec)
             self.model.compile(
                 optimizer=task.make_optimizer(self.model),
                 steps_per_execution=options.steps_per_execution,
@@ -201,27 +203,26 @@ class _Session:
         self.curves = Curves(run_dir) if writes else None
 
     def run(self):
-        """Epoch after epoch until the passes are over or patience is."""
+        """Trains and evaluates until the last epoch is over or patience is."""
         options, progress = self.options, self.progress
-        while progress.epoch < options.passes * options.evaluations_per_pass:
-            if options.patience and progress.waited >= options.patience:
+        while progress.evaluations < options.epochs * options.evaluations_per_epoch:
+            if options.patience and progress.evaluations_since_best >= options.patience:
                 break
-            self._epoch()
+            self._train_interval()
 
     def finish(self):
         """Scores the test split once, with the best weights."""
-        if self.progress.best_epoch is None:
+        if self.progress.best_evaluation is None:
             raise ValueError(
                 f"no validation gave a finite {self.options.monitor}, so that no weights are best; the "
-                "validation split needs clicks and non-clicks."
+                "validation split needs positives and negatives."
             )
         self.checkpoints.restore_best()
-        best_epoch = self.progress.best_epoch or 1
-        best = self.progress.history[best_epoch - 1]
+        best = self.progress.history[self.progress.best_evaluation - 1]
         result = {
             "validation": best["validation"],
             "test": self.evaluator.evaluate(self._split("test")),
-            "best_epoch": best_epoch,
+            "best_epoch": best["epoch"],
             "history": self.progress.history,
             "parameters": sum(math.prod(v.shape) for v in self.model.trainable_variables),
             "seconds": round(self._seconds(), 1),
@@ -232,49 +233,57 @@ class _Session:
             write_json(self.run_dir / RESULT_FILE, result)
         return result
 
-    def _epoch(self):
+    def _train_interval(self):
+        """Trains until the next evaluation, evaluates and writes a checkpoint."""
         progress, model = self.progress, self.model
-        steps, dataset = self._part(progress.epoch)
-        fitted = model.fit(
+        steps, dataset = self._interval(progress.evaluations)
+        # Keras calls every call of its inner loop an epoch; here that is one interval.
+        fit_history = model.fit(
             dataset,
-            initial_epoch=progress.epoch,
-            epochs=progress.epoch + 1,
+            initial_epoch=progress.evaluations,
+            epochs=progress.evaluations + 1,
             steps_per_epoch=steps if distribution.is_asynchronous(self.strategy) else None,
             callbacks=self._callbacks(),
             verbose="auto" if sys.stdout.isatty() else 2,
         )
-        progress.epoch += 1
+        progress.evaluations += 1
         progress.step += steps
-        losses = {name: values[-1] for name, values in fitted.history.items()}
         validation = self.evaluator.evaluate(self._split("validation"))
-        entry = {"step": progress.step, "losses": losses, "validation": validation}
+        entry = {
+            "epoch": progress.evaluations / self.options.evaluations_per_epoch,
+            "step": progress.step,
+            "losses": {name: values[-1] for name, values in fit_history.history.items()},
+            "validation": validation,
+        }
+        # The best weights are written before the state that refers to them, see `checkpoints`.
         if progress.note(self.options.monitor, entry):
-            self.checkpoints.save_best(progress.epoch, {"validation": validation})
+            self.checkpoints.save_best(progress.evaluations, {"validation": validation})
         if self.curves:
             self.curves.write("validation", progress.step, validation)
-        saved = dataclasses.replace(progress, seconds=self._seconds())
-        self.checkpoints.save_state(progress.epoch, dataclasses.asdict(saved))
+        state = dataclasses.replace(progress, seconds=self._seconds())
+        self.checkpoints.save_state(progress.evaluations, dataclasses.asdict(state))
 
-    def _part(self, epoch):
-        """Number of steps and batches of an epoch, which may be a part of a pass."""
-        parts = self.options.evaluations_per_pass
-        number, part = divmod(epoch, parts)
-        batches = self._pass(number)
+    def _interval(self, number):
+        """Number of steps and batches of an interval: an epoch, or a part of one."""
+        parts = self.options.evaluations_per_epoch
+        epoch, part = divmod(number, parts)
+        batches = self._epoch_batches(epoch)
         total = int(batches.cardinality())
         if total < parts:
             raise ValueError(
-                f"expected at least {parts} training batches, one for every evaluation in a pass; got "
-                f"{total}. Use a smaller batch or fewer evaluations_per_pass."
+                f"expected at least {parts} training batches, one for every evaluation in an epoch; "
+                f"got {total}. Use a smaller batch or fewer evaluations_per_epoch."
             )
+        # Rounding spreads a remainder over the parts, so that together they are the epoch.
         first, last = total * part // parts, total * (part + 1) // parts
         if parts > 1:
             batches = batches.skip(first).take(last - first)
         # Several workers read the same batches, and each takes its rows of every one.
-        sharing = tf.data.Options()
-        sharing.experimental_distribute.auto_shard_policy = (
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = (
             tf.data.experimental.AutoShardPolicy.DATA
         )
-        return last - first, batches.with_options(sharing)
+        return last - first, batches.with_options(options)
 
     def _callbacks(self):
         if distribution.is_asynchronous(self.strategy):
@@ -285,21 +294,21 @@ class _Session:
         return callbacks
 
     def _build(self, spec):
-        """Makes the weights by tracing one call, without computing anything."""
+        """Creates the weights by tracing one call, without computing anything."""
         call = functools.partial(self.model, training=False)
         tf.function(call, autograph=False).get_concrete_function(spec)
 
     def _seconds(self):
-        return self.progress.seconds + time.monotonic() - self.started
+        return self.progress.seconds + time.monotonic() - self.start_time
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON whole or not at all; NaN, which JSON does not know, becomes null."""
+    """Writes JSON whole or not at all; NaN, which JSON lacks, becomes null."""
     write_text(path, json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n")
 
 
 def without_nan(value: Any) -> Any:
-    """Nested JSON values with null for every number that JSON does not know."""
+    """Nested JSON values with null for NaN and infinities, which JSON lacks."""
     if isinstance(value, Mapping):
         return {key: without_nan(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -310,30 +319,30 @@ def without_nan(value: Any) -> Any:
 
 
 def _claim(run_dir, config):
-    """Makes or checks the run's directory; returns the result of a run that is finished already."""
+    """Creates or checks the run's directory; returns the result of a finished run."""
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / CONFIG_FILE
     config = json.loads(json.dumps(config))
     if not path.exists():
         write_json(path, config)
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    differing = differences(found, config)
-    if differing:
+    differing_settings = differences(json.loads(path.read_text(encoding="utf-8")), config)
+    if differing_settings:
         raise ValueError(
-            f"{run_dir} holds a run with another config, which differs in {', '.join(differing)}; "
+            f"{run_dir} holds a run with another config, which differs in "
+            f"{', '.join(differing_settings)}; "
             "choose another model_dir, or the old values to go on with that run."
         )
     result = run_dir / RESULT_FILE
     return json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
 
 
-def differences(found: Any, wanted: Any, prefix: str = "") -> list[str]:
+def differences(before: Any, now: Any, prefix: str = "") -> list[str]:
     """Names of the nested JSON values in which two configs differ, each with both values."""
-    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
         return [
             name
-            for key in sorted({*found, *wanted})
-            for name in differences(found.get(key), wanted.get(key), f"{prefix}{key}.")
+            for key in sorted({*before, *now})
+            for name in differences(before.get(key), now.get(key), f"{prefix}{key}.")
         ]
-    return [] if found == wanted else [f"{prefix[:-1]} ({found!r}, now {wanted!r})"]
+    return [] if before == now else [f"{prefix[:-1]} ({before!r}, now {now!r})"]

@@ -34,8 +34,8 @@ from dgin_tf.commands.memory import return_freed_memory
 from dgin_tf.commands.worker_processes import end_with_parent
 from dgin_tf.records import stack_padded
 from dgin_tf.schema import FIRST_ID
-from experiments.benchmarking import live_tensors, taking_turns
-from experiments.benchmarking.shape import Shape
+from experiments.benchmarking import interleaving, live_tensors
+from experiments.benchmarking.workload import Shape
 
 STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
 CONDENSE, EXTRACT, EXPORT = "condense", "extract", "export"
@@ -68,7 +68,7 @@ class Case:
         records, an export and what it is served with (request).
       has_state: whether a request finds the user's state encoded.
       steps_per_execution: steps in one call of the compiled function (fit).
-      seconds: how long a turn lasts, where it is not one pass over the records.
+      seconds: how long a turn lasts, where it is not one epoch of the records.
       history: events of every history, where they are not the shape's (request).
       counts_tensors: whether to measure what tensors of a step live at a time (step).
     """
@@ -137,14 +137,14 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     train_step = tf.function(model.train_step, autograph=False)
     train_step.get_concrete_function(batches[0])
     return_freed_memory()  # or what is free would hide as much of the step
-    held = taking_turns.resident_mib()  # tables, slots, batches and graphs
+    held = interleaving.resident_mib()  # tables, slots, batches and graphs
     loss = float(train_step(batches[0])["loss"])
     first_step = time.perf_counter() - began
     train_step(batches[-1])
-    step_mib = taking_turns.peak_mib() - held
+    step_mib = interleaving.peak_mib() - held
 
     def turn():
-        return taking_turns.rate(
+        return interleaving.rate(
             lambda number: train_step(batches[number % len(batches)]),
             case.users * case.candidates,
             case.seconds,
@@ -207,7 +207,7 @@ def prepare_fit(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
         def epoch(_):
             model.fit(data.training(options, shape.seed, next(epochs), condense), verbose=0)
 
-        measured = taking_turns.rate(epoch, steps * case.users * case.candidates, 0.0)
+        measured = interleaving.rate(epoch, steps * case.users * case.candidates, 0.0)
         return {**measured, "steps": steps, "cpu_ms": measured["cpu_ms"] / steps}
 
     return {"seconds_to_first_step": first_step}, turn
@@ -241,7 +241,7 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
 def prepare_request(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     """Exports the model and fills its index or store; a turn answers requests of changing people."""
-    from experiments.benchmarking.requests import PEOPLE, Service, TimedShape
+    from experiments.benchmarking.ranking_requests import PEOPLE, Service, TimedShape
 
     timed = TimedShape(**{**dataclasses.asdict(shape), "history": case.history})
     began = time.perf_counter()
@@ -267,7 +267,7 @@ def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
     def turn():
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            measured = taking_turns.rate(
+            measured = interleaving.rate(
                 lambda _: list(pool.map(condense, batches)),
                 len(batches) * case.users * case.candidates,
                 case.seconds,
@@ -279,7 +279,7 @@ def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
 
 
 def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
-    """Opens a data set; a turn is one pass over it."""
+    """Opens a data set; a turn is one epoch of it."""
     data, options = _records(case, shape)
     epochs = iter(range(sys.maxsize))
     steps = data.steps("train", options)
@@ -289,7 +289,7 @@ def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
             for _ in data.training(options, shape.seed, next(epochs)):
                 pass
 
-        measured = taking_turns.rate(epoch, steps * case.users * case.candidates, 0.0)
+        measured = interleaving.rate(epoch, steps * case.users * case.candidates, 0.0)
         return {**measured, "steps": steps, "cpu_ms": measured["cpu_ms"] / steps}
 
     began = time.perf_counter()
@@ -323,7 +323,7 @@ def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     }
 
     def turn():
-        measured = taking_turns.rate(
+        measured = interleaving.rate(
             lambda _: center.apply(list(itertools.islice(events, case.candidates))),
             case.candidates,
             case.seconds,
@@ -408,7 +408,7 @@ def _with_latencies(case, answer):
             answer(number)
             latencies.append(1000 * (time.perf_counter() - asked))
 
-        measured = taking_turns.rate(timed, case.users * case.candidates, case.seconds)
+        measured = interleaving.rate(timed, case.users * case.candidates, case.seconds)
         p50, p99 = np.percentile(latencies, [50, 99])
         return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
 
@@ -472,7 +472,7 @@ def _compiled(case, shape, batch):
 
 
 def main(case: Case, shape: Shape) -> None:
-    """Serves one case; see `taking_turns`."""
+    """Serves one case; see `interleaving`."""
 
     def prepare():
         facts, turn = PREPARE[case.kind](case, shape)
@@ -480,7 +480,7 @@ def main(case: Case, shape: Shape) -> None:
 
         return {**facts, "tensorflow": tf.__version__}, turn
 
-    taking_turns.serve(prepare)
+    interleaving.serve(prepare)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import types
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
+import interleaving
 import numpy as np
-import taking_turns
 import tensorflow as tf
 from tensorflow.python.ops import array_ops, control_flow_ops, math_ops
 from tensorflow.python.util import nest
@@ -134,11 +134,11 @@ def prepare(case: dict):
     step(1)
 
     def turn():
-        return taking_turns.rate(step, len(batches[0][1]), case["seconds"])
+        return interleaving.rate(step, len(batches[0][1]), case["seconds"])
 
     return {"tensorflow": tf.__version__, "trainable": len(model.trainable_weights)}, turn
 
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
-    taking_turns.serve(lambda: prepare(settings))
+    interleaving.serve(lambda: prepare(settings))

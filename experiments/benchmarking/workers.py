@@ -1,4 +1,4 @@
-"""Starts measured processes and lets them take turns; the other half of `taking_turns`."""
+"""Starts measured processes and lets them take turns; the other half of `interleaving`."""
 
 import contextlib
 import dataclasses
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.benchmarking.cases import Case
-from experiments.benchmarking.shape import Shape
-from experiments.benchmarking.taking_turns import MARK
+from experiments.benchmarking.interleaving import MARK
+from experiments.benchmarking.workload import Shape
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEER_SCRIPT = pathlib.Path(__file__).with_name("peer_deepctr.py")

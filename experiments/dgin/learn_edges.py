@@ -22,7 +22,7 @@ from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.layers.group_statistics import MEAN, quantile_edges
 from dgin_tf.schema import SCHEMA_FILE, Schema
-from experiments import runs
+from experiments.running import runs
 
 Edges = tuple[tuple[str, tuple[int, ...]], ...]
 

@@ -12,8 +12,8 @@ row for clicks alone.
 `:dgin` is a row of `experiments.dgin.variants.ROWS`, by genre unless it is `dgin_session`, or any
 model of `dgin_tf.models.registry.MODELS`.
 
-Cost: 67,923 rows of two candidates a pass; on one core of an AMD EPYC that is shared, DGIN takes three
-and a half minutes a pass, SIM and TWIN 20 to 25 s.
+Cost: 67,923 rows of two candidates an epoch; on one core of an AMD EPYC that is shared, DGIN takes three
+and a half minutes an epoch, SIM and TWIN 20 to 25 s.
 
 Expected: of table 2, DIN .893 and SIM (hard) .893 < TWIN .903 < DGIN .919 with negatives drawn uniformly
 (three seeds), .789, .795 < .803 < .837 with popular ones (one seed); of table 3 .854 < .875 < .917 < .918, the last step within noise. The large
@@ -33,7 +33,7 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     if config.model.name == "dgin" and config.model.key == "item_id":
         config.model.key = "category_id"
     config.data.batch_rows = 128
-    config.loop.passes = 6
+    config.loop.epochs = 6
     config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     return config

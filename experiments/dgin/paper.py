@@ -5,7 +5,7 @@ does not have, stands behind it. DMBIN and NINN are our reading of their abstrac
 say nothing of the published models.
 """
 
-from experiments.paper_tables import PaperTable, Row
+from experiments.reporting.paper_tables import PaperTable, Row
 
 COLUMNS = ("Industry", "Taobao")
 TWIN = Row("twin", "TWIN", (0.6984, 0.7394))

@@ -13,7 +13,7 @@ Claim: that of `taobao`, which these logs are too small to decide.
 `:dgin` is a row of `experiments.dgin.variants.ROWS` or any model of
 `dgin_tf.models.registry.MODELS`.
 
-Cost: the first 630 users of Taobao's log have 5,037 rows of five candidates, 10 to 30 s a pass;
+Cost: the first 630 users of Taobao's log have 5,037 rows of five candidates, 10 to 30 s an epoch;
 Grocery has 14,681 users of eight events on average.
 
 Expected: nothing certain. Of Taobao's 43,900 items hardly one of a training user turns up with another
@@ -33,6 +33,6 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     config = variants.get_config(model, max_history=200, short_events=20)
     config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128
-    config.loop.passes = 6
+    config.loop.epochs = 6
     config.loop.patience = 1
     return config

@@ -15,7 +15,7 @@ item's own history and by the time since (`data_prep.synthetic`).
 `dgin_tf.models.registry.MODELS`. Half of the negatives are items that the same person met before, so
 that having met an item is not the answer.
 
-Cost: 23,800 rows of five candidates a pass; on one core of an AMD EPYC DGIN takes two minutes a pass,
+Cost: 23,800 rows of five candidates an epoch; on one core of an AMD EPYC DGIN takes two minutes an epoch,
 by category four and a half, without aggregation and target module a third of a minute.
 
 Expected: TWIN .731 and SIM .743 < DGIN .832; identity alone .613 < with statistics .658 < with the
@@ -36,7 +36,7 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     config.network.user_fields = ()  # the split is by user
     variants.start_attending(config)
     config.data.batch_rows = 128
-    config.loop.passes = 10
+    config.loop.epochs = 10
     config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     if "softmax" in config.model:

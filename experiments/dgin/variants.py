@@ -4,7 +4,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 from experiments.sim import variants as searching
 
 CLICK = "pv"  # Taobao's word for a click

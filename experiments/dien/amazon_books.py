@@ -11,7 +11,7 @@ Claim: table 2, AUC BaseModel .8846 < PNN .8935 < DIN .8974 < two-layer GRU atte
 `--form=paper` is the authors' way: only the last review of a user against one sampled negative, nine
 in ten users for training. Without it the split is strict.
 
-Cost: 603,668 users, 367,982 items, 8.9 million reviews; on two cores about ten minutes for a pass of
+Cost: 603,668 users, 367,982 items, 8.9 million reviews; on two cores about ten minutes for an epoch of
 DIEN and two for one of DIN, mostly the recurrences.
 
 Expected: the order of the table. The absolute figures were not reproduced here, where only small
@@ -20,12 +20,12 @@ Amazon files are at hand; the authors chose their checkpoint on the test set, we
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 
 
 def get_config(model: str = "dien") -> ml_collections.ConfigDict:
     """Settings for a model of `dgin_tf.models.registry.MODELS`."""
     config = defaults.get_config(model)
-    config.optimizer.decay = 0.5  # the released code halves the rate after every pass
-    config.loop.evaluations_per_pass = 4  # and tests every 100 steps
+    config.optimizer.decay = 0.5  # the released code halves the rate after every epoch
+    config.loop.evaluations_per_epoch = 4  # and tests every 100 steps
     return config

@@ -8,7 +8,7 @@ Claim: table 2, AUC BaseModel .8538 < PNN .8582 < DIN .8608 < two-layer GRU atte
     python -m experiments.train --config=experiments/dien/amazon_electronics.py:dien --data_dir=D \\
         --model_dir=M --seeds=5
 
-Cost: 192,403 users, 63,001 items, 1.7 million reviews; on two cores a few minutes for a pass of DIEN.
+Cost: 192,403 users, 63,001 items, 1.7 million reviews; on two cores a few minutes for an epoch of DIEN.
 
 Expected: the order of the table, with the reservations of `amazon_books.py`.
 """

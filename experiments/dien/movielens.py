@@ -14,8 +14,8 @@ No model embeds the user (`user_fields = ()`), not even a released variant, whos
 id in its head: the split is by user, so that the rows of the test users' ids would be as they were
 drawn. The yardsticks below were measured without it too.
 
-Cost: 67,923 rows of two candidates a pass. On two cores a pass of DIN takes about 15 s and one of
-DIEN about a minute; validation stops either after three to six passes.
+Cost: 67,923 rows of two candidates an epoch. On two cores an epoch of DIN takes about 15 s and one of
+DIEN about a minute; validation stops either after three to six epochs.
 
 Expected test AUC with negatives drawn by popularity (uniformly): BaseModel at least .725 (.879), DIN
 .772 (.894), DIEN without auxiliary loss .812, DIEN .847 (.923); deviation over seeds .003 to .009.
@@ -23,7 +23,7 @@ Expected test AUC with negatives drawn by popularity (uniformly): BaseModel at l
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 
 
 def get_config(model: str = "dien") -> ml_collections.ConfigDict:
@@ -32,9 +32,9 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
     config.network.user_fields = ()
     config.data.batch_rows = 128  # 256 samples, as the implementations compared with had
     config.data.max_history = 200
-    config.loop.passes = 6
+    config.loop.epochs = 6
     config.loop.patience = 1
-    config.optimizer.learning_rate = 2e-3  # at 1e-3 the AUC on validation peaks some passes later
+    config.optimizer.learning_rate = 2e-3  # at 1e-3 the AUC on validation peaks some epochs later
     if model == "din":
         config.model.softmax = True  # without, as in Eq. 3, .73 on validation in place of .78
     if model == "dien":

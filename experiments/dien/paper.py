@@ -5,7 +5,7 @@ compared with them; the orders can. The last table is of this project: the model
 released code builds them, which is what the yardsticks below were measured with.
 """
 
-from experiments.paper_tables import PaperTable, Row
+from experiments.reporting.paper_tables import PaperTable, Row
 
 RELEASED = {"model.variant": "released"}
 

@@ -9,7 +9,7 @@ Claim: table 2, AUC on MovieLens-32M DIN .7989 < average pooling .8025 < SIM (ha
         --model_dir=M --seeds=5
 
 `:encode` is any model of `dgin_tf.models.registry.MODELS`, or a row of the paper's tables 3 to 7 and of
-figure 3, see `experiments.encode.variants`. Every event is an example, split by time at 80%; one pass.
+figure 3, see `experiments.encode.variants`. Every event is an example, split by time at 80%; one epoch.
 
 Cost: ENCODE clusters every history in every step; see `experiments/results` for examples a second.
 

@@ -11,9 +11,9 @@ what target attention over everything has.
 `:encode` is any model of `dgin_tf.models.registry.MODELS`, or a row of the paper's tables 3 to 7 and of
 figure 3, see `experiments.encode.variants`.
 
-Cost: 50,000 to 70,000 rows of one candidate a pass, on two cores 5 to 20 s.
+Cost: 50,000 to 70,000 rows of one candidate an epoch, on two cores 5 to 20 s.
 
-Expected: nothing certain. The paper's training, one pass of steps of 1,024 at a rate of .0001, would be
+Expected: nothing certain. The paper's training, one epoch of steps of 1,024 at a rate of .0001, would be
 fifty steps here; these data are passed over until validation is no better, at most five times. Five
 seeds on MovieLens-1M gave ENCODE .685, DIN-L .684, SDIM .684, SIM (hard) .672; five on ml-latest-small
 ENCODE .650, DIN-L .657, SDIM .649, ETA .644, SIM (hard) .642, DIN .637.
@@ -28,7 +28,7 @@ def get_config(model: str = "encode") -> ml_collections.ConfigDict:
     """Settings for a model, see above."""
     config = movielens.get_config(model)
     config.data.batch_rows = 256
-    config.loop.passes = 5
+    config.loop.epochs = 5
     config.loop.patience = 1
     config.optimizer.learning_rate = 1e-3
     return config

@@ -6,7 +6,7 @@ events against those of DIN-L; `experiments.tables --measure` adds ours, and our
 figure 1. `experiments.inspect_relevance` prints the indicator of any runs.
 """
 
-from experiments.paper_tables import PaperTable, Row
+from experiments.reporting.paper_tables import PaperTable, Row
 
 NOT_PRINTED = float("nan")
 INDUSTRIAL = ("industrial AUC", "industrial GAUC")

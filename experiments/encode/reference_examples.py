@@ -11,7 +11,7 @@ positions of every user against one negative each, of which the paper has none.
 `:encode` is any model of `dgin_tf.models.registry.MODELS`, or a row of the paper's tables 3 to 7 and of
 figure 3, see `experiments.encode.variants`.
 
-Cost: 67,923 rows of two candidates a pass.
+Cost: 67,923 rows of two candidates an epoch.
 
 Expected: nothing certain; five seeds gave ENCODE, average pooling and target attention over everything
 .905, SIM (hard) .902. Histories have at most 200 events, of which the newest 20 are read one by
@@ -30,7 +30,7 @@ def get_config(
     config = variants.get_config(model, max_history, short_events)
     config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128
-    config.loop.passes = 6
+    config.loop.epochs = 6
     config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     if "softmax" in config.model:

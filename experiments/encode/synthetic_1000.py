@@ -12,7 +12,7 @@ models have less.
 `:encode` is any model of `dgin_tf.models.registry.MODELS`, or a row of the paper's tables 3 to 7 and of
 figure 3, see `experiments.encode.variants`.
 
-Cost: 30,060 rows of two candidates a pass; on one core of an AMD EPYC a minute and a half for ENCODE, three
+Cost: 30,060 rows of two candidates an epoch; on one core of an AMD EPYC a minute and a half for ENCODE, three
 for target attention over everything.
 
 Expected: what a candidate was caused by is one event or a few among a thousand, which a mean over a
@@ -28,5 +28,5 @@ from experiments.encode import reference_examples
 def get_config(model: str = "encode") -> ml_collections.ConfigDict:
     """Settings for a model, see above; trained as on the reference examples, for longer."""
     config = reference_examples.get_config(model, max_history=1_000, short_events=50)
-    config.loop.passes = 10
+    config.loop.epochs = 10
     return config

@@ -4,7 +4,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "encode_multiply": ("encode", {"multiply": True}),
@@ -46,6 +46,6 @@ def get_config(model: str, max_history: int, short_events: int = 50) -> ml_colle
     config.network.embedding_dim = 16  # two fields, so that an event is 32 wide
     config.data.max_history = short_events if name == "din" else max_history
     config.data.batch_rows = 1024
-    config.loop.passes = 1
+    config.loop.epochs = 1
     config.optimizer.learning_rate = 1e-4
     return config

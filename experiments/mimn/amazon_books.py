@@ -27,5 +27,5 @@ def get_config(model: str = "mimn") -> ml_collections.ConfigDict:
     """Settings for a model, see above."""
     config = variants.get_config(model, max_history=100)
     config.data.batch_rows = 128  # the released code's
-    config.loop.evaluations_per_pass = 4
+    config.loop.evaluations_per_epoch = 4
     return config

@@ -32,7 +32,7 @@ from dgin_tf.layers.memory.turing import TuringMemory
 from dgin_tf.layers.recurrent import GRU
 from dgin_tf.ops.released_memory import ReleasedStep
 from dgin_tf.schema import write_text
-from experiments import runs
+from experiments.running import runs
 
 MODELS = ("memory", "released_memory", "gru")
 LABELS = {

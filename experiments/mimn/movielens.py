@@ -10,7 +10,7 @@ ones, the last 20 positions of every user against one negative each.
 
 `:mimn` is any model of `dgin_tf.models.registry.MODELS` or a row of `experiments.mimn.variants`.
 
-Cost: 67,923 rows of two candidates a pass; on one core 40 s for MIMN, 5 to 20 s for the others.
+Cost: 67,923 rows of two candidates an epoch; on one core 40 s for MIMN, 5 to 20 s for the others.
 
 Expected: MIMN above DIN and Embedding&MLP, at .840 against .764 and .718 with negatives drawn by
 popularity (five seeds); GRU4Rec, ARNN and RUM are as good. The paper has no figures for these data.
@@ -26,7 +26,7 @@ def get_config(model: str = "mimn", max_history: int = 200) -> ml_collections.Co
     config = variants.get_config(model, max_history)
     config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128  # 256 samples, as the implementations compared with had
-    config.loop.passes = 6
+    config.loop.epochs = 6
     config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     if model == "din":

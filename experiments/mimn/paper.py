@@ -3,7 +3,7 @@
 The mean over three runs; DIEN has no auxiliary loss there, which is this project's `augru`.
 """
 
-from experiments.paper_tables import PaperTable, Row
+from experiments.reporting.paper_tables import PaperTable, Row
 
 RELEASED = {"model.variant": "released"}
 

@@ -8,7 +8,7 @@ Claim: that of `synthetic_200`, with more that a state has to hold.
     python -m experiments.train --config=experiments/mimn/synthetic_1000.py:mimn --data_dir=D \\
         --model_dir=M --seeds=5
 
-Cost: 30,000 rows of two candidates a pass; on one core of an AMD EPYC 12 minutes a run of MIMN.
+Cost: 30,000 rows of two candidates an epoch; on one core of an AMD EPYC 12 minutes a run of MIMN.
 
 Expected: as for `synthetic_200`; here a state sees more topics than it has slots for. Three seeds gave
 DIN .923, GRU4Rec .673, Embedding&MLP .663, MIMN .651.

@@ -10,7 +10,7 @@ Claim: Embedding&MLP < DIN < MIMN, and GRU4Rec < MIMN.
 
 `:mimn` is any model of `dgin_tf.models.registry.MODELS` or a row of `experiments.mimn.variants`.
 
-Cost: 39,470 rows of two candidates a pass; on one core half a minute for MIMN.
+Cost: 39,470 rows of two candidates an epoch; on one core half a minute for MIMN.
 
 Expected: what a person comes back to is one of some dozens of topics, each after a period of its own;
 DIN, which looks at the events with the candidate in hand, had .903, MIMN and the other memories .67.

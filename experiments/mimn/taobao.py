@@ -27,5 +27,5 @@ def get_config(model: str = "mimn") -> ml_collections.ConfigDict:
     """Settings for a model, see above."""
     config = variants.get_config(model, max_history=200)
     config.data.batch_rows = 256  # the released code's
-    config.loop.evaluations_per_pass = 2
+    config.loop.evaluations_per_epoch = 2
     return config

@@ -4,7 +4,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 
 PLAIN: dict[str, Any] = {"utilization_weight": 0.0, "top_k": 0}
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ Claim: table 2, AUC DIN .7276 < average pooling .7280 < SIM (soft) .7510; table 
     python -m experiments.train --config=experiments/sim/amazon_books.py:sim_soft --data_dir=D \\
         --model_dir=M --seeds=5
 
-Cost: on two cores some minutes for a pass.
+Cost: on two cores some minutes for an epoch.
 
 Expected: the order of the table. The paper keeps 75,053 users, whom it does not describe, and has
 "no timestamp features", so that it ran no `sim_soft_time`; the reviews do have their day.
@@ -23,5 +23,5 @@ def get_config(model: str = "sim_soft") -> ml_collections.ConfigDict:
     """Settings for a model of `dgin_tf.models.registry.MODELS`, with `_time` behind it or not."""
     config = variants.get_config(model, max_history=100, short_events=10)
     config.network.embedding_dim = 4
-    config.loop.evaluations_per_pass = 4
+    config.loop.evaluations_per_epoch = 4
     return config

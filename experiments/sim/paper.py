@@ -1,6 +1,6 @@
 """Tables 2 and 3 of the SIM paper (Pi et al., 2020), what they claim, and searches that came later."""
 
-from experiments.paper_tables import PaperTable, Row
+from experiments.reporting.paper_tables import PaperTable, Row
 
 NOT_RUN = float("nan")  # the paper has no times for Amazon
 

@@ -8,7 +8,7 @@ Claim: as for `synthetic_500`.
     python -m experiments.train --config=experiments/sim/synthetic_5000.py:sim_soft --data_dir=D \\
         --model_dir=M --seeds=5
 
-Cost: 30,060 rows of two candidates a pass; ten times the work of `synthetic_500` a row for all but
+Cost: 30,060 rows of two candidates an epoch; ten times the work of `synthetic_500` a row for all but
 hard search.
 
 Expected: of the targets that have causes, 66% have none among the newest 50 events, and 50% none among

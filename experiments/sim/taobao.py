@@ -10,7 +10,7 @@ table 3, SIM (hard) .9332 and first stages between those.
 `:sim_soft_time` is any model of `dgin_tf.models.registry.MODELS`, with `_time` behind it for time
 gaps.
 
-Cost: 987,994 users; on two cores about twenty minutes for a pass of soft search, ten for hard search,
+Cost: 987,994 users; on two cores about twenty minutes for an epoch of soft search, ten for hard search,
 estimated from MovieLens by the events read.
 
 Expected: the order of the tables, not their figures. The paper's log is another one, of 7,956,431
@@ -26,5 +26,5 @@ def get_config(model: str = "sim_soft") -> ml_collections.ConfigDict:
     """Settings for a model, see above."""
     config = variants.get_config(model, max_history=500, short_events=100)
     config.network.embedding_dim = 4
-    config.loop.evaluations_per_pass = 2
+    config.loop.evaluations_per_epoch = 2
     return config

@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from experiments import defaults
+from experiments.running import defaults
 
 TIME = "_time"
 

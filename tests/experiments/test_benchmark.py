@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from experiments.benchmarking import preparation, report, taking_turns, workers
+from experiments.benchmarking import interleaving, preparation, report, workers
 from experiments.benchmarking.cases import (
     REQUEST,
     Case,
@@ -21,7 +21,7 @@ from experiments.benchmarking.cases import (
     prepare_read,
     prepare_request,
 )
-from experiments.benchmarking.shape import Shape, draw_batches, write_data_set
+from experiments.benchmarking.workload import Shape, draw_batches, write_data_set
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = Shape(items=53, categories=7, users=31, width=5, history=11, batch=6, seed=3)
@@ -200,7 +200,7 @@ def test_requests_with_long_histories_are_compared_with_short_ones():
 
 def test_a_rate_counts_examples_over_the_time_they_took():
     calls = []
-    measured = taking_turns.rate(calls.append, examples=7, seconds=0.0)
+    measured = interleaving.rate(calls.append, examples=7, seconds=0.0)
     assert calls == [0]
     assert measured["steps"] == 1
     assert measured["rate"] > 0

@@ -13,7 +13,6 @@ from dgin_tf.layers.group_statistics import quantile_edges
 from dgin_tf.models.registry import MODELS
 from dgin_tf.schema import Schema
 from dgin_tf.serving.online.ranker import Ranker
-from experiments import paper_tables, publishing, runs
 from experiments.dgin import (
     learn_edges,
     movielens,
@@ -23,6 +22,8 @@ from experiments.dgin import (
     taobao,
     variants,
 )
+from experiments.reporting import paper_tables
+from experiments.running import publishing, runs
 from tests.experiments.test_runs import result_of, small
 from tests.prepared import write_prepared
 

@@ -1,17 +1,25 @@
 """Results of earlier files are taken where they are what is wanted, and refused where they are not."""
 
+import dataclasses
 import json
 import pathlib
 
 import pytest
 
 from dgin_tf.schema import Schema
-from experiments import runs
+from dgin_tf.training.loop import LoopOptions
 from experiments.dien import movielens, paper
-from experiments.earlier_results import EarlierResults
+from experiments.reporting.earlier_results import EarlierResults
+from experiments.running import runs
 from tests.prepared import make_schema
 
-COMMITTED = sorted(pathlib.Path(paper.__file__).parents[1].glob("results/dien_movielens_*.json"))
+RESULTS = pathlib.Path(paper.__file__).parents[1] / "results"
+COMMITTED = sorted(RESULTS.glob("dien_movielens_*.json"))
+TABLES = sorted(
+    path
+    for paper_name in ("dien", "mimn", "sim", "encode", "dgin")
+    for path in RESULTS.glob(f"{paper_name}_*.json")
+)
 
 
 @pytest.fixture
@@ -93,3 +101,12 @@ def test_the_committed_tables_can_be_gone_on_with(path, data_dir, monkeypatch):
             config = movielens.get_config(rows[key].model)
             config.update_from_flattened_dict(rows[key].override)
             assert EarlierResults([path]).find(name, key, config, data_dir, range(1, 6)) == result
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_committed_results_name_the_loops_settings_as_the_loop_does(path):
+    fields = {field.name for field in dataclasses.fields(LoopOptions)} - {"seed"}
+    for rows in json.loads(path.read_text())["results"].values():
+        for result in rows.values():
+            assert result["config"]["loop"].keys() == fields
+            assert result["config"]["loop"]["evaluations_per_epoch"] == 1  # so best_epoch is one

@@ -14,18 +14,18 @@ from dgin_tf.serving.center.state_versions import StateVersions
 from dgin_tf.serving.export.versions import state_version
 from dgin_tf.serving.online.ranker import Ranker
 from dgin_tf.stores.addresses import open_store
-from experiments import paper_tables, publishing, runs
+from experiments.analysis import measures, relevance
 from experiments.encode import (
     amazon_books,
-    measures,
     movielens,
     movielens_small,
     paper,
     reference_examples,
-    relevance,
     synthetic_1000,
     variants,
 )
+from experiments.reporting import paper_tables
+from experiments.running import publishing, runs
 from tests.experiments.test_runs import result_of, small
 from tests.prepared import write_prepared
 
@@ -37,7 +37,7 @@ CONFIGS = {
     "reference_examples": reference_examples,
     "synthetic_1000": synthetic_1000,
 }
-PASSES = {"movielens_small": 5, "reference_examples": 6, "synthetic_1000": 10}  # of others one
+EPOCHS = {"movielens_small": 5, "reference_examples": 6, "synthetic_1000": 10}  # of others one
 ROWS = {row.model: row for table in reversed(paper.TABLES) for row in table.rows}
 
 
@@ -74,7 +74,7 @@ def test_every_row_of_the_tables_has_a_config(name):
     for model in ROWS:
         found = CONFIGS[name].get_config(model)
         assert found.model.name in MODELS
-        assert found.loop.passes == PASSES.get(name, 1)
+        assert found.loop.epochs == EPOCHS.get(name, 1)
 
 
 def test_every_variant_is_a_row_and_differs_in_one_setting():

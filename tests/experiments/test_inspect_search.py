@@ -5,8 +5,8 @@ import json
 import pytest
 
 from dgin_tf.inputs.pipeline import PreparedData
-from experiments import defaults, runs
-from experiments.sim import searches
+from experiments.analysis import searches
+from experiments.running import defaults, runs
 from tests.prepared import write_prepared
 
 
@@ -18,7 +18,7 @@ def trained(tmp_path_factory):
     for name in ("sim_hard", "eta", "din_long"):
         config = defaults.get_config(name)
         config.model.short_events = 3
-        config.loop.passes = 1
+        config.loop.epochs = 1
         runs.train_seeds(config, str(folder / "data"), folder / name, [1])
     return folder
 

@@ -6,7 +6,6 @@ import pathlib
 import pytest
 
 from dgin_tf.models.registry import MODELS
-from experiments import paper_tables, runs
 from experiments.mimn import (
     amazon_books,
     movielens,
@@ -16,6 +15,8 @@ from experiments.mimn import (
     taobao,
     variants,
 )
+from experiments.reporting import paper_tables
+from experiments.running import runs
 from tests.experiments.test_runs import result_of, small
 from tests.prepared import write_prepared
 

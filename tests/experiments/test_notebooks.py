@@ -40,7 +40,7 @@ def test_a_notebook_is_committed_without_outputs(path):
 )
 def test_a_notebook_runs_on_small_made_up_data(path, monkeypatch):
     monkeypatch.setenv("USERS", "60")
-    monkeypatch.setenv("PASSES", "1")
+    monkeypatch.setenv("EPOCHS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for name in ("DATA_DIR", "MODEL_DIR"):
         monkeypatch.delenv(name, raising=False)

@@ -26,7 +26,7 @@ def quickstart(*arguments):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quickstart")
-    small = ("--users=60", "--passes=1", "--targets_per_user=2", "--max_history=23")
+    small = ("--users=60", "--epochs=1", "--targets_per_user=2", "--max_history=23")
     process = quickstart(f"--output_dir={folder}", *small)
     assert process.returncode == 0, process.stderr[-3000:]
     return folder, process.stdout

@@ -13,8 +13,10 @@ from ml_collections import config_flags
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import MODELS
 from dgin_tf.training.evaluation import Evaluator
-from experiments import defaults, paper_tables, runs, tables
+from experiments import tables
 from experiments.dien import movielens, paper
+from experiments.reporting import paper_tables
+from experiments.running import defaults, runs
 from tests.prepared import write_prepared
 
 CONFIGS = ("amazon_books", "amazon_electronics", "movielens", "taobao")
@@ -33,8 +35,8 @@ def small(config):
     config.network.tower_units = (5,)
     config.data.batch_rows = 16
     config.evaluation_rows = 32
-    config.loop.passes = 1
-    config.loop.evaluations_per_pass = 1
+    config.loop.epochs = 1
+    config.loop.evaluations_per_epoch = 1
     return config
 
 

@@ -8,12 +8,13 @@ import pytest
 
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import MODELS
-from experiments import paper_tables, runs
+from experiments.analysis import searches
+from experiments.reporting import paper_tables
+from experiments.running import runs
 from experiments.sim import (
     amazon_books,
     movielens,
     paper,
-    searches,
     synthetic_500,
     synthetic_5000,
     taobao,

@@ -38,7 +38,7 @@ def test_two_replicas_train_as_one_device_does(data_dir, tmp_path, two_devices, 
     mirrored = tf.distribute.MirroredStrategy(two_devices, one_device)
     task = tiny.make_task(data_dir, optimizer=optimizer, model=tiny.Undropped)
     results = [
-        train(task, LoopOptions(passes=2, patience=0), tmp_path / str(i), strategy)
+        train(task, LoopOptions(epochs=2, patience=0), tmp_path / str(i), strategy)
         for i, strategy in enumerate([None, mirrored])
     ]
     for single, double in zip(*(result["history"] for result in results), strict=True):

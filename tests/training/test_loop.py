@@ -37,7 +37,7 @@ def finished(data_dir, tmp_path_factory):
     return run_dir
 
 
-def values(run_dir, kind="epoch"):
+def values(run_dir, kind="state"):
     """Everything in the newest checkpoint: weights, moments, counters, generators."""
     newest = sorted((run_dir / "checkpoints").glob(f"{kind}-*"))[-1]
     reader = tf.train.load_checkpoint(str(newest / "values"))
@@ -46,7 +46,7 @@ def values(run_dir, kind="epoch"):
 
 
 def assert_same_run(run_dir, expected_dir):
-    for kind in ("epoch", "best"):
+    for kind in ("state", "best"):
         found, expected = values(run_dir, kind), values(expected_dir, kind)
         assert found.keys() == expected.keys()
         for name, value in expected.items():
@@ -71,7 +71,7 @@ def test_the_result_holds_what_is_promised(finished):
     assert len(result["history"]) == 4
     best = max(result["history"], key=lambda entry: entry["validation"]["auc"])
     assert result["validation"] == best["validation"]
-    assert result["history"].index(best) + 1 == result["best_epoch"]
+    assert (result["history"].index(best) + 1) / 2 == best["epoch"] == result["best_epoch"]
     assert list((finished / "tensorboard").iterdir())
 
 
@@ -85,7 +85,7 @@ def test_a_run_killed_with_sigkill_ends_with_the_same_bits(data_dir, finished, t
     command = [sys.executable, "-m", "tests.training.tiny", str(data_dir), str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 600
-    while not list(tmp_path.glob("checkpoints/epoch-0001")) and process.poll() is None:
+    while not list(tmp_path.glob("checkpoints/state-0001")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.kill()
@@ -120,25 +120,25 @@ def test_no_moment_of_writing_is_a_bad_one_to_be_killed_at(
 
 
 def test_training_stops_when_patience_is_over(data_dir, tmp_path):
-    options = LoopOptions(passes=30, patience=1)
+    options = LoopOptions(epochs=30, patience=1)
     history = train(tiny.make_task(data_dir), options, tmp_path)["history"]
     aucs = [entry["validation"]["auc"] for entry in history]
     assert len(aucs) == int(np.argmax(aucs)) + 1 + 1 < 30
 
 
 def test_the_best_epoch_by_log_loss_is_the_lowest(data_dir, tmp_path):
-    options = LoopOptions(passes=2, patience=0, monitor="log_loss")
+    options = LoopOptions(epochs=2, patience=0, monitor="log_loss")
     result = train(tiny.make_task(data_dir), options, tmp_path)
     log_losses = [entry["validation"]["log_loss"] for entry in result["history"]]
     assert result["best_epoch"] == int(np.argmin(log_losses)) + 1
 
 
-def test_parts_of_a_pass_are_the_pass(data_dir, tmp_path):
-    whole = train(tiny.make_task(data_dir), LoopOptions(passes=1), tmp_path / "whole")
-    parts = LoopOptions(passes=1, evaluations_per_pass=2)
+def test_parts_of_an_epoch_are_the_epoch(data_dir, tmp_path):
+    whole = train(tiny.make_task(data_dir), LoopOptions(epochs=1), tmp_path / "whole")
+    parts = LoopOptions(epochs=1, evaluations_per_epoch=2)
     train(tiny.make_task(data_dir), parts, tmp_path / "parts")
     steps = [
-        json.loads(p.read_text()) for p in tmp_path.glob("*/checkpoints/epoch-*/progress.json")
+        json.loads(p.read_text()) for p in tmp_path.glob("*/checkpoints/state-*/progress.json")
     ]
     assert {entry["step"] for entry in steps} == {whole["history"][-1]["step"]}
     expected, found = values(tmp_path / "whole"), values(tmp_path / "parts")
@@ -149,7 +149,7 @@ def test_parts_of_a_pass_are_the_pass(data_dir, tmp_path):
 
 def test_more_parts_than_batches_are_refused(data_dir, tmp_path):
     with pytest.raises(ValueError, match="at least 99 training batches"):
-        train(tiny.make_task(data_dir), LoopOptions(evaluations_per_pass=99), tmp_path)
+        train(tiny.make_task(data_dir), LoopOptions(evaluations_per_epoch=99), tmp_path)
 
 
 def test_another_config_in_the_same_directory_is_refused(data_dir, finished):
@@ -200,8 +200,8 @@ def test_a_loss_that_is_no_number_stops_the_run_with_step_and_name(data_dir, tmp
 
 
 def test_several_steps_in_one_execution_end_with_the_same_weights(data_dir, tmp_path):
-    train(tiny.make_task(data_dir), LoopOptions(passes=1), tmp_path / "one")
-    options = LoopOptions(passes=1, steps_per_execution=4)
+    train(tiny.make_task(data_dir), LoopOptions(epochs=1), tmp_path / "one")
+    options = LoopOptions(epochs=1, steps_per_execution=4)
     train(tiny.make_task(data_dir), options, tmp_path / "four")
     expected, found = values(tmp_path / "one"), values(tmp_path / "four")
     for name in expected:
@@ -210,7 +210,7 @@ def test_several_steps_in_one_execution_end_with_the_same_weights(data_dir, tmp_
 
 def test_a_run_that_xla_compiles_ends_with_the_same_weights(data_dir, tmp_path):
     for name, compiled in (("plain", False), ("compiled", True)):
-        options = LoopOptions(passes=1, jit_compile=compiled)
+        options = LoopOptions(epochs=1, jit_compile=compiled)
         train(tiny.make_task(data_dir, model=tiny.Undropped), options, tmp_path / name)
     expected, found = values(tmp_path / "plain"), values(tmp_path / "compiled")
     assert found.keys() == expected.keys()
@@ -231,7 +231,7 @@ def test_xla_and_replicas_together_are_refused(data_dir, tmp_path, mirrored):
 
 
 @pytest.mark.parametrize(
-    "options", [{"passes": 0}, {"monitor": "accuracy"}, {"steps_per_execution": 0}]
+    "options", [{"epochs": 0}, {"monitor": "accuracy"}, {"steps_per_execution": 0}]
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):

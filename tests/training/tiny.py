@@ -13,7 +13,7 @@ from dgin_tf.training import distribution
 from dgin_tf.training.loop import LoopOptions, Task, train
 
 BATCH = BatchOptions(batch_rows=10, max_history=31)
-OPTIONS = LoopOptions(passes=2, patience=0, evaluations_per_pass=2)
+OPTIONS = LoopOptions(epochs=2, patience=0, evaluations_per_epoch=2)
 
 
 class DroppedMean(InterestEncoder):

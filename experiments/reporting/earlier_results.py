@@ -10,7 +10,8 @@ import ml_collections
 
 from dgin_tf.schema import Schema
 from dgin_tf.training.loop import differences
-from experiments import paper_tables, runs
+from experiments.reporting import paper_tables
+from experiments.running import runs
 
 _PARTS = {"config", "seeds", "machine", "versions", "deviation", *runs.SPLITS}
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.inspection.relevance import long_weights, relevance_indicator
-from experiments import runs
+from experiments.running import runs
 
 REFERENCE = "reference"
 _ROWS = 64

@@ -42,7 +42,7 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "rowwise_adam"  # or "adam", which sweeps whole tables every step
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.decay = 1.0  # factor of the learning rate after every pass
+    config.optimizer.decay = 1.0  # factor of the learning rate after every epoch
     config.precision = "float32"  # or "mixed_bfloat16"
     return config.lock()
 

@@ -14,7 +14,7 @@ from dgin_tf.layers.search.alsh import ALSHSearch, AsymmetricHash, recall
 from dgin_tf.layers.search.soft import SoftSearch
 from dgin_tf.models.base import CTRModel
 from dgin_tf.records import LABEL
-from experiments import runs
+from experiments.running import runs
 
 Run: TypeAlias = tuple[
     CTRModel, dict[str, Any]

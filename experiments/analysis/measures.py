@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.schema import CANDIDATE, PREFIX
-from experiments import runs
+from experiments.analysis import relevance
 from experiments.benchmarking.scoring import stored_answers
-from experiments.encode import relevance
+from experiments.running import runs
 
 CANDIDATES = 3_000  # "B is about 3000", below table 1
 REFERENCE = "din_long"

@@ -44,7 +44,7 @@ def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
     """The model that a config describes, not built yet.
 
     Args:
-      config: settings as `experiments.defaults` has them, as plain values.
+      config: settings as `experiments.running.defaults` has them, as plain values.
       schema: the data.
     """
     arguments = {name: _frozen(value) for name, value in config["model"].items()}
@@ -130,7 +130,7 @@ def train_seeds(
     """Trains several seeds, skipping those that are finished, and writes their common result.
 
     Args:
-      config: settings as `experiments.defaults` has them.
+      config: settings as `experiments.running.defaults` has them.
       data_dir: prepared data set.
       model_dir: where the seeds' directories and the common `result.json` go.
       seeds: one run for each.

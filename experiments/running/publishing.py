@@ -15,7 +15,7 @@ from dgin_tf.inspection.report import Report, add_result
 from dgin_tf.models.base import CTRModel
 from dgin_tf.serving.export.bundle import Release, export_bundle
 from dgin_tf.training.loop import RESULT_FILE
-from experiments import runs
+from experiments.running import runs
 
 _WANTED_LENGTH = 40  # events: enough for an interest to evolve, few enough to be drawn
 

@@ -30,7 +30,7 @@ from dgin_tf.stores.behavior_totals import DISTINCT, BehaviorTotals
 from dgin_tf.stores.index_building import build_index
 from dgin_tf.stores.lmdb_store import LmdbStore
 from dgin_tf.stores.values import decode_value, encode_value
-from experiments.benchmarking.shape import Shape
+from experiments.benchmarking.workload import Shape
 
 PEOPLE = 16
 CATEGORIES = 20

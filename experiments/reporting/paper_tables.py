@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dgin_tf import metrics
-from experiments import runs
+from experiments.running import runs
 
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # data set -> key of a row -> common result
 
@@ -45,8 +45,8 @@ class PaperTable:
       title: its caption.
       columns: the paper's data sets; none where the paper prints no figures.
       rows: its rows, in the paper's order.
-      measured: what is measured on our runs beside their test figures, names in `MEASURES` of the
-        paper's module `measures`; columns of ours, where any row has them.
+      measured: what is measured on our runs beside their test figures, names in
+        `experiments.analysis.measures.MEASURES`; columns of ours, where any row has them.
 
     Raises:
       ValueError: a row prints figures, but not one a column.

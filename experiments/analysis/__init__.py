@@ -1,0 +1,1 @@
+"""Measurements of trained runs that several commands and notebooks print."""
