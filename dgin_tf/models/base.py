@@ -113,6 +113,7 @@ class CTRModel(tfrs.models.Model):
     """
 
     Settings: type | None = None
+    built: bool
 
     def __init__(
         self,
@@ -533,8 +534,8 @@ def _mask_and_labels(features, schema):
 
 def _constructor_arguments(cls: type) -> list[str]:
     """Names of a constructor's arguments besides those that all models have."""
-    common = ("self", "schema", "config", "name")
-    return [name for name in inspect.signature(cls.__init__).parameters if name not in common]
+    common = ("schema", "config", "name")
+    return [name for name in inspect.signature(cls).parameters if name not in common]
 
 
 def _as_argument(value: Any) -> Any:
