@@ -120,14 +120,15 @@ def _compare(sides: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]
         before, after = (
             [turn[name]["cpu_ms"] for turn in by_name[side]] for side in ("before", "after")
         )
-        losses = [by_name[side][0][name].get("first_loss") for side in ("before", "after")]
+        first, second = (
+            by_name[side][0][name].get("first_loss", 0.0) for side in ("before", "after")
+        )
         cases[name] = {
             "before": before,
             "after": after,
             "ratios": [new / old for old, new in zip(before, after, strict=True)],
-            "first_losses": losses,
-            "first_losses_agree": losses[0] == losses[1]
-            or (None not in losses and abs(losses[0] - losses[1]) < 1e-4),
+            "first_losses": [first, second],
+            "first_losses_agree": abs(first - second) < 1e-4,
         }
     return cases
 
