@@ -7,7 +7,7 @@ updates those alone. Dense weights keep the ordinary Adam (Kingma & Ba, 2015), a
 `PartitionedOptimizer` drives the two as one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -18,6 +18,7 @@ from dgin_tf.ops.tables import read_rows, sum_slices
 LearningRate: TypeAlias = float | tf.keras.optimizers.schedules.LearningRateSchedule
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class RowwiseAdam(tf.keras.optimizers.Optimizer):
     """Adam that moves only the rows of a table that the batch looked up ("lazy" Adam).
 
@@ -126,6 +127,7 @@ def _sum_repeated(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     )
 
 
+@tf.keras.utils.register_keras_serializable("dgin_tf")
 class PartitionedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
     """Several optimizers, each with its own part of a model's variables.
 
@@ -179,6 +181,11 @@ class PartitionedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
 
     lr = learning_rate  # what Keras's callbacks ask for
 
+    def get_config(self) -> dict[str, Any]:
+        """The parts' own configurations; which variables each has is the model's to say."""
+        parts = [tf.keras.optimizers.serialize(optimizer) for optimizer in self.optimizers]
+        return {"name": self._name, "parts": parts}
+
 
 def rowwise_adam(
     model: tf.keras.Model, learning_rate: LearningRate = 0.001
@@ -190,18 +197,37 @@ def rowwise_adam(
       learning_rate: of both, a number or a Keras schedule.
     """
 
-    def tables() -> list[tf.Variable]:
-        return list(model.embedding_variables)
+    dense = tf.keras.optimizers.Adam(learning_rate, jit_compile=False)
+    return tables_and_dense(model, RowwiseAdam(learning_rate), dense)
 
-    def dense() -> list[tf.Variable]:
-        return list(model.dense_variables)
 
+def tables_and_dense(model: tf.keras.Model, tables: Any, dense: Any) -> PartitionedOptimizer:
+    """One optimizer for a model's embedding tables, another one for everything else.
+
+    Args:
+      model: has `embedding_variables` and `dense_variables`.
+      tables: optimizer of the first.
+      dense: optimizer of the second.
+    """
     return PartitionedOptimizer(
         [
-            (RowwiseAdam(learning_rate), tables),
-            (tf.keras.optimizers.Adam(learning_rate, jit_compile=False), dense),
+            (tables, lambda: list(model.embedding_variables)),
+            (dense, lambda: list(model.dense_variables)),
         ]
     )
+
+
+def restore_optimizer(model: tf.keras.Model, config: Any) -> Any:
+    """The optimizer that a saved model was compiled with.
+
+    Args:
+      model: its variables are those to optimize.
+      config: as `tf.keras.optimizers.serialize` gives it.
+    """
+    if isinstance(config, Mapping) and config["class_name"] == PartitionedOptimizer.__name__:
+        parts = config["config"]["parts"]
+        return tables_and_dense(model, *map(tf.keras.optimizers.deserialize, parts))
+    return tf.keras.optimizers.get(config)
 
 
 def dense_adam(

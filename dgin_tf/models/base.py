@@ -26,6 +26,7 @@ from dgin_tf.layers.interest_encoder import (
 from dgin_tf.layers.tower import Tower
 from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.ops.compiling import leaving_xla
+from dgin_tf.optimizers import restore_optimizer
 from dgin_tf.records import LABEL
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, USER, Schema
 
@@ -374,7 +375,19 @@ class CTRModel(tfrs.models.Model):
                 "out of compile, and override compute_losses to change them."
             )
         super().compile(*args, jit_compile=False, **kwargs)
+        # Keras saves the moments of its own optimizers alone, those of the parts of another one here.
+        self._optimizer_parts = list(getattr(self.optimizer, "optimizers", ()))
         self._jit_compile_gradients = bool(jit_compile)
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """Compiles a model that is being loaded as it was compiled when it was saved."""
+        deserialize = tf.keras.utils.deserialize_keras_object
+        arguments = {
+            name: deserialize(value) for name, value in config.items() if name != "optimizer"
+        }
+        self.compile(restore_optimizer(self, config["optimizer"]), **arguments)
+        if hasattr(self.optimizer, "build"):
+            self.optimizer.build(self.trainable_variables)
 
     def make_train_function(self, force: bool = False) -> Callable[..., Any]:
         """As Keras's; makes weights and slots before a step is traced, which it would be twice."""

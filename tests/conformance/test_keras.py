@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.optimizers import rowwise_adam
+from dgin_tf.layers.target_attention import AttendedHistory
+from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.optimizers import dense_adam, rowwise_adam
 from tests.conformance.catalogue import CATALOGUE, batch, build, built
 from tests.conformance.test_models import IN_EVERY_RUN, layer_weights, mostly_slow, scores
+from tests.prepared import make_schema
 
 every_model = pytest.mark.parametrize("entry", CATALOGUE)
 every_model_slowly = pytest.mark.parametrize("entry", mostly_slow(CATALOGUE, IN_EVERY_RUN))
@@ -41,6 +44,19 @@ def test_a_model_saved_by_keras_gives_the_same_scores_when_loaded(entry, tmp_pat
     loaded = tf.keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded) is type(model)
     np.testing.assert_array_equal(scores(loaded, batch()), scores(model, batch()))
+
+
+@pytest.mark.parametrize("make_optimizer", [rowwise_adam, dense_adam])
+def test_a_compiled_model_goes_on_training_where_it_was_saved(make_optimizer, tmp_path):
+    data = tf.data.Dataset.from_tensors(batch())
+    model = CTRModel(make_schema(), {"interest": AttendedHistory()}, ModelConfig(5, (), (7,)))
+    model.compile(make_optimizer(model, 0.1), metrics=[tf.keras.metrics.AUC(name="auc")])
+    model.fit(data, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    reports = [m.fit(data, epochs=2, verbose=0).history for m in (model, loaded)]
+    assert {"loss", "auc"} <= set(reports[1])
+    np.testing.assert_allclose(reports[1]["loss"], reports[0]["loss"], rtol=1e-6)
 
 
 @every_model_slowly
