@@ -1,4 +1,4 @@
-"""The data card: what came in, what every stage kept, what was checked. Plain JSON values.
+"""The data card: counts of the input and of every stage, and the leak checks, as plain JSON values.
 
 It holds nothing that differs between two runs of the same preparation: no durations, hosts or paths.
 """
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from data_prep.engines.local import Result
 from data_prep.events import MISSING
-from data_prep.plan import TIME as BY_TIME
+from data_prep.protocol import TIME as BY_TIME
 from data_prep.stages import leaks
 from data_prep.stages.splits import TRAIN
 from data_prep.storage import Columns
-from data_prep.tasks import Result
 from dgin_tf.records import SPLITS
 
 
@@ -22,7 +22,7 @@ def data_card(
     histories: Sequence[Result],
     counts: Sequence[Result],
     items: Columns,
-    written: Sequence[Result],
+    examples: Sequence[Result],
 ) -> Result:
     """Counts before and after every stage, from the results of the tasks."""
     leak_counts: Counter[str] = Counter()
@@ -30,7 +30,7 @@ def data_card(
     bad: Counter[str] = Counter()
     for result in partition:
         bad.update(result["bad"])
-    for result in written:
+    for result in examples:
         leak_counts.update(result["leaks"])
         left_out.update(result["counts"])
         for name in result["leaks"]:
@@ -62,24 +62,24 @@ def data_card(
             "items_without_category": int(
                 ((items["events"] > 0) & (items["category"] == MISSING)).sum()
             ),
-            "unknown_category_events": sum(r["unknown_category_events"] for r in written),
+            "unknown_category_events": sum(r["unknown_category_events"] for r in examples),
             "training_events": sum(result["training_events"] for result in counts),
             "training_users": sum(result["training_users"] for result in counts),
         },
         "examples": dict(left_out),
         "leaks": dict(leak_counts),
-        "splits": _merge_splits([result["splits"] for result in written]),
+        "splits": _merge_splits([result["splits"] for result in examples]),
     }
 
 
 def _merge_splits(parts: Sequence[Mapping[str, Result]]) -> dict[str, Result]:
     """Adds up the buckets' figures of each split."""
-    merged: dict[str, Result] = {}
+    splits: dict[str, Result] = {}
     for name in SPLITS:
         own = [part[name] for part in parts if name in part]
         if not own:
             continue
-        merged[name] = {
+        splits[name] = {
             **{
                 field: sum(part[field] for part in own)
                 for field in (
@@ -97,7 +97,7 @@ def _merge_splits(parts: Sequence[Mapping[str, Result]]) -> dict[str, Result]:
             "longest_stored": max(part["longest_stored"] for part in own),
             "history_lengths": add_up(part["history_lengths"] for part in own).tolist(),
         }
-    return merged
+    return splits
 
 
 def check_leaks(card: Result) -> None:
@@ -108,11 +108,11 @@ def check_leaks(card: Result) -> None:
             earlier["last_time"] >= later["first_time"]
             for earlier, later in zip(splits, splits[1:], strict=False)
         )
-    found = {name: count for name, count in card["leaks"].items() if count}
-    if found:
+    violations = {name: count for name, count in card["leaks"].items() if count}
+    if violations:
         raise ValueError(
             "the examples leak: "
-            + "; ".join(f"{count} {name}" for name, count in sorted(found.items()))
+            + "; ".join(f"{count} {name}" for name, count in sorted(violations.items()))
             + ". Nothing was kept; with your own examples file, correct it or give --form=paper, "
             "else this is a fault of data_prep."
         )
@@ -143,13 +143,13 @@ def add_up(rows: Iterable[Sequence[int]]) -> np.ndarray:
 def compare_with_official(
     card: Result, official: Mapping[str, Mapping[str, int]]
 ) -> list[dict[str, object]]:
-    """Sets the counts of a log beside those of the known public files of its layout.
+    """Compares the counts of a log with those of the known public files of its layout.
 
     Returns:
-      For each known file its `name`, whether this log has just as many rows (`complete`), and
-      `counts`: what -> [official, found]. Events count before cleaning, with the bad rows, the rest after.
+      For each known file its `name`, `complete` (True if this log has as many rows), and `counts`:
+      column -> [official, here]. Events count before cleaning, with the bad rows, the rest after.
     """
-    found = {
+    here = {
         "events": card["partition"]["events"] + card["partition"]["bad_rows"],
         "users": card["histories"]["users"],
         "items": card["vocabulary"]["items"],
@@ -158,8 +158,8 @@ def compare_with_official(
     return [
         {
             "name": name,
-            "complete": counts.get("events") == found["events"],
-            "counts": {what: [count, found[what]] for what, count in counts.items()},
+            "complete": counts.get("events") == here["events"],
+            "counts": {column: [count, here[column]] for column, count in counts.items()},
         }
         for name, counts in official.items()
     ]

@@ -1,7 +1,6 @@
-"""The canonical event table: what every reader gives and every stage takes.
+"""The canonical event table, the output of every reader and the input of every stage.
 
-One event is `user_id, item_id, category_id, behavior_type, timestamp`: who did what to which item of
-which category at which second. A reader turns its source into `Chunk`s: the events that it could
+One event is `user_id, item_id, category_id, behavior_type, timestamp` (seconds). A reader turns its source into `Chunk`s: the events that it could
 read, the rows that it could not with the reason, and the number of source lines that both came from.
 
 Ids are int64 throughout. A source whose ids are words (Amazon's `asin`) hands over the words, and
@@ -38,8 +37,9 @@ class Chunk:
     """Some consecutive rows of a source.
 
     Attributes:
-      columns: every name of `COLUMNS` -> its values, [events], and after those the reader's `labels`,
-        which are ids, and `numeric_features` as `dgin_tf.numeric_features` stores them. All of these are int64;
+      columns: every name of `COLUMNS` -> its values, [events], and after those the reader's
+        `side_features`, which are ids, and `numeric_features`, encoded by `dgin_tf.numeric_features`. All
+        of these are int64;
         `behavior_type` is uint8, an index into the reader's `behavior_types` (0 where it has none).
       lines: source lines that were looked at, [] of int: the events, the bad rows and whatever is
         neither (a header).
@@ -63,7 +63,7 @@ def make_chunk(
     frame: pd.DataFrame,
     lines: int,
     bad: pd.DataFrame | None = None,
-    labels: Sequence[str] = (),
+    side_features: Sequence[str] = (),
     numeric_features: Sequence[str] = (),
 ) -> Chunk:
     """Builds a chunk from a table whose id columns hold integers or words.
@@ -74,8 +74,8 @@ def make_chunk(
         in `category_id`. A column must be of one kind in all chunks of a source.
       lines: source lines that the chunk stands for.
       bad: rows that are no events, as `bad_rows` makes them.
-      labels: further columns of words, "" where unknown.
-      numeric_features: further columns, of stored amounts.
+      side_features: further columns of words, "" where unknown.
+      numeric_features: further columns of encoded numbers.
     """
     columns: dict[str, np.ndarray] = {}
     names: dict[str, pd.Series] = {}
@@ -90,7 +90,7 @@ def make_chunk(
     columns[BEHAVIOR] = (
         frame[BEHAVIOR].to_numpy(np.uint8) if BEHAVIOR in frame else np.zeros(len(frame), np.uint8)
     )
-    for name in labels:
+    for name in side_features:
         columns[name], names[name] = id_keys(frame[name])
     columns.update((name, frame[name].to_numpy(np.int64)) for name in numeric_features)
     return Chunk(columns, lines, bad_rows([]) if bad is None else bad, names)

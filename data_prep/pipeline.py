@@ -1,24 +1,22 @@
-"""The order of the stages: partition, histories, vocabulary, examples, and what is written at the end.
+"""The order of the stages: partition, histories, vocabulary, examples, and the files written at the end.
 
 Everything that grows with the log happens in tasks (`data_prep.tasks`) that an engine runs; here they
 are listed and their small results put together. The manifest is written last.
 """
 
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from data_prep import given
+from data_prep import examples_file
 from data_prep import vocabularies as vocabulary_files
 from data_prep.card import add_up, check_examples, check_leaks, compare_with_official, data_card
-from data_prep.engines.local import LocalEngine, Task
+from data_prep.engines.local import LocalEngine, Result, Task
 from data_prep.events import (
     BEHAVIOR,
     CATEGORY,
@@ -27,30 +25,22 @@ from data_prep.events import (
     MISSING,
     USER,
     check_names,
+    concatenate,
     id_keys,
 )
-from data_prep.plan import GIVEN, LAST_TIME, PAPER, Limits, Protocol
-from data_prep.plan import USER as BY_USER
+from data_prep.outputs import finished_card, publish, remove_outputs
+from data_prep.preparation import Preparation
+from data_prep.protocol import EXAMPLES_FILE, LAST_TIME
+from data_prep.protocol import USER as BY_USER
 from data_prep.quarantine import QUARANTINE_FILE, check_fraction, collect
-from data_prep.readers.base import Reader, is_compressed
-from data_prep.report import report_page
-from data_prep.stages.splits import TEST, TRAIN, VALIDATION, time_cuts
-from data_prep.stages.vocabulary import Lookup, range_edges
+from data_prep.readers.base import is_compressed
+from data_prep.stages.splits import TRAIN, time_cuts
+from data_prep.stages.vocabulary import Lookup, range_boundaries
 from data_prep.storage import Columns, load_columns, map_columns, save_columns
-from data_prep.tasks import (
-    BucketTask,
-    HistoryTask,
-    MergeTask,
-    PartitionTask,
-    Result,
-    WriteTask,
-    build_bucket,
-    count_bucket,
-    fingerprint_file,
-    merge_range,
-    partition_piece,
-    write_bucket,
-)
+from data_prep.tasks.counts import MergeTask, count_bucket, merge_range
+from data_prep.tasks.histories import BucketTask, HistoryTask, build_bucket
+from data_prep.tasks.partition import PartitionTask, fingerprint_file, partition_piece
+from data_prep.tasks.records import WriteTask, write_bucket
 from data_prep.vocabularies import (
     Vocabulary,
     Words,
@@ -58,89 +48,17 @@ from data_prep.vocabularies import (
     catalogue_arrays,
     category_vocabulary,
     item_vocabulary,
-    label_vocabulary,
     make_schema,
     profile_columns,
+    side_feature_vocabulary,
     user_vocabulary,
 )
-from dgin_tf.records import CATALOGUE_FILE, MANIFEST_FILE, SPLITS, Manifest, Shard, save_catalogue
-from dgin_tf.schema import SCHEMA_FILE, Schema, write_text
+from dgin_tf.records import save_catalogue
 
-FORMAT = 3  # raise it when the same input and flags shall give other bytes
 WORK_FOLDER = ".preparing"
-CARD_FILE = "data_card.json"
-REPORT_FILE = "report.html"
 
 _PAIRS_PER_RANGE = 4_000_000
 _SAMPLES = 1024
-
-
-@dataclasses.dataclass(frozen=True)
-class Preparation:
-    """Everything that decides the bytes of a prepared data set.
-
-    Attributes:
-      reader: of the raw log, with its options.
-      protocol: how examples are made.
-      limits: buckets and tolerance.
-      seed: of splits and negatives.
-      examples: the examples file of protocol `given`, else empty.
-    """
-
-    reader: Reader
-    protocol: Protocol
-    limits: Limits = Limits()
-    seed: int = 1
-    examples: str = ""
-
-    def __post_init__(self):
-        if bool(self.examples) != (self.protocol.name == GIVEN):
-            raise ValueError(
-                "protocol given needs --examples=FILE and no other protocol takes it; got protocol "
-                f"{self.protocol.name} with examples {self.examples!r}."
-            )
-        kept = self.limits.behavior_types or self.reader.behavior_types
-        for wanted, known in (
-            (self.limits.behavior_types, self.reader.behavior_types),
-            (self.protocol.positive_types, kept),
-        ):
-            unknown = set(wanted) - set(known)
-            if unknown:
-                raise ValueError(
-                    f"unknown behavior types {sorted(unknown)}; this log has {list(known)}."
-                )
-
-    def files(self) -> tuple[str, ...]:
-        return (*self.reader.files(), *([self.examples] if self.examples else []))
-
-    def settings(self) -> dict[str, object]:
-        """All choices as plain JSON values; the manifest carries them."""
-        options = {name: value for name, value in self.reader.options.items() if value is not None}
-        return {
-            "reader": type(self.reader).__name__,
-            "reader_options": json.loads(json.dumps(options, default=list)),
-            **{name: _plain(value) for name, value in dataclasses.asdict(self.protocol).items()},
-            "max_bad_fraction": self.limits.max_bad_fraction,
-            "behavior_types": list(self.limits.behavior_types),
-            "seed": self.seed,
-            "examples": os.path.basename(self.examples),
-        }
-
-    @property
-    def positive_kinds(self) -> tuple[int, ...]:
-        """Numbers of the kinds of events that are positives; empty where all are."""
-        return tuple(map(self.reader.behavior_types.index, self.protocol.positive_types))
-
-    def key(self) -> str:
-        """Changes with every choice and with every change of an input file."""
-        stats = [(os.path.realpath(path), os.stat(path)) for path in self.files()]
-        content = [
-            FORMAT,
-            self.settings(),
-            dataclasses.asdict(self.limits),
-            [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats],
-        ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def prepare(preparation: Preparation, output_dir: str | os.PathLike, engine: LocalEngine) -> Result:
@@ -157,11 +75,10 @@ def prepare(preparation: Preparation, output_dir: str | os.PathLike, engine: Loc
     output_dir = pathlib.Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     key = preparation.key()
-    finished = _finished_card(output_dir, key)
-    if finished is not None:
-        return finished
-    with engine.session(key) as resumed:
-        _remove_outputs(output_dir, records=not resumed)
+    if card := finished_card(output_dir, key):
+        return card
+    with engine.session(key) as is_resumed:
+        remove_outputs(output_dir, records=not is_resumed)
         engine.begin(key)
         card = _Run(preparation, output_dir, engine).run(key)
         engine.finish()
@@ -169,38 +86,8 @@ def prepare(preparation: Preparation, output_dir: str | os.PathLike, engine: Loc
 
 
 def work_folder(output_dir: str | os.PathLike) -> pathlib.Path:
-    """Where the intermediate files of a preparation live until it has finished."""
+    """Folder of the intermediate files, which is removed when the preparation has finished."""
     return pathlib.Path(output_dir) / WORK_FOLDER
-
-
-def _finished_card(output_dir: pathlib.Path, key: str) -> Result | None:
-    if not (output_dir / MANIFEST_FILE).is_file() or not (output_dir / CARD_FILE).is_file():
-        return None
-    manifest = json.loads((output_dir / MANIFEST_FILE).read_text(encoding="utf-8"))
-    if manifest.get("protocol", {}).get("key") != key:
-        return None
-    return json.loads((output_dir / CARD_FILE).read_text(encoding="utf-8"))
-
-
-def _remove_outputs(output_dir: pathlib.Path, *, records: bool) -> None:
-    """Takes away what an earlier preparation wrote, the manifest first."""
-    for name in (
-        MANIFEST_FILE,
-        CARD_FILE,
-        REPORT_FILE,
-        QUARANTINE_FILE,
-        SCHEMA_FILE,
-        CATALOGUE_FILE,
-    ):
-        (output_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(output_dir / vocabulary_files.FOLDER, ignore_errors=True)
-    patterns = (
-        (".*.tmp", "*.tfrecord") if records else (".*.tmp",)
-    )  # a kill leaves files half-written
-    for folder in (output_dir, *(output_dir / split for split in SPLITS)):
-        for pattern in patterns:
-            for path in folder.glob(pattern):
-                path.unlink()
 
 
 class _Run:
@@ -222,34 +109,53 @@ class _Run:
         words = self._words(partition)
         lines = self._read_examples(words)
         histories = self._histories(partition)
-        tasks = self._bucket_tasks(self._cuts(partition, histories))
-        counts = self.engine.run("count", _tasks(count_bucket, tasks, histories))
-        items = self._items(counts, lines, words)
-        schema, vocabularies = self._ids(items, counts, words, max(r["longest"] for r in histories))
-        written = self.engine.run(
-            "examples",
-            _tasks(
-                write_bucket,
-                [WriteTask(task, schema, self.output_dir) for task in tasks],
-                histories,
-            ),
+        buckets = self._bucket_tasks(self._cuts(partition, histories))
+        events = [result["events"] for result in histories]
+        counts = self._run_buckets("count", count_bucket, buckets, events)
+        items = self._items(counts, lines)
+        if not items["in_vocabulary"].any():
+            raise ValueError(
+                f"none of the {sum(result['users'] for result in histories)} users falls into "
+                "training; give a longer log, another --seed or another split."
+            )
+        vocabularies = self._number_items(items, words) | self._number_users(words)
+        vocabularies |= self._number_behaviors(counts) | self._number_side_features(words)
+        schema = make_schema(
+            vocabularies,
+            reader.profile_fields,
+            max(result["longest"] for result in histories),
+            reader.side_features,
+            reader.numeric_features,
         )
+        write_tasks = [WriteTask(task, schema, self.output_dir) for task in buckets]
+        examples = self._run_buckets("examples", write_bucket, write_tasks, events)
         card = {
             "settings": self.preparation.settings(),
             "inputs": inputs,
-            "time_cuts": list(tasks[0].cuts),
+            "time_cuts": list(buckets[0].cuts),
             "buckets": self.buckets,
-            **data_card(partition, histories, counts, items, written),
+            **data_card(partition, histories, counts, items, examples),
             "behavior_types": list(reader.behavior_types),
             "vocabulary_sizes": dict(schema.vocabulary_sizes),
         }
         card["official"] = compare_with_official(card, reader.official_counts)
         check_leaks(card)
         check_examples(card)
-        stored = max(1, *(split["longest_stored"] for split in card["splits"].values()))
-        schema = dataclasses.replace(schema, max_history=stored)
-        self._publish(key, schema, vocabularies, written, card)
+        longest = max(1, *(split["longest_stored"] for split in card["splits"].values()))
+        schema = dataclasses.replace(schema, max_history=longest)
+        publish(self.output_dir, schema, vocabularies, examples, card, key)
         return card
+
+    def _run_buckets(
+        self,
+        stage: str,
+        function: Callable[[Any], Result],
+        arguments: Sequence[Any],
+        events: Sequence[int],
+    ) -> list[Result]:
+        """Runs one task a bucket, weighed by its events."""
+        tasks = [Task(function, *pair) for pair in zip(arguments, events, strict=True)]
+        return self.engine.run(stage, tasks)
 
     def _partition(self) -> tuple[list[Result], list[Result]]:
         """Reads the log into bucketed segments; returns the files' fingerprints and the results."""
@@ -264,7 +170,7 @@ class _Run:
         tasks += [
             Task(
                 partition_piece,
-                PartitionTask(reader, piece, number, self.buckets, keep, self.folder / "dealt"),
+                PartitionTask(reader, piece, number, self.buckets, keep, self.folder / "segments"),
                 piece.stop - piece.start,
             )
             for number, piece in enumerate(pieces)
@@ -274,7 +180,7 @@ class _Run:
         target = self.output_dir / QUARANTINE_FILE
         bad = collect(
             [
-                (piece, result["lines"], self.folder / "dealt" / f"{number:05d}.bad.csv")
+                (piece, result["lines"], self.folder / "segments" / f"{number:05d}.bad.csv")
                 for number, (piece, result) in enumerate(zip(pieces, partition, strict=True))
             ],
             target,
@@ -290,37 +196,37 @@ class _Run:
         return inputs, partition
 
     def _words(self, partition: Sequence[Result]) -> dict[str, Words]:
-        """The words behind the digests of each id column."""
-        words = {}
-        kinds: dict[str, str] = {}
+        """Words behind the digests of each column of ids or side features."""
+        id_types: dict[str, str] = {}
         for result in partition:
-            for name, kind in result["id_kinds"].items():
-                if kinds.setdefault(name, kind) != kind:
+            for name, id_type in result["id_types"].items():
+                if id_types.setdefault(name, id_type) != id_type:
                     raise ValueError(
                         f"{name} holds integers in one part of the log and words in another; they "
                         "must be of one kind."
                     )
-        for name in (*ID_COLUMNS, *self.preparation.reader.labels):
-            if name in ID_COLUMNS and kinds.get(name) != "words":
+        words = {}
+        for name in (*ID_COLUMNS, *self.preparation.reader.side_features):
+            if name in ID_COLUMNS and id_types.get(name) != "words":
                 words[name] = Words()
                 continue
-            found: list[str] = []
+            lines: list[str] = []
             for number, result in enumerate(partition):
                 if name in result["words"]:
-                    path = self.folder / "dealt" / f"{number:05d}.{name}.words"
-                    found += path.read_text(encoding="utf-8").split("\n")[:-1]
-            words[name] = Words(check_names(id_keys(pd.Series(found, dtype=object))[1]))
+                    path = self.folder / "segments" / f"{number:05d}.{name}.words"
+                    lines += path.read_text(encoding="utf-8").split("\n")[:-1]
+            words[name] = Words(check_names(id_keys(pd.Series(lines, dtype=object))[1]))
         return words
 
     def _read_examples(self, words: dict[str, Words]) -> Columns | None:
         """Deals the lines of the examples file into buckets; None without one."""
         if not self.preparation.examples:
             return None
-        named = [name for name, column in words.items() if column.by_key is not None]
-        lines, names = given.read_examples(self.preparation.examples, named)
-        if ITEM in named:
+        word_columns = [name for name, column in words.items() if column.by_key is not None]
+        lines, names = examples_file.read_examples(self.preparation.examples, word_columns)
+        if ITEM in word_columns:
             words[ITEM] = Words(check_names(pd.concat([words[ITEM].by_key, names])))
-        given.deal_examples(lines, self.buckets, self.folder / "given")
+        examples_file.deal_examples(lines, self.buckets, self.folder / "examples")
         return lines
 
     def _histories(self, partition: Sequence[Result]) -> list[Result]:
@@ -329,11 +235,14 @@ class _Run:
         if self.preparation.protocol.split_by != BY_USER:
             span = _span(partition)
         if self.preparation.protocol.split_by == LAST_TIME:
-            last_of = self.preparation.positive_kinds
+            last_of = self.preparation.positive_types
         tasks = []
         for bucket in range(self.buckets):
             segments = tuple(
-                (self.folder / "dealt" / segment["file"], *segment["offsets"][bucket : bucket + 2])
+                (
+                    self.folder / "segments" / segment["file"],
+                    *segment["offsets"][bucket : bucket + 2],
+                )
                 for result in partition
                 for segment in result["segments"]
             )
@@ -347,155 +256,120 @@ class _Run:
     def _cuts(self, partition: Sequence[Result], histories: Sequence[Result]) -> tuple[int, ...]:
         """Seconds at which validation and test begin; none where the split is by user."""
         protocol = self.preparation.protocol
-        if protocol.split_by == BY_USER or protocol.name == GIVEN:
+        if protocol.split_by == BY_USER or protocol.name == EXAMPLES_FILE:
             return ()
         if protocol.time_cuts:
             return protocol.time_cuts
         histograms = [
-            load_columns(task.histories_path, ["histogram"])["histogram"]
-            for task in self._bucket_tasks(())
+            load_columns(task.path("histories"), ["histogram"])["histogram"]
+            for task in self._bucket_tasks()
         ]
         histogram = np.sum(histograms, axis=0)
         return time_cuts(histogram, *_span(partition), protocol.fractions)
 
-    def _bucket_tasks(self, cuts: tuple[int, ...]) -> list[BucketTask]:
-        protocol, seed = self.preparation.protocol, self.preparation.seed
-        kinds, labels = self.preparation.positive_kinds, self.preparation.reader.labels
+    def _bucket_tasks(self, cuts: tuple[int, ...] = ()) -> list[BucketTask]:
+        preparation = self.preparation
         return [
-            BucketTask(n, self.folder, protocol, seed, cuts, kinds, labels)
-            for n in range(self.buckets)
+            BucketTask(
+                bucket,
+                self.folder,
+                preparation.protocol,
+                preparation.seed,
+                cuts,
+                preparation.positive_types,
+                preparation.reader.side_features,
+            )
+            for bucket in range(self.buckets)
         ]
 
-    def _items(
-        self, counts: Sequence[Result], lines: Columns | None, words: dict[str, Words]
-    ) -> Columns:
+    def _load_all(self, content: str) -> Columns:
+        """Columns of all buckets, one bucket after the other; see `BucketTask.path`."""
+        return concatenate([load_columns(task.path(content)) for task in self._bucket_tasks()])
+
+    def _items(self, counts: Sequence[Result], lines: Columns | None) -> Columns:
         """All items of the log (and of the examples file) with category and counts, by rising key."""
-        sources = tuple(task.pairs_path for task in self._bucket_tasks(()))
+        sources = tuple(task.path("pairs") for task in self._bucket_tasks())
         ranges = -(-sum(result["pairs"] for result in counts) // _PAIRS_PER_RANGE)
         samples = [map_columns(path)["item"] for path in sources]
-        edges = range_edges(
+        boundaries = range_boundaries(
             np.concatenate([s[:: max(1, len(s) // _SAMPLES)] for s in samples]), max(1, ranges)
         ).tolist()
-        targets = [self.folder / "items" / f"{n:05d}.columns" for n in range(len(edges) + 1)]
+        targets = [self.folder / "items" / f"{n:05d}.columns" for n in range(len(boundaries) + 1)]
         tasks = [
             Task(merge_range, MergeTask(sources, first, last, target))
-            for first, last, target in zip([None, *edges], [*edges, None], targets, strict=True)
+            for first, last, target in zip(
+                [None, *boundaries], [*boundaries, None], targets, strict=True
+            )
         ]
         self.engine.run("items", tasks)
-        parts = [load_columns(target) for target in targets]
-        items = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        items["wanted"] = items["training_events"] > 0
+        items = concatenate([load_columns(target) for target in targets])
+        items["in_vocabulary"] = items["training_events"] > 0
         if not self.preparation.protocol.strict:
-            items["wanted"][:] = True
-        return items if lines is None else _with_given_items(items, lines)
+            items["in_vocabulary"][:] = True
+        return items if lines is None else _with_items_of_lines(items, lines)
 
-    def _ids(
-        self, items: Columns, counts: Sequence[Result], words: dict[str, Words], longest: int
-    ) -> tuple[Schema, dict[str, Vocabulary]]:
-        """Numbers everything, saves the workers' tables, and describes the result."""
-        reader = self.preparation.reader
-        vocabularies = {ITEM: item_vocabulary(items, words, self.folder)}
+    def _number_items(self, items: Columns, words: dict[str, Words]) -> dict[str, Vocabulary]:
+        """Numbers items and categories and saves the workers' tables and the catalogue."""
+        vocabularies = {ITEM: item_vocabulary(items, words[ITEM], self.folder)}
         rows = load_columns(self.folder / vocabulary_files.VOCABULARY_FILE, ["row"])["row"]
-        if not len(rows):
-            raise ValueError(
-                f"none of the {sum(r['training_users'] >= 0 for r in counts)} users falls into "
-                "training; give a longer log, another --seed or another split."
-            )
         category, category_id = category_vocabulary(items, words[CATEGORY])
-        if reader.has_categories:
-            vocabularies[CATEGORY] = category
         save_columns(
             self.folder / vocabulary_files.ITEMS_FILE,
             vocabulary_files.item_ids(items, rows, category_id),
         )
-        behavior_counts = add_up(result["training_behaviors"] for result in counts)
-        names = reader.behavior_types or ("",)
-        behaviors, behavior_id = behavior_vocabulary(names, _padded(behavior_counts, len(names)))
-        kept = self.preparation.limits.behavior_types or reader.behavior_types
-        if len(kept) > 1:
-            vocabularies[BEHAVIOR] = behaviors
+        has_categories = self.preparation.reader.has_categories
+        arrays = catalogue_arrays(
+            rows, vocabularies[ITEM].counts, category_id if has_categories else None
+        )
+        save_catalogue(self.output_dir, arrays)
+        return vocabularies | ({CATEGORY: category} if has_categories else {})
+
+    def _number_behaviors(self, counts: Sequence[Result]) -> dict[str, Vocabulary]:
+        """Numbers behavior types, most frequent first, if more than one is kept."""
+        names = self.preparation.reader.behavior_types or ("",)
+        total = add_up(result["training_behaviors"] for result in counts)
+        total = np.pad(total, (0, max(0, len(names) - len(total))))
+        vocabulary, behavior_id = behavior_vocabulary(names, total)
         save_columns(self.folder / vocabulary_files.BEHAVIORS_FILE, {"behavior_id": behavior_id})
-        for name in reader.labels:
-            found = _joined([load_columns(t.label_path(name)) for t in self._bucket_tasks(())])
-            vocabularies[name], table = label_vocabulary(found, words[name])
-            save_columns(self.folder / vocabulary_files.LABEL_FILE.format(name), table)
-        users = self._users()
-        vocabularies[USER], user_id = user_vocabulary(users, words[USER])
+        return {BEHAVIOR: vocabulary} if len(self.preparation.behavior_types) > 1 else {}
+
+    def _number_side_features(self, words: dict[str, Words]) -> dict[str, Vocabulary]:
+        """Numbers the words of every side feature."""
+        vocabularies = {}
+        for name in self.preparation.reader.side_features:
+            counts = self._load_all(f"side_feature.{name}")
+            vocabularies[name], table = side_feature_vocabulary(counts, words[name])
+            save_columns(self.folder / vocabulary_files.SIDE_FEATURE_FILE.format(name), table)
+        return vocabularies
+
+    def _number_users(self, words: dict[str, Words]) -> dict[str, Vocabulary]:
+        """Numbers every user of the log and the values of their profiles."""
+        reader = self.preparation.reader
+        users = self._load_all("users")
+        order = np.argsort(users["key"])
+        users = {name: column[order] for name, column in users.items()}
+        vocabulary, user_id = user_vocabulary(users, words[USER])
         profile, profile_ids = profile_columns(reader.profiles(), reader.profile_fields, users)
-        vocabularies |= profile
         save_columns(
             self.folder / vocabulary_files.USERS_FILE,
             {"key": users["key"], USER: user_id, **profile_ids},
         )
-        category_of_item = category_id if reader.has_categories else None
-        save_catalogue(
-            self.output_dir,
-            catalogue_arrays(rows, vocabularies[ITEM].counts, category_of_item),
-        )
-        more = (reader.labels, reader.numeric_features)
-        schema = make_schema(vocabularies, reader.profile_fields, longest, *more)
-        return schema, vocabularies
-
-    def _users(self) -> Columns:
-        """Every user of the log, by rising key."""
-        users = _joined([load_columns(task.users_path) for task in self._bucket_tasks(())])
-        order = np.argsort(users["key"])
-        return {name: column[order] for name, column in users.items()}
-
-    def _publish(
-        self,
-        key: str,
-        schema: Schema,
-        vocabularies: Mapping[str, Vocabulary],
-        written: Sequence[Result],
-        card: Result,
-    ) -> None:
-        """Writes what describes the records, and the manifest when all else is there."""
-        folder = self.output_dir / vocabulary_files.FOLDER
-        folder.mkdir(exist_ok=True)
-        for name, vocabulary in vocabularies.items():
-            vocabulary.save(folder / f"{name}.txt")
-        schema.save(self.output_dir)
-        write_text(self.output_dir / CARD_FILE, json.dumps(card, indent=2, sort_keys=True) + "\n")
-        write_text(self.output_dir / REPORT_FILE, report_page(card))
-        splits: dict[str, list[Shard]] = {name: [] for name in SPLITS}
-        for result in written:
-            for shard in result["shards"]:
-                splits[shard["path"].split("/")[0]].append(Shard(**shard))
-        if self.preparation.protocol.form == PAPER and self.preparation.protocol.name != GIVEN:
-            splits[SPLITS[VALIDATION]] = splits[SPLITS[TEST]]
-        Manifest(
-            schema.fingerprint(),
-            {name: tuple(shards) for name, shards in splits.items()},
-            {**self.preparation.settings(), "key": key, "time_cuts": card["time_cuts"]},
-        ).save(self.output_dir)
+        return {USER: vocabulary, **profile}
 
 
-def _tasks(function, arguments: Sequence, histories: Sequence[Result]) -> list[Task]:
-    """One task a bucket, weighed by its events."""
-    return [
-        Task(function, argument, result["events"])
-        for argument, result in zip(arguments, histories, strict=True)
-    ]
-
-
-def _with_given_items(items: Columns, lines: Columns) -> Columns:
-    """Adds the items that only the examples file has; those of its training lines are wanted."""
-    given_items = np.unique(np.concatenate([lines["positive"], lines["negative"]]))
-    extra = given_items[Lookup.build(items["item"]).rows(given_items) < 0]
+def _with_items_of_lines(items: Columns, lines: Columns) -> Columns:
+    """Adds the items that only the examples file has; those of its training lines are in the vocabulary."""
+    line_items = np.unique(np.concatenate([lines["positive"], lines["negative"]]))
+    extra = line_items[Lookup.build(items["item"]).rows(line_items) < 0]
     blank = {name: np.zeros(len(extra), column.dtype) for name, column in items.items()}
     blank |= {"item": extra, "category": np.full(len(extra), MISSING, np.int64)}
-    joined = {name: np.concatenate([column, blank[name]]) for name, column in items.items()}
-    order = np.argsort(joined["item"])
-    joined = {name: column[order] for name, column in joined.items()}
+    items = concatenate([items, blank])
+    order = np.argsort(items["item"])
+    items = {name: column[order] for name, column in items.items()}
     training = lines["split"] == TRAIN
-    wanted = np.concatenate([lines["positive"][training], lines["negative"][training]])
-    joined["wanted"][Lookup.build(joined["item"]).rows(wanted)] = True
-    return joined
-
-
-def _joined(parts: Sequence[Columns]) -> Columns:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    training_items = np.concatenate([lines["positive"][training], lines["negative"][training]])
+    items["in_vocabulary"][Lookup.build(items["item"]).rows(training_items)] = True
+    return items
 
 
 def _span(partition: Sequence[Result]) -> tuple[int, int]:
@@ -504,11 +378,3 @@ def _span(partition: Sequence[Result]) -> tuple[int, int]:
         min(result["earliest"] for result in partition if result["segments"]),
         max(result["latest"] for result in partition if result["segments"]),
     )
-
-
-def _padded(values: np.ndarray, width: int) -> np.ndarray:
-    return np.pad(values.astype(np.int64), (0, max(0, width - len(values))))
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value

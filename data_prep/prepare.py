@@ -12,7 +12,7 @@ from absl import flags, logging
 
 from data_prep.engines.local import LocalEngine
 from data_prep.pipeline import Preparation, prepare, work_folder
-from data_prep.plan import (
+from data_prep.protocol import (
     LAST_EVENT,
     LAST_TIME,
     MULTI_BEHAVIOR,

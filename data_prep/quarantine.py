@@ -1,4 +1,4 @@
-"""Rows that are no events: where they are kept, and when there are too many of them."""
+"""Quarantine file of rows that are no events, and the limit on their number."""
 
 import csv
 import gzip
@@ -31,8 +31,8 @@ def collect(parts: Sequence[tuple[Piece, int, pathlib.Path]], target: pathlib.Pa
     try:
         with (
             open(temporary, "wb") as raw,
-            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
-            io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as archive,
+            io.TextIOWrapper(archive, encoding="utf-8", newline="") as text,
         ):
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(["file", "line", "reason", "text"])
@@ -71,9 +71,9 @@ def check_fraction(bad: int, events: int, largest: float, target: pathlib.Path) 
         return
     with gzip.open(target, "rt", encoding="utf-8", newline="") as file:
         first = list(itertools.islice(csv.reader(file), 1, FIRST_BAD + 1))
-    named = name_rows((f"{name}:{line}", reason, text) for name, line, reason, text in first)
+    examples = name_rows((f"{name}:{line}", reason, text) for name, line, reason, text in first)
     raise ValueError(
         f"{bad:,} of {bad + events:,} rows cannot be read, more than --max_bad_fraction={largest}; "
-        f"the first {len(first)}: {named}. All are in {target}. Check that --dataset is the layout "
+        f"the first {len(first)}: {examples}. All are in {target}. Check that --dataset is the layout "
         "of this file."
     )

@@ -4,8 +4,9 @@ import datetime
 import html
 from collections.abc import Iterable, Sequence
 
+from data_prep.engines.local import Result
 from data_prep.events import CATEGORY
-from data_prep.tasks import Result
+from data_prep.protocol import EXAMPLES_FILE, PAPER
 from dgin_tf.records import SPLITS
 
 _STYLE = """
@@ -28,7 +29,7 @@ def report_page(card: Result) -> str:
     """The data card as an HTML page."""
     sections = (
         ("Input", _inputs(card)),
-        ("What every stage kept", _stages(card)),
+        ("Rows after every stage", _stages(card)),
         ("Rows in quarantine", _quarantine(card)),
         ("Splits", _splits(card)),
         ("History lengths", _length_charts(card)),
@@ -52,7 +53,7 @@ def _inputs(card: Result) -> str:
 
 
 def _stages(card: Result) -> str:
-    read, sorted_, vocabulary = card["partition"], card["histories"], card["vocabulary"]
+    partition, histories, vocabulary = card["partition"], card["histories"], card["vocabulary"]
     examples = card["examples"]
     items = f"{vocabulary['items']:,} items in all"
     if _has_categories(card):
@@ -68,21 +69,21 @@ def _stages(card: Result) -> str:
     rows = [
         (
             "read: lines to events",
-            read["lines"],
-            read["events"],
-            f"{read['bad_rows']:,} bad rows; lines include headers and side files",
+            partition["lines"],
+            partition["events"],
+            f"{partition['bad_rows']:,} bad rows; lines include headers and side files",
         ),
-        ("chosen behavior types", read["events"], read["kept_events"], ""),
+        ("behavior types that are kept", partition["events"], partition["kept_events"], ""),
         (
             "histories: exact duplicates dropped",
-            read["kept_events"],
-            sorted_["events"],
-            f"{sorted_['users']:,} users, {sorted_['single_event_users']:,} of them with one event, "
-            f"longest history {sorted_['longest']:,}",
+            partition["kept_events"],
+            histories["events"],
+            f"{histories['users']:,} users, {histories['single_event_users']:,} of them with one event, "
+            f"longest history {histories['longest']:,}",
         ),
         (
             "vocabulary: training events",
-            sorted_["events"],
+            histories["events"],
             vocabulary["training_events"],
             f"{vocabulary['training_users']:,} training users; {items}",
         ),
@@ -137,7 +138,7 @@ def _splits(card: Result) -> str:
     )
     cuts = card["time_cuts"]
     note = f"<p>Cut at {' and '.join(map(_second, cuts))}.</p>" if cuts else ""
-    if card["settings"]["form"] == "paper" and card["settings"]["name"] != "given":
+    if card["settings"]["form"] == PAPER and card["settings"]["name"] != EXAMPLES_FILE:
         note += "<p>Paper form: validation is the test split, as in the released code.</p>"
     return _table(header, rows) + note
 
@@ -175,11 +176,11 @@ def _leaks(card: Result) -> str:
 
 def _official(card: Result) -> str:
     rows = []
-    for known in card["official"]:
-        for what, (official, found) in known["counts"].items():
-            rows.append((known["name"], what, official, found, f"{found - official:+,}"))
-        verdict = "complete" if known["complete"] else "this is another or a partial file"
-        rows.append((known["name"], "verdict", "", "", verdict))
+    for log in card["official"]:
+        for column, (official, here) in log["counts"].items():
+            rows.append((log["name"], column, official, here, f"{here - official:+,}"))
+        verdict = "complete" if log["complete"] else "this is another or a partial file"
+        rows.append((log["name"], "verdict", "", "", verdict))
     if not rows:
         return ""
     return _table(("file", "count", "official", "here", "difference"), rows) + (

@@ -1,4 +1,4 @@
-"""Files of named numpy columns: what the stages leave on disk for each other.
+"""Files of named numpy columns, in which the stages leave their results for each other.
 
 One JSON line that lists the columns, then their bytes one after the other, so that any rows of any
 column can be read without the rest. Files appear whole or not at all.
@@ -39,7 +39,7 @@ def load_columns(
 
     Args:
       path: a file that `save_columns` wrote.
-      names: the columns wanted; all if None.
+      names: columns to read; all if None.
       rows: first row and the row after the last; all if None.
     """
     columns = {}
@@ -72,7 +72,7 @@ def map_columns(path: str | os.PathLike) -> Columns:
 
 
 def narrow(array: np.ndarray) -> np.ndarray:
-    """The same integers as int32 where they all fit, which halves what is written and read."""
+    """Casts integers to int32 where they all fit, which halves what is written and read."""
     limits = np.iinfo(np.int32)
     if array.dtype != np.int64 or not len(array):
         return array

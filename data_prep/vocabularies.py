@@ -1,4 +1,4 @@
-"""From counts to ids: the tables that workers look ids up in, and the vocabulary files.
+"""Ids from counts: the tables that workers look ids up in, and the vocabulary files.
 
 Everything here is of the size of the vocabularies, not of the log.
 """
@@ -16,7 +16,7 @@ import pyarrow.csv
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, MISSING, MISSING_NAME, TIME, USER, id_keys
 from data_prep.stages.vocabulary import Lookup, dense_ids, frequency_order
 from data_prep.storage import Columns, save_columns
-from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, UNKNOWN_ID, Field, Schema
+from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PADDING_ID, UNKNOWN_ID, Field, Schema
 from dgin_tf.schema import USER as USER_ROLE
 
 FOLDER = "vocabulary"
@@ -24,7 +24,7 @@ ITEMS_FILE = "items.columns"
 USERS_FILE = "users.columns"
 VOCABULARY_FILE = "vocabulary.columns"
 BEHAVIORS_FILE = "behaviors.columns"
-LABEL_FILE = "label.{}.columns"
+SIDE_FEATURE_FILE = "side_feature.{}.columns"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,20 +80,20 @@ class Vocabulary:
             temporary.unlink(missing_ok=True)
 
 
-def item_vocabulary(items: Columns, words: Mapping[str, Words], folder: pathlib.Path) -> Vocabulary:
+def item_vocabulary(items: Columns, words: Words, folder: pathlib.Path) -> Vocabulary:
     """Gives items their ids and saves the vocabulary's rows for the workers.
 
     Args:
-      items: `item`, `training_events` and `wanted` (in the vocabulary), by rising item key, [items].
-      words: id column -> its words.
+      items: `item`, `training_events` and `in_vocabulary`, by rising item key, [items].
+      words: of the item column.
       folder: of the intermediate files.
     """
-    wanted = np.flatnonzero(items["wanted"])
-    counts = items["training_events"][wanted]
-    order = frequency_order(counts, words[ITEM].ranks(items["item"][wanted]))
-    rows = wanted[order]
+    rows = np.flatnonzero(items["in_vocabulary"])
+    counts = items["training_events"][rows]
+    order = frequency_order(counts, words.ranks(items["item"][rows]))
+    rows = rows[order]
     save_columns(folder / VOCABULARY_FILE, {"row": rows, "count": counts[order]})
-    return Vocabulary(words[ITEM].raw(items["item"][rows]), counts[order])
+    return Vocabulary(words.raw(items["item"][rows]), counts[order])
 
 
 def category_vocabulary(items: Columns, words: Words) -> tuple[Vocabulary, np.ndarray]:
@@ -102,15 +102,14 @@ def category_vocabulary(items: Columns, words: Words) -> tuple[Vocabulary, np.nd
     Returns:
       The vocabulary, and the category id of every item row, int32 [items].
     """
-    codes, keys = pd.factorize(
-        items["category"], sort=True
-    )  # a hash table: much faster than unique
+    # A hash table, which is much faster than np.unique.
+    codes, keys = pd.factorize(items["category"], sort=True)
     counts = np.bincount(codes, items["training_events"], len(keys)).astype(np.int64)
-    listed = np.bincount(codes, items["wanted"], len(keys)) > 0
-    chosen = np.flatnonzero(listed & (keys != MISSING))
-    chosen = chosen[frequency_order(counts[chosen], words.ranks(keys[chosen]))]
-    ids = dense_ids(chosen, len(keys))[codes]
-    return Vocabulary(words.raw(keys[chosen]), counts[chosen]), ids
+    has_items = np.bincount(codes, items["in_vocabulary"], len(keys)) > 0
+    rows = np.flatnonzero(has_items & (keys != MISSING))
+    rows = rows[frequency_order(counts[rows], words.ranks(keys[rows]))]
+    ids = dense_ids(rows, len(keys))[codes]
+    return Vocabulary(words.raw(keys[rows]), counts[rows]), ids
 
 
 def item_ids(items: Columns, rows_by_id: np.ndarray, category_id: np.ndarray) -> Columns:
@@ -140,13 +139,14 @@ def user_vocabulary(users: Columns, words: Words) -> tuple[Vocabulary, np.ndarra
 def behavior_vocabulary(names: Sequence[str], counts: np.ndarray) -> tuple[Vocabulary, np.ndarray]:
     """Gives the behavior types that occur in training their ids, and every type one, [types]."""
     values = np.array(names, dtype=object)
-    chosen = np.flatnonzero(counts[: len(names)])
-    chosen = chosen[frequency_order(counts[chosen], np.argsort(np.argsort(values[chosen])))]
-    return Vocabulary(values[chosen], counts[chosen]), dense_ids(chosen, len(names))
+    types = np.flatnonzero(counts[: len(names)])
+    # argsort twice gives the ranks of the names, by which ties are broken.
+    types = types[frequency_order(counts[types], np.argsort(np.argsort(values[types])))]
+    return Vocabulary(values[types], counts[types]), dense_ids(types, len(names))
 
 
-def label_vocabulary(counts: Columns, words: Words) -> tuple[Vocabulary, Columns]:
-    """Gives the words of a label that occur in training their ids.
+def side_feature_vocabulary(counts: Columns, words: Words) -> tuple[Vocabulary, Columns]:
+    """Gives the words of a side feature that occur in training their ids.
 
     Args:
       counts: `key` and `count` of training events; a key may occur several times.
@@ -157,10 +157,10 @@ def label_vocabulary(counts: Columns, words: Words) -> tuple[Vocabulary, Columns
     """
     keys, row = np.unique(counts["key"], return_inverse=True)
     total = np.bincount(row, counts["count"], len(keys)).astype(np.int64)
-    chosen = np.flatnonzero((total > 0) & (keys != MISSING))
-    chosen = chosen[frequency_order(total[chosen], words.ranks(keys[chosen]))]
-    vocabulary = Vocabulary(words.raw(keys[chosen]), total[chosen])
-    return vocabulary, {"key": keys, "id": dense_ids(chosen, len(keys))}
+    rows = np.flatnonzero((total > 0) & (keys != MISSING))
+    rows = rows[frequency_order(total[rows], words.ranks(keys[rows]))]
+    vocabulary = Vocabulary(words.raw(keys[rows]), total[rows])
+    return vocabulary, {"key": keys, "id": dense_ids(rows, len(keys))}
 
 
 def profile_columns(
@@ -180,16 +180,16 @@ def profile_columns(
     raw = profiles[USER]
     keys = raw.to_numpy(np.int64) if pd.api.types.is_integer_dtype(raw) else id_keys(raw)[0]
     rows = Lookup.build(users["key"]).rows(keys)
-    known = rows >= 0
+    in_log = rows >= 0
     for field in fields:
         values = np.full(len(users["key"]), MISSING_NAME, dtype=object)
-        values[rows[known]] = profiles[field].astype(str).to_numpy(object)[known]
+        values[rows[in_log]] = profiles[field].astype(str).to_numpy(object)[in_log]
         names, codes = np.unique(values, return_inverse=True)
         counts = np.bincount(codes, users["training"], len(names)).astype(np.int64)
-        chosen = np.flatnonzero((counts > 0) & (names != MISSING_NAME))
-        chosen = chosen[frequency_order(counts[chosen], chosen)]
-        vocabularies[field] = Vocabulary(names[chosen], counts[chosen])
-        columns[field] = dense_ids(chosen, len(names))[codes]
+        values_by_id = np.flatnonzero((counts > 0) & (names != MISSING_NAME))
+        values_by_id = values_by_id[frequency_order(counts[values_by_id], values_by_id)]
+        vocabularies[field] = Vocabulary(names[values_by_id], counts[values_by_id])
+        columns[field] = dense_ids(values_by_id, len(names))[codes]
     return vocabularies, columns
 
 
@@ -197,17 +197,17 @@ def make_schema(
     vocabularies: Mapping[str, Vocabulary],
     profile_fields: Sequence[str],
     max_history: int,
-    labels: Sequence[str] = (),
+    side_features: Sequence[str] = (),
     numeric_features: Sequence[str] = (),
 ) -> Schema:
-    """The schema of the data set: fields for which there is a vocabulary, timestamp and numeric_features."""
+    """The schema of the data set: fields with a vocabulary, the timestamp and numeric features."""
     both = (HISTORY, CANDIDATE)
     fields = [Field(USER, (USER_ROLE,), USER)]
     fields += [Field(name, (USER_ROLE,), name) for name in profile_fields]
     fields += [Field(name, both, name) for name in (ITEM, CATEGORY) if name in vocabularies]
     if BEHAVIOR in vocabularies:
         fields.append(Field(BEHAVIOR, (HISTORY,), BEHAVIOR))
-    fields += [Field(name, (HISTORY,), name) for name in labels]
+    fields += [Field(name, (HISTORY,), name) for name in side_features]
     fields.append(Field(TIME, both))
     fields += [Field(name, (HISTORY,)) for name in numeric_features]
     names = vocabularies[BEHAVIOR].values.tolist() if BEHAVIOR in vocabularies else []
@@ -222,10 +222,10 @@ def make_schema(
 def catalogue_arrays(
     rows_by_id: np.ndarray, counts: np.ndarray, category_id: np.ndarray | None
 ) -> Columns:
-    """What `dgin_tf.records.save_catalogue` wants, indexed by item id (0 and 1 are no items)."""
-    reserved = np.zeros(FIRST_ID, np.int64)
-    arrays = {"count": np.concatenate([reserved, counts])}
+    """Attributes of items for `dgin_tf.records.save_catalogue`, indexed by item id."""
+    # Ids 0 and 1 are padding and unknown items: no events, and the same category ids.
+    arrays = {"count": np.concatenate([np.zeros(FIRST_ID, np.int64), counts])}
     if category_id is not None:
-        reserved_category = np.array([0, UNKNOWN_ID], np.int32)
-        arrays[CATEGORY] = np.concatenate([reserved_category, category_id[rows_by_id]])
+        no_items = np.array([PADDING_ID, UNKNOWN_ID], np.int32)
+        arrays[CATEGORY] = np.concatenate([no_items, category_id[rows_by_id]])
     return arrays

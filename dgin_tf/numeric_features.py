@@ -1,8 +1,7 @@
-"""Amounts that past events have, such as how long somebody stayed or what was paid (DGIN, Eq. 3).
+"""Numeric features of past events, such as dwell time or price, as integers (DGIN, Eq. 3).
 
-Records, indexes and batches hold them as integers: 0 where an event has none, which is also what padding
-has, and otherwise one more than the amount in thousandths. An amount of zero is therefore not an unknown
-one, and means are of what is known.
+Records, indexes and batches hold codes: 0 for an unknown number and for padding, otherwise one more than
+the number in thousandths. Zero is therefore not unknown, and means are those of the known numbers.
 
 This module needs neither TensorFlow nor pandas.
 """
@@ -10,37 +9,38 @@ This module needs neither TensorFlow nor pandas.
 import numpy as np
 
 PARTS = 1_000
-LARGEST = 10**10  # a million events of it can be added up in int64
+LARGEST = 10**10  # the codes of a million events can be summed in int64
 _LARGEST_MEAN = np.iinfo(np.int32).max
 
 
-def stored_amounts(amounts: np.ndarray | float) -> np.ndarray:
-    """Amounts as they are stored, int64 of the same shape; NaN, an unknown one, becomes 0.
+def encode_numbers(numbers: np.ndarray | float) -> np.ndarray:
+    """Codes of numbers, int64 of the same shape; NaN, an unknown number, becomes 0.
 
     Raises:
-      ValueError: an amount is negative, or above `LARGEST`.
+      ValueError: a number is negative, or above `LARGEST`.
     """
-    amounts = np.asarray(amounts, np.float64)
-    known = ~np.isnan(amounts)
-    if not np.all(is_amount(amounts[known])):
+    numbers = np.asarray(numbers, np.float64)
+    is_known = ~np.isnan(numbers)
+    if not np.all(is_encodable(numbers[is_known])):
         raise ValueError(
-            f"amounts must be from 0 to {LARGEST:,}; got {amounts[known].min()} to "
-            f"{amounts[known].max()}."
+            f"numeric features must be from 0 to {LARGEST:,}; got {numbers[is_known].min()} to "
+            f"{numbers[is_known].max()}."
         )
-    return np.where(known, 1 + np.rint(PARTS * np.where(known, amounts, 0.0)), 0).astype(np.int64)
+    codes = 1 + np.rint(PARTS * np.where(is_known, numbers, 0.0))
+    return np.where(is_known, codes, 0).astype(np.int64)
 
 
-def is_amount(values: np.ndarray) -> np.ndarray:
-    """Which numbers can be stored, bool of the same shape; an unknown amount is none."""
-    return (values >= 0) & (values <= LARGEST)
+def is_encodable(numbers: np.ndarray) -> np.ndarray:
+    """True for numbers that have a code, bool of the same shape; NaN has none."""
+    return (numbers >= 0) & (numbers <= LARGEST)
 
 
-def mean_amounts(sums: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Means of stored amounts as they are stored, rounded down; 0 where none is known, at most 2^31 - 1.
+def mean_codes(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Codes of means, rounded down, at most 2^31 - 1; 0 where no number is known.
 
     Args:
-      sums: of stored amounts, integers.
-      known: how many of them are not 0, of the same shape.
+      sums: of codes, integers.
+      counts: number of codes other than 0 in each sum, of the same shape.
     """
-    # The mean of the thousandths is (sum - known) // known, one less than this.
-    return np.minimum(sums // np.maximum(known, 1), _LARGEST_MEAN).astype(np.int32)
+    # The mean of the thousandths is (sum - count) // count, one less than this.
+    return np.minimum(sums // np.maximum(counts, 1), _LARGEST_MEAN).astype(np.int32)

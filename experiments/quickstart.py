@@ -23,7 +23,7 @@ from absl import flags, logging
 from data_prep import synthetic
 from data_prep.engines.local import LocalEngine
 from data_prep.pipeline import Preparation, prepare, work_folder
-from data_prep.plan import Protocol
+from data_prep.protocol import Protocol
 from data_prep.readers import READERS
 from dgin_tf.commands import command_line
 

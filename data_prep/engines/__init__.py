@@ -1,1 +1,1 @@
-"""What runs the stages: loops, processes, resuming; no logic of their own."""
+"""Engines that run the stages: loops, processes, resuming; no logic of their own."""

@@ -48,7 +48,7 @@ class LocalEngine:
     Args:
       folder: where markers and the tasks' own files live.
       workers: processes.
-      progress: whether to draw a progress bar on standard error.
+      progress: draws a progress bar on standard error.
     """
 
     def __init__(self, folder: str | os.PathLike, workers: int = 1, progress: bool = True):
@@ -61,10 +61,10 @@ class LocalEngine:
 
     @contextlib.contextmanager
     def session(self, key: str) -> Iterator[bool]:
-        """Holds the folder, throws away what another key left there, and stops the workers at last.
+        """Locks the folder, removes what another key left there, and stops the workers at the end.
 
         Yields:
-          Whether an earlier run with this key left anything to resume.
+          True if an earlier run with this key left anything to resume.
 
         Raises:
           ValueError: another preparation is using the folder.
@@ -79,22 +79,22 @@ class LocalEngine:
                     "another --output_dir."
                 ) from None
             key_file = self.folder / "key"
-            resumed = key_file.is_file() and key_file.read_text(encoding="utf-8") == key
-            if not resumed:
+            is_resumed = key_file.is_file() and key_file.read_text(encoding="utf-8") == key
+            if not is_resumed:
                 for entry in self.folder.iterdir():
                     if entry.is_dir():
                         shutil.rmtree(entry)
                     elif entry.name != "lock":
                         entry.unlink()
             try:
-                yield resumed
+                yield is_resumed
             finally:
                 if self._pool is not None:
                     self._pool.shutdown(cancel_futures=True)
                     self._pool = None
 
     def begin(self, key: str) -> None:
-        """Notes that what the folder will hold belongs to `key`; called when old outputs are gone."""
+        """Marks the folder as belonging to `key`; called when old outputs are gone."""
         write_text(self.folder / "key", key)
 
     def finish(self) -> None:
@@ -102,7 +102,7 @@ class LocalEngine:
         shutil.rmtree(self.folder)
 
     def run(self, stage: str, tasks: Sequence[Task]) -> list[Result]:
-        """Runs what is not done yet and returns every task's result, in the order of the tasks."""
+        """Runs the tasks that are not done yet and returns every task's result, in the order of the tasks."""
         markers = self.folder / f"done-{stage}"
         markers.mkdir(exist_ok=True)
         paths = [markers / f"{number:05d}.json" for number in range(len(tasks))]

@@ -26,19 +26,9 @@ from absl import logging
 
 from data_prep.events import CATEGORY, ITEM, TIME, USER, Chunk, bad_rows, id_keys, make_chunk
 from data_prep.readers.base import Piece, Reader, file_pieces
-from data_prep.readers.rows import (
-    DECIMAL,
-    INTEGER,
-    WORD,
-    JsonLines,
-    RowParser,
-    Rows,
-    check_layout,
-    checked_value,
-    load_json,
-    read_json,
-    read_rows,
-)
+from data_prep.readers.cells import DECIMAL, INTEGER, WORD, checked_value
+from data_prep.readers.parsers import JsonLines, RowParser, load_json, read_json
+from data_prep.readers.rows import Rows, check_layout, read_rows
 from data_prep.readers.side_files import bare_name, beside, number_option, the_only
 from data_prep.readers.side_table import CategoryTable
 
@@ -111,8 +101,8 @@ class AmazonReader(Reader):
 
     @property
     def _parser(self) -> JsonLines:
-        kinds = {_REVIEWER: WORD, _ASIN: WORD, _SECONDS: INTEGER}
-        return JsonLines(kinds if self._min_rating is None else {**kinds, _STARS: DECIMAL})
+        types = {_REVIEWER: WORD, _ASIN: WORD, _SECONDS: INTEGER}
+        return JsonLines(types if self._min_rating is None else {**types, _STARS: DECIMAL})
 
     @functools.cached_property
     def _categories(self) -> CategoryTable:
@@ -166,7 +156,7 @@ class MetaLines(RowParser):
     def _literals(self, block: bytes) -> pa.Table | None:
         """A block of 2014 lines; None where one needs a closer look."""
         asins, categories = [], []
-        known: dict[bytes, str] = {}
+        category_of: dict[bytes, str] = {}  # the same path occurs in many lines
         try:
             for line in block.removesuffix(b"\n").split(b"\n"):
                 asin, paths = _LITERAL_ASIN.findall(line), _LITERAL_PATHS.findall(line)
@@ -175,10 +165,10 @@ class MetaLines(RowParser):
                     asins.append(row[_ASIN])
                     categories.append(row[CATEGORY])
                     continue
-                if paths[0] not in known:
-                    known[paths[0]] = _category({"categories": _literal(paths[0])})
+                if paths[0] not in category_of:
+                    category_of[paths[0]] = _category({"categories": _literal(paths[0])})
                 asins.append(asin[0].decode())
-                categories.append(known[paths[0]])
+                categories.append(category_of[paths[0]])
         except ValueError:
             return None
         return pa.table([asins, categories], schema=self.schema)
@@ -222,30 +212,30 @@ def _category(content: Mapping[str, object]) -> str:
 
 
 def _review_files(paths: Sequence[str], where_to_get_it: str) -> list[str]:
-    """The review file of each folder, and every named file that is no metadata."""
-    found = []
+    """The review file of each folder, and every input file that is no metadata."""
+    files = []
     for path in paths:
         if os.path.isdir(path):
             inside = beside(os.path.join(path, "reviews"), r"(?!meta_).*\.json")
             if not inside:
                 raise FileNotFoundError(f"no review file in {path!r}. {where_to_get_it}")
-            found.append(the_only(inside, "review file"))
+            files.append(the_only(inside, "review file"))
         elif not _META.fullmatch(bare_name(path)):
-            found.append(path)
-    return found
+            files.append(path)
+    return files
 
 
-def _meta_files(named: Sequence[str], reviews: Sequence[str]) -> tuple[str, ...]:
-    """The metadata among the files named, or else of each review file by name, beside it."""
-    found = [path for path in named if _META.fullmatch(bare_name(path))]
-    for path in named:
-        if path in found and not os.path.isfile(path):
+def _meta_files(paths: Sequence[str], reviews: Sequence[str]) -> tuple[str, ...]:
+    """The metadata among the input files, or else of each review file by name, beside it."""
+    metas = [path for path in paths if _META.fullmatch(bare_name(path))]
+    for path in metas:
+        if not os.path.isfile(path):
             raise FileNotFoundError(f"no metadata file {path!r}; check --input.")
-    if found:
-        return tuple(found)
+    if metas:
+        return tuple(metas)
     for path in reviews:
         match = _REVIEWS.fullmatch(bare_name(path))
         beside_it = beside(path, rf"meta_{re.escape(match[1])}\.json") if match else []
         if beside_it:
-            found.append(the_only(beside_it, "metadata file"))
-    return tuple(found)
+            metas.append(the_only(beside_it, "metadata file"))
+    return tuple(metas)

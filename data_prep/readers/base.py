@@ -1,4 +1,4 @@
-"""What a reader of a raw log is, and the pieces of files that several workers read at once.
+"""Base class of readers of raw logs, and the pieces of files that several workers read at once.
 
 A reader knows one layout. It says which pieces its input falls into, and turns a piece into chunks of
 canonical events (`data_prep.events`). It neither sorts nor counts nor filters: the stages do. Pieces
@@ -55,11 +55,11 @@ class Reader(abc.ABC):
     worker fills for itself.
     """
 
-    #: Names of the event kinds, `behavior_type` is an index into it; empty where there is only one.
+    #: Names of the behavior types, `behavior_type` is an index into it; empty where there is only one.
     behavior_types: tuple[str, ...] = ()
-    #: Names of the words that events have beside their kind, such as where they were.
-    labels: tuple[str, ...] = ()
-    #: Names of the amounts that events have; see `dgin_tf.numeric_features`.
+    #: Names of the words that events have beside the behavior type, such as a location.
+    side_features: tuple[str, ...] = ()
+    #: Names of the numbers that events have; see `dgin_tf.numeric_features`.
     numeric_features: tuple[str, ...] = ()
     #: False where the source knows no categories; the field is then left out of the schema.
     has_categories: bool = True
@@ -67,7 +67,7 @@ class Reader(abc.ABC):
     profile_fields: tuple[str, ...] = ()
     #: (first, last) second that an event may have, both included, where the source promises one.
     time_window: tuple[int, int] | None = None
-    #: What to tell somebody who has not got the file.
+    #: Advice for users who do not have the file.
     where_to_get_it: ClassVar[str] = ""
     #: Well-known full files: name -> {"events": rows, "users": ..., "items": ..., ...}.
     official_counts: ClassVar[Mapping[str, Mapping[str, int]]] = {}
@@ -111,7 +111,7 @@ class Reader(abc.ABC):
         """
 
     def profiles(self) -> pd.DataFrame:
-        """User profiles: `user_id` (of the log's kind) and `profile_fields` as words ("" unknown)."""
+        """User profiles: `user_id` (integers or words, as in the log) and `profile_fields` as words ("" unknown)."""
         return pd.DataFrame(columns=["user_id", *self.profile_fields])
 
 

@@ -7,7 +7,7 @@
 
 A rating is an event, its movie the item, the movie's first genre the category; a movie without
 genres, or without a line in the movies file, has the category unknown. Gender, age and occupation are
-the profile. With `like_rating` there are two kinds of events, likes and dislikes.
+the profile. With `like_rating` there are two behavior types, like and dislike.
 """
 
 import dataclasses
@@ -31,16 +31,9 @@ from data_prep.events import (
     make_chunk,
 )
 from data_prep.readers.base import Piece, Reader, file_pieces
-from data_prep.readers.rows import (
-    DECIMAL,
-    INTEGER,
-    WORD,
-    Delimited,
-    Rows,
-    check_layout,
-    header_cells,
-    read_rows,
-)
+from data_prep.readers.cells import DECIMAL, INTEGER, WORD
+from data_prep.readers.parsers import Delimited
+from data_prep.readers.rows import Rows, check_layout, header_cells, read_rows
 from data_prep.readers.side_files import bare_name, beside, in_folders, number_option, the_only
 from data_prep.readers.side_table import CategoryTable
 
@@ -48,14 +41,14 @@ RATING = "rating"
 GENRES = "genres"
 PROFILE = ("user_gender", "user_age", "user_occupation")
 
-KINDS = ("like", "dislike")
+BEHAVIORS = ("like", "dislike")
 
 _NO_GENRES = "(no genres listed)"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """How one generation of MovieLens files is written.
+    """Layout of one generation of MovieLens files.
 
     Attributes:
       ratings, movies: their lines.
@@ -68,16 +61,16 @@ class _Layout:
     movies_header: str = ""
 
 
-_RATING_KINDS = {USER: INTEGER, ITEM: INTEGER, RATING: DECIMAL, TIME: INTEGER}
-_MOVIE_KINDS = {ITEM: INTEGER, GENRES: WORD}
+_RATING_TYPES = {USER: INTEGER, ITEM: INTEGER, RATING: DECIMAL, TIME: INTEGER}
+_MOVIE_TYPES = {ITEM: INTEGER, GENRES: WORD}
 _LAYOUTS = {
     "dat": _Layout(
-        Delimited((USER, ITEM, RATING, TIME), _RATING_KINDS, "::"),
-        Delimited((ITEM, "title", GENRES), _MOVIE_KINDS, "::", encoding="latin-1"),
+        Delimited((USER, ITEM, RATING, TIME), _RATING_TYPES, "::"),
+        Delimited((ITEM, "title", GENRES), _MOVIE_TYPES, "::", encoding="latin-1"),
     ),
     "csv": _Layout(
-        Delimited((USER, ITEM, RATING, TIME), _RATING_KINDS),
-        Delimited((ITEM, "title", GENRES), _MOVIE_KINDS, quoted=True),
+        Delimited((USER, ITEM, RATING, TIME), _RATING_TYPES),
+        Delimited((ITEM, "title", GENRES), _MOVIE_TYPES, quotes=True),
         "userId,movieId,rating,timestamp",
         "movieId,title,genres",
     ),
@@ -94,7 +87,7 @@ class MovieLensReader(Reader):
     """Reads ratings with the movies (and users) file beside them; the input may be their folder.
 
     Options: `min_rating`, the lowest rating that is an event (4 for positives only; all if None), and
-    `like_rating`: with it there are two kinds of events, ratings from it on and ratings below.
+    `like_rating`: with it ratings from it on are of type like, those below of type dislike.
     """
 
     where_to_get_it = (
@@ -112,19 +105,19 @@ class MovieLensReader(Reader):
     def __init__(self, paths: Sequence[str], options: Mapping[str, object]):
         super().__init__(_ratings_files(paths, self.where_to_get_it), options)
         self._movies = self._side_file(paths, r"movies\.(dat|csv)")
-        self._users = self._side_file(paths, r"users\.dat", required=False)
+        self._users = self._side_file(paths, r"users\.dat", optional=True)
         self.profile_fields = PROFILE if self._users else ()
         self._min_rating = number_option(options, "min_rating")
         self._like_rating = number_option(options, "like_rating")
-        self.behavior_types = () if self._like_rating is None else KINDS
+        self.behavior_types = () if self._like_rating is None else BEHAVIORS
 
-    def _side_file(self, named: Sequence[str], pattern: str, required: bool = True) -> str:
-        """The side file, among those named or beside the ratings; empty where there is none."""
-        found = [path for path in in_folders(named) if re.fullmatch(pattern, bare_name(path))]
-        found = found or beside(self.paths[0], pattern)
-        if found:
-            return the_only(found, f"file like {pattern}")
-        if required:
+    def _side_file(self, paths: Sequence[str], pattern: str, optional: bool = False) -> str:
+        """The side file, among the input files or beside the ratings; empty where there is none."""
+        files = [path for path in in_folders(paths) if re.fullmatch(pattern, bare_name(path))]
+        files = files or beside(self.paths[0], pattern)
+        if files:
+            return the_only(files, f"file like {pattern}")
+        if not optional:
             raise FileNotFoundError(
                 f"expected movies.dat or movies.csv, which holds the genres, beside {self.paths[0]!r}; "
                 f"found none. {self.where_to_get_it}"
@@ -214,14 +207,14 @@ def _check(path: str, parser: Delimited, header: str, line: str) -> None:
 
 
 def _ratings_files(paths: Sequence[str], where_to_get_it: str) -> list[str]:
-    """The ratings file of each folder, and every named file that is no side file."""
-    found = []
+    """The ratings file of each folder, and every input file that is no side file."""
+    files = []
     for path in paths:
         if os.path.isdir(path):
             inside = beside(os.path.join(path, "ratings"), r"ratings.*\.(dat|csv)")
             if not inside:
                 raise FileNotFoundError(f"no ratings file in {path!r}. {where_to_get_it}")
-            found.append(the_only(inside, "ratings file"))
+            files.append(the_only(inside, "ratings file"))
         elif not re.match("(movies|users)\\.", bare_name(path)):
-            found.append(path)
-    return found
+            files.append(path)
+    return files

@@ -1,6 +1,7 @@
-"""What readers do with their input and options before they read: find side files, check values.
+"""Side files of a log, recognized by name, and checks of reader options.
 
---input names files, or the folder that holds them; side files are recognized by name."""
+--input names files, or the folder that holds them.
+"""
 
 import os
 import pathlib

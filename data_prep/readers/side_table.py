@@ -1,4 +1,4 @@
-"""The categories of items, where the log does not tell them: a side file as two sorted arrays."""
+"""Categories of items from a side file, as two sorted arrays."""
 
 import dataclasses
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Anybody's own log: a CSV, TSV or Parquet table, its columns named by options.
+"""Custom logs: a CSV, TSV or Parquet table, its columns named by options.
 
 Text tables have a first line of column names, and may be compressed. The separator is the one of
 comma, tab, semicolon and bar under which the named columns are all there. Ids are integers or words;
@@ -29,11 +29,13 @@ from data_prep.events import (
     make_chunk,
 )
 from data_prep.readers.base import Piece, Reader
-from data_prep.readers.rows import AMOUNT, DECIMAL, INTEGER, LABEL, UNWRITABLE, WORD, Rows
+from data_prep.readers.cells import DECIMAL, INTEGER, NUMERIC, SIDE_FEATURE, UNWRITABLE, WORD
+from data_prep.readers.rows import Rows
 from data_prep.readers.side_files import in_folders, text_option
 from data_prep.readers.side_table import CategoryTable
 from data_prep.readers.table_files import TableFile, open_table
-from dgin_tf.numeric_features import LARGEST, is_amount, stored_amounts
+from dgin_tf.numeric_features import LARGEST, encode_numbers, is_encodable
+from dgin_tf.records import LABEL
 
 SECONDS, MILLISECONDS, MICROSECONDS, ISO = "s", "ms", "us", "iso"
 TIME_UNITS = (SECONDS, MILLISECONDS, MICROSECONDS, ISO)
@@ -41,9 +43,9 @@ ID_TYPES = ("auto", INTEGER, WORD)
 
 _PER_SECOND = {SECONDS: 1, MILLISECONDS: 1_000, MICROSECONDS: 1_000_000}
 _LATEST = 1 << 62  # seconds beyond this are no time
-# Labels and numeric_features are features `hist_<name>` beside those that batches have of their own.
+# Side and numeric features are features `hist_<name>` beside those that batches have of their own.
 _NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
-_TAKEN = (*COLUMNS, "users", "offsets", "histogram", "mask")
+_RESERVED_NAMES = (*COLUMNS, "users", "offsets", "histogram", "mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +58,8 @@ class _Columns:
     category: str
     behavior: str
 
-    def named(self) -> dict[str, str]:
-        """Canonical name -> name in the file, of those that are given."""
+    def by_canonical_name(self) -> dict[str, str]:
+        """Canonical name -> name in the file, of the columns that the file has."""
         names = {
             USER: self.user,
             ITEM: self.item,
@@ -74,17 +76,17 @@ class TableReader(Reader):
     Options:
       user_column, item_column, time_column: default `user_id`, `item_id`, `timestamp`.
       category_column: of the log, or of the item table where that is given; default none.
-      behavior_column, behavior_names: the column of the kind of event, and all its values, of which
-        others are bad rows; default none.
+      behavior_column, behavior_names: the column of the behavior type, and all its values; rows
+        with other values are bad; default none.
       item_table: a table item -> category with the columns `item_column` and `category_column`.
       separator: one character, `tab`, or empty for the one that fits.
       time_unit: `s`, `ms`, `us` (numbers, rounded down to seconds) or `iso` (ISO 8601; UTC where it
         names no zone). Parquet's own timestamps and dates need none.
       id_type: `auto`, `integer` or `word`, for all ids.
-      side_feature_columns: words that events have beside their kind, written like `numeric_columns`, such as
-        `location=city`; an empty cell is an unknown one.
-      numeric_columns: amounts that events have, `name=column` each (`name` alone where the column is
-        called so), such as `dwell=seconds_on_page`; an empty cell is an unknown amount.
+      side_feature_columns: words that events have beside the behavior type, `name=column` each (`name`
+        alone where the column is called so), such as `location=city`; an empty cell is an unknown word.
+      numeric_columns: non-negative numbers that events have, written like `side_feature_columns`, such as
+        `dwell=seconds_on_page`; an empty cell is an unknown number.
     """
 
     where_to_get_it = (
@@ -106,7 +108,7 @@ class TableReader(Reader):
         self.has_categories = bool(self._columns.category)
         self.behavior_types = _behavior_names(options, self._columns.behavior)
         self._more_columns = _more_columns(options)
-        self.labels, self.numeric_features = (tuple(names) for names in self._more_columns)
+        self.side_features, self.numeric_features = (tuple(names) for names in self._more_columns)
         if self._item_table:
             if not self.has_categories:
                 raise ValueError("an item_table needs the option category_column; it is empty.")
@@ -131,18 +133,19 @@ class TableReader(Reader):
             for rows in _valid(self._items.read(piece), ()):
                 yield self._chunk(nothing, rows)
             return
-        for rows in _valid(self._log(piece.path).read(piece), (USER, ITEM), self.labels):
+        for rows in _valid(self._log(piece.path).read(piece), (USER, ITEM), self.side_features):
             rows = self._with_seconds(rows)
             if self.behavior_types:
                 code = pd.Index(self.behavior_types).get_indexer(pd.Index(rows.table[BEHAVIOR]))
-                expected = f"expected one of {', '.join(self.behavior_types)}"
-                rows = rows.reject(code < 0, f"unknown {self._columns.behavior}, {expected}")
+                types = ", ".join(self.behavior_types)
+                reason = f"unknown {self._columns.behavior}, expected one of {types}"
+                rows = rows.reject(code < 0, reason)
                 rows.table[BEHAVIOR] = code[code >= 0].astype(np.uint8)
             for name in self.numeric_features:
-                amounts = rows.table[name].to_numpy(np.float64)
-                wrong = ~(np.isnan(amounts) | is_amount(amounts))
+                numbers = rows.table[name].to_numpy(np.float64)
+                wrong = ~(np.isnan(numbers) | is_encodable(numbers))
                 rows = rows.reject(wrong, f"{self._more_columns[1][name]} is above {LARGEST:,}")
-                rows.table[name] = stored_amounts(amounts[~wrong])
+                rows.table[name] = encode_numbers(numbers[~wrong])
             yield self._chunk(rows.table, rows)
 
     def _with_seconds(self, rows: Rows) -> Rows:
@@ -152,9 +155,9 @@ class TableReader(Reader):
             seconds = raw.to_numpy("datetime64[s]").astype(np.int64)
             wrong = raw.isna().to_numpy()
         elif self._time_unit == ISO:
-            parsed = pd.to_datetime(raw.astype(object), format="ISO8601", utc=True, errors="coerce")
-            seconds = parsed.to_numpy("datetime64[s]").astype(np.int64)
-            wrong = parsed.isna().to_numpy()
+            times = pd.to_datetime(raw.astype(object), format="ISO8601", utc=True, errors="coerce")
+            seconds = times.to_numpy("datetime64[s]").astype(np.int64)
+            wrong = times.isna().to_numpy()
         else:
             number = raw.to_numpy()
             with np.errstate(invalid="ignore"):
@@ -165,7 +168,7 @@ class TableReader(Reader):
         return dataclasses.replace(rows, table=rows.table.assign(**{TIME: seconds[~wrong]}))
 
     def _chunk(self, events: pd.DataFrame, rows: Rows) -> Chunk:
-        more = (self.labels, self.numeric_features) if len(events) else ()
+        more = (self.side_features, self.numeric_features) if len(events) else ()
         chunk = make_chunk(events, rows.lines, bad_rows(rows.bad), *more)
         if not self._item_table:
             return chunk
@@ -181,29 +184,29 @@ class TableReader(Reader):
 
     @functools.cached_property
     def _logs(self) -> dict[str, TableFile]:
-        """How each file of the log is read; all agree on what kind their ids are."""
-        labels, numeric_features = self._more_columns
-        names = {**self._columns.named(), **labels, **numeric_features}
+        """Path -> file of the log; all files agree on the types of their ids."""
+        side_features, numeric_features = self._more_columns
+        names = {**self._columns.by_canonical_name(), **side_features, **numeric_features}
         if self._item_table:
             del names[CATEGORY]
-        kinds: dict[str, str] = {}
+        types: dict[str, str] = {}
         files = {}
         for path in self.paths:
             separator = text_option(self.options, "separator")
             file = open_table(path, names, separator, self.numeric_features)
-            for name, kind in self._kinds(file).items():
+            for name, cell_type in self._cell_types(file).items():
                 common = DECIMAL if name == TIME else WORD
-                kinds[name] = kind if kinds.get(name, kind) == kind else common
+                types[name] = cell_type if types.get(name, cell_type) == cell_type else common
             files[path] = file
-        return {path: file.with_kinds(kinds) for path, file in files.items()}
+        return {path: file.with_types(types) for path, file in files.items()}
 
     @functools.cached_property
     def _items(self) -> TableFile:
-        """How the item table is read: items are of the kind that they are of in the log."""
+        """The item table; its items are of the same type as in the log."""
         names = {ITEM: self._columns.item, CATEGORY: self._columns.category}
         file = open_table(self._item_table, names, text_option(self.options, "separator"))
-        in_log = next(iter(self._logs.values())).kinds[ITEM]
-        return file.with_kinds({**self._kinds(file), ITEM: in_log})
+        in_log = next(iter(self._logs.values())).types[ITEM]
+        return file.with_types({**self._cell_types(file), ITEM: in_log})
 
     @functools.cached_property
     def _categories(self) -> CategoryTable:
@@ -213,41 +216,41 @@ class TableReader(Reader):
             for rows in _valid(self._items.read(piece), (ITEM,))
         )
 
-    def _kinds(self, file: TableFile) -> dict[str, str]:
-        """What each column of a file holds, by the options or by its first values."""
-        kinds = {}
+    def _cell_types(self, file: TableFile) -> dict[str, str]:
+        """Type of each column of a file, by the options or by its first values."""
+        types = {}
         for name in file.names:
             if name == BEHAVIOR or (name == TIME and self._time_unit == ISO):
-                kinds[name] = WORD
+                types[name] = WORD
             elif name in self.numeric_features:
-                kinds[name] = AMOUNT
-            elif name in self.labels:
-                kinds[name] = LABEL
+                types[name] = NUMERIC
+            elif name in self.side_features:
+                types[name] = SIDE_FEATURE
             elif name == TIME:
-                kinds[name] = INTEGER if file.looks_integer(name) else DECIMAL
+                types[name] = INTEGER if file.looks_integer(name) else DECIMAL
             elif self._id_type == "auto":
-                kinds[name] = INTEGER if file.looks_integer(name) else WORD
+                types[name] = INTEGER if file.looks_integer(name) else WORD
             else:
-                kinds[name] = self._id_type
-        return kinds
+                types[name] = self._id_type
+        return types
 
 
 def _valid(
-    parts: Iterable[Rows], required: Sequence[str], labels: Sequence[str] = ()
+    parts: Iterable[Rows], mandatory: Sequence[str], side_features: Sequence[str] = ()
 ) -> Iterator[Rows]:
     """Rejects rows whose ids are negative, empty where they must not be, or not fit for one line.
 
     An integer category of -1, or an empty one, is an unknown category.
     """
     for rows in parts:
-        for name in (USER, ITEM, CATEGORY, *labels):
+        for name in (USER, ITEM, CATEGORY, *side_features):
             if name not in rows.table:
                 continue
             if pd.api.types.is_integer_dtype(rows.table[name].dtype):
                 lowest = MISSING if name == CATEGORY else 0
                 rows = rows.reject(rows.table[name].to_numpy() < lowest, f"negative {name}")
                 continue
-            if name in required:
+            if name in mandatory:
                 rows = rows.reject((rows.table[name] == MISSING_NAME).to_numpy(), f"empty {name}")
             broken = rows.table[name].str.contains(UNWRITABLE.pattern, regex=True)
             rows = rows.reject(broken.to_numpy(bool), f"{name} with a line break")
@@ -270,31 +273,40 @@ def _one_of(options: Mapping[str, object], name: str, values: Sequence[str]) -> 
 
 def _more_columns(options: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
     """The options `side_feature_columns` and `numeric_columns`: name -> column in the file, of each."""
-    labels, numeric_features = (
-        _named_columns(options.get(f"{k}_columns")) for k in ("side_feature", "numeric")
-    )
-    names = [name for name, _ in (*labels, *numeric_features)]
-    wrong = [name for name in names if not _NAME.fullmatch(name) or name in _TAKEN]
+    pairs = [
+        _name_column_pairs(options, name) for name in ("side_feature_columns", "numeric_columns")
+    ]
+    names = [name for option_pairs in pairs for name, _ in option_pairs]
+    if LABEL in names:
+        raise ValueError(
+            f"a side or numeric feature of past events cannot be called {LABEL}, the name of the click; "
+            "call it otherwise, or let --behavior_column and --positive_types tell clicks apart."
+        )
+    wrong = [name for name in names if not _NAME.fullmatch(name) or name in _RESERVED_NAMES]
     if wrong or len(set(names)) != len(names):
         raise ValueError(
             "expected side_feature_columns and numeric_columns as different names of small letters, digits "
-            f"and underscores, none of {', '.join(_TAKEN)} or beginning with group_, negative_ or "
+            f"and underscores, none of {', '.join(_RESERVED_NAMES)} or beginning with group_, negative_ or "
             f"total_, with their columns: dwell=seconds_on_page; got {', '.join(names)}."
         )
-    return dict(labels), dict(numeric_features)
+    return dict(pairs[0]), dict(pairs[1])
 
 
-def _named_columns(given: object) -> list[tuple[str, str]]:
-    """(name, column) of `name=column` or `name` each, a list or a text with commas."""
-    pairs = given.split(",") if isinstance(given, str) else map(str, given or ())  # type: ignore[call-overload]
-    parts = (pair.partition("=") for pair in pairs)
+def _name_column_pairs(options: Mapping[str, object], option: str) -> list[tuple[str, str]]:
+    """(name, column) of `name=column` or `name` each; see `_texts`."""
+    parts = (text.partition("=") for text in _texts(options, option))
     return [(name, column or name) for name, _, column in parts]
 
 
+def _texts(options: Mapping[str, object], option: str) -> list[str]:
+    """An option that is a list or a text with commas."""
+    value = options.get(option) or ()
+    return value.split(",") if isinstance(value, str) else [str(text) for text in value]  # type: ignore[attr-defined]
+
+
 def _behavior_names(options: Mapping[str, object], column: str) -> tuple[str, ...]:
-    """The option `behavior_names`, a list or text with commas, which goes with `behavior_column`."""
-    given = options.get("behavior_names") or ()
-    names = tuple(given.split(",") if isinstance(given, str) else map(str, given))  # type: ignore[call-overload]
+    """The option `behavior_names`, which goes with `behavior_column`."""
+    names = tuple(_texts(options, "behavior_names"))
     if bool(names) != bool(column) or len(set(names)) != len(names):
         raise ValueError(
             "expected behavior_column and behavior_names, all its distinct values, together or not at "

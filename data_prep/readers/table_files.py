@@ -12,16 +12,11 @@ import pyarrow.parquet
 
 from data_prep.events import CATEGORY, LONGEST_TEXT, MISSING, MISSING_NAME, TIME
 from data_prep.readers.base import Piece, file_pieces
+from data_prep.readers.cells import ARROW_TYPES, INTEGER, NUMERIC, SIDE_FEATURE, WORD, convert_cell
+from data_prep.readers.parsers import Delimited
 from data_prep.readers.rows import (
-    AMOUNT,
-    ARROW_TYPES,
-    INTEGER,
-    LABEL,
-    WORD,
-    Delimited,
     Rows,
     check_layout,
-    convert_cell,
     first_lines,
     header_cells,
     parse_rows,
@@ -42,24 +37,24 @@ class TableFile(abc.ABC):
     Attributes:
       path: the file.
       names: canonical column -> its name in the file.
-      kinds: canonical column -> `INTEGER`, `DECIMAL`, `AMOUNT`, `WORD` or `LABEL`; empty until
-        `with_kinds`.
+      types: canonical column -> `INTEGER`, `DECIMAL`, `NUMERIC`, `WORD` or `SIDE_FEATURE`; empty
+        until `with_types`.
     """
 
     path: str
     names: Mapping[str, str]
-    kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def with_kinds(self, kinds: Mapping[str, str]) -> "TableFile":
-        """The same file with its columns' kinds decided."""
-        return dataclasses.replace(self, kinds={name: kinds[name] for name in self.names})
+    def with_types(self, types: Mapping[str, str]) -> "TableFile":
+        """A copy with the types of its columns set."""
+        return dataclasses.replace(self, types={name: types[name] for name in self.names})
 
     @abc.abstractmethod
     def looks_integer(self, name: str) -> bool:
-        """Whether a column's first values are all integers."""
+        """True if a column's first values are all integers."""
 
     def check_rows(self) -> None:  # noqa: B027  (only text can turn out not to be what it should)
-        """Raises ValueError where not one of the first rows is of the columns' kinds."""
+        """Raises ValueError where not one of the first rows is of the columns' types."""
 
     @abc.abstractmethod
     def pieces(self) -> list[Piece]:
@@ -87,20 +82,22 @@ class TextTable(TableFile):
         return parse_rows(b"".join(line + b"\n" for line in lines), words).table
 
     def check_rows(self) -> None:
-        kinds = ", ".join(f"{self.names[name]} ({kind})" for name, kind in self.kinds.items())
-        check_layout(self.path, self._parser(self.kinds), f"rows with {kinds}", header=True)
+        types = ", ".join(
+            f"{self.names[name]} ({cell_type})" for name, cell_type in self.types.items()
+        )
+        check_layout(self.path, self._parser(self.types), f"rows with {types}", header=True)
 
     def pieces(self) -> list[Piece]:
         return file_pieces(self.path)
 
     def read(self, piece: Piece) -> Iterator[Rows]:
-        return read_rows(piece, self._parser(self.kinds), header=True)
+        return read_rows(piece, self._parser(self.types), header=True)
 
-    def _parser(self, kinds: Mapping[str, str]) -> Delimited:
+    def _parser(self, types: Mapping[str, str]) -> Delimited:
         canonical = {name: canonical for canonical, name in self.names.items()}
         cells = [cell.strip() for cell in header_cells(self.path, self.separator)]
         columns = tuple(canonical.get(cell, f"column {n}") for n, cell in enumerate(cells))
-        return Delimited(columns, kinds, self.separator, quoted=self.separator != "\t")
+        return Delimited(columns, types, self.separator, quotes=self.separator != "\t")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +130,8 @@ class ParquetTable(TableFile):
     def _rows(self, batch: pa.RecordBatch) -> Rows:
         """A batch with its columns checked one by one; the first fault of a row is its reason."""
         columns, reasons = {}, np.full(len(batch), "", dtype=object)
-        for name, kind in self.kinds.items():
-            values, wrong, fault = _typed(name, batch.column(self.names[name]), kind)
+        for name, cell_type in self.types.items():
+            values, wrong, fault = _typed(name, batch.column(self.names[name]), cell_type)
             columns[name] = values
             reasons[wrong & (reasons == "")] = fault
 
@@ -148,7 +145,7 @@ class ParquetTable(TableFile):
 
 
 def open_table(
-    path: str, names: Mapping[str, str], separator: str, amounts: Collection[str] = ()
+    path: str, names: Mapping[str, str], separator: str, numeric_features: Collection[str] = ()
 ) -> TableFile:
     """Finds out how a table is written and checks that it has the columns.
 
@@ -156,7 +153,7 @@ def open_table(
       path: ends in `.parquet`, or is text, plain or compressed.
       names: canonical column -> its name in the file.
       separator: of a text table; `tab` stands for the tab, empty for the one that fits.
-      amounts: canonical columns that hold amounts, and neither ids nor times.
+      numeric_features: canonical columns that hold numbers, and neither ids nor times.
 
     Raises:
       ValueError: a column is missing or there twice, or of a type that cannot be what it should.
@@ -165,7 +162,7 @@ def open_table(
         table = ParquetTable(path, names)
         _check_names(path, names, table._schema.names)
         for name in names:
-            _check_type(table, name, name in amounts)
+            _check_type(table, name, name in numeric_features)
         return table
     separators = {"": _SEPARATORS, "tab": ("\t",)}.get(separator, (separator,))
     if any(len(text) != 1 for text in separators):
@@ -179,36 +176,44 @@ def open_table(
     raise ValueError(f"{path}: expected one separator between all columns; {_HOW_TO_NAME}.")
 
 
-def _check_names(path: str, names: Mapping[str, str], found: list[str]) -> None:
+def _check_names(path: str, names: Mapping[str, str], header: list[str]) -> None:
     """Raises ValueError unless each name stands for one column, and each column occurs once."""
-    wanted = list(names.values())
-    if len(set(wanted)) != len(wanted):
-        raise ValueError(f"expected a column for each of {', '.join(names)}; got {wanted}.")
-    wrong = [name for name in wanted if found.count(name) != 1]
+    columns = list(names.values())
+    if len(set(columns)) != len(columns):
+        raise ValueError(f"expected a column for each of {', '.join(names)}; got {columns}.")
+    wrong = [name for name in columns if header.count(name) != 1]
     if wrong:
         raise ValueError(
-            f"{path}: expected the columns {', '.join(wanted)}, each once; got {', '.join(found)!r} "
+            f"{path}: expected the columns {', '.join(columns)}, each once; got {', '.join(header)!r} "
             f"with {', '.join(wrong)} missing or repeated; {_HOW_TO_NAME}."
         )
 
 
-def _check_type(table: ParquetTable, name: str, is_amount: bool) -> None:
-    """Raises ValueError where a Parquet column can be no id, time or amount."""
-    kind = _value_type(table._schema.field(table.names[name]).type)
-    number = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    time = pa.types.is_floating(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-    if is_amount and (number or pa.types.is_floating(kind)):
+def _check_type(table: ParquetTable, name: str, is_numeric: bool) -> None:
+    """Raises ValueError where a Parquet column can be no id, time or numeric feature."""
+    arrow_type = _value_type(table._schema.field(table.names[name]).type)
+    number = (
+        pa.types.is_integer(arrow_type)
+        or pa.types.is_string(arrow_type)
+        or pa.types.is_large_string(arrow_type)
+    )
+    time = (
+        pa.types.is_floating(arrow_type)
+        or pa.types.is_timestamp(arrow_type)
+        or pa.types.is_date(arrow_type)
+    )
+    if is_numeric and (number or pa.types.is_floating(arrow_type)):
         return
-    if is_amount or (not number and not (name == TIME and time)):
-        expected = "a number, timestamp, date or text" if name == TIME else "integers or text"
-        expected = "numbers or text" if is_amount else expected
+    if is_numeric or (not number and not (name == TIME and time)):
+        content = "a number, timestamp, date or text" if name == TIME else "integers or text"
+        content = "numbers or text" if is_numeric else content
         raise ValueError(
-            f"{table.path}: expected column {table.names[name]!r} to hold {expected}; got {kind}."
+            f"{table.path}: expected column {table.names[name]!r} to hold {content}; got {arrow_type}."
         )
 
 
-def _typed(name: str, column: pa.Array, kind: str) -> tuple[pa.Array, np.ndarray, str]:
-    """A Parquet column as its kind, the rows where it is not, and what is wrong there."""
+def _typed(name: str, column: pa.Array, cell_type: str) -> tuple[pa.Array, np.ndarray, str]:
+    """A Parquet column as its type, the rows that are not of the type, and the fault of these."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     missing = column.is_null().to_numpy(zero_copy_only=False)
@@ -218,48 +223,48 @@ def _typed(name: str, column: pa.Array, kind: str) -> tuple[pa.Array, np.ndarray
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         seconds = column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False)
         return seconds, missing, f"no {name}"
-    if kind == AMOUNT:
-        return _amounts(name, column)
-    if kind == LABEL:
+    if cell_type == NUMERIC:
+        return _numeric(name, column)
+    if cell_type == SIDE_FEATURE:
         words = column.cast(pa.string()).fill_null(MISSING_NAME)
         return words, np.zeros(len(column), bool), ""
-    if kind == WORD:
+    if cell_type == WORD:
         return column.cast(pa.string()).fill_null(MISSING_NAME), missing, f"no {name}"
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         too_large = np.zeros(len(column), bool)
         if column.type == pa.uint64():
             too_large = pa.compute.greater(column, _LARGEST).fill_null(False).to_numpy(False)
             column = pa.compute.if_else(too_large, pa.scalar(0, pa.uint64()), column)
-        numbers = column.fill_null(0).cast(pa.int64() if kind == INTEGER else pa.float64())
+        numbers = column.fill_null(0).cast(pa.int64() if cell_type == INTEGER else pa.float64())
         return numbers, missing | too_large, f"no {name}, or beyond int64"
-    cells = [_number(name, cell, kind) for cell in column.to_pylist()]
+    cells = [_number(name, cell, cell_type) for cell in column.to_pylist()]
     wrong = np.array([cell is None for cell in cells], bool)
-    numbers = pa.array([cell or 0 for cell in cells], ARROW_TYPES[kind])
-    return numbers, wrong, f"{name} is no {kind}"
+    numbers = pa.array([cell or 0 for cell in cells], ARROW_TYPES[cell_type])
+    return numbers, wrong, f"{name} is no {cell_type}"
 
 
-def _amounts(name: str, column: pa.Array) -> tuple[pa.Array, np.ndarray, str]:
-    """As `_typed`: numbers that may be missing, NaN like null, in a column of numbers or text."""
-    fault = f"{name} is no amount"
+def _numeric(name: str, column: pa.Array) -> tuple[pa.Array, np.ndarray, str]:
+    """Numbers of a numeric feature, as `_typed` returns them; NaN and null are unknown ones."""
+    fault = f"{name} is no {NUMERIC}"
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         numbers = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return pa.array(numbers, from_pandas=True), (numbers < 0) | np.isinf(numbers), fault
     cells = [cell or "" for cell in column.to_pylist()]
-    numbers = [_number(name, cell, AMOUNT) for cell in cells]
+    numbers = [_number(name, cell, NUMERIC) for cell in cells]
     wrong = [bool(cell) and number is None for cell, number in zip(cells, numbers, strict=True)]
     return pa.array(numbers, pa.float64()), np.array(wrong, bool), fault
 
 
-def _number(name: str, cell: str | None, kind: str) -> object:
+def _number(name: str, cell: str | None, cell_type: str) -> object:
     """A cell of text as a number; None where it is none."""
     try:
-        return None if cell is None else convert_cell(name, cell, kind)
+        return None if cell is None else convert_cell(name, cell, cell_type)
     except ValueError:
         return None
 
 
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+def _value_type(arrow_type: pa.DataType) -> pa.DataType:
+    return arrow_type.value_type if pa.types.is_dictionary(arrow_type) else arrow_type
 
 
 def _parquet(path: str) -> pa.parquet.ParquetFile:

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME, USER, Chunk, bad_rows, make_chunk
 from data_prep.readers.base import Piece, Reader, file_pieces
-from data_prep.readers.rows import INTEGER, Delimited, read_rows
+from data_prep.readers.cells import INTEGER
+from data_prep.readers.parsers import Delimited
+from data_prep.readers.rows import read_rows
 
 BEHAVIORS = ("pv", "buy", "cart", "fav")
 # 2017-11-25 00:00:00 to 2017-12-03 23:59:59, UTC+8.

@@ -64,8 +64,8 @@ def lay_out(
     """
     order = np.lexsort((targets.event, targets.user, targets.split))
     width = 1 + negatives.shape[1]
-    repeated = np.repeat(order, width)
-    target = targets.take(repeated)
+    target = targets.take(np.repeat(order, width))
+    # [targets, 1 + negatives], the positive first, then flat.
     items = np.column_stack([positives, negatives])[order].reshape(-1)
     label = np.zeros((len(order), width), np.int32)
     label[:, 0] = 1 if labels is None else labels[order]
@@ -80,8 +80,8 @@ def positives_of(histories: Histories, targets: Targets) -> np.ndarray:
 
 def _changes(*columns: np.ndarray) -> np.ndarray:
     """Rows at which any of the columns differs from the row before; the first row is one."""
-    changed = np.zeros(len(columns[0]), bool)
-    changed[:1] = True
+    differs = np.zeros(len(columns[0]), bool)
+    differs[:1] = True
     for column in columns:
-        changed[1:] |= column[1:] != column[:-1]
-    return np.flatnonzero(changed)
+        differs[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(differs)

@@ -53,7 +53,7 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
     """Groups events by user and sorts them.
 
     Args:
-      columns: every name of `events.COLUMNS`, labels and numeric_features, in any order of rows.
+      columns: every name of `events.COLUMNS`, side and numeric features, in any order of rows.
 
     Returns:
       The histories, and how many exact duplicates were dropped.
@@ -65,14 +65,14 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
     if duplicate.any():
         for name in set(columns) - {USER, TIME}:
             duplicate &= _repeats(columns[name])
-    dropped = int(duplicate.sum())
-    if dropped:
+    duplicates = int(duplicate.sum())
+    if duplicates:
         columns = {name: column[~duplicate] for name, column in columns.items()}
         same_user = same_user[~duplicate]
     first = np.flatnonzero(~same_user)
     offsets = np.append(first, len(same_user)).astype(np.int64)
     users = columns.pop(USER)[first]
-    return Histories(users, offsets, columns), dropped
+    return Histories(users, offsets, columns), duplicates
 
 
 def event_order(columns: Columns) -> np.ndarray:

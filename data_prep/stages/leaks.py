@@ -29,15 +29,15 @@ def future_events(histories: Histories, candidates: Candidates, *, strict: bool)
     Args:
       histories: of one bucket.
       candidates: of the same bucket.
-      strict: whether to count what `OWN_SECOND` says, as the strict form of `last_event` promises, or
-        what `OWN_EVENT` says, which is all that the paper form and `given` do.
+      strict: counts `OWN_SECOND`, as the strict form of `last_event` promises; otherwise `OWN_EVENT`,
+        which is all that the paper form and `examples_file` promise.
     """
     target = candidates.target
-    seen = target.cut > 0
+    has_history = target.cut > 0
     newest = histories.offsets[target.user] + np.maximum(target.cut - 1, 0)
     newest_time = histories.events[TIME][newest] if len(newest) else newest
     late = newest_time >= candidates.time if strict else newest_time > candidates.time
-    return int(np.sum(seen & (late | (target.cut > target.event))))
+    return int(np.sum(has_history & (late | (target.cut > target.event))))
 
 
 def seen_negatives(candidates: Candidates, event_user: np.ndarray, event_item: np.ndarray) -> int:
@@ -48,9 +48,9 @@ def seen_negatives(candidates: Candidates, event_user: np.ndarray, event_item: n
       event_user, event_item: row of the user and catalogue row of the item, [events].
     """
     negative = candidates.label == 0
-    drawn = pd.Series(pack(candidates.target.user[negative], candidates.item[negative]))
+    pairs = pd.Series(pack(candidates.target.user[negative], candidates.item[negative]))
     events = pd.Series(pack(event_user, event_item))
-    return int(drawn.isin(events[events.isin(drawn)]).sum())
+    return int(pairs.isin(events[events.isin(pairs)]).sum())
 
 
 def later_negatives(candidates: Candidates, histories: Histories, event_item: np.ndarray) -> int:
@@ -64,8 +64,8 @@ def later_negatives(candidates: Candidates, histories: Histories, event_item: np
     negative = candidates.label == 0
     position = np.arange(len(event_item)) - histories.offsets[histories.owner]
     last = pd.Series(position).groupby(pack(histories.owner, event_item)).max()
-    drawn = pack(candidates.target.user[negative], candidates.item[negative])
-    newest = last.reindex(drawn, fill_value=-1).to_numpy()
+    pairs = pack(candidates.target.user[negative], candidates.item[negative])
+    newest = last.reindex(pairs, fill_value=-1).to_numpy()
     return int(np.sum(newest >= candidates.target.cut[negative]))
 
 

@@ -22,11 +22,11 @@ class Sampler:
 
     Attributes:
       size: number of items.
-      cumulated: running sum of the items' weights, [items]; None draws uniformly.
+      cumulative: running sum of the items' weights, [items]; None draws uniformly.
     """
 
     size: int
-    cumulated: np.ndarray | None = None
+    cumulative: np.ndarray | None = None
 
     @classmethod
     def by_weight(cls, weights: np.ndarray) -> "Sampler":
@@ -34,26 +34,25 @@ class Sampler:
 
     def pick(self, bits: np.ndarray) -> np.ndarray:
         """Turns uniform uint64 hashes into items, int64 [draws]."""
-        if self.cumulated is None:
+        if self.cumulative is None:
             return ((bits >> np.uint64(32)) * np.uint64(self.size) >> np.uint64(32)).astype(
                 np.int64
             )
-        drawn = np.floor(unit(bits) * self.cumulated[-1]).astype(np.int64)
-        return np.searchsorted(self.cumulated, drawn, side="right")
+        mass = np.floor(unit(bits) * self.cumulative[-1]).astype(np.int64)
+        return np.searchsorted(self.cumulative, mass, side="right")
 
-    def among(self, allowed: np.ndarray, bits: np.ndarray) -> int:
-        """Picks one of the `allowed` items, or `_NONE` where none of them has any weight."""
-        if self.cumulated is None:
-            chosen = Sampler(len(allowed))
-        else:
-            weights = np.diff(self.cumulated, prepend=0)[allowed]
-            allowed, weights = allowed[weights > 0], weights[weights > 0]
-            chosen = Sampler.by_weight(weights)
-        return int(allowed[chosen.pick(bits)[0]]) if len(allowed) else _NONE
+    def among(self, items: np.ndarray, bits: np.ndarray) -> int:
+        """Picks one of `items`, or `_NONE` where none of them has any weight."""
+        sampler = Sampler(len(items))
+        if self.cumulative is not None:
+            weights = np.diff(self.cumulative, prepend=0)[items]
+            items, weights = items[weights > 0], weights[weights > 0]
+            sampler = Sampler.by_weight(weights)
+        return int(items[sampler.pick(bits)[0]]) if len(items) else _NONE
 
 
 def target_seeds(users: np.ndarray, events: np.ndarray, seed: int) -> np.ndarray:
-    """Where the random numbers of each target begin, uint64 [targets].
+    """Seeds of the random numbers of each target, uint64 [targets].
 
     Args:
       users: key of the target's user, int64 [targets].
@@ -84,20 +83,21 @@ def draw_negatives(
     """
     rows = np.repeat(groups, negatives)
     base = mix(np.repeat(seeds, negatives) ^ mix(np.tile(np.arange(negatives), len(seeds)), 1), 2)
-    banned = np.sort(pack(*forbidden))
+    forbidden_pairs = np.sort(pack(*forbidden))
     items = np.full(len(rows), _NONE, np.int64)
     open_draws = np.arange(len(rows)) if sampler.size else np.zeros(0, np.int64)
     for attempt in range(_ATTEMPTS):
         if not len(open_draws):
             break
-        drawn = sampler.pick(mix(base[open_draws], attempt))
-        rejected = _contains(banned, pack(rows[open_draws], drawn))
-        items[open_draws[~rejected]] = drawn[~rejected]
-        open_draws = open_draws[rejected]
-    for draw in open_draws:  # the user has nearly everything: choose among what is left
-        first, last = np.searchsorted(banned, pack(rows[draw] + np.arange(2), 0))
-        allowed = np.setdiff1d(np.arange(sampler.size), banned[first:last] & 0xFFFFFFFF)
-        items[draw] = sampler.among(allowed, mix(base[draw : draw + 1], _ATTEMPTS))
+        sample = sampler.pick(mix(base[open_draws], attempt))
+        collides = _contains(forbidden_pairs, pack(rows[open_draws], sample))
+        items[open_draws[~collides]] = sample[~collides]
+        open_draws = open_draws[collides]
+    # Users with events of nearly every item: pick among the items that are left.
+    for draw in open_draws:
+        first, last = np.searchsorted(forbidden_pairs, pack(rows[draw] + np.arange(2), 0))
+        others = np.setdiff1d(np.arange(sampler.size), forbidden_pairs[first:last] & 0xFFFFFFFF)
+        items[draw] = sampler.among(others, mix(base[draw : draw + 1], _ATTEMPTS))
     return items.reshape(len(seeds), negatives)
 
 
@@ -109,7 +109,7 @@ def draw_own(
     share: float,
     negatives: int,
 ) -> np.ndarray:
-    """Draws some of the negatives from what the user left behind, by event.
+    """Draws some of the negatives from items that the user left behind, by event.
 
     Args:
       seeds: of the targets, uint64 [targets].
@@ -122,7 +122,7 @@ def draw_own(
 
     Returns:
       Items of events before the cut that no event from the cut on has, int64 [targets, negatives];
-      -1 for the others, and where none was found.
+      -1 for the others, and where there is none.
     """
     first, end = (np.repeat(rows, negatives) for rows in cuts)
     number = np.tile(np.arange(negatives), len(seeds))
@@ -135,9 +135,9 @@ def draw_own(
         reach = end[open_draws] - first[open_draws]
         place = np.floor(unit(mix(base[open_draws], attempt)) * reach).astype(np.int64)
         event = first[open_draws] + place
-        accepted = (newest[event] < end[open_draws]) & (item[event] >= 0)
-        items[open_draws[accepted]] = item[event[accepted]]
-        open_draws = open_draws[~accepted]
+        fits = (newest[event] < end[open_draws]) & (item[event] >= 0)
+        items[open_draws[fits]] = item[event[fits]]
+        open_draws = open_draws[~fits]
     return items.reshape(len(seeds), negatives)
 
 
@@ -159,10 +159,10 @@ def pack(rows: np.ndarray, items: np.ndarray | int) -> np.ndarray:
     return (np.asarray(rows, np.int64) << 32) | items
 
 
-def _contains(sorted_values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Whether each wanted value is among the sorted ones, bool [wanted]."""
+def _contains(sorted_values: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """True for values that are among the sorted ones, bool [values]."""
     if not len(sorted_values):
-        return np.zeros(len(wanted), bool)
-    place = np.searchsorted(sorted_values, wanted)
+        return np.zeros(len(values), bool)
+    place = np.searchsorted(sorted_values, values)
     place[place == len(sorted_values)] = 0
-    return sorted_values[place] == wanted
+    return sorted_values[place] == values

@@ -11,8 +11,9 @@ _BUCKET_SEED = 0x6275636B6574  # apart from the run's seed: buckets shape files,
 
 def bucket_of(users: np.ndarray, buckets: int) -> np.ndarray:
     """Bucket of each user key, int [users] in [0, buckets)."""
-    hashed = mix(users, _BUCKET_SEED) >> np.uint64(32)  # a range reduction without division
-    return ((hashed * np.uint64(buckets)) >> np.uint64(32)).astype(np.uint16)
+    bits = mix(users, _BUCKET_SEED) >> np.uint64(32)
+    # (bits * buckets) >> 32 is below `buckets`: a range reduction without division.
+    return ((bits * np.uint64(buckets)) >> np.uint64(32)).astype(np.uint16)
 
 
 def deal(columns: Columns, buckets: int) -> tuple[Columns, np.ndarray]:

@@ -12,7 +12,7 @@ from data_prep.storage import Columns
 from dgin_tf.records import LABEL, POSITION, pack_record
 from dgin_tf.schema import CANDIDATE, HISTORY, USER, Schema, feature_name
 
-LENGTH_EDGES = tuple(25 * 2**power for power in range(20))
+BUCKET_LENGTHS = tuple(25 * 2**power for power in range(20))
 SHARD_USERS = 8192
 SHARD_BYTES = 32 << 20
 _RECORD_OVERHEAD = 512  # names and lengths of a record's features, about
@@ -37,7 +37,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where each record's events and candidates lie.
+    """Rows of each record's events and candidates.
 
     Attributes:
       split, user: of each record, [records].
@@ -80,7 +80,8 @@ def plan_records(
     ends = np.append(starts, len(candidates))[1:]
     user, cut = candidates.target.user[starts], candidates.target.cut
     smallest, largest = cut[starts], cut[ends - 1]
-    skipped = np.maximum(smallest - max_history, 0) if max_history else np.zeros_like(smallest)
+    # Events that the record leaves out, the user's oldest, [records].
+    offset = np.maximum(smallest - max_history, 0) if max_history else np.zeros_like(smallest)
     begin = histories.offsets[user]
     row_starts = candidates.row_starts(row_width)
     row_record = np.searchsorted(starts, row_starts, side="right") - 1
@@ -90,11 +91,11 @@ def plan_records(
     return Layout(
         split=candidates.target.split[starts],
         user=user,
-        first_event=begin + skipped,
+        first_event=begin + offset,
         last_event=begin + largest,
         first_candidate=starts,
         last_candidate=ends,
-        position=(cut - np.repeat(skipped, ends - starts)).astype(np.int32),
+        position=(cut - np.repeat(offset, ends - starts)).astype(np.int32),
         rows=np.bincount(row_record, minlength=len(starts)),
         widest_row=widest,
     )
@@ -112,15 +113,15 @@ def group_records(layout: Layout, users: np.ndarray, sizes: np.ndarray) -> list[
       users: key of each record's user, int64 [records].
       sizes: bytes of each record, int64 [records].
     """
-    bucket = np.searchsorted(LENGTH_EDGES, layout.history_lengths)
-    shuffled = np.argsort(mix(users, _ORDER_SEED), kind="stable")
+    bucket = np.searchsorted(BUCKET_LENGTHS, layout.history_lengths)
+    order = np.argsort(mix(users, _ORDER_SEED), kind="stable")
     groups = []
     for split in np.unique(layout.split):
-        for edge in np.unique(bucket[layout.split == split]):
-            chosen = (layout.split == split) & (bucket == edge)
-            records = shuffled[chosen[shuffled]]
+        for number in np.unique(bucket[layout.split == split]):
+            is_member = (layout.split == split) & (bucket == number)
+            records = order[is_member[order]]
             for part in _parts(sizes[records]):
-                groups.append(Group(int(split), LENGTH_EDGES[edge], records[part]))
+                groups.append(Group(int(split), BUCKET_LENGTHS[number], records[part]))
     return groups
 
 

@@ -1,4 +1,4 @@
-"""Who or what belongs to training, validation and test: by user, or by time.
+"""Training, validation and test, by user or by time.
 
 Splits are numbered as in `dgin_tf.records.SPLITS`: 0 train, 1 validation, 2 test.
 """
@@ -16,8 +16,8 @@ HISTOGRAM_BINS = 1 << 16
 def split_of_users(users: np.ndarray, fractions: Sequence[float], seed: int) -> np.ndarray:
     """Split of each user by a hash of the user and the seed, int8 [users]."""
     position = unit(mix(users, stream(seed, "split")))
-    edges = np.cumsum(fractions)[:-1] / np.sum(fractions)
-    return np.searchsorted(edges, position, side="right").astype(np.int8)
+    boundaries = np.cumsum(fractions)[:-1] / np.sum(fractions)
+    return np.searchsorted(boundaries, position, side="right").astype(np.int8)
 
 
 def split_of_times(times: np.ndarray, cuts: Sequence[int]) -> np.ndarray:
@@ -40,10 +40,11 @@ def time_cuts(
       first, last: the earliest and the latest event.
       fractions: of the events in train, validation and test; met to within one bin.
     """
-    cumulated = np.cumsum(histogram)
+    cumulative = np.cumsum(histogram)
     shares = np.cumsum(fractions)[:-1] / np.sum(fractions)
-    wanted = np.maximum(np.rint(shares * cumulated[-1]), 1)  # whole events, whatever rounding does
-    bins = np.searchsorted(cumulated, wanted, side="left") + 1
+    # Whole events, at least one, so that a cut never lies before the first event.
+    events = np.maximum(np.rint(shares * cumulative[-1]), 1)
+    bins = np.searchsorted(cumulative, events, side="left") + 1
     train_end, validation_end = (first + int(b) * _bin_seconds(first, last) for b in bins)
     return train_end, validation_end
 

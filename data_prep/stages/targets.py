@@ -1,4 +1,4 @@
-"""Chooses what is to be predicted: which event of which user, seen from which cut of the history.
+"""Events to predict, each with the cut of the history from which it is seen.
 
 `cut` is the number of the user's events that the candidate may see. It is stored as `cand_position`.
 """
@@ -55,12 +55,12 @@ def last_events(
     """
     owner = histories.owner
     among = np.arange(len(owner)) if eligible is None else np.flatnonzero(eligible)
-    run = (owner * 4 + event_split)[among]
+    run = (owner * 4 + event_split)[among]  # one run for each user and split
     rows = np.arange(len(run))
     ends = np.append(np.flatnonzero(run[1:] != run[:-1]) + 1, len(run)) if len(run) else rows
     from_end = np.repeat(ends, np.diff(ends, prepend=0)) - rows
-    chosen = among[from_end <= targets_per_user]
-    return _targets(histories, owner, chosen, event_split, strict=strict)
+    events = among[from_end <= targets_per_user]
+    return _targets(histories, owner, events, event_split, strict=strict)
 
 
 def every_event(histories: Histories, event_split: np.ndarray, *, strict: bool) -> Targets:
@@ -82,17 +82,17 @@ def last_times(histories: Histories, eligible: np.ndarray) -> np.ndarray:
 def _targets(
     histories: Histories,
     owner: np.ndarray,
-    chosen: np.ndarray,
+    events: np.ndarray,
     event_split: np.ndarray,
     *,
     strict: bool,
 ) -> Targets:
-    """The chosen events, rising, as targets."""
-    begin = histories.offsets[owner[chosen]]
-    cut = chosen - begin
+    """Events, rising, as targets."""
+    begin = histories.offsets[owner[events]]
+    cut = events - begin
     if strict:
-        cut = first_of_second(histories, owner)[chosen] - begin
-    return Targets(owner[chosen], chosen - begin, cut, event_split[chosen])
+        cut = first_of_second(histories, owner)[events] - begin
+    return Targets(owner[events], events - begin, cut, event_split[events])
 
 
 def first_of_second(histories: Histories, owner: np.ndarray) -> np.ndarray:
@@ -103,10 +103,10 @@ def first_of_second(histories: Histories, owner: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
 
 
-def given_targets(
+def targets_of_lines(
     histories: Histories, lines: dict[str, np.ndarray]
 ) -> tuple[Targets, np.ndarray, np.ndarray]:
-    """Finds the events that lines of an examples file name.
+    """Targets of the lines of an examples file.
 
     Args:
       histories: of one bucket.
@@ -118,16 +118,16 @@ def given_targets(
       the event at that position has. The targets are only to be used where there are none.
     """
     order = np.lexsort((lines["position"], lines["split"], lines["user"]))
-    wanted = {name: column[order] for name, column in lines.items()}
-    user = np.searchsorted(histories.users, wanted["user"])
-    known = user < len(histories.users)
-    user = np.where(known, user, 0)
-    position = wanted["position"]
+    lines = {name: column[order] for name, column in lines.items()}
+    user = np.searchsorted(histories.users, lines["user"])
+    matches = user < len(histories.users)
+    user = np.where(matches, user, 0)
+    position = lines["position"]
     if len(histories.users):
-        known &= histories.users[user] == wanted["user"]
-        known &= (position >= 0) & (position < histories.lengths[user])
-        event = np.where(known, histories.offsets[user] + position, 0)
-        known &= histories.events[ITEM][event] == wanted["positive"]
-        known &= histories.events[TIME][event] == wanted["time"]
-    targets = Targets(user, position, position, wanted["split"].astype(np.int8))
-    return targets, order, order[~known]
+        matches &= histories.users[user] == lines["user"]
+        matches &= (position >= 0) & (position < histories.lengths[user])
+        event = np.where(matches, histories.offsets[user] + position, 0)
+        matches &= histories.events[ITEM][event] == lines["positive"]
+        matches &= histories.events[TIME][event] == lines["time"]
+    targets = Targets(user, position, position, lines["split"].astype(np.int8))
+    return targets, order, order[~matches]

@@ -30,29 +30,29 @@ def count_pairs(items: np.ndarray, categories: np.ndarray, training: np.ndarray)
     Returns:
       `item`, `category`, `events` and `training_events`, sorted by item and category.
     """
-    packed, item_keys, category_keys = _packed_pairs(items, categories)
-    packed = (packed << 1) | training
-    packed.sort()
-    starts = _run_starts(packed >> 1)
-    pairs = packed[starts] >> 1
+    codes, item_keys, category_keys = _pair_codes(items, categories)
+    codes = (codes << 1) | training  # one sort for pairs and, within each, training events last
+    codes.sort()
+    starts = _run_starts(codes >> 1)
+    pairs = codes[starts] >> 1
     item, category = pairs >> _PACKED_BITS, pairs & ((1 << _PACKED_BITS) - 1)
     return {
         "item": item if item_keys is None else item_keys[item],
         "category": (category if category_keys is None else category_keys[category]) + MISSING,
-        "events": np.diff(np.append(starts, len(packed))),
-        "training_events": _sums(packed & 1, starts),
+        "events": np.diff(np.append(starts, len(codes))),
+        "training_events": _sums(codes & 1, starts),
     }
 
 
 def merge_pairs(parts: Sequence[Columns]) -> Columns:
-    """Joins the pair counts of several buckets and settles each item's category.
+    """Joins the pair counts of several buckets and decides each item's category.
 
     Returns:
       `item` (rising), `category`, `events`, `training_events` and `categories` (how many different
       ones the item's events had), [items].
     """
     pairs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(_packed_pairs(pairs["item"], pairs["category"])[0])
+    order = np.argsort(_pair_codes(pairs["item"], pairs["category"])[0])
     pairs = {name: column[order] for name, column in pairs.items()}
     same = np.zeros(len(order), bool)
     same[1:] = pairs["item"][1:] == pairs["item"][:-1]
@@ -79,7 +79,7 @@ def _most_frequent(events: np.ndarray, starts: np.ndarray, sizes: np.ndarray) ->
     return best
 
 
-def range_edges(samples: np.ndarray, ranges: int) -> np.ndarray:
+def range_boundaries(samples: np.ndarray, ranges: int) -> np.ndarray:
     """Item keys that cut a sample of all keys into `ranges` equal parts, int64 [ranges - 1]."""
     samples = np.sort(samples)
     return samples[(np.arange(1, ranges) * len(samples)) // ranges]
@@ -140,7 +140,7 @@ class Lookup:
         return np.where(self.keys[rows] == raw, rows, -1)
 
 
-def _packed_pairs(
+def _pair_codes(
     items: np.ndarray, categories: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """One number of 62 bits a pair that sorts as the pairs do, and the keys behind its halves."""

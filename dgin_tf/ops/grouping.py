@@ -145,7 +145,7 @@ def count_distinct(
 
 
 def mean_amounts(groups: EventGroups, amounts: tf.Tensor) -> tf.Tensor:
-    """The mean of a group's known amounts, as amounts are stored (`numeric_features.mean_amounts`).
+    """The mean of a group's known amounts, as amounts are stored (`numeric_features.mean_codes`).
 
     Args:
       groups: the groups.

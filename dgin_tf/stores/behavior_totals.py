@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dgin_tf.numeric_features import mean_amounts
+from dgin_tf.numeric_features import mean_codes
 from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, Schema
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
 from dgin_tf.stores.behavior_overlay import equal_to_any, in_time_order, take
@@ -90,7 +90,7 @@ class Totals:
             ends = pairs[:, 0].searchsorted(self.keys, side="right")
             found[DISTINCT + name] = ends - pairs[:, 0].searchsorted(self.keys, side="left")
         for name, sums in self.amounts.items():
-            found[MEAN + name] = mean_amounts(sums[:, 1], sums[:, 0])
+            found[MEAN + name] = mean_codes(sums[:, 1], sums[:, 0])
         return {name: values[rows].astype(np.int32) for name, values in found.items()}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep.engines.local import LocalEngine
 from data_prep.pipeline import Preparation, prepare, work_folder
-from data_prep.plan import Limits, Protocol
+from data_prep.protocol import Limits, Protocol
 from data_prep.readers.taobao import BEHAVIORS, TaobaoReader
 from dgin_tf.records import Manifest, decode_record, read_records, shard_paths
 from dgin_tf.schema import Schema

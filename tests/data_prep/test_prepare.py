@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep.engines import local
-from data_prep.pipeline import CARD_FILE, Preparation
-from data_prep.plan import PAPER, POPULARITY, TIME, Limits, Protocol, paper_form
+from data_prep.outputs import CARD_FILE
+from data_prep.pipeline import Preparation
+from data_prep.protocol import PAPER, POPULARITY, TIME, Limits, Protocol, paper_form
 from data_prep.readers.table import TableReader
 from data_prep.readers.taobao import BEHAVIORS
 from dgin_tf.records import MANIFEST_FILE, Manifest, load_catalogue

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.pipeline import Preparation
-from data_prep.plan import EVERY_EVENT, LAST_TIME, MULTI_BEHAVIOR, PAPER, Limits, make_protocol
+from data_prep.protocol import EVERY_EVENT, LAST_TIME, MULTI_BEHAVIOR, PAPER, Limits, make_protocol
 from data_prep.readers.movielens import MovieLensReader
 from data_prep.readers.taobao import BEHAVIORS, TaobaoReader
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from data_prep.card import add_up, check_examples, check_leaks, compare_with_official
-from data_prep.plan import TIME, paper_form
+from data_prep.protocol import TIME, paper_form
 from data_prep.report import report_page
 from tests.data_prep.logs import preparation, rows_of, run, write_log
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep.pipeline import Preparation
-from data_prep.plan import GIVEN, Limits, Protocol
+from data_prep.protocol import EXAMPLES_FILE, Limits, Protocol
 from data_prep.readers.table import TableReader
 from tests.data_prep.logs import all_bytes, raw_ids, records, run
 
@@ -81,9 +81,11 @@ def test_an_examples_file_may_name_words(tmp_path, rows):
     with open(path, "w", encoding="utf-8", newline="") as file:
         header = ("user_id", "split", "position", "timestamp", "positive", "negative")
         csv.writer(file).writerows([header, *lines])
-    given = dataclasses.replace(request, protocol=Protocol(GIVEN), examples=str(path))
-    run(given, tmp_path / "given")
-    for first, second in zip(found, records(tmp_path / "given")["train"], strict=True):
+    fixed_examples = dataclasses.replace(
+        request, protocol=Protocol(EXAMPLES_FILE), examples=str(path)
+    )
+    run(fixed_examples, tmp_path / "fixed")
+    for first, second in zip(found, records(tmp_path / "fixed")["train"], strict=True):
         assert first.keys() == second.keys()
         for name, values in first.items():
             np.testing.assert_array_equal(values, second[name])

@@ -6,7 +6,7 @@ import pytest
 from data_prep import synthetic
 from data_prep.engines.local import LocalEngine
 from data_prep.pipeline import Preparation, prepare, work_folder
-from data_prep.plan import Protocol
+from data_prep.protocol import Protocol
 from data_prep.readers import READERS
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.inspection.causes import CauseFinder, cause_share, chance_share

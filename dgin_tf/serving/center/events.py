@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgin_tf.numeric_features import LARGEST, stored_amounts
+from dgin_tf.numeric_features import LARGEST, encode_numbers
 from dgin_tf.schema import FIRST_ID, HISTORY, UNKNOWN_ID, Field, Schema
 from dgin_tf.serving.export.vocabularies import Vocabularies, person_of
 
@@ -156,7 +156,7 @@ def _amount(content: Mapping[str, Any], name: str) -> int:
         return 0
     if type(value) not in (int, float) or not 0 <= value <= LARGEST:
         raise BadEventError(f"{name} must be a number from 0 to {LARGEST:,}; got {value!r:.50}")
-    return int(stored_amounts(value))
+    return int(encode_numbers(value))
 
 
 def _raw(content: Mapping[str, Any], name: str) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.negatives import ITEM
-from dgin_tf.numeric_features import stored_amounts
+from dgin_tf.numeric_features import encode_numbers
 from dgin_tf.records import load_catalogue, stack_padded
 from dgin_tf.schema import (
     CANDIDATE,
@@ -319,7 +319,7 @@ class Ranker:
     def _dense(self, name, raw):
         field = self.schema.field(name)
         if field.is_numeric:
-            return stored_amounts(raw)
+            return encode_numbers(raw)
         if not field.is_categorical:
             return raw
         known = self._vocabularies[field.vocabulary]

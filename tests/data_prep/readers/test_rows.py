@@ -9,17 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.readers.base import Piece
-from data_prep.readers.rows import (
-    DECIMAL,
-    INTEGER,
-    WORD,
-    Delimited,
-    JsonLines,
-    check_layout,
-    first_lines,
-    parse_rows,
-    read_rows,
-)
+from data_prep.readers.cells import DECIMAL, INTEGER, WORD
+from data_prep.readers.parsers import Delimited, JsonLines
+from data_prep.readers.rows import check_layout, first_lines, parse_rows, read_rows
 from tests.data_prep.readers.reading import count_lines, damage, damaged
 
 KINDS = {"id": INTEGER, "name": WORD, "price": DECIMAL}
@@ -134,14 +126,14 @@ def test_windows_line_ends_are_line_ends():
 
 
 def test_quoted_cells_may_hold_separators_and_quotes():
-    parser = Delimited(("id", "name"), {"id": INTEGER, "name": WORD}, quoted=True)
+    parser = Delimited(("id", "name"), {"id": INTEGER, "name": WORD}, quotes=True)
     block = b'1,"a, b"\n2,"say ""c"""\n3,d\n'
     assert tuples(parse_rows(block, parser).table) == [(1, "a, b"), (2, 'say "c"'), (3, "d")]
     assert parser.parse_one(b'2,"say ""c"""') == {"id": 2, "name": 'say "c"'}
     with pytest.raises(ValueError, match="quotation"):
         parser.parse_one(b'1,"open')
     with pytest.raises(ValueError, match="one character"):
-        Delimited(COLUMNS, KINDS, "::", quoted=True)
+        Delimited(COLUMNS, KINDS, "::", quotes=True)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME, USER
 from data_prep.stages.histories import build_histories
 from data_prep.stages.splits import split_of_times
-from data_prep.stages.targets import given_targets, last_events
+from data_prep.stages.targets import last_events, targets_of_lines
 
 EVENTS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 12)), min_size=1, max_size=50)
 
@@ -65,7 +65,7 @@ def lines_of(histories, **changes):
 def test_lines_that_name_an_event_become_targets_at_their_position(events):
     histories = histories_of(events)
     lines = lines_of(histories)
-    targets, order, wrong = given_targets(histories, lines)
+    targets, order, wrong = targets_of_lines(histories, lines)
     assert not len(wrong)
     assert histories.users[targets.user].tolist() == lines["user"][order].tolist()
     assert targets.cut.tolist() == targets.event.tolist() == lines["position"][order].tolist()
@@ -74,5 +74,5 @@ def test_lines_that_name_an_event_become_targets_at_their_position(events):
 @pytest.mark.parametrize("name", ["user", "position", "time", "positive"])
 def test_a_line_that_names_no_event_is_found(name):
     histories = histories_of([(user, time) for user in (1, 2) for time in range(7)])
-    wrong = given_targets(histories, lines_of(histories, **{name: 100}))[2]
+    wrong = targets_of_lines(histories, lines_of(histories, **{name: 100}))[2]
     assert wrong.tolist() == [3]

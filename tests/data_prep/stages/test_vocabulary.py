@@ -14,7 +14,7 @@ from data_prep.stages.vocabulary import (
     dense_ids,
     frequency_order,
     merge_pairs,
-    range_edges,
+    range_boundaries,
 )
 
 EVENT = st.tuples(
@@ -50,7 +50,7 @@ def test_merged_bucket_counts_equal_a_count_over_all_events(events, buckets):
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 2**60), min_size=1, max_size=50), st.integers(1, 7))
 def test_ranges_cover_every_key_once(keys, ranges):
-    edges = range_edges(np.array(keys, np.int64), ranges).tolist()
+    edges = range_boundaries(np.array(keys, np.int64), ranges).tolist()
     bounds = [-1, *edges, 2**61]
     inside = [sum(low <= key < high for key in keys) for low, high in itertools.pairwise(bounds)]
     assert (len(edges), sum(inside)) == (ranges - 1, len(keys))

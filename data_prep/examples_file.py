@@ -1,4 +1,4 @@
-"""The examples file of protocol `given`: one line a target, so that two systems can be compared on it.
+"""Fixed examples of protocol `examples_file`: one line a target, so that two systems can be compared on them.
 
 Columns `user_id, split, position, timestamp, positive, negative`, plain or compressed CSV. `position`
 counts the user's events before the target when they are sorted by (timestamp, item id as integer);
@@ -76,11 +76,11 @@ def _integers(path: str, table: pd.DataFrame, name: str) -> np.ndarray:
     return table[name].astype(np.int64).to_numpy()
 
 
-def _check(path: str, table: pd.DataFrame, name: str, wrong: pd.Series, expected: str) -> None:
+def _check(path: str, table: pd.DataFrame, name: str, wrong: pd.Series, requirement: str) -> None:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ValueError(
-            f"{path}, line {row + 2}: expected {name} to be {expected}; got "
+            f"{path}, line {row + 2}: expected {name} to be {requirement}; got "
             f"{table[name].iloc[row]!r}."
         )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.plan import (
+from data_prep.protocol import (
     EVERY_EVENT,
     LAST_TIME,
     MULTI_BEHAVIOR,
@@ -18,7 +18,7 @@ from data_prep.plan import (
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"name": "every"}, "expected name to be one of last_event, .* given; got 'every'"),
+        ({"name": "every"}, "expected name to be one of last_event, .* examples_file; got 'every'"),
         ({"form": "loose"}, "expected form to be one of strict, paper"),
         ({"split_by": "day"}, "expected split_by to be one of user, time"),
         ({"negative_distribution": "zipf"}, "expected negative_distribution to be one of"),
@@ -65,12 +65,12 @@ def test_every_candidate_that_an_event_brings_takes_memory():
     assert Limits().bucket_count(large, candidates=2) > Limits().bucket_count(large)
 
 
-def test_every_event_is_split_by_time_and_has_no_negatives_where_events_are_labeled():
+def test_every_event_is_split_by_time_and_has_no_negatives_where_behavior_types_are_labels():
     sampled = make_protocol(EVERY_EVENT, STRICT, negatives=None)
     assert (sampled.split_by, sampled.fractions, sampled.negatives) == (TIME, (0.72, 0.08, 0.2), 1)
-    labeled = make_protocol(EVERY_EVENT, PAPER, positive_types=("like",))
-    assert (labeled.fractions, labeled.negatives) == ((0.8, 0.0, 0.2), 0)
-    assert (labeled.min_history, labeled.row_width) == (0, 1)
+    by_type = make_protocol(EVERY_EVENT, PAPER, positive_types=("like",))
+    assert (by_type.fractions, by_type.negatives) == ((0.8, 0.0, 0.2), 0)
+    assert (by_type.min_history, by_type.row_width) == (0, 1)
 
 
 def test_the_paper_form_of_multi_behavior_has_ninety_nine_negatives_and_splits_by_last_click():

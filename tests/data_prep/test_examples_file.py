@@ -1,4 +1,4 @@
-"""Protocol `given`: the records are the lines of the examples file, or there is an error."""
+"""Protocol `examples_file`: the records are the lines of the examples file, or there is an error."""
 
 import csv
 import dataclasses
@@ -8,10 +8,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from data_prep import given
+from data_prep import examples_file
 from data_prep.engines.local import LocalEngine
 from data_prep.pipeline import Preparation, prepare, work_folder
-from data_prep.plan import GIVEN, PAPER, Limits, Protocol
+from data_prep.protocol import EXAMPLES_FILE, PAPER, Limits, Protocol
 from data_prep.readers.movielens import MovieLensReader
 from data_prep.readers.taobao import TaobaoReader
 from data_prep.stages import leaks
@@ -40,7 +40,7 @@ def lines_of(rows, targets=3, seed=1):
     return lines
 
 
-def write_examples(folder, lines, header=given.COLUMNS):
+def write_examples(folder, lines, header=examples_file.COLUMNS):
     path = folder / "examples.csv.gz"
     with gzip.open(path, "wt", newline="") as file:
         csv.writer(file).writerows([header, *lines])
@@ -49,7 +49,7 @@ def write_examples(folder, lines, header=given.COLUMNS):
 
 def request(folder, rows, examples, form="strict"):
     reader = TaobaoReader([write_log(folder, rows)], {})
-    return Preparation(reader, Protocol(GIVEN, form), Limits(buckets=3), 1, examples)
+    return Preparation(reader, Protocol(EXAMPLES_FILE, form), Limits(buckets=3), 1, examples)
 
 
 @pytest.fixture
@@ -150,20 +150,20 @@ def test_a_line_of_another_kind_is_an_error_that_names_it(tmp_path, rows, column
     lines = lines_of(rows)
     lines[3][column] = value
     with pytest.raises(ValueError, match=sentence):
-        given.read_examples(write_examples(tmp_path, lines), ())
+        examples_file.read_examples(write_examples(tmp_path, lines), ())
 
 
 def test_missing_columns_and_missing_lines_are_named(tmp_path):
     with pytest.raises(ValueError, match="missing are negative"):
-        given.read_examples(write_examples(tmp_path, [], given.COLUMNS[:-1]), ())
+        examples_file.read_examples(write_examples(tmp_path, [], examples_file.COLUMNS[:-1]), ())
     with pytest.raises(ValueError, match="found a header alone"):
-        given.read_examples(write_examples(tmp_path, []), ())
+        examples_file.read_examples(write_examples(tmp_path, []), ())
     with pytest.raises(FileNotFoundError, match="no examples file"):
-        given.read_examples(str(tmp_path / "none.csv"), ())
+        examples_file.read_examples(str(tmp_path / "none.csv"), ())
 
 
 def test_the_examples_file_belongs_to_this_protocol_alone(tmp_path, rows):
-    with pytest.raises(ValueError, match="protocol given needs --examples=FILE"):
+    with pytest.raises(ValueError, match="protocol examples_file needs --examples=FILE"):
         request(tmp_path, rows, "")
     with pytest.raises(ValueError, match="no other protocol takes it"):
         dataclasses.replace(request(tmp_path, rows, "x.csv"), protocol=Protocol())
@@ -186,7 +186,7 @@ def pooled_auc(score, label):
 def test_the_reference_examples_have_their_documented_figures(tmp_path, name, popularity):
     reader = MovieLensReader([str(REAL / "ratings_ge4_all_users.dat.xz")], {})
     wanted = Preparation(
-        reader, Protocol(GIVEN), Limits(buckets=2), examples=str(REAL / f"{name}.csv.xz")
+        reader, Protocol(EXAMPLES_FILE), Limits(buckets=2), examples=str(REAL / f"{name}.csv.xz")
     )
     engine = LocalEngine(work_folder(tmp_path), progress=False)
     card = prepare(wanted, tmp_path, engine)

@@ -1,4 +1,4 @@
-"""What a preparation is asked to do, as plain frozen values."""
+"""Settings of a preparation: the protocol by which examples are made, and its limits."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any
 LAST_EVENT = "last_event"
 MULTI_BEHAVIOR = "multi_behavior"
 EVERY_EVENT = "every_event"
-GIVEN = "given"
-PROTOCOLS = (LAST_EVENT, MULTI_BEHAVIOR, EVERY_EVENT, GIVEN)
+EXAMPLES_FILE = "examples_file"
+PROTOCOLS = (LAST_EVENT, MULTI_BEHAVIOR, EVERY_EVENT, EXAMPLES_FILE)
 STRICT = "strict"
 PAPER = "paper"
 USER = "user"
@@ -20,20 +20,20 @@ POPULARITY = "popularity"
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How examples are made from histories.
+    """Rules by which examples are made from histories.
 
     Attributes:
       name: `last_event` (each user's last events against sampled negatives), `multi_behavior` (each
-        user's last clicks against sampled negatives, all kinds of events in the history),
-        `every_event` (each event is an example of what came before it) or `given` (the lines of an
-        examples file).
+        user's last clicks against sampled negatives, all behavior types in the history),
+        `every_event` (each event is an example of what came before it) or
+        `examples_file` (fixed examples, the lines of a file).
       form: `strict`: negatives are items of the training vocabulary that the user has no event with,
-        and no candidate sees an event of its own second or later. `paper` (not of `given`): what the
+        and no candidate sees an event of its own second or later. `paper` (not of `examples_file`): what the
         papers' code does; see `paper_form`.
-      positive_types: kinds of events that are positives. The targets of `multi_behavior` are events
-        of these kinds. In `every_event`, where some are named, events of all other kinds are the
-        negatives and none are sampled; without, every event is a positive.
-      negatives: for each positive; none where `positive_types` tells them.
+      positive_types: behavior types of positives. The targets of `multi_behavior` are events of
+        these types. In `every_event`, if there are any, events of all other types are the negatives
+        and none are sampled; without, every event is a positive.
+      negatives: for each positive; none where the behavior types tell them.
       negative_distribution: `uniform` or `popularity` (in proportion to training events).
       own_negatives: share of the negatives of `multi_behavior` that are drawn from the user's own
         earlier events, of items that the user has no later event with.
@@ -60,19 +60,19 @@ class Protocol:
     time_cuts: tuple[int, ...] = ()
 
     def __post_init__(self):
-        for name, allowed in (
+        for name, choices in (
             ("name", PROTOCOLS),
             ("form", (STRICT, PAPER)),
             ("negative_distribution", (UNIFORM, POPULARITY)),
             ("split_by", (USER, TIME, LAST_TIME)),
         ):
-            if getattr(self, name) not in allowed:
+            if getattr(self, name) not in choices:
                 raise ValueError(
-                    f"expected {name} to be one of {', '.join(allowed)}; "
+                    f"expected {name} to be one of {', '.join(choices)}; "
                     f"got {getattr(self, name)!r}."
                 )
         for name, least in (
-            ("negatives", 0 if self.labeled else 1),
+            ("negatives", 0 if self.has_labels else 1),
             ("targets_per_user", 1),
             ("min_history", 0),
             ("max_history", 0),
@@ -90,17 +90,17 @@ class Protocol:
                 f"{list(self.time_cuts)}."
             )
 
-        for holds, expected in (
+        for holds, requirement in (
             (
                 not self.positive_types or self.name in (MULTI_BEHAVIOR, EVERY_EVENT),
                 f"positive_types with {MULTI_BEHAVIOR} or {EVERY_EVENT} only",
             ),
             (
                 self.positive_types or self.name != MULTI_BEHAVIOR,
-                f"positive_types for {MULTI_BEHAVIOR}: the kinds of events that are clicks",
+                f"positive_types for {MULTI_BEHAVIOR}: the behavior types that are clicks",
             ),
             (
-                not self.labeled or not self.negatives,
+                not self.has_labels or not self.negatives,
                 f"no sampled negatives where {EVERY_EVENT} has positive_types",
             ),
             (
@@ -114,15 +114,15 @@ class Protocol:
             (0.0 <= self.own_negatives <= 1.0, "own_negatives between 0 and 1"),
         ):
             if not holds:
-                raise ValueError(f"expected {expected}; got {self}.")
+                raise ValueError(f"expected {requirement}; got {self}.")
 
     @property
     def strict(self) -> bool:
         return self.form == STRICT
 
     @property
-    def labeled(self) -> bool:
-        """Whether the events say themselves which of them are positives."""
+    def has_labels(self) -> bool:
+        """True if behavior types tell positives from negatives, so that none are sampled."""
         return self.name == EVERY_EVENT and bool(self.positive_types)
 
     @property
@@ -152,10 +152,10 @@ def make_protocol(name: str, form: str, **choices: Any) -> Protocol:
             defaults["negatives"] = 0
     elif name == MULTI_BEHAVIOR and form == PAPER:
         defaults = {"negatives": 99}
-    given = {key: value for key, value in choices.items() if value is not None}
-    if form != PAPER or name == GIVEN:
-        return Protocol(name, form, **{**defaults, **given})
-    return paper_form(Protocol(name, **{**defaults, **given}))
+    settings = defaults | {key: value for key, value in choices.items() if value is not None}
+    if form != PAPER or name == EXAMPLES_FILE:
+        return Protocol(name, form, **settings)
+    return paper_form(Protocol(name, **settings))
 
 
 def paper_form(protocol: Protocol) -> Protocol:
@@ -177,9 +177,9 @@ def paper_form(protocol: Protocol) -> Protocol:
     Raises:
       ValueError: a setting that the released code does not have.
     """
-    changes, fixed = _PAPER_FORMS[protocol.name]
+    changes, constants = _PAPER_FORMS[protocol.name]
     default = make_protocol(protocol.name, STRICT, positive_types=protocol.positive_types)
-    for name in fixed:
+    for name in constants:
         if getattr(protocol, name) != getattr(default, name):
             raise ValueError(
                 f"the paper form has {name}={getattr(default, name)}; got "
@@ -211,13 +211,13 @@ _PAPER_FORMS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a preparation may use and what it tolerates.
+    """Resources of a preparation and its tolerance of bad rows.
 
     Attributes:
       buckets: user-hash buckets; 0 chooses them from the input's size and `memory_mb`.
       memory_mb: for one bucket in one worker.
       max_bad_fraction: more unreadable rows than this are an error.
-      behavior_types: kinds of events to keep; empty keeps all.
+      behavior_types: behavior types to keep; empty keeps all.
     """
 
     buckets: int = 0
@@ -237,15 +237,14 @@ class Limits:
             )
 
     def bucket_count(self, input_bytes: Sequence[tuple[bool, int]], candidates: int = 0) -> int:
-        """Buckets for files given as (is compressed, bytes), nothing else of which matters.
+        """Number of buckets that keeps each within `memory_mb`.
 
         Args:
-          input_bytes: the files.
-          candidates: for each event of the log, where they are as many as the events.
+          input_bytes: (is compressed, bytes) of each input file.
+          candidates: of each event, where every event is a target; else 0.
         """
-        rows = sum(
-            size * (_COMPRESSION if compressed else 1) for compressed, size in input_bytes
-        ) // (_BYTES_PER_ROW)
+        rows = sum(n * (_COMPRESSION if is_packed else 1) for is_packed, n in input_bytes)
+        rows //= _BYTES_PER_ROW
         memory = _MEMORY_PER_ROW + candidates * _MEMORY_PER_CANDIDATE
         return self.buckets or max(1, -(-rows * memory // (self.memory_mb << 20)))
 

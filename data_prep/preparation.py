@@ -1,0 +1,84 @@
+"""Everything that decides the bytes of a prepared data set, as one value."""
+
+import dataclasses
+import hashlib
+import json
+import os
+
+from data_prep.protocol import EXAMPLES_FILE, Limits, Protocol
+from data_prep.readers.base import Reader
+
+FORMAT = 4  # raise it when the same flags give other bytes or other intermediate files
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """Everything that decides the bytes of a prepared data set.
+
+    Attributes:
+      reader: of the raw log, with its options.
+      protocol: rules of the examples.
+      limits: buckets and tolerance.
+      seed: of splits and negatives.
+      examples: path of the file of protocol `examples_file`, else empty.
+    """
+
+    reader: Reader
+    protocol: Protocol
+    limits: Limits = Limits()
+    seed: int = 1
+    examples: str = ""
+
+    def __post_init__(self):
+        if bool(self.examples) != (self.protocol.name == EXAMPLES_FILE):
+            raise ValueError(
+                "protocol examples_file needs --examples=FILE and no other protocol takes it; got protocol "
+                f"{self.protocol.name} with examples {self.examples!r}."
+            )
+        for types, log_types in (
+            (self.limits.behavior_types, self.reader.behavior_types),
+            (self.protocol.positive_types, self.behavior_types),
+        ):
+            unknown = set(types) - set(log_types)
+            if unknown:
+                raise ValueError(
+                    f"unknown behavior types {sorted(unknown)}; this log has {list(log_types)}."
+                )
+
+    @property
+    def behavior_types(self) -> tuple[str, ...]:
+        """Behavior types that are kept; empty where the log has one kind of event."""
+        return self.limits.behavior_types or self.reader.behavior_types
+
+    def files(self) -> tuple[str, ...]:
+        """Every input file, the examples file among them."""
+        return (*self.reader.files(), *([self.examples] if self.examples else []))
+
+    def settings(self) -> dict[str, object]:
+        """All choices as plain JSON values; the manifest carries them."""
+        options = {name: value for name, value in self.reader.options.items() if value is not None}
+        return {
+            "reader": type(self.reader).__name__,
+            "reader_options": json.loads(json.dumps(options, default=list)),
+            **json.loads(json.dumps(dataclasses.asdict(self.protocol))),  # tuples become lists
+            "max_bad_fraction": self.limits.max_bad_fraction,
+            "behavior_types": list(self.limits.behavior_types),
+            "seed": self.seed,
+            "examples": os.path.basename(self.examples),
+        }
+
+    @property
+    def positive_types(self) -> tuple[int, ...]:
+        """Behavior types of positives, by number; empty where all events are positives."""
+        return tuple(map(self.reader.behavior_types.index, self.protocol.positive_types))
+
+    def key(self) -> str:
+        """Changes with every choice and with every change of an input file."""
+        stats = [(os.path.realpath(path), os.stat(path)) for path in self.files()]
+        content = [
+            FORMAT,
+            self.settings(),
+            dataclasses.asdict(self.limits),
+            [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats],
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,89 @@
+"""Counts of items, users and side features in the training events, from which ids are made."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from data_prep.engines.local import Result
+from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME
+from data_prep.protocol import EXAMPLES_FILE
+from data_prep.stages.histories import Histories
+from data_prep.stages.splits import TRAIN
+from data_prep.stages.vocabulary import count_pairs, merge_pairs
+from data_prep.storage import load_columns, map_columns, save_columns
+from data_prep.tasks.histories import BucketTask, event_splits, load_histories
+
+
+def training_events(task: BucketTask, histories: Histories) -> np.ndarray:
+    """True for events that the vocabulary counts, bool [events]."""
+    events = len(histories.events[TIME])
+    if not task.protocol.strict:
+        return np.ones(events, bool)
+    if task.protocol.name != EXAMPLES_FILE:
+        return event_splits(task, histories) == TRAIN
+    # With fixed examples, all events of a user up to the newest training target.
+    lines = load_columns(task.path("examples"))
+    last = np.full(len(histories.users), -1, np.int64)
+    user = np.searchsorted(histories.users, lines["user"])
+    counts = (lines["split"] == TRAIN) & (user < len(histories.users))
+    np.maximum.at(last, user[counts], lines["position"][counts])
+    index = np.arange(events) - np.repeat(histories.offsets[:-1], histories.lengths)
+    return index <= np.repeat(last, histories.lengths)
+
+
+def count_bucket(task: BucketTask) -> Result:
+    """Writes the bucket's (item, category) counts, its users with theirs, and those of side features."""
+    histories = load_histories(task, task.side_features)
+    training = training_events(task, histories)
+    pairs = count_pairs(histories.events[ITEM], histories.events[CATEGORY], training)
+    if len(histories.users):
+        training_users = np.logical_or.reduceat(training, histories.offsets[:-1])
+    else:
+        training_users = training
+    users = {"key": histories.users, "events": histories.lengths, "training": training_users}
+    tables = {task.path("pairs"): pairs, task.path("users"): users}
+    for name in task.side_features:
+        keys, row = np.unique(histories.events[name], return_inverse=True)
+        counts = np.bincount(row, training, len(keys)).astype(np.int64)
+        tables[task.path(f"side_feature.{name}")] = {"key": keys, "count": counts}
+    for path, columns in tables.items():
+        path.parent.mkdir(exist_ok=True)
+        save_columns(path, columns)
+    behaviors = histories.events[BEHAVIOR][training]
+    return {
+        "pairs": len(pairs["item"]),
+        "training_events": int(training.sum()),
+        "training_behaviors": np.bincount(behaviors, minlength=1).tolist(),
+        "training_users": int(training_users.sum()),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeTask:
+    """The pair counts of all buckets for item keys in [first, last), to be merged.
+
+    Attributes:
+      sources: files of pair counts.
+      first, last: item keys; None is no bound.
+      target: file to write.
+    """
+
+    sources: tuple[pathlib.Path, ...]
+    first: int | None
+    last: int | None
+    target: pathlib.Path
+
+
+def merge_range(task: MergeTask) -> Result:
+    """Writes the items of one range of keys with their category and counts."""
+    task.target.parent.mkdir(exist_ok=True)
+    parts = []
+    for path in task.sources:
+        columns = map_columns(path)
+        start = 0 if task.first is None else int(np.searchsorted(columns["item"], task.first))
+        stop = None if task.last is None else int(np.searchsorted(columns["item"], task.last))
+        parts.append({name: np.asarray(column[start:stop]) for name, column in columns.items()})
+    items = merge_pairs(parts)
+    save_columns(task.target, items)
+    return {"items": len(items["item"])}

@@ -1,0 +1,147 @@
+"""Makes the examples of a bucket and writes its records."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_prep.engines.local import Result
+from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME
+from data_prep.protocol import EXAMPLES_FILE
+from data_prep.stages.examples import Candidates
+from data_prep.stages.histories import Histories
+from data_prep.stages.shards import (
+    Layout,
+    RecordColumns,
+    group_records,
+    pack_records,
+    plan_records,
+    record_columns,
+    record_sizes,
+)
+from data_prep.storage import Columns
+from data_prep.tasks.candidates import count_leaks, fixed_candidates, sampled_candidates
+from data_prep.tasks.histories import BucketTask, load_histories
+from data_prep.tasks.id_tables import IdTables, load_id_tables
+from dgin_tf.records import LABEL, POSITION, SPLITS, write_records
+from dgin_tf.schema import UNKNOWN_ID, Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteTask:
+    """One bucket, to be written as records.
+
+    Attributes:
+      bucket: its histories and the protocol.
+      schema: of the records.
+      output_dir: of the data set.
+    """
+
+    bucket: BucketTask
+    schema: Schema
+    output_dir: pathlib.Path
+
+
+def write_bucket(task: WriteTask) -> Result:
+    """Writes the bucket's records; returns their shards, figures by split and leak checks."""
+    schema, protocol = task.schema, task.bucket.protocol
+    histories = load_histories(task.bucket, (*schema.side_features, *schema.numeric_features))
+    ids = load_id_tables(task.bucket.folder, schema.side_features, schema.fingerprint())
+    item_rows = ids.items.rows(histories.events[ITEM]).astype(np.int64)
+    if protocol.name == EXAMPLES_FILE:
+        candidates, counts = fixed_candidates(task.bucket, histories, ids)
+    else:
+        candidates, counts = sampled_candidates(task.bucket, histories, ids, item_rows)
+    layout = plan_records(histories, candidates, protocol.max_history, protocol.row_width)
+    candidate_columns = {
+        ITEM: ids.item_id[candidates.item],
+        CATEGORY: ids.category_id[candidates.item],
+        TIME: candidates.time,
+        POSITION: layout.position,
+        LABEL: candidates.label,
+    }
+    users = ids.users.rows(histories.users)
+    user_columns = {name: column[users] for name, column in ids.user_columns.items()}
+    history_columns = _history_columns(schema, histories, ids, item_rows)
+    columns = record_columns(schema, history_columns, candidate_columns, user_columns)
+    starts = candidates.row_starts(protocol.row_width)
+    return {
+        "counts": counts,
+        "leaks": count_leaks(task.bucket, histories, candidates, item_rows),
+        "shards": _write_shards(task, layout, histories.users[layout.user], columns),
+        "splits": _split_figures(layout, starts, candidates, candidate_columns),
+        "unknown_category_events": int((history_columns[CATEGORY] == UNKNOWN_ID).sum()),
+    }
+
+
+def _history_columns(
+    schema: Schema, histories: Histories, ids: IdTables, item_rows: np.ndarray
+) -> Columns:
+    """Field -> ids, seconds or numeric features of all events, [events]."""
+    events = histories.events
+    return {
+        ITEM: ids.item_id[item_rows],
+        CATEGORY: ids.category_id[item_rows],
+        BEHAVIOR: ids.behavior_id[events[BEHAVIOR]],
+        TIME: events[TIME],
+        **{name: ids.side_feature_ids(name, events[name]) for name in schema.side_features},
+        **{name: events[name] for name in schema.numeric_features},
+    }
+
+
+def _write_shards(
+    task: WriteTask, layout: Layout, users: np.ndarray, columns: RecordColumns
+) -> list[dict]:
+    """Writes one file for each split and history length; returns the fields of each `Shard`."""
+    shards = []
+    for number, group in enumerate(group_records(layout, users, record_sizes(layout, columns))):
+        name = f"{task.bucket.bucket:05d}-{number:05d}-len{group.bucket:04d}.tfrecord"
+        path = f"{SPLITS[group.split]}/{name}"
+        (task.output_dir / path).parent.mkdir(exist_ok=True)
+        write_records(task.output_dir / path, pack_records(layout, group.records, columns))
+        sizes = layout.last_candidate - layout.first_candidate
+        shards.append(
+            {
+                "path": path,
+                "bucket": group.bucket,
+                "users": len(group.records),
+                "rows": int(layout.rows[group.records].sum()),
+                "candidates": int(sizes[group.records].sum()),
+                "row_candidates": int(layout.widest_row[group.records].max()),
+            }
+        )
+    return shards
+
+
+def _split_figures(
+    layout: Layout, starts: np.ndarray, candidates: Candidates, ids: Columns
+) -> Result:
+    """Counts, times and history lengths of each split; `starts` are the rows' first candidates."""
+    figures: Result = {}
+    lengths, record_split = layout.history_lengths, layout.split
+    unknown_item, unknown_category = (ids[name] == UNKNOWN_ID for name in (ITEM, CATEGORY))
+    for number in np.unique(record_split):
+        own = candidates.target.split == number
+        rows = starts[own[starts]]
+        cuts = candidates.target.cut[rows]
+        figures[SPLITS[number]] = {
+            "users": int((record_split == number).sum()),
+            "rows": len(rows),
+            "candidates": int(own.sum()),
+            "positives": int(candidates.label[own].sum()),
+            "unknown_positives": int((unknown_item & (candidates.label == 1) & own).sum()),
+            "unknown_categories": int((unknown_category & own).sum()),
+            "first_time": int(candidates.time[own].min()),
+            "last_time": int(candidates.time[own].max()),
+            "longest_stored": int(lengths[record_split == number].max()),
+            "history_events": int(cuts.sum()),
+            "history_lengths": length_histogram(cuts),
+        }
+    return figures
+
+
+def length_histogram(lengths: Sequence[int] | np.ndarray) -> list[int]:
+    """Number of lengths that are 0, 1, 2-3, 4-7, ...: by the count of binary digits."""
+    digits = np.ceil(np.log2(np.asarray(lengths, np.float64) + 1)).astype(np.int64)
+    return np.bincount(digits, minlength=1).tolist()
