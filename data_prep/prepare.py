@@ -38,16 +38,18 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder of the prepared data set.", required=True
 )
 
-_PROTOCOL = flags.DEFINE_enum("protocol", LAST_EVENT, PROTOCOLS, "How examples are made.")
-_EXAMPLES = flags.DEFINE_string("examples", "", "Examples file of --protocol=given.")
+_PROTOCOL = flags.DEFINE_enum("protocol", LAST_EVENT, PROTOCOLS, "Rules of the examples.")
+_EXAMPLES = flags.DEFINE_string(
+    "examples", "", "File of fixed examples, for --protocol=examples_file."
+)
 _FORM = flags.DEFINE_enum(
     "form", STRICT, [STRICT, PAPER], "No leaks, or the quirks of the papers' code."
 )
 _POSITIVE_TYPES = flags.DEFINE_list(
     "positive_types",
     [],
-    "multi_behavior: kinds of events that are clicks; default the log's first kind. every_event: "
-    "kinds that are positives, all others being negatives; default all, against sampled ones.",
+    "multi_behavior: behavior types that are clicks; default the log's first one. every_event: behavior "
+    "types of positives, all others being negatives; default all, against sampled negatives.",
 )
 _NEGATIVES = flags.DEFINE_integer(
     "negatives", None, "Negatives for each positive; default 1, in multi_behavior's paper form 99."
@@ -58,13 +60,13 @@ _NEGATIVE_DISTRIBUTION = flags.DEFINE_enum(
 _OWN_NEGATIVES = flags.DEFINE_float(
     "own_negatives",
     None,
-    "multi_behavior: share of the negatives drawn from what the user had and does not come back to.",
+    "multi_behavior: share of the negatives drawn from items that the user had and does not come back to.",
 )
 _SPLIT_BY = flags.DEFINE_enum(
     "split_by",
     None,
     [USER, TIME, LAST_TIME],
-    "What train and test differ in: users, the targets' time, or users by the time of their last "
+    "Difference between train and test: users, the targets' time, or users by the time of their last "
     "target; default user, for every_event time.",
 )
 _FRACTIONS = flags.DEFINE_list(
@@ -76,12 +78,14 @@ _FRACTIONS = flags.DEFINE_list(
 _TIME_CUTS = flags.DEFINE_list(
     "time_cuts", [], "Seconds at which validation and test begin, instead of --fractions."
 )
-_TARGETS_PER_USER = flags.DEFINE_integer("targets_per_user", 1, "The newest so many events.")
+_TARGETS_PER_USER = flags.DEFINE_integer(
+    "targets_per_user", 1, "Number of targets, the newest events."
+)
 _MIN_HISTORY = flags.DEFINE_integer("min_history", 1, "Events that a target needs before it.")
 _MAX_HISTORY = flags.DEFINE_integer(
     "max_history", 0, "Events stored before a user's first target; 0 stores all."
 )
-_BEHAVIOR_TYPES = flags.DEFINE_list("behavior_types", [], "Kinds of events to keep; default all.")
+_BEHAVIOR_TYPES = flags.DEFINE_list("behavior_types", [], "Behavior types to keep; default all.")
 _SEED = flags.DEFINE_integer("seed", 1, "Of splits and negatives.")
 _MAX_BAD_FRACTION = flags.DEFINE_float(
     "max_bad_fraction", 0.01, "More unreadable rows than this are an error."
@@ -101,26 +105,26 @@ _MIN_RATING = flags.DEFINE_float(
     "min_rating", None, "movielens, amazon: ratings below are no events; default all are."
 )
 _LIKE_RATING = flags.DEFINE_float(
-    "like_rating", None, "movielens: ratings from this on are of the kind like, others dislike."
+    "like_rating", None, "movielens: ratings from this on are of type like, others of type dislike."
 )
 _TABLE_OPTIONS = (
     flags.DEFINE_string("user_column", "", "table: default user_id."),
     flags.DEFINE_string("item_column", "", "table: default item_id."),
     flags.DEFINE_string("time_column", "", "table: default timestamp."),
     flags.DEFINE_string("category_column", "", "table: of the log or the item table, if any."),
-    flags.DEFINE_string("behavior_column", "", "table: the kind of event, if there are several."),
+    flags.DEFINE_string("behavior_column", "", "table: behavior type, if there are several."),
     flags.DEFINE_list("behavior_names", [], "table: all values of the behavior column."),
     flags.DEFINE_list(
         "side_feature_columns",
         [],
-        "table: words that events have beside their kind, NAME=COLUMN each, such as location=city; "
-        "empty cells are unknown ones.",
+        "table: side features, words that events have beside the behavior type, NAME=COLUMN each, such "
+        "as location=city; empty cells are unknown words.",
     ),
     flags.DEFINE_list(
         "numeric_columns",
         [],
-        "table: amounts that events have, NAME=COLUMN each, such as dwell=seconds,paid_price=price; "
-        "empty cells are unknown amounts.",
+        "table: numeric features, non-negative numbers that events have, NAME=COLUMN each, such as "
+        "dwell=seconds,paid_price=price; empty cells are unknown numbers.",
     ),
     flags.DEFINE_string("item_table", "", "table: a table item -> category."),
     flags.DEFINE_string("separator", "", "table: one character or tab; default what fits."),
@@ -130,7 +134,7 @@ _TABLE_OPTIONS = (
 
 
 def reader_options() -> dict[str, object]:
-    """The flags that belong to readers and were given."""
+    """Options of the reader: its flags that are set."""
     options: dict[str, object] = {
         "time_window": _integers("time_window", _TIME_WINDOW.value, 2),
         "min_rating": _MIN_RATING.value,
@@ -141,14 +145,14 @@ def reader_options() -> dict[str, object]:
 
 
 def protocol_from_flags(reader: Reader) -> Protocol:
-    """The protocol that the flags describe, for a log with the reader's kinds of events."""
+    """The protocol of the flags, for a log with the reader's behavior types."""
     positive_types = tuple(_POSITIVE_TYPES.value)
     if _PROTOCOL.value == MULTI_BEHAVIOR:
         positive_types = positive_types or reader.behavior_types[:1]
         if not positive_types:
             raise ValueError(
-                f"protocol {MULTI_BEHAVIOR} needs a log that tells kinds of events apart; "
-                f"--dataset={_DATASET.value} has one kind. Use --protocol={LAST_EVENT}."
+                f"protocol {MULTI_BEHAVIOR} needs a log with several behavior types; "
+                f"--dataset={_DATASET.value} has one. Use --protocol={LAST_EVENT}."
             )
     return make_protocol(
         _PROTOCOL.value,
@@ -167,7 +171,7 @@ def protocol_from_flags(reader: Reader) -> Protocol:
 
 
 def preparation_from_flags() -> Preparation:
-    """Everything that the flags ask for."""
+    """The preparation that the flags describe."""
     reader: Reader = READERS[_DATASET.value](_INPUT.value, reader_options())
     limits = Limits(
         buckets=_BUCKETS.value,

@@ -63,7 +63,7 @@ class Manifest:
     Attributes:
       schema_fingerprint: `Schema.fingerprint()` of the schema that the records follow.
       splits: split name -> its files.
-      protocol: how the examples were made, as plain JSON values.
+      protocol: settings of the preparation, as plain JSON values.
     """
 
     schema_fingerprint: str
@@ -114,16 +114,13 @@ def record_features(schema: Schema) -> dict[str, str]:
 
 def check_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> None:
     """Raises ValueError unless `arrays` are one user's record under `schema`."""
-    expected = record_features(schema)
-    if set(arrays) != set(expected):
-        missing, extra = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
+    names = set(record_features(schema))
+    if set(arrays) != names:
+        missing, extra = sorted(names - set(arrays)), sorted(set(arrays) - names)
         raise ValueError(f"a record needs the schema's features; missing {missing}, extra {extra}.")
-    for role, names in (
-        (HISTORY, [feature_name(HISTORY, field) for field in schema.with_role(HISTORY)]),
-        (CANDIDATE, [feature_name(CANDIDATE, f) for f in schema.with_role(CANDIDATE)]),
-    ):
-        names = names + [POSITION, LABEL] if role == CANDIDATE else names
-        lengths = {name: len(arrays[name]) for name in names}
+    for role, more in ((HISTORY, []), (CANDIDATE, [POSITION, LABEL])):
+        features = [feature_name(role, field) for field in schema.with_role(role)] + more
+        lengths = {name: len(arrays[name]) for name in features}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"all {role} features need one length; got {lengths}.")
     position = np.asarray(arrays[POSITION])
@@ -164,7 +161,7 @@ def encode_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
-    """Inverse of `encode_record`; raises ValueError where the bytes are no record of `schema`."""
+    """Parses a serialized record; raises ValueError where the bytes are no record of `schema`."""
     dtypes = record_features(schema)
     try:
         (example,) = _fields(payload)
@@ -182,7 +179,7 @@ def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
 
 
 def frame(payload: bytes) -> bytes:
-    """Wraps a serialized record as TFRecord files store it: length, checksum, data, checksum."""
+    """Wraps a serialized record for a TFRecord file: length, checksum, data, checksum."""
     length = struct.pack("<Q", len(payload))
     return b"".join(
         (
@@ -195,7 +192,7 @@ def frame(payload: bytes) -> bytes:
 
 
 def length_prefixed(number: int, value: bytes) -> bytes:
-    """One protocol-buffer field of the kind that messages, strings and bytes are packed as."""
+    """One length-prefixed protocol-buffer field, of a message, string or bytes."""
     return _prefix(number, len(value)) + value
 
 
@@ -224,24 +221,24 @@ def read_records(path: str | os.PathLike) -> Iterator[bytes]:
     with open(path, "rb") as file:
         index = 0
         while header := file.read(12):
-            damaged = ValueError(
+            fault = ValueError(
                 f"{os.fspath(path)} is damaged at record {index}: it is cut short or its checksum does "
                 "not match; prepare the data again."
             )
             if len(header) < 12 or struct.unpack("<I", header[8:])[0] != _masked_crc(header[:8]):
-                raise damaged
+                raise fault
             (size,) = struct.unpack("<Q", header[:8])
             body = file.read(size + 4)
             if len(body) < size + 4 or struct.unpack("<I", body[size:])[0] != _masked_crc(
                 body[:size]
             ):
-                raise damaged
+                raise fault
             yield body[:size]
             index += 1
 
 
 def save_catalogue(data_dir: str | os.PathLike, attributes: Mapping[str, np.ndarray]) -> None:
-    """Writes what is known of every item id: one array a candidate field, plus `count`.
+    """Writes attributes of items: one array a candidate field, plus `count`.
 
     `count` is the number of training events of each item; the arrays are indexed by item id.
     """
@@ -256,7 +253,7 @@ def save_catalogue(data_dir: str | os.PathLike, attributes: Mapping[str, np.ndar
 
 
 def load_catalogue(data_dir: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads what `save_catalogue` wrote; raises FileNotFoundError where there is none."""
+    """Reads the catalogue; raises FileNotFoundError where there is none."""
     path = pathlib.Path(data_dir) / CATALOGUE_FILE
     if not path.is_file():
         raise FileNotFoundError(
@@ -299,13 +296,13 @@ def _varint(number: int) -> bytes:
 
 
 def _prefix(number: int, size: int) -> bytes:
-    """What stands before the `size` bytes of a length-prefixed protocol-buffer field."""
+    """Tag and length, the bytes before the `size` bytes of a protocol-buffer field."""
     return bytes([number << 3 | 2]) + _varint(size)
 
 
 @functools.lru_cache(maxsize=1 << 16)  # records differ in their values far more than in their sizes
 def _entry_header(name: str, size: int) -> bytes:
-    """Everything that stands before the value in one entry of `Features.feature`."""
+    """All bytes before the value in one entry of `Features.feature`."""
     value = _prefix(1, size)  # BytesList.value
     bytes_list = _prefix(1, len(value) + size)  # Feature.bytes_list
     feature = _prefix(2, len(bytes_list) + len(value) + size)  # the map entry's value

@@ -39,8 +39,8 @@ class Field:
       name: `item_id`, `category_id`, `timestamp`, `user_gender`, ...
       roles: where the field occurs, a subset of `USER`, `HISTORY`, `CANDIDATE`.
       vocabulary: the vocabulary its ids come from. Fields that name the same vocabulary share one
-        embedding table. Empty for timestamps, which are seconds, and for numeric features, which are stored
-        as `dgin_tf.numeric_features` says; neither is ever embedded as an id.
+        embedding table. Empty for timestamps, which are seconds, and for numeric features, which are codes
+        of `dgin_tf.numeric_features`; neither is ever embedded as an id.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Field:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether it is an amount, such as dwell time or what was paid."""
+        """True for numbers, such as dwell time or price."""
         return not self.vocabulary and self.name != TIMESTAMP
 
     @property
@@ -79,7 +79,7 @@ class Schema:
       vocabulary_sizes: vocabulary name -> number of ids, with the two reserved ones counted.
       max_history: the longest history that the records hold, in events.
       behavior_types: names of the behavior types in the order of their ids (the first has id 2);
-        empty where the source knows only one kind of event.
+        empty where the log has only one.
       statistic_edges: interest key -> statistic -> first value of every class but the lowest, as
         `experiments.dgin.learn_edges` learns them from the training split; empty where nothing was
         learned. No part of the fingerprint: they say how a model reads what is stored, not what is
@@ -104,9 +104,9 @@ class Schema:
             self, "statistic_edges", edges
         )  # JSON has lists, and schemas are compared
         names = [field.name for field in self.fields]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"field names must be unique; {', '.join(repeated)} occur twice.")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"field names must be unique; {', '.join(duplicates)} occur twice.")
         for field in self.fields:
             if field.is_categorical and self.vocabulary_sizes.get(field.vocabulary, 0) < FIRST_ID:
                 raise ValueError(
@@ -130,7 +130,7 @@ class Schema:
 
     @property
     def paired_fields(self) -> tuple[Field, ...]:
-        """Ids that past events and candidates both have: what attention may compare."""
+        """Ids that past events and candidates both have, which attention may compare."""
         return tuple(
             field
             for field in self.fields
@@ -190,9 +190,9 @@ class Schema:
             ) from error
 
     def fingerprint(self) -> str:
-        """Hash that records, checkpoints, bundles and stored states carry to be matched by."""
-        stored = dataclasses.replace(self, statistic_edges={})
-        return hashlib.sha256(stored.to_json().encode()).hexdigest()[:16]
+        """Hash by which records, checkpoints, bundles and stored states are matched."""
+        content = dataclasses.replace(self, statistic_edges={}).to_json()
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def save(self, data_dir: str | os.PathLike) -> pathlib.Path:
         """Writes `schema.json` into `data_dir`, whole or not at all."""
@@ -218,13 +218,19 @@ class Schema:
 
 
 def feature_name(role: str, field: Field) -> str:
-    """Name of a field's feature in records and batches: `hist_item_id`, `cand_item_id`, `user_id`."""
+    """Name of a field's feature in records and batches: `hist_item_id`, `cand_item_id`, `user_id`.
+
+    Example:
+
+      >>> feature_name(HISTORY, Field("item_id", (HISTORY, CANDIDATE), "item_id"))
+      'hist_item_id'
+    """
     prefix = PREFIX[role]
     return field.name if role == USER and field.name.startswith(prefix) else prefix + field.name
 
 
 def negative_name(feature: str) -> str:
-    """Name of a history feature's sampled non-clicks: `hist_item_id` -> `hist_negative_item_id`."""
+    """Name of a history feature's sampled negatives: `hist_item_id` -> `hist_negative_item_id`."""
     return PREFIX[HISTORY] + "negative_" + feature.removeprefix(PREFIX[HISTORY])
 
 

@@ -1,4 +1,4 @@
-"""How every command ends: quietly, or with one sentence on standard error and a non-zero exit."""
+"""Entry point of every command, which ends quietly or with one sentence and a non-zero exit code."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ INTERRUPTED = 130
 
 
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Runs `main` under absl; a mistake of the user's prints one sentence instead of a traceback.
+    """Runs `main` under absl; a user's mistake prints one sentence instead of a traceback.
 
     Args:
       main: takes the arguments that absl left over. It raises ValueError, FileNotFoundError or
-        another OSError for what its user can mend; any other exception is a fault of ours and
+        another OSError for mistakes that its user can correct; any other exception is a fault of ours and
         keeps its traceback.
     """
 
@@ -44,9 +44,9 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
 
 
 def sentence(error: Exception) -> str:
-    """What went wrong, in one line."""
-    if found := _full_disk(error):
-        where = f" while writing {found['file']}" if found["file"] else ""
+    """Text of an error, in one line."""
+    if match := _full_disk(error):
+        where = f" while writing {match['file']}" if match["file"] else ""
         return f"the disk is full{where}; free some space and run the same command again."
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         return f"a file is larger than this system allows ({error}); raise the limit (ulimit -f)."

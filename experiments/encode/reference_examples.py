@@ -4,7 +4,7 @@ Claim: that of `movielens`, on examples that other implementations were measured
 positions of every user against one negative each, of which the paper has none.
 
     python -m data_prep.prepare --dataset=movielens --input=ratings.dat,movies.dat,users.dat \\
-        --protocol=given --examples=reference_examples.csv --output_dir=D
+        --protocol=examples_file --examples=reference_examples.csv --output_dir=D
     python -m experiments.train --config=experiments/encode/reference_examples.py:encode \\
         --data_dir=D --model_dir=M --seeds=5
 

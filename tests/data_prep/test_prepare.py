@@ -466,7 +466,7 @@ def test_the_genuine_sample_is_prepared(tmp_path):
     assert sum(map(len, records(tmp_path / "out").values())) == 630
 
 
-def test_labels_and_amounts_of_a_table_are_in_every_history_at_their_event(tmp_path):
+def test_side_and_numeric_features_of_a_table_are_in_every_history_at_their_event(tmp_path):
     lines = ["user_id,item_id,timestamp,stay,paid,city"]
     for user, item, _, behavior, second in rows_of(users=9, events=7):
         paid = item * 0.5 if behavior == "buy" else ""

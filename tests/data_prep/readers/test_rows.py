@@ -76,6 +76,12 @@ def test_damaged_json_never_loses_a_line(rows, changes):
     assert len(parsed.table) + len(parsed.bad) == parsed.lines == count_lines(block)
 
 
+def test_an_integer_that_float64_rounds_is_a_decimal_line_by_line_too():
+    good, bad = b'{"id": 1, "name": "n", "price": 9007199990234375001}\n', b"{}\n"
+    whole, slow = (parse_rows(block, JsonLines(KINDS)) for block in (good, good + bad))
+    assert slow.table["price"].tolist() == whole.table["price"].tolist() == [9007199990234375001.0]
+
+
 @pytest.mark.parametrize("bad_line", [b"", b"1,2", b"x,s,n,1", b"1,\xff,n,1", b'"1,s,n,1'])
 def test_one_bad_line_among_thousands_is_found_with_its_number(bad_line):
     lines = [b"%d,s,n%d,0.5" % (n, n) for n in range(5_003)]

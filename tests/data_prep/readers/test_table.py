@@ -309,9 +309,9 @@ def test_the_taobao_log_reads_as_a_table_too(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_amounts_are_stored_in_thousandths_and_an_empty_cell_is_unknown(tmp_path, suffix):
-    amounts, path = [2.5, None, 0.0, 1e3], tmp_path / f"log.{suffix}"
-    frame = pd.DataFrame({"who": 1, "what": range(4), "when": range(4), "stay": amounts})
+def test_numeric_features_are_stored_in_thousandths_and_an_empty_cell_is_unknown(tmp_path, suffix):
+    numbers, path = [2.5, None, 0.0, 1e3], tmp_path / f"log.{suffix}"
+    frame = pd.DataFrame({"who": 1, "what": range(4), "when": range(4), "stay": numbers})
     frame = frame.assign(paid=["1", "", "3.25", None])
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
     options = {"numeric_columns": ["dwell=stay", "paid"]}
@@ -320,7 +320,7 @@ def test_amounts_are_stored_in_thousandths_and_an_empty_cell_is_unknown(tmp_path
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_what_is_no_amount_is_a_bad_row(tmp_path, suffix):
+def test_what_is_no_number_is_a_bad_row(tmp_path, suffix):
     path = tmp_path / f"log.{suffix}"
     frame = pd.DataFrame({"who": 1, "what": 2, "when": 3, "paid": ["-1", "x", "1e11", "nan", "7"]})
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
@@ -333,14 +333,14 @@ def test_what_is_no_amount_is_a_bad_row(tmp_path, suffix):
 @pytest.mark.parametrize(
     "columns", ["dwell=stay,dwell=paid", "Dwell", "timestamp", "total_paid", "mask=x", "=stay"]
 )
-def test_names_of_amounts_that_would_collide_are_refused(tmp_path, columns):
+def test_names_of_numeric_features_that_would_collide_are_refused(tmp_path, columns):
     with pytest.raises(
         ValueError, match="expected side_feature_columns and numeric_columns as different"
     ):
         TableReader([table(tmp_path, "who,what,when\n")], {"numeric_columns": columns})
 
 
-def test_an_amount_that_the_table_does_not_have_is_refused(tmp_path):
+def test_a_numeric_feature_that_the_table_does_not_have_is_refused(tmp_path):
     reader = TableReader(
         [table(tmp_path, "who,what,when\n1,2,3\n")], {**NAMES, "numeric_columns": "dwell"}
     )
@@ -349,7 +349,7 @@ def test_an_amount_that_the_table_does_not_have_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_labels_are_words_and_an_empty_cell_is_unknown(tmp_path, suffix):
+def test_side_features_are_words_and_an_empty_cell_is_unknown(tmp_path, suffix):
     path, cities = tmp_path / f"log.{suffix}", ["Rome", None, "Oslo, N", ""]
     frame = pd.DataFrame({"who": 1, "what": range(4), "when": range(4), "city": cities, "zip": 7})
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
@@ -359,3 +359,10 @@ def test_labels_are_words_and_an_empty_cell_is_unknown(tmp_path, suffix):
     assert log.words("zip") == ["7"] * 4
     with pytest.raises(ValueError, match="as different names"):
         TableReader([str(path)], {**options, "numeric_columns": "location=zip"})
+
+
+@pytest.mark.parametrize("option", ["side_feature_columns", "numeric_columns"])
+def test_a_feature_of_past_events_that_is_called_label_is_refused(tmp_path, option):
+    path = table(tmp_path, "who,what,when,clicked\n1,2,3,1\n")
+    with pytest.raises(ValueError, match="cannot be called label, the name of the click; call it"):
+        TableReader([path], {**NAMES, option: "label=clicked"})
