@@ -36,6 +36,7 @@ def data_card(
         for name in result["leaks"]:
             leak_counts[name] += 0
     events = sum(result["events"] for result in partition)
+    # Without exact duplicates.
     sorted_events = sum(result["events"] for result in histories)
     duplicates = sum(result["duplicates"] for result in histories)
     return {
@@ -104,6 +105,7 @@ def check_leaks(card: Result) -> None:
     """Raises ValueError where any leak check found something; adds the check that needs all splits."""
     if card["settings"]["split_by"] == BY_TIME:
         splits = [card["splits"][name] for name in SPLITS if name in card["splits"]]
+        # Neighboring splits must not share a second.
         card["leaks"][leaks.TIME_ORDER] = sum(
             earlier["last_time"] >= later["first_time"]
             for earlier, later in zip(splits, splits[1:], strict=False)

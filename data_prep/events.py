@@ -1,7 +1,8 @@
 """The canonical event table, the output of every reader and the input of every stage.
 
-One event is `user_id, item_id, category_id, behavior_type, timestamp` (seconds). A reader turns its source into `Chunk`s: the events that it could
-read, the rows that it could not with the reason, and the number of source lines that both came from.
+One event is `user_id, item_id, category_id, behavior_type, timestamp` (seconds). A reader
+turns its source into `Chunk`s: the events that it could read, the rows that it could not with the
+reason, and the number of source lines that both came from.
 
 Ids are int64 throughout. A source whose ids are words (Amazon's `asin`) hands over the words, and
 `id_keys` replaces each by a 63-bit digest; the words travel beside the digests in `names` and come
@@ -111,6 +112,7 @@ def id_keys(values: pd.Series) -> tuple[np.ndarray, pd.Series]:
     Returns:
       Keys, int64 [events], and the words by key, a Series indexed by digest.
     """
+    # Each distinct word is hashed once.
     codes, words = pd.factorize(values.astype(object).fillna(MISSING_NAME))
     keys = np.fromiter((_digest(str(word)) for word in words), np.int64, len(words))
     names = pd.Series([str(word) for word in words], index=keys, dtype=object)
@@ -119,6 +121,7 @@ def id_keys(values: pd.Series) -> tuple[np.ndarray, pd.Series]:
 
 def check_names(names: pd.Series) -> pd.Series:
     """Drops repetitions from a digest -> word table; raises ValueError on two words of one digest."""
+    # A pair of digest and word may repeat; a digest of two words may not.
     distinct = names[~(names.index.duplicated() & names.duplicated())].sort_index(kind="stable")
     clash = distinct.index.duplicated(keep=False)
     if clash.any():
@@ -140,4 +143,5 @@ def _digest(word: str) -> int:
     if word == MISSING_NAME:
         return MISSING
     digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    # 63 bits: int64 keys are not negative.
     return int.from_bytes(digest, "little") >> 1

@@ -51,6 +51,7 @@ def read_examples(path: str, word_columns: Collection[str]) -> tuple[Columns, pd
         raise ValueError(f"{path}: expected at least one example, found a header alone.")
     split = table["split"].map(_SPLIT_NUMBERS)
     _check(path, table, "split", split.isna(), f"one of {', '.join(_SPLIT_NUMBERS)}")
+    # Line numbers as in an editor: line 1 is the header.
     columns = {"split": split.to_numpy(np.int64), "line": np.arange(2, len(table) + 2)}
     words = [pd.Series([], index=np.zeros(0, np.int64), dtype=object)]
     for name, target, kind in (
@@ -89,10 +90,11 @@ def deal_examples(columns: Columns, buckets: int, folder: pathlib.Path) -> None:
     """Writes the lines of each bucket's users to a file of its own."""
     folder.mkdir(exist_ok=True)
     bucket = bucket_of(columns["user"], buckets)
+    # Stable: lines keep their order within a bucket.
     order = np.argsort(bucket, kind="stable")
-    edges = np.searchsorted(bucket[order], np.arange(buckets + 1))
+    offsets = np.searchsorted(bucket[order], np.arange(buckets + 1))
     for number in range(buckets):
-        rows = order[edges[number] : edges[number + 1]]
+        rows = order[offsets[number] : offsets[number + 1]]
         save_columns(
             folder / f"{number:05d}.columns", {name: c[rows] for name, c in columns.items()}
         )

@@ -45,6 +45,7 @@ def remove_outputs(output_dir: pathlib.Path, *, records: bool) -> None:
     ):
         (output_dir / name).unlink(missing_ok=True)
     shutil.rmtree(output_dir / FOLDER, ignore_errors=True)
+    # Temporary files are those of a killed worker.
     for folder in (output_dir, *(output_dir / split for split in SPLITS)):
         for pattern in (".*.tmp", "*.tfrecord") if records else (".*.tmp",):
             for path in folder.glob(pattern):
@@ -82,6 +83,7 @@ def publish(
             splits[shard["path"].split("/")[0]].append(Shard(**shard))
     settings = card["settings"]
     if settings["form"] == PAPER and settings["name"] != EXAMPLES_FILE:
+        # The released code validates on the test split.
         splits[SPLITS[VALIDATION]] = splits[SPLITS[TEST]]
     Manifest(
         schema.fingerprint(),

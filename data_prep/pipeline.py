@@ -111,6 +111,7 @@ class _Run:
         histories = self._histories(partition)
         buckets = self._bucket_tasks(self._cuts(partition, histories))
         events = [result["events"] for result in histories]
+        # Every stage needs the results of all buckets of the stage before.
         counts = self._run_buckets("count", count_bucket, buckets, events)
         items = self._items(counts, lines)
         if not items["in_vocabulary"].any():
@@ -141,6 +142,7 @@ class _Run:
         card["official"] = compare_with_official(card, reader.official_counts)
         check_leaks(card)
         check_examples(card)
+        # Records may store less than the longest history of the log.
         longest = max(1, *(split["longest_stored"] for split in card["splits"].values()))
         schema = dataclasses.replace(schema, max_history=longest)
         publish(self.output_dir, schema, vocabularies, examples, card, key)
@@ -160,6 +162,7 @@ class _Run:
     def _partition(self) -> tuple[list[Result], list[Result]]:
         """Reads the log into bucketed segments; returns the files' fingerprints and the results."""
         reader, limits = self.preparation.reader, self.preparation.limits
+        # By number of the behavior type; a log without types has one.
         keep = tuple(
             not limits.behavior_types or name in limits.behavior_types
             for name in reader.behavior_types
@@ -231,6 +234,7 @@ class _Run:
 
     def _histories(self, partition: Sequence[Result]) -> list[Result]:
         """Sorts every bucket."""
+        # Only splits by time need a histogram of seconds.
         span, last_of = None, None
         if self.preparation.protocol.split_by != BY_USER:
             span = _span(partition)
@@ -290,6 +294,7 @@ class _Run:
         """All items of the log (and of the examples file) with category and counts, by rising key."""
         sources = tuple(task.path("pairs") for task in self._bucket_tasks())
         ranges = -(-sum(result["pairs"] for result in counts) // _PAIRS_PER_RANGE)
+        # Ranges of item keys with about as many pairs each, by a sample of every bucket.
         samples = [map_columns(path)["item"] for path in sources]
         boundaries = range_boundaries(
             np.concatenate([s[:: max(1, len(s) // _SAMPLES)] for s in samples]), max(1, ranges)
@@ -303,6 +308,7 @@ class _Run:
         ]
         self.engine.run("items", tasks)
         items = concatenate([load_columns(target) for target in targets])
+        # Strict: items of training events. Paper: all items of the log.
         items["in_vocabulary"] = items["training_events"] > 0
         if not self.preparation.protocol.strict:
             items["in_vocabulary"][:] = True
@@ -328,6 +334,7 @@ class _Run:
         """Numbers behavior types, most frequent first, if more than one is kept."""
         names = self.preparation.reader.behavior_types or ("",)
         total = add_up(result["training_behaviors"] for result in counts)
+        # Types after the last one that occurs have no count yet.
         total = np.pad(total, (0, max(0, len(names) - len(total))))
         vocabulary, behavior_id = behavior_vocabulary(names, total)
         save_columns(self.folder / vocabulary_files.BEHAVIORS_FILE, {"behavior_id": behavior_id})

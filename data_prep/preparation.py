@@ -74,6 +74,7 @@ class Preparation:
 
     def key(self) -> str:
         """Changes with every choice and with every change of an input file."""
+        # Size and modification time stand for the content: hashing takes as long as reading.
         stats = [(os.path.realpath(path), os.stat(path)) for path in self.files()]
         content = [
             FORMAT,

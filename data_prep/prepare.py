@@ -135,6 +135,7 @@ _TABLE_OPTIONS = (
 
 def reader_options() -> dict[str, object]:
     """Options of the reader: its flags that are set."""
+    # Every reader takes the options that it knows and ignores the others.
     options: dict[str, object] = {
         "time_window": _integers("time_window", _TIME_WINDOW.value, 2),
         "min_rating": _MIN_RATING.value,
@@ -148,6 +149,7 @@ def protocol_from_flags(reader: Reader) -> Protocol:
     """The protocol of the flags, for a log with the reader's behavior types."""
     positive_types = tuple(_POSITIVE_TYPES.value)
     if _PROTOCOL.value == MULTI_BEHAVIOR:
+        # Readers list the click first: pv, like.
         positive_types = positive_types or reader.behavior_types[:1]
         if not positive_types:
             raise ValueError(

@@ -153,6 +153,7 @@ def make_protocol(name: str, form: str, **choices: Any) -> Protocol:
     elif name == MULTI_BEHAVIOR and form == PAPER:
         defaults = {"negatives": 99}
     settings = defaults | {key: value for key, value in choices.items() if value is not None}
+    # Fixed examples decide themselves what the paper form would change.
     if form != PAPER or name == EXAMPLES_FILE:
         return Protocol(name, form, **settings)
     return paper_form(Protocol(name, **settings))
@@ -177,6 +178,7 @@ def paper_form(protocol: Protocol) -> Protocol:
     Raises:
       ValueError: a setting that the released code does not have.
     """
+    # Settings that the released code does not have must be at their defaults.
     changes, constants = _PAPER_FORMS[protocol.name]
     default = make_protocol(protocol.name, STRICT, positive_types=protocol.positive_types)
     for name in constants:
@@ -245,6 +247,7 @@ class Limits:
         """
         rows = sum(n * (_COMPRESSION if is_packed else 1) for is_packed, n in input_bytes)
         rows //= _BYTES_PER_ROW
+        # Bytes of one event while its bucket is sorted, with its candidates.
         memory = _MEMORY_PER_ROW + candidates * _MEMORY_PER_CANDIDATE
         return self.buckets or max(1, -(-rows * memory // (self.memory_mb << 20)))
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from data_prep.readers.base import Piece
+from dgin_tf.schema import replacing
 
 FIRST_BAD = 10
 _SHOWN = 80  # characters of a bad row in a message
@@ -26,24 +27,21 @@ def collect(parts: Sequence[tuple[Piece, int, pathlib.Path]], target: pathlib.Pa
     Returns:
       Rows written.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     rows = 0
-    try:
-        with (
-            open(temporary, "wb") as raw,
-            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as archive,
-            io.TextIOWrapper(archive, encoding="utf-8", newline="") as text,
-        ):
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["file", "line", "reason", "text"])
-            for (piece, _, path), before in zip(parts, lines_before(parts), strict=True):
-                with open(path, encoding="utf-8", newline="") as file:
-                    for line, *rest in csv.reader(file):
-                        rows += 1
-                        writer.writerow([os.path.basename(piece.path), int(line) + before, *rest])
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(target) as temporary,
+        open(temporary, "wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as archive,
+        io.TextIOWrapper(archive, encoding="utf-8", newline="") as text,
+    ):
+        # mtime=0 and no file name: the archive's bytes depend on the rows alone.
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["file", "line", "reason", "text"])
+        for (piece, _, path), before in zip(parts, lines_before(parts), strict=True):
+            with open(path, encoding="utf-8", newline="") as file:
+                for line, *rest in csv.reader(file):
+                    rows += 1
+                    writer.writerow([os.path.basename(piece.path), int(line) + before, *rest])
     return rows
 
 

@@ -159,6 +159,7 @@ def _behaviors(card: Result) -> str:
     names, counts = card["behavior_types"], card["histories"]["behaviors"]
     if len(names) < 2:
         return ""
+    # Types after the last one that occurs have no count.
     counts = counts + [0] * (len(names) - len(counts))
     total = sum(counts)
     shares = [f"{name} {count / total:.1%}" for name, count in zip(names, counts, strict=True)]
@@ -211,6 +212,7 @@ def _cell(value: object) -> str:
 
 def _bars(names: Sequence[str], counts: Sequence[int], caption: str) -> str:
     """A bar chart."""
+    # Pixels from bar to bar; the tallest bar leaves a margin above and a caption below.
     step = (_WIDTH - 2 * _MARGIN) / max(1, len(counts))
     largest = max(max(counts, default=0), 1)
     bars = []
@@ -232,6 +234,7 @@ def _bars(names: Sequence[str], counts: Sequence[int], caption: str) -> str:
 
 def _bin_name(digits: int) -> str:
     """The smallest length that has so many binary digits: 0, 1, 2, 4, ..."""
+    # 0 for no digit, then 1, 2, 4, ...
     smallest = 2**digits // 2
     return f"{smallest // 1024}k" if smallest >= 1024 else str(smallest)
 

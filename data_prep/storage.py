@@ -6,28 +6,23 @@ column can be read without the rest. Files appear whole or not at all.
 
 import json
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from dgin_tf.schema import replacing
 
 Columns = dict[str, np.ndarray]
 _HEADER_DIGITS = 12
 
 
 def save_columns(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> None:
-    """Writes one-dimensional columns of any lengths under a temporary name and renames the file."""
-    path = pathlib.Path(path)
+    """Writes one-dimensional columns of any lengths, whole or not at all."""
     header = json.dumps([[name, array.dtype.str, len(array)] for name, array in columns.items()])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(f"{len(header):{_HEADER_DIGITS}d}{header}".encode())
-            for array in columns.values():
-                file.write(np.ascontiguousarray(array).data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(f"{len(header):{_HEADER_DIGITS}d}{header}".encode())
+        for array in columns.values():
+            file.write(np.ascontiguousarray(array).data)
 
 
 def load_columns(
@@ -51,6 +46,7 @@ def load_columns(
             if names is None or name in names:
                 start, stop = (0, length) if rows is None else rows
                 file.seek(offset + start * dtype.itemsize)
+                # Only the bytes of these rows are read.
                 columns[name] = np.fromfile(file, dtype, stop - start)
             offset += length * dtype.itemsize
     return columns

@@ -4,7 +4,6 @@ Everything here is of the size of the vocabularies, not of the log.
 """
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +15,16 @@ import pyarrow.csv
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, MISSING, MISSING_NAME, TIME, USER, id_keys
 from data_prep.stages.vocabulary import Lookup, dense_ids, frequency_order
 from data_prep.storage import Columns, save_columns
-from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PADDING_ID, UNKNOWN_ID, Field, Schema
+from dgin_tf.schema import (
+    CANDIDATE,
+    FIRST_ID,
+    HISTORY,
+    PADDING_ID,
+    UNKNOWN_ID,
+    Field,
+    Schema,
+    replacing,
+)
 from dgin_tf.schema import USER as USER_ROLE
 
 FOLDER = "vocabulary"
@@ -45,6 +53,7 @@ class Words:
 
     def ranks(self, keys: np.ndarray) -> np.ndarray:
         """Integers that sort as the raw values do."""
+        # Integers sort as they are; words by their alphabetical rank.
         raw = self.raw(keys)
         return raw if self.by_key is None else np.unique(raw, return_inverse=True)[1]
 
@@ -67,17 +76,12 @@ class Vocabulary:
 
     def save(self, path: pathlib.Path) -> None:
         """Writes one raw value a line."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                if self.values.dtype == object:
-                    file.writelines(f"{word}\n".encode() for word in self.values)
-                elif len(self.values):
-                    options = pa.csv.WriteOptions(include_header=False)
-                    pa.csv.write_csv(pa.table({"value": self.values}), file, options)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            if self.values.dtype == object:
+                file.writelines(f"{word}\n".encode() for word in self.values)
+            elif len(self.values):
+                options = pa.csv.WriteOptions(include_header=False)
+                pa.csv.write_csv(pa.table({"value": self.values}), file, options)
 
 
 def item_vocabulary(items: Columns, words: Words, folder: pathlib.Path) -> Vocabulary:
@@ -131,6 +135,7 @@ def user_vocabulary(users: Columns, words: Words) -> tuple[Vocabulary, np.ndarra
     Returns:
       The vocabulary, and the id of every user row, int32 [users].
     """
+    # Every user has an id, training or not: records are told apart by it.
     order = frequency_order(users["events"], words.ranks(users["key"]))
     vocabulary = Vocabulary(words.raw(users["key"][order]), users["events"][order])
     return vocabulary, dense_ids(order, len(order))
@@ -179,6 +184,7 @@ def profile_columns(
     vocabularies, columns = {}, {}
     raw = profiles[USER]
     keys = raw.to_numpy(np.int64) if pd.api.types.is_integer_dtype(raw) else id_keys(raw)[0]
+    # Row of each profile's user, -1 where the log does not have the user.
     rows = Lookup.build(users["key"]).rows(keys)
     in_log = rows >= 0
     for field in fields:
@@ -201,6 +207,7 @@ def make_schema(
     numeric_features: Sequence[str] = (),
 ) -> Schema:
     """The schema of the data set: fields with a vocabulary, the timestamp and numeric features."""
+    # The order of the fields is the order of the embeddings.
     both = (HISTORY, CANDIDATE)
     fields = [Field(USER, (USER_ROLE,), USER)]
     fields += [Field(name, (USER_ROLE,), name) for name in profile_fields]

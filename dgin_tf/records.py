@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import google_crc32c
 import numpy as np
 
-from dgin_tf.schema import CANDIDATE, HISTORY, Schema, feature_name, write_text
+from dgin_tf.schema import CANDIDATE, HISTORY, Schema, feature_name, replacing, write_text
 
 MANIFEST_FILE = "manifest.json"
 CATALOGUE_FILE = "catalogue.npz"
@@ -142,6 +142,7 @@ def pack_record(arrays: Mapping[str, bytes | memoryview]) -> bytes:
     for name, value in arrays.items():
         header = _entry_header(name, len(value))
         size += len(header) + len(value)
+        # Joined once at the end: values are slices of large arrays and are not copied before.
         parts += (header, value)
     return b"".join((_prefix(1, size), *parts))
 
@@ -197,18 +198,12 @@ def length_prefixed(number: int, value: bytes) -> bytes:
 
 
 def write_records(path: str | os.PathLike, payloads: Iterable[bytes]) -> int:
-    """Writes a TFRecord file under a temporary name and renames it; returns the record count."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Writes a TFRecord file, whole or not at all; returns the record count."""
     count = 0
-    try:
-        with open(temporary, "wb", buffering=_WRITE_BUFFER) as file:
-            for payload in payloads:
-                file.write(frame(payload))
-                count += 1
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb", buffering=_WRITE_BUFFER) as file:
+        for payload in payloads:
+            file.write(frame(payload))
+            count += 1
     return count
 
 
@@ -243,13 +238,8 @@ def save_catalogue(data_dir: str | os.PathLike, attributes: Mapping[str, np.ndar
     `count` is the number of training events of each item; the arrays are indexed by item id.
     """
     path = pathlib.Path(data_dir) / CATALOGUE_FILE
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **attributes)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **attributes)  # type: ignore[arg-type]
 
 
 def load_catalogue(data_dir: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -282,6 +272,7 @@ def shard_paths(data_dir: str | os.PathLike, shards: Sequence[Shard]) -> list[st
 
 
 def _masked_crc(data: bytes) -> int:
+    # Rotated and offset, as TFRecord files have it.
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 

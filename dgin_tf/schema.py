@@ -10,12 +10,13 @@ Ids are dense: 0 is padding, 1 is out-of-vocabulary, real values start at 2.
 This module needs neither TensorFlow nor pandas.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 PADDING_ID = 0
 UNKNOWN_ID = 1
@@ -103,6 +104,7 @@ class Schema:
         object.__setattr__(
             self, "statistic_edges", edges
         )  # JSON has lists, and schemas are compared
+        # Names are unique over all roles: `hist_x` and `cand_x` are one field.
         names = [field.name for field in self.fields]
         duplicates = sorted({name for name in names if names.count(name) > 1})
         if duplicates:
@@ -225,6 +227,7 @@ def feature_name(role: str, field: Field) -> str:
       >>> feature_name(HISTORY, Field("item_id", (HISTORY, CANDIDATE), "item_id"))
       'hist_item_id'
     """
+    # `user_id` and `user_gender` carry the prefix already.
     prefix = PREFIX[role]
     return field.name if role == USER and field.name.startswith(prefix) else prefix + field.name
 
@@ -235,10 +238,21 @@ def negative_name(feature: str) -> str:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file under a temporary name and renames it, so that no half file is ever seen."""
+    """Writes a text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Path of a temporary file beside `path`, renamed to it at the end, or removed after an error.
+
+    Whoever reads `path` sees the old file or the whole new one, even when the writer is killed.
+    """
+    path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -72,6 +72,7 @@ class LocalEngine:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "lock", "w", encoding="utf-8") as lock:
             try:
+                # The lock ends with the process, however it ends.
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(
@@ -81,6 +82,7 @@ class LocalEngine:
             key_file = self.folder / "key"
             is_resumed = key_file.is_file() and key_file.read_text(encoding="utf-8") == key
             if not is_resumed:
+                # Files of another key would be taken for results of this one.
                 for entry in self.folder.iterdir():
                     if entry.is_dir():
                         shutil.rmtree(entry)
@@ -106,6 +108,7 @@ class LocalEngine:
         markers = self.folder / f"done-{stage}"
         markers.mkdir(exist_ok=True)
         paths = [markers / f"{number:05d}.json" for number in range(len(tasks))]
+        # A marker holds the results of a task that an earlier run finished.
         open_tasks = [number for number, path in enumerate(paths) if not path.is_file()]
         with tqdm.tqdm(
             total=sum(task.weight for task in tasks),

@@ -144,6 +144,7 @@ class MetaLines(RowParser):
             pa.compute.match_substring_regex(asin, _ONE_LINE), min_count=0
         ).as_py():
             return None
+        # Last category of each list, by its offset in the flat values; null for empty lists.
         length = pa.compute.fill_null(pa.compute.list_value_length(lists), 0).to_numpy()
         last = pa.array(lists.offsets.to_numpy()[1:] - 1, mask=length == 0)
         category = pa.compute.fill_null(lists.values.take(last), "")

@@ -111,7 +111,7 @@ class Reader(abc.ABC):
         """
 
     def profiles(self) -> pd.DataFrame:
-        """User profiles: `user_id` (integers or words, as in the log) and `profile_fields` as words ("" unknown)."""
+        """Table of user profiles: `user_id` as in the log, and `profile_fields` as words, "" where unknown."""
         return pd.DataFrame(columns=["user_id", *self.profile_fields])
 
 
@@ -164,10 +164,12 @@ def is_compressed(path: str) -> bool:
 def _blocks(file: BinaryIO, remaining: int | None, block_bytes: int) -> Iterator[bytes]:
     """Whole lines from the file's position on: all, or those that begin in `remaining` bytes."""
     while remaining is None or remaining > 0:
+        # The last block may be shorter: its lines begin within the piece.
         size = block_bytes if remaining is None else min(block_bytes, remaining)
         block = file.read(size)
         if not block:
             return
+        # The rest of the line that the block cuts.
         if not block.endswith(b"\n"):
             block += file.readline()
         if remaining is not None:

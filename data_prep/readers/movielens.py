@@ -150,6 +150,7 @@ class MovieLensReader(Reader):
                 rows = rows.reject(rows.table[name].to_numpy() < 0, f"negative {name}")
             if self._min_rating is not None:
                 rows = rows.keep(rows.table[RATING].to_numpy() >= self._min_rating)
+            # Behavior types by number: 0 like, 1 dislike.
             events = rows.table
             if self._like_rating is not None:
                 events = events.assign(**{BEHAVIOR: events[RATING] < self._like_rating})
@@ -162,6 +163,7 @@ class MovieLensReader(Reader):
             rows.table for piece in file_pieces(self._users) for rows in read_rows(piece, _USERS)
         ]
         empty = pd.DataFrame({USER: np.zeros(0, np.int64), **{name: [] for name in PROFILE}})
+        # A user that occurs twice has the profile of the first line.
         return pd.concat(tables or [empty], ignore_index=True).drop_duplicates(USER)
 
     def _side_rows(self, piece: Piece) -> Iterator[Rows]:
@@ -175,6 +177,7 @@ class MovieLensReader(Reader):
         def parts() -> Iterator[tuple[np.ndarray, pd.Series]]:
             for piece in file_pieces(self._movies):
                 for rows in self._side_rows(piece):
+                    # The first of the genres, which bars separate.
                     genre = rows.table[GENRES].astype(object).str.split("|").str[0]
                     yield rows.table[ITEM].to_numpy(), genre.replace(_NO_GENRES, MISSING_NAME)
 

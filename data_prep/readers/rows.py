@@ -70,8 +70,10 @@ def parse_rows(block: bytes, parser: RowParser) -> Rows:
         if table is not None and len(table) != lines:  # Arrow skips empty lines
             table = None
         if table is None and len(part) > _SLOW_BYTES and lines > 1:
+            # Halves at a line end; good halves go through the fast road again.
             middle = part.find(b"\n", len(part) // 2) + 1
             middle = middle if 0 < middle < len(part) else part.rfind(b"\n", 0, len(part) // 2) + 1
+            # The first half is popped first, so that lines keep their order.
             stack += [part[middle:], part[:middle]]
             continue
         if table is None:
@@ -82,6 +84,7 @@ def parse_rows(block: bytes, parser: RowParser) -> Rows:
         tables.append(table)
         numbers.append(start_line + good)
         start_line += lines
+    # Number of each good line within the block, [rows].
     index = np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
     # One array a column: pandas would otherwise copy all numbers into one block.
     frame = pa.concat_tables(tables).to_pandas(split_blocks=True).set_axis(index)

@@ -36,6 +36,7 @@ class CategoryTable:
                 digests, words = id_keys(values)
                 categories.append(digests)
                 names.append(words)
+        # `first` is the first line of each item, whatever order the sort leaves.
         distinct, first = np.unique(np.concatenate(items), return_index=True)
         return cls(
             distinct,
@@ -47,5 +48,6 @@ class CategoryTable:
         """Category keys of items by key, `MISSING` for items that the side file has not; [events]."""
         if not len(self.items):
             return np.full(len(items), MISSING, np.int64)
+        # [events]; items beyond the last key are compared with it and differ.
         place = np.minimum(np.searchsorted(self.items, items), len(self.items) - 1)
         return np.where(self.items[place] == items, self.categories[place], MISSING)

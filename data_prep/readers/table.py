@@ -161,6 +161,7 @@ class TableReader(Reader):
         else:
             number = raw.to_numpy()
             with np.errstate(invalid="ignore"):
+                # Rounded down, for negative times too.
                 whole = number // _PER_SECOND[self._time_unit]
                 wrong = ~(np.abs(whole) < _LATEST)
                 seconds = np.where(wrong, 0, whole).astype(np.int64)
@@ -195,6 +196,7 @@ class TableReader(Reader):
             separator = text_option(self.options, "separator")
             file = open_table(path, names, separator, self.numeric_features)
             for name, cell_type in self._cell_types(file).items():
+                # Files that disagree: the wider type holds for all.
                 common = DECIMAL if name == TIME else WORD
                 types[name] = cell_type if types.get(name, cell_type) == cell_type else common
             files[path] = file

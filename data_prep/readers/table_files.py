@@ -133,6 +133,7 @@ class ParquetTable(TableFile):
         for name, cell_type in self.types.items():
             values, wrong, fault = _typed(name, batch.column(self.names[name]), cell_type)
             columns[name] = values
+            # The first fault of a row is its reason.
             reasons[wrong & (reasons == "")] = fault
 
         def text_at(row: int) -> str:
@@ -231,6 +232,7 @@ def _typed(name: str, column: pa.Array, cell_type: str) -> tuple[pa.Array, np.nd
     if cell_type == WORD:
         return column.cast(pa.string()).fill_null(MISSING_NAME), missing, f"no {name}"
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        # Unsigned integers above int64 cannot be cast.
         too_large = np.zeros(len(column), bool)
         if column.type == pa.uint64():
             too_large = pa.compute.greater(column, _LARGEST).fill_null(False).to_numpy(False)

@@ -42,6 +42,7 @@ class Candidates:
         if not width or not len(starts):
             return starts
         count = np.diff(np.append(starts, len(self)))
+        # Number of each candidate within its history cut.
         member = np.arange(len(self)) - np.repeat(starts, count)
         return np.flatnonzero(member % width == 0)
 
@@ -62,11 +63,13 @@ def lay_out(
       negatives: catalogue rows, [targets, negatives].
       labels: of the targets, where not all of them are positives, [targets].
     """
+    # The last key is the first that np.lexsort sorts by.
     order = np.lexsort((targets.event, targets.user, targets.split))
     width = 1 + negatives.shape[1]
     target = targets.take(np.repeat(order, width))
     # [targets, 1 + negatives], the positive first, then flat.
     items = np.column_stack([positives, negatives])[order].reshape(-1)
+    # [targets, 1 + negatives]: only the first column can be positive.
     label = np.zeros((len(order), width), np.int32)
     label[:, 0] = 1 if labels is None else labels[order]
     time = histories.events[TIME][histories.offsets[target.user] + target.event]

@@ -22,6 +22,7 @@ def stream(seed: int, purpose: str) -> int:
 def mix(keys: np.ndarray, seed: int) -> np.ndarray:
     """Hashes integers to uniform uint64 by SplitMix64 (Steele, Lea, Flood, 2014), element-wise."""
     with np.errstate(over="ignore"):
+        # Wraps around: SplitMix64 is defined modulo 2^64.
         bits = np.asarray(keys).astype(np.uint64) + np.uint64(seed)
         bits = bits + _GOLDEN
         bits = (bits ^ (bits >> np.uint64(30))) * _MIX_1
@@ -31,4 +32,5 @@ def mix(keys: np.ndarray, seed: int) -> np.ndarray:
 
 def unit(bits: np.ndarray) -> np.ndarray:
     """Turns hashes into floats, uniform in [0, 1)."""
+    # A float64 holds 53 bits exactly: the upper ones.
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -60,6 +60,7 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
     """
     order = event_order(columns)
     columns = {name: column[order] for name, column in columns.items()}
+    # Rows are sorted, so equal events are neighbors.
     same_user = _repeats(columns[USER])
     duplicate = same_user & _repeats(columns[TIME])
     if duplicate.any():
@@ -69,6 +70,7 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
     if duplicates:
         columns = {name: column[~duplicate] for name, column in columns.items()}
         same_user = same_user[~duplicate]
+    # [users], and with the total [users + 1].
     first = np.flatnonzero(~same_user)
     offsets = np.append(first, len(same_user)).astype(np.int64)
     users = columns.pop(USER)[first]
@@ -84,15 +86,19 @@ def event_order(columns: Columns) -> np.ndarray:
     user, time = columns[USER], columns[TIME]
     if not len(user):
         return np.zeros(0, np.int64)
+    # Times are shifted to start at 0, so that they take few bits.
     earliest = int(time.min())
     time_bits = (int(time.max()) - earliest).bit_length()
+    # Large keys (digests of words) are replaced by their ranks, which take few bits.
     if user.min() < 0 or int(user.max()).bit_length() + time_bits > 63:
         user = np.unique(user, return_inverse=True)[1]
     if int(user.max()).bit_length() + time_bits > 63:  # times spread over more than int64 can pack
         return np.lexsort((*_tie_keys(columns), time, user))
+    # [events]: one integer that sorts by user, then time.
     key = (user.astype(np.int64) << time_bits) | (time.astype(np.int64) - earliest)
     order = np.argsort(key)
     key = key[order]
+    # True for events that share user and second with a neighbor.
     tied = np.zeros(len(key), bool)
     tied[1:] = key[1:] == key[:-1]
     tied[:-1] |= tied[1:]

@@ -34,6 +34,7 @@ def future_events(histories: Histories, candidates: Candidates, *, strict: bool)
     """
     target = candidates.target
     has_history = target.cut > 0
+    # Row of the newest event that each candidate sees, [candidates]; any row if it sees none.
     newest = histories.offsets[target.user] + np.maximum(target.cut - 1, 0)
     newest_time = histories.events[TIME][newest] if len(newest) else newest
     late = newest_time >= candidates.time if strict else newest_time > candidates.time
@@ -62,6 +63,7 @@ def later_negatives(candidates: Candidates, histories: Histories, event_item: np
       event_item: catalogue row of the item, [events].
     """
     negative = candidates.label == 0
+    # Newest position of each (user, item) pair; pairs of other items get -1.
     position = np.arange(len(event_item)) - histories.offsets[histories.owner]
     last = pd.Series(position).groupby(pack(histories.owner, event_item)).max()
     pairs = pack(candidates.target.user[negative], candidates.item[negative])

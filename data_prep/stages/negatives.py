@@ -34,6 +34,7 @@ class Sampler:
 
     def pick(self, bits: np.ndarray) -> np.ndarray:
         """Turns uniform uint64 hashes into items, int64 [draws]."""
+        # Without weights the upper 32 bits are scaled to [0, size), without a division.
         if self.cumulative is None:
             return ((bits >> np.uint64(32)) * np.uint64(self.size) >> np.uint64(32)).astype(
                 np.int64
@@ -81,10 +82,12 @@ def draw_negatives(
     Returns:
       Items, int64 [targets, negatives]; -1 where every item is forbidden.
     """
+    # All draws side by side, [targets * negatives]; `base` is a random stream for each.
     rows = np.repeat(groups, negatives)
     base = mix(np.repeat(seeds, negatives) ^ mix(np.tile(np.arange(negatives), len(seeds)), 1), 2)
     forbidden_pairs = np.sort(pack(*forbidden))
     items = np.full(len(rows), _NONE, np.int64)
+    # Draws without a valid item yet; nearly all are done after the first attempt.
     open_draws = np.arange(len(rows)) if sampler.size else np.zeros(0, np.int64)
     for attempt in range(_ATTEMPTS):
         if not len(open_draws):
@@ -95,6 +98,7 @@ def draw_negatives(
         open_draws = open_draws[collides]
     # Users with events of nearly every item: pick among the items that are left.
     for draw in open_draws:
+        # Pairs sort by row first, so those of this row lie between two bounds.
         first, last = np.searchsorted(forbidden_pairs, pack(rows[draw] + np.arange(2), 0))
         others = np.setdiff1d(np.arange(sampler.size), forbidden_pairs[first:last] & 0xFFFFFFFF)
         items[draw] = sampler.among(others, mix(base[draw : draw + 1], _ATTEMPTS))
@@ -128,12 +132,14 @@ def draw_own(
     number = np.tile(np.arange(negatives), len(seeds))
     base = mix(np.repeat(seeds, negatives) ^ mix(number, 3), 4)
     items = np.full(len(base), _NONE, np.int64)
+    # A share of the draws, of users with any event before the cut.
     open_draws = np.flatnonzero((unit(mix(base, _ATTEMPTS)) < share) & (end > first))
     for attempt in range(_ATTEMPTS):
         if not len(open_draws):
             break
         reach = end[open_draws] - first[open_draws]
         place = np.floor(unit(mix(base[open_draws], attempt)) * reach).astype(np.int64)
+        # Uniform over the events before the cut, so frequent items come up more often.
         event = first[open_draws] + place
         fits = (newest[event] < end[open_draws]) & (item[event] >= 0)
         items[open_draws[fits]] = item[event[fits]]
@@ -156,6 +162,7 @@ def newest_of_item(owner: np.ndarray, item: np.ndarray) -> np.ndarray:
 
 def pack(rows: np.ndarray, items: np.ndarray | int) -> np.ndarray:
     """One int64 for each (row, item) pair."""
+    # Rows and items are below 2^31.
     return (np.asarray(rows, np.int64) << 32) | items
 
 

@@ -24,6 +24,7 @@ def deal(columns: Columns, buckets: int) -> tuple[Columns, np.ndarray]:
     """
     bucket = bucket_of(columns[USER], buckets)
     offsets = np.zeros(buckets + 1, np.int64)
+    # [buckets + 1]
     np.cumsum(np.bincount(bucket, minlength=buckets), out=offsets[1:])
     if buckets == 1:
         return columns, offsets

@@ -79,11 +79,13 @@ def plan_records(
     starts = candidates.group_starts()
     ends = np.append(starts, len(candidates))[1:]
     user, cut = candidates.target.user[starts], candidates.target.cut
+    # Candidates of a record rise by cut: [records].
     smallest, largest = cut[starts], cut[ends - 1]
     # Events that the record leaves out, the user's oldest, [records].
     offset = np.maximum(smallest - max_history, 0) if max_history else np.zeros_like(smallest)
     begin = histories.offsets[user]
     row_starts = candidates.row_starts(row_width)
+    # Record of each row, [rows].
     row_record = np.searchsorted(starts, row_starts, side="right") - 1
     widths = np.diff(np.append(row_starts, len(candidates)))
     widest = np.zeros(len(starts), np.int64)
@@ -130,6 +132,7 @@ def _parts(sizes: np.ndarray) -> Iterator[slice]:
     ends = np.cumsum(sizes)
     start = 0
     while start < len(sizes):
+        # First record at which the file would be larger than `SHARD_BYTES`.
         full = int(np.searchsorted(ends, ends[start] - sizes[start] + SHARD_BYTES, side="right"))
         stop = max(min(full, start + SHARD_USERS), start + 1)
         yield slice(start, stop)
@@ -177,6 +180,7 @@ def record_columns(
 
 def record_sizes(layout: Layout, columns: RecordColumns) -> np.ndarray:
     """Bytes that each record takes in a file, about, int64 [records]."""
+    # Bytes of one event and of one candidate.
     event, candidate = (
         sum(column.itemsize for column in features.values())
         for features in (columns.history, columns.candidate)
@@ -187,6 +191,7 @@ def record_sizes(layout: Layout, columns: RecordColumns) -> np.ndarray:
 
 def pack_records(layout: Layout, records: np.ndarray, columns: RecordColumns) -> Iterator[bytes]:
     """Yields the serialized records of some rows of the layout."""
+    # (features, first row, row after the last) of each record, [records] each.
     spans = (
         (columns.user, layout.user, layout.user + 1),
         (columns.history, layout.first_event, layout.last_event),

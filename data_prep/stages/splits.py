@@ -15,6 +15,7 @@ HISTOGRAM_BINS = 1 << 16
 
 def split_of_users(users: np.ndarray, fractions: Sequence[float], seed: int) -> np.ndarray:
     """Split of each user by a hash of the user and the seed, int8 [users]."""
+    # Uniform in [0, 1), the same for a user in every run with this seed.
     position = unit(mix(users, stream(seed, "split")))
     boundaries = np.cumsum(fractions)[:-1] / np.sum(fractions)
     return np.searchsorted(boundaries, position, side="right").astype(np.int8)
@@ -22,6 +23,7 @@ def split_of_users(users: np.ndarray, fractions: Sequence[float], seed: int) -> 
 
 def split_of_times(times: np.ndarray, cuts: Sequence[int]) -> np.ndarray:
     """Split of each second: before the first cut train, before the second validation, then test."""
+    # A second equal to a cut belongs to the later split.
     return np.searchsorted(np.asarray(cuts, np.int64), times, side="right").astype(np.int8)
 
 
@@ -44,6 +46,7 @@ def time_cuts(
     shares = np.cumsum(fractions)[:-1] / np.sum(fractions)
     # Whole events, at least one, so that a cut never lies before the first event.
     events = np.maximum(np.rint(shares * cumulative[-1]), 1)
+    # End of the first bin at which the running sum reaches that many events.
     bins = np.searchsorted(cumulative, events, side="left") + 1
     train_end, validation_end = (first + int(b) * _bin_seconds(first, last) for b in bins)
     return train_end, validation_end

@@ -57,6 +57,7 @@ def last_events(
     among = np.arange(len(owner)) if eligible is None else np.flatnonzero(eligible)
     run = (owner * 4 + event_split)[among]  # one run for each user and split
     rows = np.arange(len(run))
+    # Row after the last of each run, then the distance of every row from that end.
     ends = np.append(np.flatnonzero(run[1:] != run[:-1]) + 1, len(run)) if len(run) else rows
     from_end = np.repeat(ends, np.diff(ends, prepend=0)) - rows
     events = among[from_end <= targets_per_user]
@@ -72,6 +73,7 @@ def every_event(histories: Histories, event_split: np.ndarray, *, strict: bool) 
 def last_times(histories: Histories, eligible: np.ndarray) -> np.ndarray:
     """Second of each user's last eligible event, or last event where none is, int64 [users]."""
     events = np.arange(len(eligible))
+    # Any eligible event ranks above all others; within both, the newest ranks highest.
     rank = np.where(eligible, events + len(events), events)
     if not len(histories.users):
         return np.zeros(0, np.int64)
@@ -100,6 +102,7 @@ def first_of_second(histories: Histories, owner: np.ndarray) -> np.ndarray:
     times = histories.events[TIME]
     new = np.ones(len(times), bool)
     new[1:] = (times[1:] != times[:-1]) | (owner[1:] != owner[:-1])
+    # Index of the latest start of a second at or before each event.
     return np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
 
 

@@ -52,11 +52,13 @@ def merge_pairs(parts: Sequence[Columns]) -> Columns:
       ones the item's events had), [items].
     """
     pairs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # [pairs of all buckets], by item, then category.
     order = np.argsort(_pair_codes(pairs["item"], pairs["category"])[0])
     pairs = {name: column[order] for name, column in pairs.items()}
     same = np.zeros(len(order), bool)
     same[1:] = pairs["item"][1:] == pairs["item"][:-1]
     same[1:] &= pairs["category"][1:] == pairs["category"][:-1]
+    # One row for each distinct pair, then one for each item.
     starts = np.flatnonzero(~same)
     item, category = pairs["item"][starts], pairs["category"][starts]
     events, training = _sums(pairs["events"], starts), _sums(pairs["training_events"], starts)
@@ -74,6 +76,7 @@ def merge_pairs(parts: Sequence[Columns]) -> Columns:
 def _most_frequent(events: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Index of the first of the largest values in each run, int64 [runs]."""
     best = starts.copy()
+    # np.argmax returns the first of equal counts: the smallest category.
     for run in np.flatnonzero(sizes > 1):
         best[run] += np.argmax(events[starts[run] : starts[run] + sizes[run]])
     return best
@@ -87,6 +90,7 @@ def range_boundaries(samples: np.ndarray, ranges: int) -> np.ndarray:
 
 def frequency_order(counts: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Rows by falling count, ties by rising name (integers), int64 [rows]."""
+    # Rises as counts fall, so that one ascending sort serves both keys.
     rarity = np.max(counts, initial=0) - np.asarray(counts, np.int64)
     name_bits = int(np.max(names, initial=0)).bit_length()
     rarity_bits = int(np.max(rarity, initial=0)).bit_length()
@@ -122,6 +126,7 @@ class Lookup:
         largest = int(keys[-1]) if len(keys) else 0
         if not len(keys) or keys[0] < 0 or largest > _SPARSEST * len(keys) + 1024:
             return cls(keys, None)
+        # [largest key + 1]: row by key, in one look-up.
         table = np.full(largest + 1, -1, np.int32)
         table[keys] = np.arange(len(keys), dtype=np.int32)
         return cls(keys, table)
@@ -135,6 +140,7 @@ class Lookup:
             if inside.all():
                 return self.table[raw]
             return np.where(inside, self.table[np.where(inside, raw, 0)], np.int32(-1))
+        # Keys are far apart: binary search instead.
         rows = np.searchsorted(self.keys, raw)
         rows[rows == len(self.keys)] = 0
         return np.where(self.keys[rows] == raw, rows, -1)

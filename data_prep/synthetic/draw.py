@@ -52,6 +52,7 @@ def draw_events(
     Yields:
       The chunk's users, and their events.
     """
+    # Public ids are shuffled, so that they say nothing about topics or popularity.
     rng = np.random.default_rng([seed, 1])
     public_items = rng.permutation(log.catalogue.items).astype(np.int32) + 1
     public_categories = rng.permutation(log.catalogue.categories).astype(np.int32) + 1
@@ -111,6 +112,7 @@ def _draw_chunk(log: SyntheticLog, lengths: np.ndarray, rng: np.random.Generator
     interests, thread, topic = _draw_interests(log, slots, rng)
     lone = rng.random(len(rows), dtype=np.float32) < log.taste.lone_share
     lone[return_row] = lone[story_row] = False
+    # Negative and distinct, so that no lone click shares a thread.
     thread[lone] = -1 - slots.position[lone]
     lone_rows = np.flatnonzero(lone)
     topic[lone_rows] = draw_topics(log.catalogue, len(lone_rows), rng, consumable=None)

@@ -32,11 +32,13 @@ def draw_cycles(
     period = span / rounds[owner] * rng.uniform(0.8, 1.2, size=len(owner))
     phase = rng.random(len(owner))
 
+    # One row for each round: [rounds of all staples].
     staple, turn = group_members(np.ceil(span / period - phase).astype(np.int64))
     turn = turn + phase[staple] + PERIOD_JITTER * rng.standard_normal(len(staple))
     due = slots.opening[owner[staple]] + turn * period[staple]
     row = slots.rows_at(owner[staple], due)
     fits = (row > slots.first[last_row][owner[staple]]) & (row < last_row[owner[staple]])
+    # Of rounds that fall on one row the first stays; then neighbors give way.
     row, unique_index = np.unique(row[fits], return_index=True)
     staple = staple[fits][unique_index]
     apart = np.diff(row, prepend=-2) > 1
@@ -56,9 +58,11 @@ def draw_returns(
     interests = np.floor(dormancy.share * lengths / mean_rounds + rng.random(len(lengths)))
     owner, number = group_members(interests.astype(np.int64))
     topic = draw_topics(log.catalogue, len(owner), rng, consumable=False)
+    # A property of the topic, even in the logarithm between fewest and most.
     rounds = fewest * (most / fewest) ** (topic * _GOLDEN_RATIO % 1.0)
     period = (slots.closing - slots.opening)[owner] / rounds
 
+    # One row for each visit: [visits of all dormant interests].
     interest, turn = group_members(np.ceil(rounds + 1.0).astype(np.int64))
     phase = rng.random(len(owner))[interest]
     turn = turn + phase + PERIOD_JITTER * rng.standard_normal(len(interest))

@@ -41,8 +41,10 @@ def zipf_rank(uniform: np.ndarray, size: int | np.ndarray, exponent: float) -> n
     without a table, for any mixture of sizes.
     """
     if exponent == 1.0:
+        # The limit of the formula below: F(x) = log x / log(size + 1).
         place = np.exp(uniform * np.log(np.asarray(size) + 1.0))
     else:
+        # Inverse of F(x) = (x^power - 1) / ((size + 1)^power - 1).
         power = 1.0 - exponent
         place = (1.0 + uniform * ((np.asarray(size) + 1.0) ** power - 1.0)) ** (1.0 / power)
     return np.minimum(place.astype(np.int64) - 1, np.asarray(size) - 1)

@@ -90,6 +90,7 @@ def draw_slots(log: SyntheticLog, lengths: np.ndarray, rng: np.random.Generator)
     starts = csr_offsets(lengths)
     user = np.repeat(np.arange(len(lengths)), lengths)
     first = starts[:-1][user]
+    # [events]; between sessions gaps are longer.
     gap = rng.standard_exponential(len(user))
     gap[rng.random(len(user), dtype=np.float32) < 1 / _SESSION_EVENTS] *= _SESSION_GAP
     clock = np.cumsum(gap)
@@ -97,6 +98,7 @@ def draw_slots(log: SyntheticLog, lengths: np.ndarray, rng: np.random.Generator)
     arrival, departure = rng.random((2, len(lengths))) * SPAN_MARGIN * (end - start)
     # One second of each event is set aside, so that rounding can never make two coincide.
     seconds = end - start - arrival - departure - lengths
+    # Stretches each user's clock over the rest of the user's time, [users].
     scale = seconds / np.maximum(clock[starts[1:] - 1] - clock[starts[:-1]], 1e-9)
     offset = start + arrival - clock[starts[:-1]] * scale
     timestamp = np.floor(clock * scale[user] + offset[user]).astype(np.int64)

@@ -38,6 +38,7 @@ def draw_stories(
     topic[consumables] = draw_topics(log.catalogue, len(consumables), rng, consumable=True)
     rank, start = rng.random((2, len(owner)))
     chances = np.cumsum([fate.chance for fate in stories.fates])
+    # One fate for each story, [stories].
     fate_of = np.searchsorted(chances / chances[-1], rng.random(len(owner)), side="right")
 
     parts = [_consumable_events(stories, consumables, start, rng)]
@@ -45,6 +46,7 @@ def draw_stories(
         own = np.flatnonzero(~consumable & (fate_of == place))
         parts.append(_fate_events(fate, own, start, rng))
     story, tau, behavior = (np.concatenate(column) for column in zip(*parts, strict=True))
+    # tau counts in the user's time, 0 at the first event and 1 at the last.
     in_time = tau < 1.0
     story, tau, behavior = story[in_time], tau[in_time], behavior[in_time]
     user = owner[story]

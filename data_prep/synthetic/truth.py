@@ -108,6 +108,7 @@ def target_causes(
     for lag in range(truth_targets, 0, -1):
         user = np.flatnonzero(lengths >= lag)
         place = lengths[user] - lag
+        # [users]: thread and position of each user's target at this lag.
         target_thread, limit = np.zeros((2, len(lengths)), np.int64)
         target_thread[user], limit[user] = thread[starts[user] + place], place
         is_cause = thread == np.repeat(target_thread, lengths)

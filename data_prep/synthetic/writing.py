@@ -1,11 +1,10 @@
 """Writes a synthetic log and its truth."""
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from data_prep.synthetic.draw import Events, draw_events
 from data_prep.synthetic.sampling import csr_offsets
 from data_prep.synthetic.slots import history_lengths
 from data_prep.synthetic.truth import Truth, target_causes, truth_path
+from dgin_tf.schema import replacing
 
 
 def write_log(
@@ -48,9 +48,10 @@ def write_log(
         )
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     lengths = history_lengths(log.population, np.random.default_rng([seed, 0]))
+    # Rank -> public id; user blocks are in the order of the Tianchi file.
     user_ids = _in_string_order(log.population.users)
     threads, mechanisms, interests, causes = [], [], [], []
-    with _replacing(pathlib.Path(path)) as log_file, _replacing(truth_path(path)) as truth_file:
+    with replacing(path) as log_file, replacing(truth_path(path)) as truth_file:
         # One thread writes while this one draws: both spend their time outside the interpreter lock.
         with concurrent.futures.ThreadPoolExecutor(1) as writer, open(log_file, "wb") as file:
             writing: concurrent.futures.Future = writer.submit(int)
@@ -105,19 +106,9 @@ def _write_csv(file, user_id: np.ndarray, lengths: np.ndarray, events: Events) -
     pyarrow.csv.write_csv(table, file, options)
 
 
-@contextlib.contextmanager
-def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well, removed otherwise."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _in_string_order(users: int) -> np.ndarray:
     """The ids 1 to `users` in the order of their decimal strings: 1, 10, 100, 11, ..."""
+    # Padding with zeros to one width makes numbers sort as strings; shorter ones first.
     ids = np.arange(1, users + 1)
     digits = np.floor(np.log10(ids) + 1e-12).astype(np.int64)
     widest = int(digits[-1]) if users else 0

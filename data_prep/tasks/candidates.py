@@ -41,9 +41,11 @@ def sampled_candidates(
     negatives = np.zeros((with_history, 0), np.int64)
     if protocol.negatives:
         negatives = _draw(task, histories, targets, ids, item_rows)
+        # A target that lacks a negative is left out.
         complete = np.flatnonzero((negatives >= 0).all(axis=1))
         targets, negatives = targets.take(complete), negatives[complete]
     event = histories.offsets[targets.user] + targets.event
+    # Vocabulary items -> rows of the id tables, [targets, negatives].
     rows = ids.row_of_id[negatives] if negatives.size else negatives
     labels = is_of_type(histories, task.positive_types)[event] if protocol.has_labels else None
     candidates = lay_out(histories, targets, item_rows[event], rows, labels)
@@ -83,6 +85,7 @@ def _draw(
         return draw_negatives(seeds, number, (number, positive), sampler, protocol.negatives)
     event_items = items[item_rows]
     in_vocabulary = event_items >= 0
+    # Strict: never an item that the user has any event with.
     forbidden = (histories.owner[in_vocabulary], event_items[in_vocabulary])
     sample = draw_negatives(seeds, targets.user, forbidden, sampler, protocol.negatives)
     if not protocol.own_negatives:
@@ -114,6 +117,7 @@ def fixed_candidates(
             "timestamp and item, must have that timestamp and be that positive. Check that the "
             "file was made from this log with these filters."
         )
+    # [lines], in the order of `targets`.
     positives = ids.items.rows(positives_of(histories, targets))
     negatives = ids.items.rows(negative[order])
     candidates = lay_out(histories, targets, positives, negatives[:, None])

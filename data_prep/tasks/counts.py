@@ -38,6 +38,7 @@ def count_bucket(task: BucketTask) -> Result:
     training = training_events(task, histories)
     pairs = count_pairs(histories.events[ITEM], histories.events[CATEGORY], training)
     if len(histories.users):
+        # True for users with any training event, [users].
         training_users = np.logical_or.reduceat(training, histories.offsets[:-1])
     else:
         training_users = training
@@ -81,6 +82,7 @@ def merge_range(task: MergeTask) -> Result:
     parts = []
     for path in task.sources:
         columns = map_columns(path)
+        # Each file is sorted by item, so a range of items is a range of rows.
         start = 0 if task.first is None else int(np.searchsorted(columns["item"], task.first))
         stop = None if task.last is None else int(np.searchsorted(columns["item"], task.last))
         parts.append({name: np.asarray(column[start:stop]) for name, column in columns.items()})

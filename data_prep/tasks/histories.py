@@ -39,6 +39,7 @@ class HistoryTask:
 def build_bucket(task: HistoryTask) -> Result:
     """Writes the bucket's sorted histories."""
     task.target.parent.mkdir(exist_ok=True)
+    # A bucket is one range of rows in every segment.
     parts = [load_columns(path, rows=(first, last)) for path, first, last in task.segments]
     events = concatenate(parts)
     del parts  # a bucket is as large as memory allows
@@ -112,6 +113,7 @@ def event_splits(task: BucketTask, histories: Histories) -> np.ndarray:
     if task.protocol.split_by == BY_TIME:
         return split_of_times(histories.events[TIME], task.cuts)
     if task.protocol.split_by == LAST_TIME:
+        # [users] -> [events]: all events of a user are in the split of the last target.
         last = last_times(histories, is_of_type(histories, task.positive_types))
         return np.repeat(split_of_times(last, task.cuts), histories.lengths)
     of_user = split_of_users(histories.users, task.protocol.fractions, task.seed)

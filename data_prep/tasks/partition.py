@@ -86,6 +86,7 @@ def partition_piece(task: PartitionTask) -> Result:
             continue
         earliest.append(int(columns[TIME].min()))
         latest.append(int(columns[TIME].max()))
+        # Rows of one bucket lie side by side; offsets [buckets + 1].
         segment, offsets = deal({n: narrow(column) for n, column in columns.items()}, task.buckets)
         name = f"{task.number:05d}-{len(segments):05d}.columns"
         save_columns(task.folder / name, segment)

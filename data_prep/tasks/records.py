@@ -61,6 +61,7 @@ def write_bucket(task: WriteTask) -> Result:
         POSITION: layout.position,
         LABEL: candidates.label,
     }
+    # [users of the bucket] -> row in the id tables.
     users = ids.users.rows(histories.users)
     user_columns = {name: column[users] for name, column in ids.user_columns.items()}
     history_columns = _history_columns(schema, histories, ids, item_rows)
@@ -123,6 +124,7 @@ def _split_figures(
     unknown_item, unknown_category = (ids[name] == UNKNOWN_ID for name in (ITEM, CATEGORY))
     for number in np.unique(record_split):
         own = candidates.target.split == number
+        # First candidates of the split's rows; each stands for one history cut.
         rows = starts[own[starts]]
         cuts = candidates.target.cut[rows]
         figures[SPLITS[number]] = {
