@@ -6,7 +6,7 @@ and the target module finds nothing by item; groups are genres here, as in the r
 row for clicks alone.
 
     python -m data_prep.prepare --dataset=movielens --input=ratings.dat,movies.dat,users.dat \\
-        --protocol=given --examples=reference_examples.csv --output_dir=D
+        --protocol=examples_file --examples=reference_examples.csv --output_dir=D
     python -m experiments.train --config=experiments/dgin/movielens.py:dgin --data_dir=D --model_dir=M
 
 `:dgin` is a row of `experiments.dgin.variants.ROWS`, by genre unless it is `dgin_session`, or any

@@ -5,7 +5,7 @@ that other implementations were measured on: fixed ones, the last 20 positions o
 one negative each.
 
     python -m data_prep.prepare --dataset=movielens --input=ratings.dat,movies.dat,users.dat \\
-        --protocol=given --examples=reference_examples_popular_negatives.csv --output_dir=D
+        --protocol=examples_file --examples=reference_examples_popular_negatives.csv --output_dir=D
     python -m experiments.train --config=experiments/dien/movielens.py:din --data_dir=D --model_dir=M
 
 `:din` is any model of `dgin_tf.models.registry.MODELS`; without it, DIEN.

@@ -4,7 +4,7 @@ Claim: the order of tables 2 and 4, on examples that other implementations were 
 ones, the last 20 positions of every user against one negative each.
 
     python -m data_prep.prepare --dataset=movielens --input=ratings.dat,movies.dat,users.dat \\
-        --protocol=given --examples=reference_examples.csv --output_dir=D
+        --protocol=examples_file --examples=reference_examples.csv --output_dir=D
     python -m experiments.train --config=experiments/mimn/movielens.py:mimn --data_dir=D \\
         --model_dir=M
 

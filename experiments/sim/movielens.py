@@ -5,7 +5,7 @@ time, the order of tables 2 and 3, on examples that other implementations were m
 ones, the last 20 positions of every user against one negative each.
 
     python -m data_prep.prepare --dataset=movielens --input=ratings.dat,movies.dat,users.dat \\
-        --protocol=given --examples=reference_examples.csv --output_dir=D
+        --protocol=examples_file --examples=reference_examples.csv --output_dir=D
     python -m experiments.train --config=experiments/sim/movielens.py:sim_soft --data_dir=D \\
         --model_dir=M
 
