@@ -99,13 +99,14 @@ def test_golden_dsin_model(case):
     user = weights["emb_user"][golden["in_user"]]
     parts = [user, target.embedding[:, 0], interest, golden["in_score"][:, None]]
     joined = tf.concat([tf.cast(part, tf.float32) for part in parts], axis=-1)[:, None]
-    model.tower(joined)
-    for layer, dense in enumerate(model.tower.hidden):
+    tower = model.config.tower()
+    tower(joined)
+    for layer, dense in enumerate(tower.hidden):
         dense.kernel.assign(weights[f"DNN_kernel{layer}"])
         dense.bias.assign(weights[f"DNN_bias{layer}"])
-    model.tower.output_layer.kernel.assign(weights["Dense_kernel"])
-    model.tower.output_layer.bias.assign(weights["PredictionLayer_global_bias"])
-    found = tf.sigmoid(model.tower(joined)[:, 0])
+    tower.output_layer.kernel.assign(weights["Dense_kernel"])
+    tower.output_layer.bias.assign(weights["PredictionLayer_global_bias"])
+    found = tf.sigmoid(tower(joined)[:, 0])
     golden_files.assert_close(found, golden[f"out_{case}_y_pred"])
 
 
