@@ -6,14 +6,12 @@ channel sees and makes it soft with the deviation:
     f(s) = p(s) s + (1 - p(s)) alpha s,   p(s) = sigmoid((s - E[s]) / sqrt(Var[s] + eps)).
 """
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from dgin_tf.layers.normalization import MovingMoments
-from dgin_tf.ops import masking
 
 
 def prelu(inputs: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
@@ -47,7 +45,13 @@ def dice(
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class PReLU(tf.keras.layers.Layer):
-    """PReLU with one slope per channel that starts at 0.1, as in the released code of DIN and DIEN."""
+    """PReLU with one slope per channel that starts at 0.1, as in the authors' code of DIN and DIEN.
+
+    Example:
+
+      >>> PReLU()(tf.constant([[-20.0, 3.0]])).numpy().round(3)
+      array([[-2.,  3.]], dtype=float32)
+    """
 
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
@@ -66,31 +70,21 @@ class PReLU(tf.keras.layers.Layer):
 class Dice(tf.keras.layers.Layer):
     """Dice with masked statistics of the global batch in training and moving averages at test time.
 
-    The released code of DIEN and MIMN differs in three ways, which `variant="released"` computes: the
-    current batch's statistics at test time too, so that a score depends on who else is scored;
-    statistics over padding; and eps = 1e-9 added inside the mean of squares and once more to the
-    deviation.
-
     Args:
-      variant: "paper" or "released".
       epsilon: added to the variance. The paper's is 1e-8.
       momentum: decay of the moving averages, in [0, 1).
 
     Raises:
-      ValueError: for another variant, or `momentum` outside [0, 1).
+      ValueError: `momentum` is outside [0, 1).
+
+    Example:
+
+      >>> Dice()(tf.constant([[-1.0, 2.0]])).shape
+      TensorShape([1, 2])
     """
 
-    def __init__(
-        self,
-        variant: str = "paper",
-        epsilon: float = 1e-8,
-        momentum: float = 0.99,
-        **kwargs: Any,
-    ):
+    def __init__(self, epsilon: float = 1e-8, momentum: float = 0.99, **kwargs: Any):
         super().__init__(**kwargs)
-        if variant not in ("paper", "released"):
-            raise ValueError(f"Dice has variants 'paper' and 'released'; got {variant!r}.")
-        self.variant = variant
         self.epsilon = epsilon
         self.momentum = momentum
         self.moments = MovingMoments(momentum, name="moments", dtype=self.dtype_policy)
@@ -114,18 +108,14 @@ class Dice(tf.keras.layers.Layer):
         Returns:
           [..., dim]; rows under the mask are computed like the others and mean nothing.
         """
-        if self.variant == "released":
-            mean, variance, _ = masking.masked_moments(inputs, None)
-            inverse_deviation = 1.0 / (tf.sqrt(variance + 1e-9) + 1e-9)
-        else:
-            mean, variance = self.moments(inputs, mask=mask, training=training)
-            inverse_deviation = tf.math.rsqrt(variance + self.epsilon)
+        mean, variance = self.moments(inputs, mask=mask, training=training)
+        inverse_deviation = tf.math.rsqrt(variance + self.epsilon)
+        # Statistics are float32 at least; alpha follows them, the result follows the inputs.
         return dice(inputs, tf.cast(self.alpha, mean.dtype), mean, inverse_deviation)
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "variant": self.variant,
             "epsilon": self.epsilon,
             "momentum": self.momentum,
         }
@@ -137,6 +127,11 @@ class Elementwise(tf.keras.layers.Layer):
 
     Args:
       function: name of a Keras activation, such as "sigmoid" or "relu".
+
+    Example:
+
+      >>> Elementwise("relu")(tf.constant([[-1.0, 2.0]])).numpy()
+      array([[0., 2.]], dtype=float32)
     """
 
     def __init__(self, function: str, **kwargs: Any):
@@ -155,22 +150,18 @@ class Elementwise(tf.keras.layers.Layer):
 
 ActivationSpec: TypeAlias = str | Mapping[str, Any] | tf.keras.layers.Layer
 
-_NAMED: dict[str, Callable[..., tf.keras.layers.Layer]] = {
-    "dice": Dice,
-    "dice_released": functools.partial(Dice, variant="released"),
-    "prelu": PReLU,
-}
+_NAMED: dict[str, type[tf.keras.layers.Layer]] = {"dice": Dice, "prelu": PReLU}
 
 
 def make_activation(
     activation: ActivationSpec, name: str, dtype: Any = None
 ) -> tf.keras.layers.Layer:
-    """A fresh activation layer.
+    """Creates an activation layer.
 
     Args:
-      activation: "dice", "dice_released", "prelu" or the name of a Keras activation; or a layer
-        such as `Dice(epsilon=1e-9)`, whose settings (not weights) are copied; or such a layer as
-        `activation_config` gives it.
+      activation: "dice", "prelu", the name of a Keras activation, or the name that a layer class is
+        registered under, such as "dgin_tf>Dice"; or a layer such as `Dice(epsilon=1e-9)`, whose
+        settings (not weights) are copied; or such a layer as `activation_config` gives it.
       name: name of the layer.
       dtype: policy of a layer that is made from a name.
 
@@ -184,13 +175,25 @@ def make_activation(
         return type(activation).from_config({**activation.get_config(), "name": name})
     if isinstance(activation, Mapping):
         return make_activation(tf.keras.layers.deserialize(dict(activation)), name)
-    if activation in _NAMED:
-        return _NAMED[activation](name=name, dtype=dtype)
+    if layer_class := _NAMED.get(activation) or tf.keras.utils.get_registered_object(activation):
+        return layer_class(name=name, dtype=dtype)
     return Elementwise(activation, name=name, dtype=dtype)
 
 
 def activation_config(activation: ActivationSpec) -> str | dict[str, Any]:
-    """What `get_config` stores for an activation: a name, or a layer's class and settings."""
+    """Configuration of an activation, for `get_config`: a name, or a layer's class and settings."""
     if isinstance(activation, tf.keras.layers.Layer):
         return tf.keras.layers.serialize(activation)
     return activation if isinstance(activation, str) else dict(activation)
+
+
+def kernel_config(layer: tf.keras.layers.Layer) -> dict[str, Any]:
+    """Configurations of a layer's `kernel_initializer` and `kernel_regularizer`.
+
+    They are arguments of `get_config`, and of inner dense layers: an initializer object that several
+    layers shared would give all of them the same values.
+    """
+    return {
+        "kernel_initializer": tf.keras.initializers.serialize(layer.kernel_initializer),
+        "kernel_regularizer": tf.keras.regularizers.serialize(layer.kernel_regularizer),
+    }

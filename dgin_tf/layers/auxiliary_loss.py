@@ -1,10 +1,8 @@
-"""The auxiliary loss of DIEN (Zhou et al., 2019), Eq. (7): each interest state must know what comes next.
+"""The auxiliary loss of DIEN (Zhou et al., 2019), Eq. (7): each interest state predicts the next event.
 
-The state after event t is scored against event t + 1, which the user chose, and against one sampled
-item that the user did not choose there. The paper scores by an inner product and sums over time. The
-released code scores [state, item] by a small network and averages over users and steps, padded ones
-among them, so that its loss depends on how far a batch was padded; those are `score=click_net()` and
-`reduce="released"`. Their target loss is halved besides, so that their weight 1 is a 2 here.
+The state after event t is scored against event t + 1 and against one sampled negative. The paper
+scores by an inner product, which needs states as wide as events, and sums over time. `click_net`
+scores states of any width.
 """
 
 from typing import Any
@@ -16,15 +14,22 @@ from dgin_tf.ops import masking
 
 SUM = "sum"
 MEAN_VALID = "mean_valid"
-RELEASED = "released"
-REDUCTIONS = (SUM, MEAN_VALID, RELEASED)
+REDUCTIONS = (SUM, MEAN_VALID)
 
 
 def click_net(**kwargs: Any) -> Tower:
-    """The released network on [state, item]: scale and shift, 100 and 50 sigmoid units, softmax.
+    """The authors' network on [state, item]: scale and shift, 100 and 50 sigmoid units, softmax.
 
-    The release adds 1e-8 to its probabilities before the logarithm; here the logarithm is taken from
+    Their code adds 1e-8 to its probabilities before the logarithm; here the logarithm is taken from
     logits, which differs by as much and has no pole.
+
+    Args:
+      **kwargs: of a `Tower`, such as its name.
+
+    Example:
+
+      >>> click_net()(tf.random.normal([2, 5, 8])).shape
+      TensorShape([2, 5])
     """
     return Tower((100, 50), "sigmoid", normalization="affine_only", two_way=True, **kwargs)
 
@@ -37,11 +42,16 @@ class AuxiliaryLoss(tf.keras.layers.Layer):
       weight: alpha of Eq. (8).
       score: a layer from [users, time, units + dim] to logits [users, time]; None for the paper's
         inner product, which needs states as wide as events.
-      reduce: over time, "sum" (the paper), "mean_valid" (over a user's real pairs), or "released"
-        (over all of the padded length but one).
+      reduce: over time, "sum" (the paper) or "mean_valid" (over a user's real pairs).
 
     Raises:
-      ValueError: for another reduction.
+      ValueError: another reduction.
+
+    Example:
+
+      >>> states, events, negatives = tf.random.normal([3, 2, 5, 4])
+      >>> AuxiliaryLoss()(states, events, negatives).shape
+      TensorShape([2])
     """
 
     def __init__(
@@ -61,22 +71,32 @@ class AuxiliaryLoss(tf.keras.layers.Layer):
         self.reduce = reduce
 
     def call(
-        self, states: tf.Tensor, events: tf.Tensor, negatives: tf.Tensor, mask: tf.Tensor
+        self,
+        states: tf.Tensor,
+        events: tf.Tensor,
+        negatives: tf.Tensor,
+        mask: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Weighted loss of every user.
+        """Calculates the weighted loss of every user.
 
         Args:
           states: h_t, [users, time, units].
           events: e_t, [users, time, dim].
-          negatives: a sampled non-click in the place of each event, [users, time, dim].
-          mask: True where the event is real, bool [users, time], padded on either side.
+          negatives: one sampled negative for each event, [users, time, dim].
+          mask: True where the event is real, bool [users, time], padded on either side; None where
+            all are.
 
         Returns:
           [users] in float32 (float64 for float64); exactly zero for histories of fewer than two
           events.
+
+        Raises:
+          ValueError: the inner product gets states of another width than events.
         """
-        # One shift of the states, to stand before the event that they should foresee, instead of a
-        # shift of the events and one of the negatives.
+        if mask is None:
+            mask = tf.ones(tf.shape(states)[:2], tf.bool)
+        # One shift of the states, to the event that they predict, instead of one of the events and
+        # one of the negatives.
         before = tf.concat([tf.zeros_like(states[:, :1]), states[:, :-1]], 1)
         pairs = mask & tf.concat([tf.zeros_like(mask[:, :1]), mask[:, :-1]], 1)
         losses = tf.nn.softplus(-self._logits(before, events))
@@ -98,11 +118,10 @@ class AuxiliaryLoss(tf.keras.layers.Layer):
         return tf.reduce_sum(tf.cast(products, masking.accumulation_dtype(products.dtype)), -1)
 
     def _count(self, pairs: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Divisor of the sum over time, by the real pairs, bool [users, time]."""
         if self.reduce == SUM:
             return tf.ones([], dtype)
-        if self.reduce == MEAN_VALID:
-            return tf.maximum(tf.reduce_sum(tf.cast(pairs, dtype), 1), 1.0)
-        return tf.maximum(tf.cast(tf.shape(pairs)[1] - 1, dtype), 1.0)
+        return tf.maximum(tf.reduce_sum(tf.cast(pairs, dtype), 1), 1.0)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -19,15 +19,28 @@ class HistoryCross(InterestEncoder):
     """w^T phi(x), Eq. (1): one weight for every pair (id in the history, id of the candidate).
 
     The pairs of each field are hashed into the buckets of one shared table, whose weights are summed
-    over the real events. The table starts at zero, so that the wide part says nothing until it has
-    learned something; its gradients are sparse.
+    over the real events. The table starts at zero, so that the wide part begins without influence;
+    its gradients are sparse.
 
     State: `events`, the raw ids of the fields [users, time], and `mask` bool [users, time].
 
     Args:
       fields: names of fields that events and candidates both have.
       buckets: rows of the table. The first one stands for padding and stays at zero.
+
+    Raises:
+      ValueError: `buckets` is below 2.
+
+    Example:
+
+      >>> ids = tf.constant([[2, 3, 0]])
+      >>> history = History(None, ids > 0, {"item_id": ids})
+      >>> target = Target(tf.zeros([1, 1, 4]), tf.constant([[True]]), {"item_id": tf.constant([[5]])})
+      >>> HistoryCross(["item_id"], buckets=11)(target, history)["interest"].shape
+      TensorShape([1, 1, 1])
     """
+
+    reads_ids = True
 
     def __init__(self, fields: Sequence[str], buckets: int = 2**18, **kwargs: Any):
         super().__init__(**kwargs)
@@ -40,26 +53,23 @@ class HistoryCross(InterestEncoder):
         )
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Keeps the raw ids."""
+        """Stores the raw ids."""
         del training
         ids = {name: history.features[name] for name in self.fields}
         return {EVENTS: ids, MASK: history.mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
-        """The wide logit.
+        """Sum of the weights of all crosses.
 
         Returns:
-          `interest` [users, candidates, 1] in float32: the sum of the weights of all crosses.
+          `interest`, the wide logit, [users, candidates, 1] in float32.
         """
         del training
         real = state[MASK][:, tf.newaxis, :] & target.mask[:, :, tf.newaxis]
         logit = tf.zeros(tf.shape(target.mask), self.table.dtype)
         for salt, name in enumerate(self.fields):
             past, candidate = state[EVENTS][name], target.features[name]
-            pair = (
-                past[:, tf.newaxis, :],
-                candidate[:, :, tf.newaxis],
-            )  # [users, candidates, time]
+            pair = past[:, tf.newaxis, :], candidate[:, :, tf.newaxis]  # [users, candidates, time]
             # Padding must not even touch a row with a zero gradient: a lazy optimizer would move it.
             bucket = tf.where(real, 1 + cross_bucket(pair, self.buckets - 1, salt), _PADDING_BUCKET)
             weights = read_rows(self.table, bucket)  # [users, candidates, time, 1]

@@ -1,9 +1,9 @@
-"""Interests and how they evolve: the recurrent encoders of DIEN (Zhou et al., 2019), figure 1.
+"""The interest extractor and interest evolving layers of DIEN (Zhou et al., 2019), figure 1.
 
-A GRU extracts an interest state from every event, once per user; that is all the state that serving
-keeps. For each candidate, attention says which states matter to it, and a second recurrence evolves
-them into the final interest. The paper's baseline "two layer GRU attention" (after Parsana et al.,
-2018) runs both recurrences per user and lets the candidate attend at the very end.
+A GRU extracts an interest state from every event, once per user; these states are all that serving
+stores. For each candidate, attention weights the states by their relevance to it, and a second
+recurrence evolves them into the final interest. The paper's baseline "two layer GRU attention" (after
+Parsana et al., 2018) runs both recurrences per user, and the candidate attends to the second's states.
 """
 
 from typing import Any
@@ -11,14 +11,13 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
-from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.events import MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.recurrent import AUGRU, GRU
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
 from dgin_tf.layers.target_attention import attend
 
 INTEREST_STATES = "interest_states"
-MASK = "mask"
 FIRST_LAYER_STATE = "first_layer_state"
 
 
@@ -26,16 +25,23 @@ FIRST_LAYER_STATE = "first_layer_state"
 class InterestEvolution(InterestEncoder):
     """Interest extractor, attention and interest evolving layer.
 
-    State: `interest_states` h_t [users, time, units] and `mask` bool [users, time]. Padded steps hold
-    the state before them. `update` appends, so that the real events of an updated state need not
-    be contiguous.
+    State: `interest_states` h_t [users, time, units] and `mask` bool [users, time]. Padded steps
+    repeat the state before them. `update` appends, so that the real events of an updated state need
+    not be contiguous.
 
     Args:
       extractor: the GRU of Eqs. (3)-(6).
       attention: a layer called like `TargetAttention`; None for Eq. (9).
       cell: the evolving recurrence, `AIGRU`, `AGRU` or `AUGRU`; None for an AUGRU as wide as the
         extractor.
-      auxiliary_loss: supervision of the interest states by what comes next, Eq. (7), or None.
+      auxiliary_loss: supervision of the interest states by the next events, Eq. (7), or None.
+
+    Example:
+
+      >>> events, mask = tf.random.normal([2, 5, 4]), tf.constant([[True] * 5, [True] * 2 + [False] * 3])
+      >>> outputs = InterestEvolution(GRU(8))(tf.random.normal([2, 3, 4]), (events, mask))
+      >>> outputs["interest"].shape, outputs["attention"].shape
+      (TensorShape([2, 3, 8]), TensorShape([2, 3, 5]))
     """
 
     def __init__(
@@ -48,7 +54,7 @@ class InterestEvolution(InterestEncoder):
     ):
         super().__init__(**kwargs)
         extractor, attention, cell, auxiliary_loss = map(
-            _restored, (extractor, attention, cell, auxiliary_loss)
+            _as_layer, (extractor, attention, cell, auxiliary_loss)
         )
         units, policy = extractor.units, self.dtype_policy
         self.extractor = extractor
@@ -83,10 +89,10 @@ class InterestEvolution(InterestEncoder):
         )
 
     def evolution(self, state: State, attention: tf.Tensor | None = None) -> tf.Tensor:
-        """The path of the interests, as the paper's figure 3 draws it.
+        """All evolving states, whose path the paper's figure 3 shows.
 
         Args:
-          state: what `encode` gave.
+          state: see `encode`.
           attention: a_t [users, candidates, time], as from `attend`; None for equal scores over the
             real events, the figure's target "None", with one candidate.
 
@@ -101,26 +107,25 @@ class InterestEvolution(InterestEncoder):
         return states
 
     def update(self, state: State, history: History) -> State:
-        """Runs the extractor on over newer events and appends their interest states."""
+        """Continues the extractor over newer events and appends their interest states."""
         newer, _ = self.extractor(
             history.events, mask=history.mask, initial_state=_last_state(state[INTEREST_STATES])
         )
-        return {
-            INTEREST_STATES: tf.concat([state[INTEREST_STATES], newer], 1),
-            MASK: tf.concat([state[MASK], history.mask], 1),
-        }
+        return append_in_time(state, {INTEREST_STATES: newer, MASK: history.mask})
 
     def encode_with_losses(
         self, history: History, training: bool = False
     ) -> tuple[State, dict[str, tf.Tensor]]:
         """Encodes; `auxiliary` [users] is Eq. (7), weighted, where the history has negatives."""
         state = self.encode(history, training=training)
-        if self.auxiliary_loss is None or history.negatives is None:
+        states, events, negatives = state[INTEREST_STATES], history.events, history.negatives
+        if self.auxiliary_loss is None:
             return state, {}
-        loss = self.auxiliary_loss(
-            state[INTEREST_STATES], history.events, history.negatives, history.mask
-        )
-        return state, {"auxiliary": loss}
+        if negatives is None:
+            if not self.auxiliary_loss.built:  # its weights exist from the first call on
+                self.auxiliary_loss(states, events, events, history.mask)
+            return state, {}
+        return state, {"auxiliary": self.auxiliary_loss(states, events, negatives, history.mask)}
 
     def get_config(self) -> dict[str, Any]:
         serialize = tf.keras.layers.serialize
@@ -136,17 +141,24 @@ class InterestEvolution(InterestEncoder):
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class TwoLayerGRUAttention(InterestEncoder):
-    """Two GRUs one upon the other, and the candidate's attention over the states of the second.
+    """Two stacked GRUs, and the candidate's attention over the states of the second.
 
-    The paper leaves the attention open; the released code takes its activation unit, and so does
-    this layer unless another is given.
+    The paper does not say which attention; the authors' code takes its activation unit, which is
+    this layer's default.
 
     State: `interest_states` h^2_t [users, time, units] and `mask` bool [users, time], and
-    `first_layer_state` h^1_T [users, units], from which `update` goes on.
+    `first_layer_state` h^1_T [users, units], from which `update` continues.
 
     Args:
       first, second: the two GRUs.
       attention: a layer called like `TargetAttention`; None for `ProjectedAttention`.
+
+    Example:
+
+      >>> events, mask = tf.random.normal([2, 5, 4]), tf.constant([[True] * 5, [True] * 2 + [False] * 3])
+      >>> encoder = TwoLayerGRUAttention(GRU(8), GRU(6))
+      >>> encoder(tf.random.normal([2, 3, 4]), (events, mask))["interest"].shape
+      TensorShape([2, 3, 6])
     """
 
     def __init__(
@@ -157,7 +169,7 @@ class TwoLayerGRUAttention(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        first, second, attention = map(_restored, (first, second, attention))
+        first, second, attention = map(_as_layer, (first, second, attention))
         self.first = first
         self.second = second
         self.attention = attention or ProjectedAttention(
@@ -165,7 +177,7 @@ class TwoLayerGRUAttention(InterestEncoder):
         )
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Runs both GRUs."""
+        """Runs both GRUs over the history."""
         lower, last = self.first(history.events, mask=history.mask, training=training)
         states, _ = self.second(lower, mask=history.mask, training=training)
         return {INTEREST_STATES: states, MASK: history.mask, FIRST_LAYER_STATE: last}
@@ -183,18 +195,16 @@ class TwoLayerGRUAttention(InterestEncoder):
         return {"interest": attend(attention, states), "attention": attention}
 
     def update(self, state: State, history: History) -> State:
-        """Runs both GRUs on over newer events and appends the states of the second."""
+        """Continues both GRUs over newer events and appends the states of the second."""
         lower, last = self.first(
             history.events, mask=history.mask, initial_state=state[FIRST_LAYER_STATE]
         )
         newer, _ = self.second(
             lower, mask=history.mask, initial_state=_last_state(state[INTEREST_STATES])
         )
-        return {
-            INTEREST_STATES: tf.concat([state[INTEREST_STATES], newer], 1),
-            MASK: tf.concat([state[MASK], history.mask], 1),
-            FIRST_LAYER_STATE: last,
-        }
+        states = {name: state[name] for name in (INTEREST_STATES, MASK)}
+        states = append_in_time(states, {INTEREST_STATES: newer, MASK: history.mask})
+        return {**states, FIRST_LAYER_STATE: last}
 
     def get_config(self) -> dict[str, Any]:
         serialize = tf.keras.layers.serialize
@@ -207,17 +217,25 @@ class TwoLayerGRUAttention(InterestEncoder):
 
 
 def equal_attention(mask: tf.Tensor) -> tf.Tensor:
-    """The same score for every real event, summing to one: [users, time] -> [users, 1, time]."""
+    """Equal scores over the real events, which sum to one.
+
+    Args:
+      mask: True where the event is real, bool [users, time].
+
+    Returns:
+      [users, 1, time], zero for an empty history.
+    """
     real = tf.cast(mask, tf.float32)
     return tf.math.divide_no_nan(real, tf.reduce_sum(real, 1, keepdims=True))[:, tf.newaxis]
 
 
 def _last_state(states: tf.Tensor) -> tf.Tensor:
     """The newest state [users, units]: padding repeats it; zeros where there is no step at all."""
+    # A step of zeros in front, so that a time axis of length zero can be read.
     zeros = tf.zeros([tf.shape(states)[0], 1, states.shape[-1]], states.dtype)
     return tf.concat([zeros, states[:, -1:]], 1)[:, -1]
 
 
-def _restored(layer: Any) -> Any:
-    """A layer from its config, or what is none."""
+def _as_layer(layer: Any) -> Any:
+    """A layer from its configuration; layers and None as they are."""
     return tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer

@@ -13,16 +13,25 @@ from dgin_tf.ops import masking
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class MovingMoments(tf.keras.layers.Layer):
-    """Batch statistics in training, and their moving averages at test time.
+    """Batch statistics in training, their moving averages at test time.
 
     The averages start at mean 0 and variance 1 and follow
     `average = decay * average + (1 - decay) * batch`, where the decay rises as
-    min(momentum, (1 + steps) / (10 + steps)), as in `tf.train.ExponentialMovingAverage`: a short
-    training then ends with averages of what it saw and not of where they started. A batch without
-    any real row changes nothing.
+    min(momentum, (1 + steps) / (10 + steps)), as in `tf.train.ExponentialMovingAverage`, so that a
+    short training is not biased towards these initial values. A batch without any real row changes
+    nothing.
 
     Args:
       momentum: the decay after the first steps, in [0, 1).
+
+    Raises:
+      ValueError: `momentum` is outside [0, 1).
+
+    Example:
+
+      >>> mean, variance = MovingMoments()(tf.random.normal([7, 3]), training=True)
+      >>> mean.shape, variance.shape
+      (TensorShape([3]), TensorShape([3]))
     """
 
     def __init__(self, momentum: float = 0.99, **kwargs: Any):
@@ -63,6 +72,7 @@ class MovingMoments(tf.keras.layers.Layer):
         moments = masking.masked_moments(inputs, mask)
         ramp = (1.0 + self.steps) / (10.0 + self.steps)
         decay = tf.minimum(tf.cast(self.momentum, ramp.dtype), ramp)
+        # Early steps move the averages fast; a batch of padding alone does not move them.
         rate = tf.where(moments.count > 0, 1.0 - decay, tf.zeros_like(decay))
         self.mean.assign_add(rate * (tf.stop_gradient(moments.mean) - self.mean))
         self.variance.assign_add(rate * (tf.stop_gradient(moments.variance) - self.variance))
@@ -77,14 +87,20 @@ class MovingMoments(tf.keras.layers.Layer):
 class BatchNorm(tf.keras.layers.Layer):
     """Batch normalization over the real rows of the global batch.
 
-    The released DIEN, MIMN and SIM call TensorFlow's layer without `training=True` and never run its
-    update operations, so that it is a learned scale and shift of inputs normalized by mean 0 and
-    variance 1, for ever. `affine_only=True` computes that.
+    The authors' DIEN, MIMN and SIM call TensorFlow's layer without `training=True` and never run its
+    update operations, so that their normalization stays at mean 0 and variance 1 and only the scale
+    and the shift are learned. `affine_only=True` computes that.
 
     Args:
-      affine_only: whether to leave the statistics where they start, in training too.
+      affine_only: whether the statistics keep their initial values, in training too.
       epsilon: added to the variance.
       momentum: decay of the moving averages, in [0, 1).
+
+    Example:
+
+      >>> rows, mask = tf.random.normal([7, 3]), tf.range(7) < 5
+      >>> BatchNorm()(rows, mask=mask, training=True).shape
+      TensorShape([7, 3])
     """
 
     def __init__(
@@ -139,11 +155,16 @@ class BatchNorm(tf.keras.layers.Layer):
 class LayerNorm(tf.keras.layers.Layer):
     """Layer normalization (Ba et al., 2016) over the last axis, with a learned scale and shift.
 
-    Keras's runs the training kernel of batch normalization, which takes two to four times as long on a
-    processor as the formula, forth and back.
+    Keras's layer runs the training kernel of batch normalization, which takes two to four times as
+    long on a CPU as the plain formula, forward and backward.
 
     Args:
       epsilon: added to the variance.
+
+    Example:
+
+      >>> LayerNorm()(tf.random.normal([2, 5, 3])).shape
+      TensorShape([2, 5, 3])
     """
 
     def __init__(self, epsilon: float = 1e-3, **kwargs: Any):
@@ -159,12 +180,19 @@ class LayerNorm(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
-        """[..., dim] of any rank in, the same out; sums are taken in float32 at least."""
+        """Normalizes the last axis.
+
+        Args:
+          inputs: [..., dim].
+
+        Returns:
+          [..., dim] in the type of `inputs`; sums are taken in float32 at least.
+        """
         values = tf.cast(inputs, masking.accumulation_dtype(inputs.dtype))
-        centerd = values - tf.reduce_mean(values, axis=-1, keepdims=True)
-        variance = tf.reduce_mean(tf.square(centerd), axis=-1, keepdims=True)
+        deviation = values - tf.reduce_mean(values, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(deviation), axis=-1, keepdims=True)
         gamma, beta = (tf.cast(weight, values.dtype) for weight in (self.gamma, self.beta))
-        normal = centerd * (tf.math.rsqrt(variance + self.epsilon) * gamma) + beta
+        normal = deviation * (tf.math.rsqrt(variance + self.epsilon) * gamma) + beta
         return tf.cast(normal, inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:

@@ -7,7 +7,13 @@ import tensorflow as tf
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class LearnedPositions(tf.keras.layers.Layer):
-    """Adds p_t to the t-th of a sequence, as many as the first call's sequence is long."""
+    """Adds a learned vector p_t to the t-th element; sequences are as long as the first call's.
+
+    Example:
+
+      >>> LearnedPositions()(tf.random.normal([2, 5, 3])).shape
+      TensorShape([2, 5, 3])
+    """
 
     def build(self, input_shape: Any) -> None:
         shape = tf.TensorShape(input_shape)[-2:]
@@ -15,5 +21,12 @@ class LearnedPositions(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """[..., time, dim] -> [..., time, dim]."""
+        """Adds the positions to sequences.
+
+        Args:
+          inputs: [..., time, dim].
+
+        Returns:
+          [..., time, dim].
+        """
         return inputs + self.table

@@ -25,7 +25,7 @@ def outer_products(fields: tf.Tensor) -> tf.Tensor:
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class ProductLayer(tf.keras.layers.Layer):
-    """l_z + l_p + b_1, what PNN's first hidden layer activates.
+    """Linear and product signals l_z + l_p + b_1, the preactivation of PNN's first hidden layer.
 
     Args:
       units: D_1, nodes of the layer.
@@ -33,7 +33,13 @@ class ProductLayer(tf.keras.layers.Layer):
       order: K, rank of the factorization of the inner products' weights; the paper's is 1.
 
     Raises:
-      ValueError: for other products, or an order below 1.
+      ValueError: other products, or an order below 1.
+
+    Example:
+
+      >>> layer = ProductLayer(7)
+      >>> layer(tf.random.normal([2, 3, 4, 5])).shape  # four fields of width 5
+      TensorShape([2, 3, 7])
     """
 
     def __init__(self, units: int, products: str = INNER, order: int = 1, **kwargs: Any):
@@ -71,7 +77,7 @@ class ProductLayer(tf.keras.layers.Layer):
         signal = tf.matmul(tf.reshape(rows, [-1, count * dim]), self.kernel) + self.bias
         if self.products != OUTER:
             # ||sum_i theta_i f_i||^2 = sum_ij theta_i theta_j <f_i, f_j>: with few fields the right
-            # side is cheaper, since the N x N products are made once for all nodes.
+            # side is cheaper, since all nodes share the N x N products.
             weights = tf.einsum("iku,jku->iju", self.theta, self.theta)
             pairs = tf.reshape(inner_products(rows), [-1, count * count])
             signal += tf.matmul(pairs, tf.reshape(weights, [count * count, self.units]))

@@ -1,7 +1,7 @@
-"""How much an interest state speaks for a candidate, in DIEN (Zhou et al., 2019).
+"""Attention of candidates over interest states in DIEN (Zhou et al., 2019).
 
-The paper's attention is bilinear, Eq. (9). The released code brings the candidate to the width of
-the states and compares the two by DIN's activation unit. Both are called like
+The paper's attention is bilinear, Eq. (9). The authors' code brings the candidate to the width of the
+states and compares the two by DIN's activation unit. Both are called like
 `dgin_tf.layers.target_attention.TargetAttention`, so that an encoder takes any of the three.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.activations import ActivationSpec, activation_config
+from dgin_tf.layers.activations import ActivationSpec, activation_config, kernel_config
 from dgin_tf.layers.target_attention import ActivationUnit, QueryProjection, TargetAttention
 from dgin_tf.ops import masking
 
@@ -22,23 +22,43 @@ class BilinearAttention(tf.keras.layers.Layer):
     Args:
       units: width of the states.
       softmax: whether the weights are normalized over time; the plain products otherwise.
+      kernel_initializer, kernel_regularizer: of W, [units, query_dim].
+
+    Example:
+
+      >>> layer = BilinearAttention(units=4)
+      >>> layer(tf.random.normal([2, 3, 6]), tf.random.normal([2, 5, 4])).shape
+      TensorShape([2, 3, 5])
     """
 
-    def __init__(self, units: int, softmax: bool = True, **kwargs: Any):
+    def __init__(
+        self,
+        units: int,
+        softmax: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.units = units
         self.softmax = softmax
+        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
 
     def build(self, input_shape: Any) -> None:
-        shape = [self.units, tf.TensorShape(input_shape)[-1]]
-        self.kernel = self.add_weight("kernel", shape, initializer="glorot_uniform")
+        self.kernel = self.add_weight(
+            "kernel",
+            [self.units, tf.TensorShape(input_shape)[-1]],
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+        )
         super().build(input_shape)
 
     def call(
         self,
         query: tf.Tensor,
         keys: tf.Tensor,
-        mask: tf.Tensor,
+        mask: tf.Tensor | None = None,
         query_mask: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
@@ -47,36 +67,48 @@ class BilinearAttention(tf.keras.layers.Layer):
         Args:
           query: candidates e_a, [users, candidates, query_dim].
           keys: states h_t, [users, time, units].
-          mask: True where the event is real, bool [users, time].
-          query_mask: not needed here; other attentions take batch statistics.
-          training: not needed here.
+          mask: True where the event is real, bool [users, time]; None where all are.
+          query_mask, training: unused; they belong to attentions with batch statistics.
 
         Returns:
           Weights [users, candidates, time] in float32, exactly zero where the event is masked; they
           sum to one over time, or to zero for an empty history.
         """
         del query_mask, training
+        mask = tf.ones(tf.shape(keys)[:2], tf.bool) if mask is None else mask
         mask = mask[:, tf.newaxis]
-        projected = tf.tensordot(query, self.kernel, [[-1], [1]])  # W e_a, once a candidate
-        scores = tf.matmul(projected, tf.cast(keys, query.dtype), transpose_b=True)
+        # W e_a first, [users, candidates, units]: once per candidate instead of once per event.
+        projected_query = tf.tensordot(query, self.kernel, [[-1], [1]])
+        scores = tf.matmul(projected_query, tf.cast(keys, query.dtype), transpose_b=True)
         scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
         if self.softmax:
             return masking.masked_softmax(scores, mask)
         return tf.where(mask, scores, tf.zeros([], scores.dtype))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units, "softmax": self.softmax}
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "softmax": self.softmax,
+            **kernel_config(self),
+        }
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class ProjectedAttention(tf.keras.layers.Layer):
-    """The released DIEN's `din_fcn_attention`: the candidate, projected, against every state.
+    """DIN's activation unit on the projected candidate and every state (`din_fcn_attention`).
 
     Args:
       units: width of the states.
       hidden_units: widths of the activation unit's hidden layers.
       activation: of those layers, see `make_activation`.
       softmax: whether the weights are normalized over time.
+
+    Example:
+
+      >>> layer = ProjectedAttention(units=4)
+      >>> layer(tf.random.normal([2, 3, 6]), tf.random.normal([2, 5, 4])).shape
+      TensorShape([2, 3, 5])
     """
 
     def __init__(
@@ -101,7 +133,7 @@ class ProjectedAttention(tf.keras.layers.Layer):
         self,
         query: tf.Tensor,
         keys: tf.Tensor,
-        mask: tf.Tensor,
+        mask: tf.Tensor | None = None,
         query_mask: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:

@@ -1,10 +1,10 @@
-"""Target attention of DIN (Zhou et al., 2018): how much of a history speaks for a candidate.
+"""Target attention of DIN (Zhou et al., 2018), section 4.3: the relevance of past events to a candidate.
 
 DIN, Eq. (3): the interest in candidate A is v_U(A) = sum_j a(e_j, v_A) e_j. The activation unit a(.)
-is a small network on [v_A, e_j, v_A - e_j, v_A * e_j] that ends in one number. The paper leaves the
-weights as they are, so that their sum carries the intensity of the interest; the released code takes
-a softmax over time, which forgets it. The paper's text calls the interaction an "out product"; its
-figure and every implementation take the element-wise product, and so does this one.
+is a small network on [v_A, e_j, v_A - e_j, v_A * e_j] that ends in one number. The paper does not
+normalize the weights, so that their sum carries the intensity of the interest; the authors' code
+takes a softmax over time, which loses it. The paper's text calls the interaction an "out product";
+its figure and every implementation take the element-wise product, and so does this one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,10 @@ from dgin_tf.layers.activations import (
     ActivationSpec,
     PReLU,
     activation_config,
+    kernel_config,
     make_activation,
 )
-from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.events import EVENTS, MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops import masking
 
@@ -32,9 +33,9 @@ def pairwise_dense(
 
         k (W_k - W_d + diag(q) W_p) + q (W_q + W_d) + bias,
 
-    one matrix per candidate for all of its user's events, so that nothing of width 4 dim is built.
-    What stands behind k is the same for all events; it becomes a last row of that matrix, against a
-    last column of ones in k, so that neither it nor its gradient passes over the result again.
+    one matrix per candidate for all of its user's events, so that no tensor of width 4 dim is built.
+    The term q (W_q + W_d) + bias is the same for all events: it becomes the last row of that matrix,
+    and k gets a last column of ones, which saves a pass over the result in both directions.
 
     Args:
       query: [users, candidates, dim].
@@ -46,8 +47,10 @@ def pairwise_dense(
       [users, candidates, time, units].
     """
     query_rows, key_rows, difference_rows, product_rows = tf.split(kernel, 4)
+    # [users, candidates, dim, units]
     by_candidate = (key_rows - difference_rows) + query[..., tf.newaxis] * product_rows
     constant = tf.matmul(query, query_rows + difference_rows) + bias
+    # [users, candidates, dim + 1, units]
     by_candidate = tf.concat([by_candidate, constant[:, :, tf.newaxis]], axis=2)
     keys = tf.concat([keys, tf.ones_like(keys[..., :1])], axis=-1)
     return tf.matmul(keys[:, tf.newaxis], by_candidate)
@@ -61,35 +64,53 @@ class ActivationUnit(tf.keras.layers.Layer):
     but the product is computed without the four-fold features (see `pairwise_dense`).
 
     Args:
-      units: widths of the hidden layers. The paper's figure has (36,), the released code (80, 40).
-      activation: of the hidden layers, see `make_activation`. The paper has PReLU or Dice, the
-        released code "sigmoid".
+      units: widths of the hidden layers; (36,) in the paper's figure.
+      activation: of the hidden layers, see `make_activation`. The paper has PReLU or Dice.
+      kernel_initializer, kernel_regularizer: of all dense layers.
 
     Raises:
       ValueError: `units` is empty, or query and keys have different widths.
+
+    Example:
+
+      >>> unit = ActivationUnit((8,))
+      >>> unit(tf.random.normal([2, 3, 4]), tf.random.normal([2, 5, 4])).shape
+      TensorShape([2, 3, 5])
     """
 
     def __init__(
-        self, units: Sequence[int] = (36,), activation: ActivationSpec = "dice", **kwargs: Any
+        self,
+        units: Sequence[int] = (36,),
+        activation: ActivationSpec = "dice",
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if not units:
             raise ValueError("ActivationUnit needs at least one hidden layer; got units=().")
         self.units = tuple(units)
         self.activation = activation
+        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
         policy = self.dtype_policy
         self.activations = [
             make_activation(activation, f"activation{layer}", policy)
             for layer in range(1, len(units) + 1)
         ]
         self.dense = [
-            tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy)
+            tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy, **kernel_config(self))
             for layer, width in enumerate((*self.units[1:], 1), start=2)
         ]
 
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
-        self.kernel = self.add_weight("dense1/kernel", [4 * dim, self.units[0]])
+        self.kernel = self.add_weight(
+            "dense1/kernel",
+            [4 * dim, self.units[0]],
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+        )
         self.bias = self.add_weight("dense1/bias", [self.units[0]], initializer="zeros")
         super().build(input_shape)
 
@@ -120,6 +141,7 @@ class ActivationUnit(tf.keras.layers.Layer):
         pairs = tf.shape(hidden)[:-1]
         if mask is not None:
             mask = tf.reshape(tf.broadcast_to(mask, pairs), [-1])
+        # [users * candidates * time, units], since dense layers on matrices are fastest.
         hidden = tf.reshape(hidden, [-1, self.units[0]])
         for activation, dense in zip(self.activations, self.dense, strict=True):
             hidden = dense(activation(hidden, mask=mask, training=training))
@@ -130,15 +152,21 @@ class ActivationUnit(tf.keras.layers.Layer):
             **super().get_config(),
             "units": self.units,
             "activation": activation_config(self.activation),
+            **kernel_config(self),
         }
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class QueryProjection(tf.keras.layers.Layer):
-    """Dense layer and PReLU that bring a query to the width of the keys (released DIEN, `fcn`).
+    """Dense layer and PReLU that bring a query to the width of the keys (`fcn` in the authors' DIEN).
 
     Args:
       dim: width of the keys.
+
+    Example:
+
+      >>> QueryProjection(4)(tf.random.normal([2, 3, 6])).shape
+      TensorShape([2, 3, 4])
     """
 
     def __init__(self, dim: int, **kwargs: Any):
@@ -148,7 +176,14 @@ class QueryProjection(tf.keras.layers.Layer):
         self.prelu = PReLU(name="prelu", dtype=self.dtype_policy)
 
     def call(self, query):
-        """[users, candidates, query_dim] -> [users, candidates, dim]."""
+        """Projects queries.
+
+        Args:
+          query: [users, candidates, query_dim].
+
+        Returns:
+          [users, candidates, dim].
+        """
         return self.prelu(self.dense(query))
 
     def get_config(self) -> dict[str, Any]:
@@ -162,9 +197,16 @@ class TargetAttention(tf.keras.layers.Layer):
     Args:
       unit: the scoring network, an `ActivationUnit` or any layer with its call; None for the
         paper's.
-      softmax: whether the weights are normalized over time. DIN's are not; DIEN's, and those of
-        DIN's released code, are.
+      softmax: whether the weights are normalized over time. DIN's are not; DIEN's are, and those of
+        the authors' DIN.
       scale: whether scores are divided by sqrt(dim) before the softmax, as in DIN's demo code.
+
+    Example:
+
+      >>> layer = TargetAttention(softmax=True)
+      >>> query, keys = tf.random.normal([2, 3, 4]), tf.random.normal([2, 5, 4])
+      >>> layer(query, keys, mask=tf.constant([[True] * 5, [True] * 2 + [False] * 3])).shape
+      TensorShape([2, 3, 5])
     """
 
     def __init__(
@@ -181,13 +223,13 @@ class TargetAttention(tf.keras.layers.Layer):
         self.softmax = softmax
         self.scale = scale
 
-    def call(self, query, keys, mask, query_mask=None, training=False):
+    def call(self, query, keys, mask=None, query_mask=None, training=False):
         """Attention of every candidate over its user's history.
 
         Args:
           query: candidates, [users, candidates, query_dim].
           keys: events or states, [users, time, dim].
-          mask: True where the event is real, bool [users, time].
+          mask: True where the event is real, bool [users, time]; None where all are.
           query_mask: True where the candidate is real, bool [users, candidates]; keeps padded
             candidates out of batch statistics. None where all are.
           training: whether Dice uses the statistics of this batch.
@@ -196,6 +238,8 @@ class TargetAttention(tf.keras.layers.Layer):
           Weights [users, candidates, time] in float32, exactly zero where the event is masked; with
           `softmax` they sum to one over time, or to zero for an empty history.
         """
+        if mask is None:
+            mask = tf.ones(tf.shape(keys)[:2], tf.bool)
         mask = mask[:, tf.newaxis, :]
         pairs = mask if query_mask is None else mask & query_mask[:, :, tf.newaxis]
         scores = self.unit(query, keys, mask=pairs, training=training)
@@ -234,17 +278,17 @@ def read_each(
     target: Target,
     training: bool,
 ) -> State:
-    """Eq. (3) of several readings of the same events, each with an attention of its own.
+    """Eq. (3) for several representations of the same events, each with an attention of its own.
 
     Args:
-      layers: name of the weights -> attention, and the events as it reads them, [users, time, dim].
+      layers: name of the weights -> attention, and the events it attends to, [users, time, dim].
       mask: True where the event is real, bool [users, time].
       target: the candidates.
       training: whether this is a step of training.
 
     Returns:
-      `interest` [users, candidates, dim of all readings side by side], and the weights by their names,
-      [users, candidates, time].
+      `interest`, the results side by side, [users, candidates, dim of all], and the weights by their
+      names, [users, candidates, time].
     """
     outputs, parts = {}, []
     for name, (attention, events) in layers.items():
@@ -258,12 +302,19 @@ def read_each(
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class AttendedHistory(InterestEncoder):
-    """DIN's interest: the history itself is the state, attention reads it for each candidate.
+    """DIN's interest: the embedded history is the state, target attention reads it per candidate.
 
     State: `events` [users, time, dim] and `mask` bool [users, time].
 
     Args:
       attention: a `TargetAttention`; None for the paper's.
+
+    Example:
+
+      >>> events, mask = tf.random.normal([2, 5, 4]), tf.constant([[True] * 5, [True] * 2 + [False] * 3])
+      >>> outputs = AttendedHistory()(tf.random.normal([2, 3, 4]), (events, mask))
+      >>> outputs["interest"].shape, outputs["attention"].shape
+      (TensorShape([2, 3, 4]), TensorShape([2, 3, 5]))
     """
 
     def __init__(self, attention: TargetAttention | None = None, **kwargs: Any):
@@ -273,9 +324,9 @@ class AttendedHistory(InterestEncoder):
         self.attention = attention or TargetAttention(name="attention", dtype=self.dtype_policy)
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Keeps the embedded events and their mask."""
+        """Stores the embedded events and their mask."""
         del training
-        return {"events": history.events, "mask": history.mask}
+        return {EVENTS: history.events, MASK: history.mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Eq. (3).
@@ -283,13 +334,12 @@ class AttendedHistory(InterestEncoder):
         Returns:
           `interest` [users, candidates, dim] and `attention` [users, candidates, time].
         """
-        layers = {"attention": (self.attention, state["events"])}
-        return read_each(layers, state["mask"], target, training)
+        layers = {"attention": (self.attention, state[EVENTS])}
+        return read_each(layers, state[MASK], target, training)
 
     def update(self, state: State, history: History) -> State:
         """Appends newer events."""
-        newer = self.encode(history)
-        return {name: tf.concat([state[name], newer[name]], 1) for name in newer}
+        return append_in_time(state, self.encode(history))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "attention": tf.keras.layers.serialize(self.attention)}

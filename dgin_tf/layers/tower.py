@@ -9,25 +9,37 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.activations import ActivationSpec, activation_config, make_activation
+from dgin_tf.layers.activations import (
+    ActivationSpec,
+    activation_config,
+    kernel_config,
+    make_activation,
+)
 from dgin_tf.layers.normalization import BatchNorm
 from dgin_tf.ops import masking
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class Tower(tf.keras.layers.Layer):
-    """Everything known about a (user, candidate) pair -> the logit of a click.
+    """Multilayer perceptron from the features of a (user, candidate) pair to the logit of a click.
 
     Args:
       units: widths of the hidden layers.
       activation: of the hidden layers, see `make_activation`.
-      normalization: "batch" for batch normalization of the input, "affine_only" for what the
-        released code computes in its place (see `BatchNorm`), "none" for neither.
+      normalization: of the input; "batch", "affine_only" for a learned scale and shift alone (see
+        `BatchNorm`), or "none".
       two_way: whether the last layer has two outputs, click in column 0, as in the papers' figures.
       momentum: of the moving averages of "batch", see `BatchNorm`.
+      kernel_initializer, kernel_regularizer: of all dense layers.
 
     Raises:
-      ValueError: for another normalization.
+      ValueError: another normalization.
+
+    Example:
+
+      >>> tower = Tower((8, 4))
+      >>> tower(tf.random.normal([2, 3, 5])).shape  # two users with three candidates each
+      TensorShape([2, 3])
     """
 
     def __init__(
@@ -37,6 +49,8 @@ class Tower(tf.keras.layers.Layer):
         normalization: str = "batch",
         two_way: bool = False,
         momentum: float = 0.99,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -49,6 +63,8 @@ class Tower(tf.keras.layers.Layer):
         self.normalization = normalization
         self.two_way = two_way
         self.momentum = momentum
+        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
         policy = self.dtype_policy
         self.batch_norm = None
         if normalization != "none":
@@ -58,17 +74,15 @@ class Tower(tf.keras.layers.Layer):
                 name="batch_norm",
                 dtype=policy,
             )
-        self.hidden = [
-            tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy)
-            for layer, width in enumerate(self.units, start=1)
-        ]
+        *self.hidden, output_layer = (
+            tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy, **kernel_config(self))
+            for layer, width in enumerate((*self.units, 2 if two_way else 1), start=1)
+        )
         self.activations = [
             make_activation(activation, f"activation{layer}", policy)
             for layer in range(1, len(self.units) + 1)
         ]
-        self.output_layer = tf.keras.layers.Dense(
-            2 if two_way else 1, name=f"dense{len(self.units) + 1}", dtype=policy
-        )
+        self.output_layer = output_layer
 
     def call(self, inputs, mask=None, training=False):
         """Logits of the candidates.
@@ -83,6 +97,7 @@ class Tower(tf.keras.layers.Layer):
           Logits [users, candidates], float32: sigmoid(logit) is the probability of a click. With
           `two_way`, the logit is the difference of the two outputs.
         """
+        # [users * candidates, dim], since dense layers on matrices are fastest.
         rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
         mask = None if mask is None else tf.reshape(mask, [-1])
         if self.batch_norm is not None:
@@ -91,6 +106,7 @@ class Tower(tf.keras.layers.Layer):
             rows = activation(dense(rows), mask=mask, training=training)
         rows = self.output_layer(rows)
         rows = tf.cast(rows, masking.accumulation_dtype(rows.dtype))
+        # softmax(l)_0 = sigmoid(l_0 - l_1)
         logits = rows[:, 0] - rows[:, 1] if self.two_way else rows[:, 0]
         return tf.reshape(logits, tf.shape(inputs)[:-1])
 
@@ -102,4 +118,5 @@ class Tower(tf.keras.layers.Layer):
             "normalization": self.normalization,
             "two_way": self.two_way,
             "momentum": self.momentum,
+            **kernel_config(self),
         }

@@ -1,4 +1,4 @@
-"""Behavior types by name, as models ask for them: clicks, and everything else that people do."""
+"""Ids of behavior types by their names: clicks, and all other types."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ def type_ids(schema: Schema, names: Sequence[str] = ()) -> dict[str, int]:
 
     Args:
       schema: the data.
-      names: the wanted types; () for all.
+      names: of the types; () for all.
 
     Returns:
       Nothing where events have no types.
@@ -19,15 +19,13 @@ def type_ids(schema: Schema, names: Sequence[str] = ()) -> dict[str, int]:
       ValueError: a name is none of the schema's.
     """
     has_types = BEHAVIOR_TYPE in [field.name for field in schema.with_role(HISTORY)]
-    known = {
-        name: FIRST_ID + n for n, name in enumerate(schema.behavior_types if has_types else ())
-    }
-    unknown = sorted(set(names) - set(known))
+    ids = {name: FIRST_ID + n for n, name in enumerate(schema.behavior_types if has_types else ())}
+    unknown = sorted(set(names) - set(ids))
     if unknown:
         raise ValueError(
-            f"behavior_types are names among {list(known)}, those of the schema; got {unknown}."
+            f"behavior_types are names among {list(ids)}, those of the schema; got {unknown}."
         )
-    return {name: known[name] for name in names} if names else known
+    return {name: ids[name] for name in names} if names else ids
 
 
 def clicks_first(schema: Schema, click: str | None = None) -> list[tuple[int, ...]]:
@@ -44,7 +42,7 @@ def clicks_first(schema: Schema, click: str | None = None) -> list[tuple[int, ..
     Raises:
       ValueError: no type has this name.
     """
-    known = type_ids(schema)
+    ids = type_ids(schema)
     if click is not None:
-        known = {**type_ids(schema, [click]), **known}
-    return [(number,) for number in known.values()] or [()]
+        ids = {**type_ids(schema, [click]), **ids}
+    return [(number,) for number in ids.values()] or [()]

@@ -3,95 +3,21 @@
 Embedding, interest extractor, interest evolution towards the candidate, tower (figure 1). Table 4
 takes DIEN apart: two-layer GRU attention, then GRU + AIGRU, AGRU or AUGRU without the auxiliary loss,
 then DIEN, which is the AUGRU with it.
-
-`variant="released"` is the authors' code (mouna99/dien): the reset gate before the recurrent product,
-attention on the keep gate, DIN's activation unit as attention, a network in the place of the inner
-product in the auxiliary loss, and the head of `dgin_tf.models.released`.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.auxiliary_loss import RELEASED as RELEASED_MEAN
-from dgin_tf.layers.auxiliary_loss import SUM, AuxiliaryLoss, click_net
-from dgin_tf.layers.interest_encoder import InterestEncoder
+from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
+from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
-from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
+from dgin_tf.layers.state_attention import BilinearAttention
 from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.models.released import RELEASED, check_variant, history_sum, released_config
-from dgin_tf.released import recurrent as released
 from dgin_tf.schema import Schema
-
-INNER_PRODUCT, CLICK_NET = "inner_product", "click_net"
-CELLS: dict[type, type] = {
-    GRU: released.ReleasedGRU,
-    AIGRU: released.ReleasedAIGRU,
-    AGRU: released.ReleasedAGRU,
-    AUGRU: released.ReleasedAUGRU,
-}
-
-
-def cell_of(cell_class: type, variant: str) -> type:
-    """The cell of a variant."""
-    return CELLS[cell_class] if variant == RELEASED else cell_class
-
-
-def interest_evolution(
-    units: int,
-    variant: str = "paper",
-    cell_class: type = AUGRU,
-    auxiliary_loss: AuxiliaryLoss | None = None,
-) -> InterestEvolution:
-    """The encoder of a variant; see the module.
-
-    Args:
-      units: n_H, width of both recurrences.
-      variant: "paper" or "released".
-      cell_class: `AIGRU`, `AGRU` or `AUGRU`.
-      auxiliary_loss: supervision of the interest states, or None.
-    """
-    check_variant(variant)
-    attention = ProjectedAttention if variant == RELEASED else BilinearAttention
-    return InterestEvolution(
-        cell_of(GRU, variant)(units, name="extractor"),
-        attention(units, name="attention"),
-        cell_of(cell_class, variant)(units, name="evolution"),
-        auxiliary_loss,
-        name="interest",
-    )
-
-
-def auxiliary_loss(
-    weight: float = 1.0,
-    variant: str = "paper",
-    score: str | None = None,
-    reduce: str | None = None,
-) -> AuxiliaryLoss:
-    """The auxiliary loss of a variant.
-
-    Args:
-      weight: alpha of Eq. (8).
-      variant: "paper" or "released".
-      score: "inner_product" or "click_net"; None for the variant's.
-      reduce: over time, see `AuxiliaryLoss`; None for the variant's.
-
-    Raises:
-      ValueError: for another score or reduction.
-    """
-    check_variant(variant)
-    released = variant == RELEASED
-    score = score or (CLICK_NET if released else INNER_PRODUCT)
-    if score not in (INNER_PRODUCT, CLICK_NET):
-        raise ValueError(f"score must be {INNER_PRODUCT!r} or {CLICK_NET!r}; got {score!r}.")
-    return AuxiliaryLoss(
-        weight,
-        click_net(name="click_net") if score == CLICK_NET else None,
-        reduce or (RELEASED_MEAN if released else SUM),
-        name="auxiliary_loss",
-    )
 
 
 def event_width(schema: Schema, config: ModelConfig | None) -> int:
@@ -100,21 +26,38 @@ def event_width(schema: Schema, config: ModelConfig | None) -> int:
 
 
 class _SequenceModel(CTRModel):
-    """One encoder of the history and the head of a variant."""
+    """Models of one recurrent encoder.
 
-    def __init__(
-        self, schema: Schema, encoder: InterestEncoder, config: ModelConfig | None, variant: str
-    ):
-        encoders = {"interest": encoder}
-        if variant == RELEASED:
-            config = released_config(config)
-            encoders = {**history_sum(), **encoders}
-        super().__init__(schema, encoders, config)
+    Attributes:
+      extractor_class, attention_class, cell_class: layers of the encoder.
+    """
+
+    extractor_class: type = GRU
+    attention_class: type = BilinearAttention
+    cell_class: type = AUGRU
+
+    @classmethod
+    def make_encoder(
+        cls, units: int, auxiliary_loss: AuxiliaryLoss | None = None
+    ) -> InterestEvolution:
+        """Interest extractor, attention and interest evolving layer of one width.
+
+        Args:
+          units: n_H.
+          auxiliary_loss: supervision of the interest states, or None.
+        """
+        return InterestEvolution(
+            cls.extractor_class(units, name="extractor"),
+            cls.attention_class(units, name="attention"),
+            cls.cell_class(units, name="evolution"),
+            auxiliary_loss,
+            name=INTEREST,
+        )
 
     @property
     def interest_encoder(self) -> InterestEncoder:
         """The encoder; for all but the two-layer GRU an `InterestEvolution`."""
-        return self.encoders["interest"]
+        return self.encoders[INTEREST]
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -124,22 +67,15 @@ class AUGRUModel(_SequenceModel):
     Args:
       schema: the data.
       config: embedding and head.
-      variant: "paper" or "released".
       units: n_H, width of both recurrences; None for the width of an embedded event.
     """
 
-    cell_class: type = AUGRU
-
     def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        variant: str = "paper",
-        units: int | None = None,
+        self, schema: Schema, config: ModelConfig | None = None, units: int | None = None
     ):
-        units = units or event_width(schema, config)
-        encoder = interest_evolution(units, variant, self.cell_class)
-        super().__init__(schema, encoder, config, variant)
+        encoder = self.make_encoder(units or event_width(schema, config))
+        super().__init__(schema, {INTEREST: encoder}, config)
+        self.units = units
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -163,34 +99,63 @@ class DIEN(_SequenceModel):
     Args:
       schema: the data.
       config: embedding and head.
-      variant: "paper" or "released".
       units: n_H, width of both recurrences; None for the width of an embedded event.
-      auxiliary_weight: alpha of Eq. (8). The released target loss is halved, so that there a weight
-        of 1 counts twice.
-      auxiliary_score: "inner_product" or "click_net"; None for the variant's.
-      auxiliary_reduce: over time, "sum", "mean_valid" or "released"; None for the variant's.
+      auxiliary_loss: supervision of the interest states; None for the paper's.
+
+    Raises:
+      ValueError: the auxiliary loss scores by the inner product of Eq. (7), and `units` is not the
+        width of an embedded event.
     """
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the blocks of DIEN.
+
+        Attributes:
+          units: n_H, width of both recurrences; None for the width of an embedded event.
+          auxiliary_weight: alpha of Eq. (8).
+        """
+
+        units: int | None = None
+        auxiliary_weight: float = 1.0
 
     def __init__(
         self,
         schema: Schema,
         config: ModelConfig | None = None,
-        variant: str = "paper",
         units: int | None = None,
-        auxiliary_weight: float = 1.0,
-        auxiliary_score: str | None = None,
-        auxiliary_reduce: str | None = None,
+        auxiliary_loss: AuxiliaryLoss | None = None,
     ):
         width = event_width(schema, config)
-        loss = auxiliary_loss(auxiliary_weight, variant, auxiliary_score, auxiliary_reduce)
-        if loss.score is None and units not in (None, width):
+        auxiliary_loss = auxiliary_loss or self.default_auxiliary_loss()
+        if auxiliary_loss.score is None and units not in (None, width):
             raise ValueError(
                 "the inner product of the auxiliary loss (Eq. 7) needs units equal to the width of "
-                f"an embedded event, {width}; got {units}. Leave units out, or set auxiliary_score "
-                f"to {CLICK_NET!r}."
+                f"an embedded event, {width}; got {units}. Leave units out, or score by a network: "
+                "auxiliary_loss=AuxiliaryLoss(score=click_net())."
             )
-        encoder = interest_evolution(units or width, variant, auxiliary_loss=loss)
-        super().__init__(schema, encoder, config, variant)
+        encoder = self.make_encoder(units or width, auxiliary_loss)
+        super().__init__(schema, {INTEREST: encoder}, config)
+        self.units = units
+
+    @property
+    def auxiliary_loss(self) -> AuxiliaryLoss:
+        """The encoder's supervision."""
+        return self.interest_encoder.auxiliary_loss
+
+    @classmethod
+    def from_settings(
+        cls, schema: Schema, config: ModelConfig | None = None, settings: Any = None
+    ) -> "DIEN":
+        """Builds the model and its auxiliary loss."""
+        settings = settings or cls.Settings()
+        auxiliary_loss = cls.default_auxiliary_loss(settings.auxiliary_weight)
+        return cls(schema, config, settings.units, auxiliary_loss)
+
+    @staticmethod
+    def default_auxiliary_loss(weight: float = 1.0) -> AuxiliaryLoss:
+        """Eq. (7) with its weight of Eq. (8)."""
+        return AuxiliaryLoss(weight, name="auxiliary_loss")
 
     @classmethod
     def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
@@ -200,23 +165,16 @@ class DIEN(_SequenceModel):
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class TwoLayerGRUAttentionModel(_SequenceModel):
-    """Two-layer GRU attention, after Parsana et al. (2018); arguments as for `AUGRUModel`.
-
-    The paper does not say which attention; the released activation unit is taken in both variants.
-    """
+    """Two-layer GRU attention, after Parsana et al. (2018); arguments as for `AUGRUModel`."""
 
     def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        variant: str = "paper",
-        units: int | None = None,
+        self, schema: Schema, config: ModelConfig | None = None, units: int | None = None
     ):
-        check_variant(variant)
-        units = units or event_width(schema, config)
+        width = units or event_width(schema, config)
         encoder = TwoLayerGRUAttention(
-            cell_of(GRU, variant)(units, name="first"),
-            cell_of(GRU, variant)(units, name="second"),
-            name="interest",
+            self.extractor_class(width, name="first"),
+            self.extractor_class(width, name="second"),
+            name=INTEREST,
         )
-        super().__init__(schema, encoder, config, variant)
+        super().__init__(schema, {INTEREST: encoder}, config)
+        self.units = units

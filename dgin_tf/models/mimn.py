@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.induction import MemoryInduction
 from dgin_tf.layers.memory.multi_channel import MultiChannelMemory
@@ -22,9 +23,10 @@ from dgin_tf.layers.memory.turing import TuringMemory
 from dgin_tf.layers.memory.utilization import UtilizationRegularization
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.models.dien import auxiliary_loss, event_width
+from dgin_tf.models.dien import event_width
 from dgin_tf.models.released import HISTORY_SUM, RELEASED, check_variant, released_config
 from dgin_tf.ops.released_memory import ReleasedStep
+from dgin_tf.released.dien import ReleasedAuxiliaryLoss
 from dgin_tf.schema import Schema
 
 
@@ -76,7 +78,8 @@ class MIMN(MemoryFamilyModel):
         check_variant(variant)
         width = event_width(schema, config)
         units = units or width
-        loss = auxiliary_loss(auxiliary_weight, variant) if auxiliary_weight else None
+        loss_class = ReleasedAuxiliaryLoss if variant == RELEASED else AuxiliaryLoss
+        loss = loss_class(auxiliary_weight, name="auxiliary_loss") if auxiliary_weight else None
         encoder: InterestEncoder
         if variant == RELEASED:
             if top_k > 1:

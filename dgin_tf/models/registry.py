@@ -33,6 +33,18 @@ from dgin_tf.models.sdim import SDIM
 from dgin_tf.models.sim import SIMHard, SIMHardFirstStage, SIMSoft, SIMSoftFirstStage
 from dgin_tf.models.twin import TWIN
 from dgin_tf.models.ubr4ctr import UBR4CTR
+from dgin_tf.released.baselines import BaseModelReleased, PNNReleased, WideDeepReleased
+from dgin_tf.released.dien import (
+    AGRUReleased,
+    AIGRUReleased,
+    AUGRUReleased,
+    DIENReleased,
+    RocketLaunchingReleased,
+    TwoLayerGRUAttentionReleased,
+)
+from dgin_tf.released.din import DINReleased
+from dgin_tf.released.dsin import DSINReleased
+from dgin_tf.released.hidden_states import ARNNReleased, GRU4RecReleased
 from dgin_tf.schema import Schema
 
 MODELS: dict[str, type[CTRModel]] = {
@@ -70,6 +82,20 @@ MODELS: dict[str, type[CTRModel]] = {
     "two_layer_gru_attention": TwoLayerGRUAttentionModel,
     "ubr4ctr": UBR4CTR,
     "wide_deep": WideDeep,
+    # The authors' released code, where it differs from the papers.
+    "agru_released": AGRUReleased,
+    "aigru_released": AIGRUReleased,
+    "arnn_released": ARNNReleased,
+    "augru_released": AUGRUReleased,
+    "base_model_released": BaseModelReleased,
+    "dien_released": DIENReleased,
+    "din_released": DINReleased,
+    "dsin_released": DSINReleased,
+    "gru4rec_released": GRU4RecReleased,
+    "pnn_released": PNNReleased,
+    "rocket_launching_released": RocketLaunchingReleased,
+    "two_layer_gru_attention_released": TwoLayerGRUAttentionReleased,
+    "wide_deep_released": WideDeepReleased,
 }
 
 

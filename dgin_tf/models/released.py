@@ -8,7 +8,6 @@ samples times two classes, half of the paper's. A model offers this assembly as 
 
 import dataclasses
 
-from dgin_tf.layers.pooling import Pooling
 from dgin_tf.losses import OFFICIAL_HALF
 from dgin_tf.models.base import ModelConfig
 
@@ -23,15 +22,13 @@ def check_variant(variant: str) -> None:
         raise ValueError(f"variant must be {PAPER!r} or {RELEASED!r}; got {variant!r}.")
 
 
-def released_config(
-    config: ModelConfig | None = None, activation: str = "dice_released"
-) -> ModelConfig:
+def released_config(config: ModelConfig | None, activation: str) -> ModelConfig:
     """The released head and loss, with a config's sizes.
 
     Args:
       config: sizes and user fields; the user's id is taken where they are None, but not where
         they are ().
-      activation: "dice_released" for DIN and DIEN, "prelu" for their baselines.
+      activation: of the head.
     """
     config = config or ModelConfig()
     user_fields = config.user_fields
@@ -43,13 +40,3 @@ def released_config(
         two_way=True,
         loss_scale=OFFICIAL_HALF,
     )
-
-
-def history_sum(product: bool = True) -> dict[str, Pooling]:
-    """The encoder of [sum, target * sum], to stand in front of the model's own encoder.
-
-    Args:
-      product: whether target * sum is there; the released "DNN" and the deep part of its Wide&Deep
-        go without.
-    """
-    return {HISTORY_SUM: Pooling(product=product, count_padding=True, name=HISTORY_SUM)}

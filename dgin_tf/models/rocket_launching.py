@@ -1,4 +1,4 @@
-"""Rocket Launching (Zhou et al., AAAI 2018) as DIEN uses it to serve: a light net beside a booster.
+"""Rocket Launching (Zhou et al., AAAI 2018) as DIEN serves by it: a light net beside a booster.
 
 Both are DIENs over shared embeddings and are trained together from the start (DIEN, section "Online
 serving": n_H from 108 to 32). The light net's logit l(x) is drawn to the booster's z(x):
@@ -20,11 +20,12 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf import losses
-from dgin_tf.layers.embedding import FeatureEmbedding
+from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
+from dgin_tf.layers.embedding import FeatureEmbedding, role_mask
 from dgin_tf.layers.events import State
 from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.models.dien import CLICK_NET, DIEN
-from dgin_tf.schema import Schema
+from dgin_tf.models.dien import DIEN
+from dgin_tf.schema import CANDIDATE, Schema
 
 BOOSTER = "booster"
 
@@ -47,7 +48,6 @@ class RocketLaunching(CTRModel):
     Args:
       schema: the data.
       config: embedding, which the nets share, and head, of which each has its own.
-      variant: "paper" or "released", of both nets.
       units: n_H of the light net and of the booster. Neither is the width of an event, so that the
         auxiliary losses score by `click_net`.
       hint_weight: lambda.
@@ -59,20 +59,33 @@ class RocketLaunching(CTRModel):
         self,
         schema: Schema,
         config: ModelConfig | None = None,
-        variant: str = "paper",
         units: tuple[int, int] = (32, 108),
         hint_weight: float = 0.03,
         gradient_block: bool = True,
     ):
         light_units, booster_units = units
-        light = DIEN(schema, config, variant, light_units, auxiliary_score=CLICK_NET)
+        light = self.make_net(schema, config, light_units)
         shared = _SharedEmbedding(**dataclasses.asdict(light.config), shared=light.embedding)
         super().__init__(schema, light.encoders, shared)
         self.tower = light.tower
         self.light = light
-        self.booster = DIEN(schema, shared, variant, booster_units, auxiliary_score=CLICK_NET)
+        self.booster = self.make_net(schema, shared, booster_units)
+        self.config = self.booster.config = light.config  # a model's own config is plain values
+        self.units = tuple(units)
         self.hint_weight = hint_weight
         self.gradient_block = gradient_block
+
+    @staticmethod
+    def make_net(schema: Schema, config: ModelConfig | None, units: int) -> DIEN:
+        """A DIEN of any width.
+
+        Args:
+          schema: the data.
+          config: embedding and head.
+          units: n_H.
+        """
+        score = click_net(name="click_net")
+        return DIEN(schema, config, units, AuxiliaryLoss(score=score, name="auxiliary_loss"))
 
     @classmethod
     def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
@@ -82,29 +95,33 @@ class RocketLaunching(CTRModel):
     @property
     def auxiliary_loss_names(self) -> list[str]:
         names = super().auxiliary_loss_names
-        return [*names, "hint", *(f"booster_{name}" for name in ("target", *names))]
+        return [*names, "hint", *(f"{BOOSTER}_{name}" for name in ("target", *names))]
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the weights of both nets."""
+        self.light.build()
+        super().build(input_shape)
 
     def call(self, features: Mapping[str, tf.Tensor], training: bool = False) -> State:
         """Outputs of the light net, and those of the booster under `booster`."""
         outputs = super().call(features, training=training)
-        booster = self.booster(features, training=training)
-        return {**outputs, BOOSTER: booster}
+        return {**outputs, BOOSTER: self.booster(features, training=training)}
 
     def compute_losses(
         self, features: Mapping[str, tf.Tensor], outputs: State
     ) -> dict[str, tf.Tensor]:
         """Losses of the light net, of the booster (`booster_target`, ...), and the `hint`."""
-        booster_outputs = outputs[BOOSTER]
-        of_booster = self.booster.compute_losses(features, booster_outputs)
-        of_booster.pop("regularization", None)  # the light net's losses hold those of all layers
-        teacher = booster_outputs["logits"]
+        booster_losses = self.booster.compute_losses(features, outputs[BOOSTER])
+        booster_losses.pop("regularization", None)  # the light net's losses hold those of all layers
+        teacher = outputs[BOOSTER]["logits"]
         if self.gradient_block:
             teacher = tf.stop_gradient(teacher)
         distance = tf.math.squared_difference(outputs["logits"], teacher)
+        mask = role_mask(features, CANDIDATE, self.schema)
         return {
             **super().compute_losses(features, outputs),
-            **{f"booster_{name}": loss for name, loss in of_booster.items()},
-            "hint": self.hint_weight * losses.global_mean(distance, features["cand_mask"]),
+            **{f"{BOOSTER}_{name}": loss for name, loss in booster_losses.items()},
+            "hint": self.hint_weight * losses.global_mean(distance, mask),
         }
 
     def predict_step(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -57,6 +57,16 @@ SMALL = {
     "gru4rec": {"units": 5},
     "arnn": {},
 }
+# The authors' released models have the settings of the papers' that they have at all.
+SMALL |= {
+    released: {
+        key: value
+        for key, value in SMALL[released.removesuffix("_released")].items()
+        if key in registry.settings(released)
+    }
+    for released in MODELS
+    if released.endswith("_released")
+}
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {
     f"{name}-released": (name, {**settings, "variant": "released"})

@@ -57,7 +57,7 @@ from dgin_tf.layers.self_attention import (
 from dgin_tf.layers.sessions.bi_lstm import BiLSTM
 from dgin_tf.layers.sessions.bias_encoding import BiasEncoding
 from dgin_tf.layers.sessions.session_interest import SessionInterest
-from dgin_tf.layers.sessions.transformer import ReleasedSessionTransformer, SessionTransformer
+from dgin_tf.layers.sessions.transformer import SessionTransformer
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
 from dgin_tf.layers.target_attention import (
@@ -70,6 +70,10 @@ from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops.released_memory import ReleasedStep
+from dgin_tf.released.dien import ReleasedAuxiliaryLoss
+from dgin_tf.released.dsin import ReleasedSessionInterest, ReleasedSessionTransformer
+from dgin_tf.released.head import ReleasedDice
+from dgin_tf.released.hidden_states import ReleasedAttendedHiddenStates, ReleasedLastHiddenState
 from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU
 from dgin_tf.schema import BEHAVIOR_TYPE
 from tests.conformance.catalogue import (
@@ -166,14 +170,21 @@ def inducing(layer, x):
 # Class -> (settings, call). A public layer without an entry fails the catalogue's test.
 CATALOGUE = {
     Dice: ({}, lambda layer, x: layer(x["rows"])),
+    ReleasedDice: ({}, lambda layer, x: layer(x["rows"])),
     Elementwise: ({"function": "relu"}, lambda layer, x: layer(x["rows"])),
     PReLU: ({}, lambda layer, x: layer(x["rows"])),
     BatchNorm: ({"momentum": 0.5}, lambda layer, x: layer(x["rows"])),
     LayerNorm: ({"epsilon": 0.5}, lambda layer, x: layer(x["events"])),
     MovingMoments: ({"momentum": 0.5}, lambda layer, x: layer(x["rows"])[0]),
-    Tower: ({"units": (UNITS,), "two_way": True}, lambda layer, x: layer(x["target"])),
+    Tower: (
+        {"units": (UNITS,), "two_way": True, "kernel_regularizer": "l2"},
+        lambda layer, x: layer(x["target"]),
+    ),
     ProductLayer: ({"units": UNITS, "order": 2}, lambda layer, x: layer(x["fields"])),
-    ActivationUnit: ({"units": (UNITS,)}, lambda layer, x: layer(x["target"], x["events"])),
+    ActivationUnit: (
+        {"units": (UNITS,), "kernel_initializer": "he_normal", "kernel_regularizer": "l2"},
+        lambda layer, x: layer(x["target"], x["events"]),
+    ),
     QueryProjection: ({"dim": UNITS}, lambda layer, x: layer(x["target"])),
     TargetAttention: (
         {"softmax": True},
@@ -196,8 +207,12 @@ CATALOGUE = {
         {"weight": 0.5, "score": click_net(), "reduce": "mean_valid"},
         lambda layer, x: layer(x["events"], x["events"], x["events"][:, ::-1], x["mask"]),
     ),
+    ReleasedAuxiliaryLoss: (
+        {"weight": 0.5},
+        lambda layer, x: layer(x["events"], x["events"], x["events"][:, ::-1], x["mask"]),
+    ),
     BilinearAttention: (
-        {"units": DIM},
+        {"units": DIM, "kernel_initializer": "he_normal", "kernel_regularizer": "l2"},
         lambda layer, x: layer(x["target"], x["events"], x["mask"]),
     ),
     ProjectedAttention: (
@@ -211,7 +226,7 @@ CATALOGUE = {
     TwoLayerGRUAttention: ({"first": GRU(DIM), "second": GRU(UNITS)}, through_encoder),
     AttendedHistory: ({}, through_encoder),
     Pooling: ({"mean": True, "product": True}, through_encoder),
-    HistoryCross: ({"fields": ["item_id", "category_id"], "buckets": 31}, through_encoder),
+    HistoryCross: ({"fields": ["item_id", "category_id"], "buckets": 31}, through_embedding),
     HardSearch: ({"k": 3, "field": "item_id", "backfill": True}, through_search),
     SoftSearch: ({"k": 3, "dim": UNITS, "sample": 2}, through_search),
     ReleasedSoftSearch: ({"k": 3}, through_search),
@@ -310,6 +325,8 @@ CATALOGUE = {
     UserMemory: ({"memory": KeyedMemory(3)}, through_encoder),
     LastHiddenState: ({"gru": GRU(UNITS)}, through_encoder),
     AttendedHiddenStates: ({"gru": GRU(DIM)}, through_encoder),
+    ReleasedLastHiddenState: ({"gru": ReleasedGRU(UNITS)}, through_encoder),
+    ReleasedAttendedHiddenStates: ({"gru": ReleasedGRU(DIM)}, through_encoder),
     AlignedEvents: ({"clicks": 3, "units": (UNITS,)}, through_embedding),
     DeepInterestTransformer: ({"events": 3, "heads": 3}, through_embedding),
     PartitionedInterest: ({"dim": DIM, "parts": 3, "heads": 3}, through_embedding),
@@ -335,6 +352,17 @@ CATALOGUE = {
             "interacting": BiLSTM(UNITS, peepholes=False),
             "attentions": (BilinearAttention(DIM), BilinearAttention(2 * UNITS)),
             "encoding": BiasEncoding(),
+            "sessions": 4,
+            "events": 3,
+            "gap": 200_000,
+        },
+        through_embedding,
+    ),
+    ReleasedSessionInterest: (
+        {
+            "extractor": ReleasedSessionTransformer(3),
+            "interacting": BiLSTM(UNITS, merge="mean"),
+            "attentions": (BilinearAttention(DIM), BilinearAttention(UNITS)),
             "sessions": 4,
             "events": 3,
             "gap": 200_000,

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.activations import Dice, PReLU, activation_config, make_activation, prelu
+from dgin_tf.released.head import RELEASED_DICE, ReleasedDice
 from tests import golden_files
 from tests.oracles import din
 
@@ -38,9 +39,9 @@ def test_dice_at_test_time_uses_moving_averages_whoever_else_is_scored():
     np.testing.assert_allclose(layer(ROWS[:1]), layer(ROWS)[:1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
-def test_dice_with_alpha_one_is_the_identity(variant):
-    out = built(Dice(variant), np.ones(3))(ROWS, training=True)
+@pytest.mark.parametrize("layer_class", [Dice, ReleasedDice])
+def test_dice_with_alpha_one_is_the_identity(layer_class):
+    out = built(layer_class(), np.ones(3))(ROWS, training=True)
     np.testing.assert_array_equal(out, ROWS)
 
 
@@ -69,14 +70,13 @@ def test_an_activation_is_made_from_a_name_a_layer_or_its_config():
         made = make_activation(given, "other")
         assert (made.name, made.epsilon) == ("other", 0.25)
         assert made is not layer
-    assert make_activation("dice_released", "a").variant == "released"
+    registered = make_activation(RELEASED_DICE, "a")
+    assert (type(registered), registered.name) == (ReleasedDice, "a")
     np.testing.assert_allclose(make_activation("relu", "b")(ROWS), np.maximum(ROWS, 0))
     assert activation_config("prelu") == "prelu"
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="variants 'paper' and 'released'"):
-        Dice("printed")
     with pytest.raises(ValueError, match="nonesuch"):
         make_activation("nonesuch", "a")
 
@@ -91,7 +91,7 @@ def test_dice_of_half_precision_keeps_its_type_and_float32_statistics():
 @pytest.mark.parametrize("training", [False, True])
 def test_golden_dien_activations_dice(rank, training):
     golden = golden_files.load("dien_activations")
-    layer = built(Dice("released"), golden[f"w_dice{rank}_alpha"])
+    layer = built(ReleasedDice(), golden[f"w_dice{rank}_alpha"])
     out = layer(golden[f"in_x{rank}"], training=training)
     golden_files.assert_close(out, golden[f"out_dice{rank}"])
 

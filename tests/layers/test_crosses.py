@@ -4,14 +4,14 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.layers.crosses import HistoryCross
-from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.layers.events import History, Target
 from dgin_tf.ops.hashing import cross_bucket
 
 RNG = np.random.default_rng(9)
 MASK = np.arange(7) < np.array([7, 3, 0])[:, None]
 REAL = np.array([[1, 1], [1, 0], [1, 1]], bool)
-PAST = {f"hist_{name}": RNG.integers(2, 50, (3, 7)) * MASK for name in ("item_id", "category_id")}
-CANDIDATE = {f"cand_{name}": RNG.integers(2, 50, (3, 2)) for name in ("item_id", "category_id")}
+PAST = {name: RNG.integers(2, 50, (3, 7)) * MASK for name in ("item_id", "category_id")}
+CANDIDATE = {name: RNG.integers(2, 50, (3, 2)) for name in ("item_id", "category_id")}
 
 
 def make(buckets=1009):
@@ -33,8 +33,8 @@ def test_the_wide_logit_is_the_sum_of_the_weights_of_all_pairs():
     for user, candidate in np.argwhere(REAL):
         expected = 0.0
         for salt, name in enumerate(("item_id", "category_id")):
-            target = CANDIDATE[f"cand_{name}"][user, candidate]
-            for past in PAST[f"hist_{name}"][user][MASK[user]]:
+            target = CANDIDATE[name][user, candidate]
+            for past in PAST[name][user][MASK[user]]:
                 bucket = 1 + cross_bucket((past, target), 1008, salt)
                 expected += layer.table.numpy()[bucket, 0]
         np.testing.assert_allclose(found[user, candidate, 0], expected, rtol=1e-4, atol=1e-5)

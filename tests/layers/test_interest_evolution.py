@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
-from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.layers.events import History, Target
 from dgin_tf.layers.interest_evolution import (
     InterestEvolution,
     TwoLayerGRUAttention,
@@ -23,12 +23,11 @@ EVENTS = RNG.normal(size=(USERS, TIME, DIM)).astype(np.float32) * MASK[..., None
 TARGET = Target(
     tf.constant(RNG.normal(size=(USERS, CANDIDATES, DIM)), tf.float32),
     tf.ones([USERS, CANDIDATES], tf.bool),
-    {},
 )
 
 
 def history(events=EVENTS, mask=MASK, negatives=None):
-    return History(tf.constant(events), tf.constant(mask), {}, negatives)
+    return History(tf.constant(events), tf.constant(mask), negatives=negatives)
 
 
 def evolution(cell=AUGRU, **options):
@@ -162,7 +161,7 @@ def test_an_update_goes_on_behind_padding(make):
 def test_candidates_do_not_see_each_other(make):
     encoder = randomized(make())
     state = encoder.encode(history())
-    alone = Target(TARGET.embedding[:, 1:2], TARGET.mask[:, 1:2], {})
+    alone = Target(TARGET.embedding[:, 1:2], TARGET.mask[:, 1:2])
     np.testing.assert_allclose(
         encoder.interest(state, alone)["interest"][:, 0],
         encoder.interest(state, TARGET)["interest"][:, 1],
@@ -191,10 +190,11 @@ def test_the_auxiliary_loss_needs_negatives_and_sees_states_against_the_next_eve
     loss = AuxiliaryLoss(0.5)
     encoder = InterestEvolution(GRU(DIM), auxiliary_loss=loss)
     assert encoder.auxiliary_loss_names == ("auxiliary",)
-    state = encoder.encode(history())
-    assert encoder.auxiliary_losses(state, history()) == {}
+    state, losses = encoder.encode_with_losses(history())
+    assert losses == {}
     negatives = tf.constant(RNG.normal(size=EVENTS.shape), tf.float32)
-    found = encoder.auxiliary_losses(state, history(negatives=negatives))["auxiliary"]
+    _, losses = encoder.encode_with_losses(history(negatives=negatives))
+    found = losses["auxiliary"]
     for user, length in enumerate(LENGTHS):
         arrays = (state["interest_states"], EVENTS, negatives)
         expected = dien.auxiliary_loss(*(np.array(array[user, :length]) for array in arrays))
@@ -204,7 +204,7 @@ def test_the_auxiliary_loss_needs_negatives_and_sees_states_against_the_next_eve
 @pytest.mark.parametrize("attention", [None, ProjectedAttention(UNITS)])
 def test_an_evolution_comes_back_from_its_config(attention):
     loss = AuxiliaryLoss()
-    encoder = InterestEvolution(GRU(UNITS), attention, AGRU(UNITS, "released"), loss)
+    encoder = InterestEvolution(GRU(UNITS), attention, AGRU(UNITS, reset_after=False), loss)
     check_copy(encoder)
 
 

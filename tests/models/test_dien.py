@@ -4,20 +4,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
 from dgin_tf.layers.interest_evolution import InterestEvolution
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.recurrent import AGRU, AUGRU, GRU
-from dgin_tf.layers.state_attention import BilinearAttention
+from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
 from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.models.dien import (
-    DIEN,
-    AGRUModel,
-    AIGRUModel,
-    AUGRUModel,
-    TwoLayerGRUAttentionModel,
+from dgin_tf.models.dien import DIEN, TwoLayerGRUAttentionModel
+from dgin_tf.models.registry import MODELS, make_model
+from dgin_tf.released.dien import (
+    AGRUReleased,
+    AIGRUReleased,
+    DIENReleased,
+    ReleasedAuxiliaryLoss,
 )
-from dgin_tf.models.registry import MODELS
-from dgin_tf.released.recurrent import ReleasedAUGRU
+from dgin_tf.released.recurrent import ReleasedAUGRU, ReleasedGRU
 from dgin_tf.schema import negative_name
 from tests import golden_files
 from tests.conformance.catalogue import batch as make_batch
@@ -26,16 +27,16 @@ from tests.prepared import make_schema
 
 NAMES = ("dien", "augru", "agru", "aigru", "two_layer_gru_attention")
 every_model = pytest.mark.parametrize("name", NAMES)
-variants = pytest.mark.parametrize("variant", ["paper", "released"])
+every_variant = pytest.mark.parametrize("name", [*NAMES, *(f"{name}_released" for name in NAMES)])
 SMALL = ModelConfig(embedding_dim=3, tower_units=(5, 2))
 
 
 @pytest.mark.parametrize(
     ("stem", "model_class"),
     [
-        ("dien_model_augru_aux", DIEN),
-        ("dien_model_aigru", AIGRUModel),
-        ("dien_model_agru", AGRUModel),
+        ("dien_model_augru_aux", DIENReleased),
+        ("dien_model_aigru", AIGRUReleased),
+        ("dien_model_agru", AGRUReleased),
     ],
 )
 def test_golden_released_models(stem, model_class):
@@ -47,10 +48,7 @@ def test_golden_released_models(stem, model_class):
     )
     config = ModelConfig(dim, tower_units=(len(head["dense1_bias"]), len(head["dense2_bias"])))
     units = len(golden["w_gru1_candidate_bias"])
-    model, features = (
-        model_class(schema, config, "released", units),
-        golden_models.batch(golden, "uid"),
-    )
+    model, features = model_class(schema, config, units), golden_models.batch(golden, "uid")
     for field, kind in (("item", "item"), ("category", "cate")):
         if f"in_noclick_{kind}_hist" in golden:  # of the sampled ones the first is used
             name = negative_name(f"hist_{field}_id")
@@ -84,7 +82,7 @@ def test_golden_longctr_dien(cell):
     encoder = InterestEvolution(
         GRU(units, recurrent_bias=True), BilinearAttention(units), cell(units, recurrent_bias=True)
     )
-    encoders = {"": encoder}
+    encoders = {"interest": encoder}
     if golden["mid_head_input"].shape[1] > 5 * dim:
         encoders["sum"] = Pooling(product=True, count_padding=True)
     sizes = (items, len(golden["w_emb_cate_id"]), len(golden["w_emb_user_id"]))
@@ -96,21 +94,19 @@ def test_golden_longctr_dien(cell):
     golden_dien.assign_longctr_tower(model.tower, tower)
     outputs = model(features)
     mask = golden["in_mask"][..., None]
-    golden_files.assert_close(
-        outputs["interest_states"] * mask, golden["mid_interest_states"] * mask
-    )
-    golden_files.assert_close(outputs["attention"][:, 0], golden["mid_attention"])
-    interest = encoder.interest(outputs, model.embedding.target(features))["interest"]
-    golden_files.assert_close(interest[:, 0], golden["mid_final_interest"])
+    states = outputs["state"]["interest"]["interest_states"]
+    golden_files.assert_close(states * mask, golden["mid_interest_states"] * mask)
+    interest = outputs["outputs"]["interest"]
+    golden_files.assert_close(interest["attention"][:, 0], golden["mid_attention"])
+    golden_files.assert_close(interest["interest"][:, 0], golden["mid_final_interest"])
     golden_files.assert_close(tf.sigmoid(outputs["logits"][:, 0]), golden["out_y_pred"])
     losses = model.compute_losses(features, outputs)
     golden_files.assert_close(losses["target"], golden["out_loss"])
 
 
-@every_model
-@variants
-def test_every_model_has_finite_losses_and_a_gradient_for_every_variable(name, variant):
-    model, features = MODELS[name](make_schema(), SMALL, variant), make_batch()
+@every_variant
+def test_every_model_has_finite_losses_and_a_gradient_for_every_variable(name):
+    model, features = MODELS[name](make_schema(), SMALL), make_batch()
     with tf.GradientTape() as tape:
         losses = model.compute_losses(features, model(features, training=True))
         loss = tf.add_n(list(losses.values()))
@@ -122,10 +118,9 @@ def test_every_model_has_finite_losses_and_a_gradient_for_every_variable(name, v
         assert np.isfinite(tf.convert_to_tensor(gradient)).all(), variable.name
 
 
-@every_model
-@variants
-def test_scoring_a_stored_state_equals_the_whole(name, variant):
-    model, features = MODELS[name](make_schema(), SMALL, variant), make_batch()
+@every_variant
+def test_scoring_a_stored_state_equals_the_whole(name):
+    model, features = MODELS[name](make_schema(), SMALL), make_batch()
     found = model.score(model.encode_user(features), features)["logits"]
     np.testing.assert_allclose(found, model(features)["logits"], atol=1e-6)
 
@@ -159,7 +154,7 @@ def test_without_negatives_there_is_no_auxiliary_loss():
 
 def test_the_weight_scales_the_auxiliary_loss_alone():
     features = make_batch()
-    model = DIEN(make_schema(), SMALL, auxiliary_weight=1.0)
+    model = make_model("dien", make_schema(), SMALL, auxiliary_weight=1.0)
     once = model.compute_losses(features, model(features))
     model.interest_encoder.auxiliary_loss.weight = 2.0
     twice = model.compute_losses(features, model(features))
@@ -168,28 +163,48 @@ def test_the_weight_scales_the_auxiliary_loss_alone():
 
 
 def test_the_papers_choices_and_the_releases_differ_where_the_ledger_says():
-    paper, released = (DIEN(make_schema(), SMALL, v).interest_encoder for v in VARIANTS)
-    assert (type(paper.cell), paper.cell.reset_after) == (AUGRU, True)
-    assert (type(released.cell), released.cell.reset_after) == (ReleasedAUGRU, False)
+    paper, released = (
+        model_class(make_schema(), SMALL).interest_encoder for model_class in (DIEN, DIENReleased)
+    )
+    assert (type(paper.extractor), type(paper.cell)) == (GRU, AUGRU)
+    assert paper.cell.reset_after
+    assert (type(released.extractor), type(released.cell)) == (ReleasedGRU, ReleasedAUGRU)
+    assert not released.cell.reset_after
+    assert (type(paper.attention), type(released.attention)) == (
+        BilinearAttention,
+        ProjectedAttention,
+    )
     assert (paper.auxiliary_loss.reduce, paper.auxiliary_loss.score) == ("sum", None)
-    assert released.auxiliary_loss.reduce == "released"
+    assert type(released.auxiliary_loss) is ReleasedAuxiliaryLoss
     assert released.auxiliary_loss.score.units == (100, 50)
 
 
-VARIANTS = ("paper", "released")
-
-
-def test_unknown_choices_are_refused():
-    with pytest.raises(ValueError, match="'paper' or 'released'; got 'official'"):
-        AUGRUModel(make_schema(), SMALL, "official")
-    with pytest.raises(ValueError, match="'inner_product' or 'click_net'; got 'mlp'"):
-        DIEN(make_schema(), SMALL, auxiliary_score="mlp")
+def test_the_inner_product_needs_states_as_wide_as_events():
     with pytest.raises(ValueError, match="width of an embedded event, 6; got 5"):
         DIEN(make_schema(), SMALL, units=5)
-    assert DIEN(make_schema(), SMALL, units=5, auxiliary_score="click_net")
+    loss = AuxiliaryLoss(0.5, click_net())
+    model = DIEN(make_schema(), SMALL, units=5, auxiliary_loss=loss)
+    assert model.interest_encoder.auxiliary_loss is loss
+
+
+def test_settings_say_the_weight_of_the_auxiliary_loss():
+    settings = {"auxiliary_weight": 0.25, "units": 6}
+    for name, loss_class in (("dien", AuxiliaryLoss), ("dien_released", ReleasedAuxiliaryLoss)):
+        model = make_model(name, make_schema(), SMALL, **settings)
+        assert type(model.auxiliary_loss) is loss_class
+        assert model.auxiliary_loss.weight == 0.25
+        assert model.interest_encoder.extractor.units == 6
+
+
+def test_the_weights_of_the_auxiliary_network_exist_without_negatives():
+    model, features = DIENReleased(make_schema(), SMALL), make_batch()
+    for field in ("item_id", "category_id"):
+        del features[negative_name(f"hist_{field}")]
+    assert model(features)["losses"] == {}
+    assert model.auxiliary_loss.score.count_params()
 
 
 def test_two_layers_may_have_any_width():
     model = TwoLayerGRUAttentionModel(make_schema(), SMALL, units=7)
     outputs = model(make_batch())
-    assert outputs["interest_states"].shape[-1] == 7
+    assert outputs["state"]["interest"]["interest_states"].shape[-1] == 7

@@ -1,11 +1,11 @@
 """DIN whole: the published models' numbers, and the split into encode and score."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.din import DIN
+from dgin_tf.released.din import DINReleased
 from tests import golden_files
 from tests.models import golden_models
 
@@ -20,10 +20,10 @@ def test_golden_din_model():
     )
     attention = golden_files.weights(golden, "att_")
     units = (len(attention["dense1_bias"]), len(attention["dense2_bias"]))
-    model, features = DIN(schema, config, "released", units), golden_models.batch(golden, "uid")
+    model, features = DINReleased(schema, config, units), golden_models.batch(golden, "uid")
     model(features)
     golden_models.assign_tables(model, *(golden[f"w_emb_{n}"] for n in ("item", "cate", "uid")))
-    golden_models.assign_unit(model.encoders[""].attention.unit, attention)
+    golden_models.assign_unit(model.encoders["interest"].attention.unit, attention)
     golden_models.assign_released_head(model.tower, head)
     outputs = model(features)
     golden_files.assert_close(tf.sigmoid(outputs["logits"][:, 0]), golden["out_y_hat"][:, 0])
@@ -48,39 +48,34 @@ def test_golden_longctr_din():
     features = golden_models.batch(golden, "user")
     model(features)
     golden_models.assign_tables(model, *(golden[f"w_emb_{n}_id"] for n in ("item", "cate", "user")))
-    golden_models.assign_unit(model.encoders[""].attention.unit, unit)
-    dice = model.encoders[""].attention.unit.activations[0]
+    golden_models.assign_unit(model.encoders["interest"].attention.unit, unit)
+    dice = model.encoders["interest"].attention.unit.activations[0]
     dice.alpha.assign(unit["dice1_alpha"])
     dice.moments.mean.assign(unit["dice1_bn_running_mean"])
     dice.moments.variance.assign(unit["dice1_bn_running_var"])
     for layer, dense in enumerate((*model.tower.hidden, model.tower.output_layer), start=1):
         golden_models.assign_dense(dense, tower, f"dense{layer}")
     outputs = model(features)
-    interest = model.encoders[""].interest(outputs, model.embedding.target(features))["interest"]
+    interest = outputs["outputs"]["interest"]["interest"]
     golden_files.assert_close(interest[:, 0], golden["mid_pooled_interest"])
     golden_files.assert_close(tf.sigmoid(outputs["logits"][:, 0]), golden["out_y_pred"])
     losses = model.compute_losses(features, outputs)
     golden_files.assert_close(losses["target"], golden["out_loss"])
 
 
-def test_an_unknown_variant_is_refused():
-    with pytest.raises(ValueError, match="'paper' or 'released'; got 'official'"):
-        DIN(golden_models.schema(7, 5, 3, 2), variant="official")
-
-
 def test_the_papers_choices_and_the_releases_differ_where_the_ledger_says():
     schema = golden_models.schema(7, 5, 3, 2)
-    paper, released = DIN(schema), DIN(schema, variant="released")
-    attention = paper.encoders[""].attention
+    paper, released = DIN(schema), DINReleased(schema)
+    attention = paper.encoders["interest"].attention
     assert (attention.softmax, attention.unit.units) == (False, (36,))
-    attention = released.encoders[""].attention
+    attention = released.encoders["interest"].attention
     assert (attention.softmax, attention.unit.units) == (True, (80, 40))
-    assert released.loss_scale == "official_half"
+    assert released.config.loss_scale == "official_half"
 
 
 def test_attention_is_among_the_outputs():
     golden = golden_files.load("din_model")
     schema = golden_models.schema(13, 7, 11, golden["in_mask"].shape[1])
-    outputs = DIN(schema)(golden_models.batch(golden, "uid"))
+    outputs = DIN(schema)(golden_models.batch(golden, "uid"))["outputs"]["interest"]
     assert outputs["attention"].shape == (len(golden["in_item"]), 1, golden["in_mask"].shape[1])
     assert not np.any(outputs["attention"][:, 0][golden["in_mask"] == 0])

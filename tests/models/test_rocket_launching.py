@@ -53,7 +53,7 @@ def test_the_booster_learns_from_labels():
 def test_the_hint_is_the_weighted_mean_of_squared_distances_over_real_candidates():
     model, features = make(hint_weight=0.3), make_batch()
     outputs = model(features)
-    distance = np.square(outputs["logits"] - outputs["booster/logits"])
+    distance = np.square(outputs["logits"] - outputs["booster"]["logits"])
     expected = 0.3 * distance[features["cand_mask"].numpy()].mean()
     np.testing.assert_allclose(model.compute_losses(features, outputs)["hint"], expected, rtol=1e-5)
 
@@ -61,7 +61,7 @@ def test_the_hint_is_the_weighted_mean_of_squared_distances_over_real_candidates
 def test_equal_logits_need_no_hint():
     model, features = make(), make_batch()
     outputs = model(features)
-    outputs["booster/logits"] = outputs["logits"]
+    outputs["booster"]["logits"] = outputs["logits"]
     assert model.compute_losses(features, outputs)["hint"] == 0
 
 

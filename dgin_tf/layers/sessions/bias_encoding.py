@@ -1,4 +1,4 @@
-"""Bias encoding of DSIN (Feng et al., 2019), Eq. (2): where in which session an event is."""
+"""Bias encoding of DSIN (Feng et al., 2019), Eq. (2): the position of an event within its session."""
 
 from typing import Any
 
@@ -7,10 +7,15 @@ import tensorflow as tf
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class BiasEncoding(tf.keras.layers.Layer):
-    """Q + BE, BE(k, t, c) = w^K_k + w^T_t + w^C_c: a number for a session, a place, a channel.
+    """Q + BE, BE(k, t, c) = w^K_k + w^T_t + w^C_c: biases of session, position and channel.
 
-    There are as many numbers as the sessions that the layer is first called with have. They start
-    near zero, as in the authors' code.
+    Sessions are as many and as long as those of the first call. The biases start near zero, as in the
+    authors' code.
+
+    Example:
+
+      >>> BiasEncoding()(tf.random.normal([2, 3, 5, 4])).shape
+      TensorShape([2, 3, 5, 4])
     """
 
     def build(self, input_shape: Any) -> None:
@@ -28,5 +33,12 @@ class BiasEncoding(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, sessions: tf.Tensor) -> tf.Tensor:
-        """[users, sessions, time, dim] -> [users, sessions, time, dim]."""
+        """Adds the biases to the events of sessions.
+
+        Args:
+          sessions: Q, [users, sessions, time, dim].
+
+        Returns:
+          [users, sessions, time, dim].
+        """
         return sessions + (self.session + self.position + self.channel)

@@ -4,37 +4,46 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.events import History, State, Target, embed_events_at, embed_padding
+from dgin_tf.layers.events import MASK, History, State, Target, embed_events_at
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.target_attention import read_each
-from dgin_tf.ops.grouping import SESSION_GAP, group_events, session_keys
+from dgin_tf.ops.grouping import SESSION_GAP, EventGroups, group_events, session_keys
 from dgin_tf.schema import TIMESTAMP
 
-SESSIONS, STATES, MASK = "sessions", "states", "mask"
+SESSIONS, STATES = "sessions", "states"
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class SessionInterest(InterestEncoder):
-    """Divides a history into sessions, reads each, reads their sequence, and attends to both.
+    """Session division, session interest extractor, interacting layer, and attention to both.
 
-    Sessions are counted back from the newest, so that the first is the same for short histories and
-    long ones; the places within a session are counted from the oldest of the events that are kept.
+    Session 0 is the newest, so that it has the same bias in short and long histories; positions
+    within a session begin at the oldest of its last T events.
 
     State: `sessions` I_k [users, sessions, dim], `states` H_k [users, sessions, units] and `mask`
     bool [users, sessions].
 
     Args:
-      extractor: reads one session, such as `SessionTransformer`. One whose `reads_padding` is set gets
-        the embedding of padding, and the sequence is then read to its end.
-      interacting: reads the sequence of sessions, such as `BiLSTM`.
+      extractor: from the events of a session to its interest, such as `SessionTransformer`.
+      interacting: over the sequence of sessions, such as `BiLSTM`.
       attentions: of a candidate over I_k and over H_k, two layers called like `TargetAttention`.
-      encoding: is added to the events before they are read, such as `BiasEncoding`; None for nothing.
-      sessions: K, how many of the newest are kept.
-      events: T, how many of a session's newest events are read.
+      encoding: of positions, such as `BiasEncoding`; None for none.
+      sessions: K, the number of newest sessions.
+      events: T, the number of newest events of a session.
       gap: seconds without an event that end a session.
 
     Raises:
       ValueError: `sessions` or `events` is below 1, or there are not two attentions.
+
+    Example:
+
+      >>> encoder = SessionInterest(
+      ...     SessionTransformer(heads=2), BiLSTM(3), (BilinearAttention(4), BilinearAttention(6))
+      ... )
+      >>> times = tf.constant([[100, 200, 90_000]], tf.int64)  # two sessions
+      >>> history = History(tf.random.normal([1, 3, 4]), times > 0, {"timestamp": times})
+      >>> encoder(tf.random.normal([1, 2, 4]), history)["interest"].shape
+      TensorShape([1, 2, 10])
     """
 
     reads_ids = True
@@ -57,46 +66,53 @@ class SessionInterest(InterestEncoder):
                 "sessions and events must be at least 1, and there are two attentions; got "
                 f"{sessions}, {events} and {len(attentions)} attentions."
             )
-        deserialize = tf.keras.layers.deserialize
-        self.extractor = deserialize(extractor) if isinstance(extractor, dict) else extractor
-        self.interacting = (
-            deserialize(interacting) if isinstance(interacting, dict) else interacting
-        )
-        self.encoding = deserialize(encoding) if isinstance(encoding, dict) else encoding
-        self.attention, self.state_attention = (
-            deserialize(layer) if isinstance(layer, dict) else layer for layer in attentions
+        self.extractor, self.interacting, self.encoding, self.attention, self.state_attention = (
+            tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
+            for layer in (extractor, interacting, encoding, *attentions)
         )
         self.sessions = sessions
         self.events = events
         self.gap = gap
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Reads the sessions.
+        """Extracts the interests of the sessions and their evolution, Eqs. (2)-(8).
 
         Raises:
-          ValueError: the history has no times, or is not to be embedded by its ids.
+          ValueError: the history has no times.
         """
         del training
+        sessions = self.divide(history)
+        events = embed_events_at(history, sessions.places, sessions.event_mask, self.compute_dtype)
+        return {**self.read(events, sessions.event_mask, sessions.mask), MASK: sessions.mask}
+
+    def divide(self, history: History) -> EventGroups:
+        """Places of the events of every session; raises ValueError where the history has no times."""
         if TIMESTAMP not in history.features:
             raise ValueError(
                 f"sessions need times of events, the feature {TIMESTAMP!r}; the history has "
                 f"{sorted(history.features)}. Prepare the data with timestamps."
             )
         keys = session_keys(history.features[TIMESTAMP], history.mask, self.gap)
-        found = group_events(keys, history.mask, self.sessions, self.events)
-        events = embed_events_at(history, found.places, found.event_mask, self.compute_dtype)
-        reads_padding = self.extractor.reads_padding
-        if reads_padding:
-            padding = embed_padding(history.tables, events.dtype)
-            events = tf.where(found.event_mask[..., tf.newaxis], events, padding)
+        return group_events(keys, history.mask, self.sessions, self.events)
+
+    def read(self, events: tf.Tensor, event_mask: tf.Tensor, mask: tf.Tensor | None) -> State:
+        """Encoding, extractor and interacting layer.
+
+        Args:
+          events: [users, sessions, time, dim].
+          event_mask: True where the event is real, bool [users, sessions, time].
+          mask: True where the session is real, bool [users, sessions]; None for all.
+
+        Returns:
+          `sessions` and `states`, see the class.
+        """
         if self.encoding is not None:
             events = self.encoding(events)
-        sessions = self.extractor(events, found.event_mask)
-        states = self.interacting(sessions, None if reads_padding else found.mask)
-        return {SESSIONS: sessions, STATES: states, MASK: found.mask}
+        interests = self.extractor(events, event_mask)
+        return {SESSIONS: interests, STATES: self.interacting(interests, mask)}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
-        """Eqs. (9), (10).
+        """Attention to session interests and to their states, Eqs. (9), (10).
 
         Returns:
           `interest` [U^I, U^H], [users, candidates, dim + units], and the weights of sessions and of

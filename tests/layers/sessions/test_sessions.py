@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from dgin_tf.layers.sessions.bi_lstm import BiLSTM
 from dgin_tf.layers.sessions.bias_encoding import BiasEncoding
-from dgin_tf.layers.sessions.transformer import ReleasedSessionTransformer, SessionTransformer
+from dgin_tf.layers.sessions.transformer import SessionTransformer
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
+from dgin_tf.released.dsin import ReleasedSessionTransformer
 from tests import golden_files
 from tests.models.golden_models import assign_dense
 from tests.oracles import dsin

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.events import embed_history
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.pnn import PNN
 from tests.conformance.catalogue import BACKBONE, batch, build
@@ -27,7 +28,7 @@ def test_a_silent_wide_part_leaves_base_model():
     np.testing.assert_allclose(wide(features)["logits"], base(features)["logits"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("entry", ["wide_deep", "wide_deep-released"])
+@pytest.mark.parametrize("entry", ["wide_deep", "wide_deep_released"])
 def test_the_logit_is_wide_plus_deep(entry):
     model, features = build(entry), batch()
     both, wide_weights = model(features)["logits"].numpy(), model.wide_variables
@@ -45,11 +46,11 @@ def test_the_logit_is_wide_plus_deep(entry):
 def test_the_table_of_crosses_is_trained_like_a_table():
     model = build("wide_deep")
     assert any(variable is model.encoders["wide"].table for variable in model.embedding_variables)
-    assert len(build("wide_deep-released").embedding_variables) == len(model.embedding.tables)
+    assert len(build("wide_deep_released").embedding_variables) == len(model.embedding.tables)
 
 
 def test_the_released_wide_part_reads_what_the_release_concatenates():
-    model = build("wide_deep-released")
+    model = build("wide_deep_released")
     width, user = model.embedding.event_dim, BACKBONE.embedding_dim
     assert [tuple(v.shape) for v in model.wide_variables] == [(3 * width, 2), (2,)]
     assert model.tower.hidden[0].kernel.shape[0] == user + 2 * width
@@ -60,7 +61,8 @@ def test_pnn_without_product_weights_is_the_plain_tower():
     model.product.theta.assign(tf.zeros_like(model.product.theta))
     target = model.embedding.target(features).embedding
     candidates = tf.shape(target)[1]
-    pooled = tf.reduce_sum(model.embedding.history(features).events, axis=1)
+    history = embed_history(model.embedding.history(features), tf.float32)
+    pooled = tf.reduce_sum(history.events, axis=1)
     user, pooled = (
         tf.repeat(part[:, None], candidates, axis=1)
         for part in (model.embedding.user(features), pooled)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.events import embed_history
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.dsin import DSIN
+from dgin_tf.models.registry import make_model
 from dgin_tf.schema import CANDIDATE, HISTORY, Field
 from tests import golden_files
 from tests.conformance.catalogue import BACKBONE, SMALL, batch, build
@@ -51,19 +53,19 @@ def test_golden_dsin_model(case):
     times = Field("timestamp", (HISTORY, CANDIDATE))
     schema = dataclasses.replace(schema, fields=(*schema.fields, times))
     units = (len(weights["DNN_bias0"]), len(weights["DNN_bias1"]))
-    model = DSIN(
+    model = make_model(
+        "dsin_released",
         schema,
         ModelConfig(dim, user_fields=(), tower_units=units),
-        "released",
-        sessions,
-        length,
-        int(golden["cfg_heads"]),
+        sessions=sessions,
+        events=length,
+        heads=int(golden["cfg_heads"]),
         bias_encoding=case == "bias_encoding",
     )
     features = golden_features(golden)
-    encoder = model.encoders[""]
+    encoder = model.encoders["interest"]
     target = model.embedding.target(features)
-    encoder.interest(model.encode_user(features), target)
+    encoder.interest(model.encode_user(features)["interest"], target)
     model.embedding.tables["item_id"].assign(weights["emb_item"])
     model.embedding.tables["category_id"].assign(weights["emb_cate"])
     extractor = encoder.extractor
@@ -86,7 +88,8 @@ def test_golden_dsin_model(case):
         golden_models.assign_dense(attention.unit.dense[0], own, "dense1")
         attention.unit.dense[1].kernel.assign(own["kernel"])
         attention.unit.dense[1].bias.assign(own["bias"])
-    state, target = model.encode_user(features), model.embedding.target(features)
+    state = model.encode_user(features)["interest"]
+    target = model.embedding.target(features)
     golden_files.assert_close(state["sessions"], golden[f"mid_{case}_session_interest"])
     golden_files.assert_close(state["states"], golden[f"mid_{case}_bilstm"])
     interest = encoder.interest(state, target)["interest"][:, 0]
@@ -96,28 +99,30 @@ def test_golden_dsin_model(case):
     user = weights["emb_user"][golden["in_user"]]
     parts = [user, target.embedding[:, 0], interest, golden["in_score"][:, None]]
     joined = tf.concat([tf.cast(part, tf.float32) for part in parts], axis=-1)[:, None]
-    model.tower(joined)
-    for layer, dense in enumerate(model.tower.hidden):
+    tower = model.config.tower()
+    tower(joined)
+    for layer, dense in enumerate(tower.hidden):
         dense.kernel.assign(weights[f"DNN_kernel{layer}"])
         dense.bias.assign(weights[f"DNN_bias{layer}"])
-    model.tower.output_layer.kernel.assign(weights["Dense_kernel"])
-    model.tower.output_layer.bias.assign(weights["PredictionLayer_global_bias"])
-    found = tf.sigmoid(model.tower(joined)[:, 0])
+    tower.output_layer.kernel.assign(weights["Dense_kernel"])
+    tower.output_layer.bias.assign(weights["PredictionLayer_global_bias"])
+    found = tf.sigmoid(tower(joined)[:, 0])
     golden_files.assert_close(found, golden[f"out_{case}_y_pred"])
 
 
 def test_the_newest_sessions_are_read_and_both_kinds_of_interest_attended_to():
     model, features = build("dsin"), batch()
-    encoder = model.encoders[""]
+    encoder = model.encoders["interest"]
     encoder.gap = SETTINGS["gap"]
-    state, target = model.encode_user(features), model.embedding.target(features)
+    state = model.encode_user(features)["interest"]
+    target = model.embedding.target(features)
     found = encoder.interest(state, target)["interest"].numpy()
     kernels = encoder.attention.kernel.numpy(), encoder.state_attention.kernel.numpy()
     dim = model.embedding.event_dim
     several = 0
     for user, mask in enumerate(features["hist_mask"].numpy()[:-1]):
         times = features["hist_timestamp"].numpy()[user, mask]
-        events = model.embedding.history(features).events.numpy()[user]
+        events = embed_history(model.embedding.history(features), tf.float32).events.numpy()[user]
         sessions = dsin.sessions(times, SETTINGS["sessions"], SETTINGS["events"], SETTINGS["gap"])
         several += len(sessions) > 1 and max(map(len, sessions)) > 1
         given = np.zeros((1, SETTINGS["sessions"], SETTINGS["events"], dim), np.float32)
@@ -141,9 +146,9 @@ def test_the_newest_sessions_are_read_and_both_kinds_of_interest_attended_to():
 
 def test_one_session_is_the_interest_whatever_the_candidate():
     model, features = build("dsin"), batch()
-    model.encoders[""].gap = 10**6
-    found = model.encoders[""].interest(
-        model.encode_user(features), model.embedding.target(features)
+    model.encoders["interest"].gap = 10**6
+    found = model.encoders["interest"].interest(
+        model.encode_user(features)["interest"], model.embedding.target(features)
     )
     # On some processors TensorFlow's softmax of one number is one less a bit.
     np.testing.assert_allclose(found["attention"][0, :, 0], 1.0, rtol=1.2e-7)

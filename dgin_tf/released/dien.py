@@ -1,0 +1,100 @@
+"""DIEN and its ablations as in the authors' code (mouna99/dien).
+
+The reset gate acts before the recurrent product, AUGRU's attention scales the keep gate, DIN's
+activation unit takes the place of the bilinear attention, and a network that of the inner product in
+the auxiliary loss.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
+from dgin_tf.layers.state_attention import ProjectedAttention
+from dgin_tf.models.base import ModelConfig
+from dgin_tf.models.dien import (
+    DIEN,
+    AGRUModel,
+    AIGRUModel,
+    AUGRUModel,
+    TwoLayerGRUAttentionModel,
+)
+from dgin_tf.models.rocket_launching import RocketLaunching
+from dgin_tf.released.head import ReleasedHead
+from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU
+from dgin_tf.schema import Schema
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class ReleasedAuxiliaryLoss(AuxiliaryLoss):
+    """Eq. (7) scored by `click_net` and averaged over the padded length but one.
+
+    The mean runs over users and all steps, padding among them, so that the loss depends on how far a
+    batch was padded. The target's loss is halved besides, so that a weight of 1 counts twice.
+
+    Args:
+      weight: alpha of Eq. (8).
+      score: see `AuxiliaryLoss`; None for `click_net`.
+
+    Example:
+
+      >>> states, events, negatives = tf.random.normal([3, 2, 5, 4])
+      >>> ReleasedAuxiliaryLoss()(states, events, negatives).shape
+      TensorShape([2])
+    """
+
+    def __init__(
+        self, weight: float = 1.0, score: tf.keras.layers.Layer | None = None, **kwargs: Any
+    ):
+        super().__init__(weight, score or click_net(name="click_net"), **kwargs)
+
+    def _count(self, pairs, dtype):
+        return tf.maximum(tf.cast(tf.shape(pairs)[1] - 1, dtype), 1.0)
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class AUGRUReleased(AUGRUModel, ReleasedHead):
+    """BaseModel + GRU + AUGRU; arguments as for `AUGRUModel`."""
+
+    extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAUGRU
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class AGRUReleased(AGRUModel, ReleasedHead):
+    """BaseModel + GRU + AGRU; arguments as for `AUGRUModel`."""
+
+    extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAGRU
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class AIGRUReleased(AIGRUModel, ReleasedHead):
+    """BaseModel + GRU + AIGRU; arguments as for `AUGRUModel`."""
+
+    extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAIGRU
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class DIENReleased(DIEN, ReleasedHead):
+    """GRU, AUGRU and the auxiliary loss; arguments as for `DIEN`."""
+
+    extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAUGRU
+
+    @staticmethod
+    def default_auxiliary_loss(weight: float = 1.0) -> AuxiliaryLoss:
+        return ReleasedAuxiliaryLoss(weight, name="auxiliary_loss")
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class TwoLayerGRUAttentionReleased(TwoLayerGRUAttentionModel, ReleasedHead):
+    """Two-layer GRU attention; arguments as for `AUGRUModel`."""
+
+    extractor_class = ReleasedGRU
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class RocketLaunchingReleased(RocketLaunching):
+    """Rocket Launching of two released DIENs; arguments as for `RocketLaunching`."""
+
+    @staticmethod
+    def make_net(schema: Schema, config: ModelConfig | None, units: int) -> DIEN:
+        return DIENReleased(schema, config, units)

@@ -1,0 +1,26 @@
+"""DIN as in the released DIEN (`Model_DIN` of mouna99/dien)."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from dgin_tf.layers.activations import ActivationSpec
+from dgin_tf.models.base import ModelConfig
+from dgin_tf.models.din import DIN
+from dgin_tf.released.head import ReleasedHead
+from dgin_tf.schema import Schema
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class DINReleased(DIN, ReleasedHead):
+    """An 80-40 sigmoid activation unit with a softmax over time; arguments as for `DIN`."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        config: ModelConfig | None = None,
+        units: Sequence[int] = (80, 40),
+        activation: ActivationSpec = "sigmoid",
+        softmax: bool = True,
+    ):
+        super().__init__(schema, config, units, activation, softmax)
