@@ -33,6 +33,9 @@ from dgin_tf.models.sdim import SDIM
 from dgin_tf.models.sim import SIMHard, SIMHardFirstStage, SIMSoft, SIMSoftFirstStage
 from dgin_tf.models.twin import TWIN
 from dgin_tf.models.ubr4ctr import UBR4CTR
+from dgin_tf.released.sim import ReleasedSIMHard, ReleasedSIMSoft
+from dgin_tf.released.twin import ReleasedTWIN
+from dgin_tf.released.ubr4ctr import ReleasedUBR4CTR
 from dgin_tf.schema import Schema
 
 MODELS: dict[str, type[CTRModel]] = {
@@ -70,6 +73,11 @@ MODELS: dict[str, type[CTRModel]] = {
     "two_layer_gru_attention": TwoLayerGRUAttentionModel,
     "ubr4ctr": UBR4CTR,
     "wide_deep": WideDeep,
+    # The authors' code of the searching models.
+    "sim_hard_released": ReleasedSIMHard,
+    "sim_soft_released": ReleasedSIMSoft,
+    "twin_released": ReleasedTWIN,
+    "ubr4ctr_released": ReleasedUBR4CTR,
 }
 
 

@@ -8,8 +8,8 @@ from dgin_tf.layers import interest_clusters
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.interest_clusters import InterestClusters
-from dgin_tf.layers.stored_events import history_of
-from dgin_tf.ops.compiling import MIN_XLA_ROWS
+from dgin_tf.layers.events import history_of
+from dgin_tf.ops.compiling import MIN_XLA_USERS
 from tests.layers.search.searching import Data
 from tests.oracles import encode
 from tests.prepared import make_schema
@@ -52,7 +52,7 @@ def test_both_stages_are_those_of_the_equations(clustering, settings):
 
 @every_clustering
 def test_compiled_clusters_and_weights_are_the_plain_ones(clustering, monkeypatch):
-    data = Data(range(3, 3 + MIN_XLA_ROWS), time=20)
+    data = Data(range(3, 3 + MIN_XLA_USERS), time=20)
     layer = layer_of(5, clustering=clustering)
     layer.extract(data.history)
 
@@ -61,7 +61,7 @@ def test_compiled_clusters_and_weights_are_the_plain_ones(clustering, monkeypatc
         return tf.nest.flatten(tf.function(lambda: layer.extract(history), autograph=False)())
 
     compiled = extract()
-    monkeypatch.setattr(interest_clusters, "should_compile", lambda users: False)
+    monkeypatch.setattr(interest_clusters, "is_worth_compiling", lambda values: False)
     for found, wanted in zip(compiled, extract(), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 

@@ -5,7 +5,7 @@ import pytest
 
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.search.hard import HardSearch
-from dgin_tf.layers.search.readers import MeanOfFound
+from dgin_tf.layers.search.readers import MeanReader
 from dgin_tf.layers.search.unit import SearchedInterest
 from dgin_tf.layers.short_and_long import ShortAndLong, all_but_newest, newest
 from dgin_tf.layers.target_attention import AttendedHistory
@@ -18,7 +18,7 @@ TARGET = embedded.target(len(LENGTHS), 5)
 
 def items(history):
     """Item ids of each user's real events, in their order."""
-    rows = zip(history.features["hist_item_id"].numpy(), history.mask.numpy(), strict=True)
+    rows = zip(history.features["item_id"].numpy(), history.mask.numpy(), strict=True)
     return [list(row[real]) for row, real in rows]
 
 
@@ -78,7 +78,7 @@ def test_the_interests_stand_side_by_side_short_first():
 
 @pytest.mark.parametrize("times", [False, True])
 def test_times_are_kept_where_the_long_part_keeps_them(times):
-    long = SearchedInterest(HardSearch(2), MeanOfFound(), times=times)
+    long = SearchedInterest(HardSearch(2), MeanReader(), times=times)
     state = ShortAndLong(Pooling(), long, SHORT).encode(HISTORY)
     found = {name for name in state if "timestamp" in name}
     assert found == ({"long_past_timestamp", "recent_past_timestamp"} if times else set())
@@ -86,7 +86,7 @@ def test_times_are_kept_where_the_long_part_keeps_them(times):
 
 @pytest.mark.parametrize("chunk", [1, 2, SHORT, 5])
 def test_folding_events_in_moves_the_older_ones_to_the_long_part(chunk):
-    long = SearchedInterest(HardSearch(2), MeanOfFound(), times=True)
+    long = SearchedInterest(HardSearch(2), MeanReader(), times=True)
     for encoder in (pooled(), ShortAndLong(AttendedHistory(), long, SHORT)):
         state = encoder.encode(embedded.part_of(HISTORY, 0, 0))
         for start in range(0, TIME, chunk):

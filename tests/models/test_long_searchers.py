@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.layers.events import History, Target
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.eta import SIGNATURES, SimHashSearch
 from dgin_tf.layers.search.readers import ExactSearchUnit
 from dgin_tf.layers.search.sdim import HashedInterest
 from dgin_tf.layers.search.twin import ConsistentInterest
-from dgin_tf.layers.search.unit import FOUND, FOUND_MASK, SearchedInterest
+from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK, SearchedInterest
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops import signatures
 from tests import golden_files
@@ -104,9 +104,9 @@ def test_golden_longctr_eta():
     )
     outputs = layer.interest(state, golden.target)
     for user in range(5):
-        mask = outputs[FOUND_MASK][user, 0].numpy()
+        mask = outputs[TOPK_MASK][user, 0].numpy()
         wanted = file["mid_topk_index"][user][file["mid_topk_mask"][user] > 0]
-        assert set(outputs[FOUND][user, 0].numpy()[mask]) == set(wanted)
+        assert set(outputs[TOPK_INDICES][user, 0].numpy()[mask]) == set(wanted)
     short, long = golden.short_interest(), outputs["interest"]
     golden_files.assert_close(short[:, 0], file["mid_short_interest"])
     golden_files.assert_close(long[:, 0], file["mid_long_interest"])
