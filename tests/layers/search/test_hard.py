@@ -97,7 +97,7 @@ def test_appended_events_are_found_in_the_order_of_time():
         {**store_events(part), **unit.prepare(part)}
         for part in (embedded.part_of(whole, 0, 9), embedded.part_of(whole, 9, 13))
     )
-    found = unit.search(unit.append(state, newer), target)
+    found = unit.search(unit.append(state, newer, whole.tables), target)
     expected = unit.search({**store_events(whole), **unit.prepare(whole)}, target)
     np.testing.assert_array_equal(found.mask, expected.mask)
     np.testing.assert_array_equal(
