@@ -11,7 +11,7 @@ from dgin_tf.layers.events import embed_history
 from dgin_tf.layers.interest_clusters import InterestClusters
 from dgin_tf.ops import clustering as ops
 from dgin_tf.ops.clustering import Clustering
-from dgin_tf.ops.compiling import MIN_XLA_USERS
+from dgin_tf.ops.compiling import MIN_XLA_ROWS
 from dgin_tf.ops.fast import clustering as fast
 from dgin_tf.ops.similarity import Relevance
 from tests.layers.search.searching import Data
@@ -58,7 +58,7 @@ def test_both_stages_are_those_of_the_equations(clustering, settings):
 
 @every_clustering
 def test_compiled_clusters_and_weights_are_the_plain_ones(clustering, monkeypatch):
-    data = Data(range(3, 3 + MIN_XLA_USERS), time=20)
+    data = Data(range(3, 3 + MIN_XLA_ROWS), time=20)
     layer = layer_of(5, clustering=clustering)
     layer.extract(data.history)
 
@@ -67,7 +67,7 @@ def test_compiled_clusters_and_weights_are_the_plain_ones(clustering, monkeypatc
         return tf.nest.flatten(tf.function(lambda: layer.extract(history), autograph=False)())
 
     compiled = extract()
-    monkeypatch.setattr(fast, "is_worth_compiling", lambda values: False)
+    monkeypatch.setattr(fast, "should_compile", lambda rows: False)
     for found, wanted in zip(compiled, extract(), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
@@ -234,9 +234,11 @@ def test_embeddings_and_a_mask_are_all_that_cluster_attention_needs():
 @pytest.mark.parametrize("fields", [1, 2])
 def test_the_fast_sum_of_clusters_is_the_formulas_in_value_and_gradient(fields):
     random = np.random.default_rng(4)
-    users, time, clusters = MIN_XLA_USERS, 23, 5
+    users, time, clusters = MIN_XLA_ROWS, 23, 5
     lengths = random.integers(0, time + 1, (users, 1))
-    assignment = np.where(np.arange(time) < lengths, random.integers(0, clusters, (users, time)), -1)
+    assignment = np.where(
+        np.arange(time) < lengths, random.integers(0, clusters, (users, time)), -1
+    )
     weights = tf.constant(random.random((users, time)) * (assignment >= 0), tf.float32)
     parts = [tf.constant(random.normal(size=(users, time, 3)), tf.float32) for _ in range(fields)]
     upstream = tf.constant(random.normal(size=(users, clusters, 3 * fields)), tf.float32)

@@ -73,7 +73,10 @@ def test_hard_search_has_no_loss_of_its_own():
 
 
 def test_what_was_found_is_among_the_outputs_and_of_the_candidates_category():
-    model, features = make_model("sim_hard", make_schema(), BACKBONE, k=3, short_events=2), batch(time=19)
+    model, features = (
+        make_model("sim_hard", make_schema(), BACKBONE, k=3, short_events=2),
+        batch(time=19),
+    )
     long = model(features)["outputs"]["interest"]["long"]
     places, real = long["topk_indices"], long["topk_mask"].numpy()
     found = tf.gather(features["hist_category_id"], places, batch_dims=1).numpy()

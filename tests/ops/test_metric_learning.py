@@ -7,7 +7,7 @@ import tensorflow as tf
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.ops import metric_learning as learning
 from dgin_tf.ops import sampling
-from dgin_tf.ops.compiling import MIN_XLA_USERS
+from dgin_tf.ops.compiling import MIN_XLA_ROWS
 from tests.oracles import encode
 
 LENGTHS, TIME, DIM, REDUCED = (13, 7, 3, 2, 1, 0), 13, 5, 3
@@ -188,8 +188,8 @@ def test_few_anchors_are_a_part_of_all():
 @pytest.mark.parametrize("loss", ["dynamic", "n_pair"])
 def test_the_fast_loss_has_the_value_and_the_gradient_of_the_formula(loss, sampling, anchors):
     random = np.random.default_rng(4)
-    vectors = tf.constant(random.normal(size=(MIN_XLA_USERS, 11, 6)), tf.float32)
-    real = tf.constant(np.arange(11) < random.integers(0, 12, (MIN_XLA_USERS, 1)))
+    vectors = tf.constant(random.normal(size=(MIN_XLA_ROWS, 11, 6)), tf.float32)
+    real = tf.constant(np.arange(11) < random.integers(0, 12, (MIN_XLA_ROWS, 1)))
     layer = DimensionReduction(REDUCED, loss, sampling, anchors=anchors, weight=1.0)
     layer(vectors)
     pairs = learning.Pairs(loss, sampling, anchors)

@@ -47,7 +47,9 @@ def test_the_released_network_reads_the_target_and_the_softmax_mean(released):
     unit.search(store_events(history), target)
     scores = embedded.events_of(history)[0].numpy() @ target.embedding[0, 0].numpy()
     weights = np.exp(scores) / np.exp(scores).sum()
-    expected = np.concatenate([target.embedding[0, 0], weights @ embedded.events_of(history)[0].numpy()])
+    expected = np.concatenate(
+        [target.embedding[0, 0], weights @ embedded.events_of(history)[0].numpy()]
+    )
     np.testing.assert_allclose(unit.network.inputs[0, 0], expected, rtol=1e-4, atol=1e-5)
 
 

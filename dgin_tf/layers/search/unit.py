@@ -76,6 +76,16 @@ class RetrievedEvents(NamedTuple):
 class SearchUnit(tf.keras.layers.Layer):
     """Base class of the units; subclasses override `search`, and `prepare` where they can.
 
+    Example:
+
+      >>> class NewestSearch(SearchUnit):
+      ...     def search(self, state, target, training=False):
+      ...         shape = [*target.embedding.shape[:2], *state["mask"].shape[1:]]
+      ...         return top_events(tf.zeros(shape), state["mask"][:, tf.newaxis], self.k)
+      >>> target, events = tf.random.normal([1, 2, 8]), tf.random.normal([1, 100, 8])
+      >>> NewestSearch(k=3)(target, (events, tf.fill([1, 100], True))).topk_indices.numpy().tolist()
+      [[[99, 98, 97], [99, 98, 97]]]
+
     Args:
       k: how many events to retrieve at most; a shorter history gives as many as it has.
 

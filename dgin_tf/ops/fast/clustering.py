@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from dgin_tf.ops import clustering as plain
-from dgin_tf.ops.compiling import is_worth_compiling, traced
+from dgin_tf.ops.compiling import graph_function, should_compile
 from dgin_tf.ops.similarity import Relevance
 
 
@@ -17,8 +17,10 @@ def cluster_with_weights(
     XLA compiles both as one, for each shape anew, in graphs of a known number of users, if they are
     enough.
     """
-    jit = is_worth_compiling(vectors)
-    run = traced(_cluster_with_weights, (clustering, relevance, jit), jit, tuple(vectors.shape))
+    jit = should_compile(vectors.shape[0])
+    run = graph_function(
+        _cluster_with_weights, (clustering, relevance, jit), jit, tuple(vectors.shape)
+    )
     clusters, weights = run(tf.stop_gradient(vectors), mask)
     return clusters, tf.stop_gradient(weights)
 
@@ -68,16 +70,19 @@ def sum_interests(
     times over [users, time, dim]; this one passes once, and gives every field its own part.
     """
     widths, dtype = tuple(field.shape[-1] for field in events), events[0].dtype
-    jit, signature = is_worth_compiling(events[0]), (*events[0].shape, *widths, clusters, dtype)
+    jit, signature = (
+        should_compile(events[0].shape[0]),
+        (*events[0].shape, *widths, clusters, dtype),
+    )
 
     @tf.custom_gradient
     def weighted_sum(*fields):
         def gradient(upstream):
-            spread = traced(_spread, (widths, dtype), jit, signature)
+            spread = graph_function(_spread, (widths, dtype), jit, signature)
             parts = spread(upstream, weights, assignment)
             return parts if len(widths) > 1 else parts[0]
 
-        run = traced(_sum_interests, (clusters,), jit, signature)
+        run = graph_function(_sum_interests, (clusters,), jit, signature)
         return run(weights, assignment, *fields), gradient
 
     return weighted_sum(*events)

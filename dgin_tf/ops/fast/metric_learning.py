@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from dgin_tf.ops import metric_learning as plain
-from dgin_tf.ops.compiling import is_worth_compiling, traced
+from dgin_tf.ops.compiling import graph_function, should_compile
 from dgin_tf.ops.similarity import inverse_length
 
 
@@ -16,19 +16,19 @@ def mean_loss(
     loop over the draws instead of a tensor for each step of the formula. The gradient begins at the
     reduced vectors again, which is faster than to keep what lies between.
     """
-    jit, signature = is_worth_compiling(original), (*original.shape, reduced.shape[-1])
+    jit, signature = should_compile(original.shape[0]), (*original.shape, reduced.shape[-1])
     # One by one, or XLA would draw and compare again wherever it reads what came of it.
-    anchors = traced(plain.draw_anchors, (pairs,), jit, signature)(mask)
-    distance = traced(_distances, (), jit, signature)(original, anchors)
-    distance, others = traced(_nearest_first, (), jit, signature)(distance, anchors.others)
+    anchors = graph_function(plain.draw_anchors, (pairs,), jit, signature)(mask)
+    distance = graph_function(_distances, (), jit, signature)(original, anchors)
+    distance, others = graph_function(_nearest_first, (), jit, signature)(distance, anchors.others)
 
     @tf.custom_gradient
     def means(values):
         def gradient(upstream):
-            run = traced(_gradient, (pairs.loss,), jit, signature)
+            run = graph_function(_gradient, (pairs.loss,), jit, signature)
             return run(anchors, distance, others, values, upstream)
 
-        run = traced(plain.mean_of_anchors, (pairs.loss,), jit, signature)
+        run = graph_function(plain.mean_of_anchors, (pairs.loss,), jit, signature)
         return run(anchors, distance, others, values), gradient
 
     return means(reduced)

@@ -38,7 +38,8 @@ def brute(unit, history=HISTORY, target=TARGET):
 def assert_same(found, expected):
     np.testing.assert_array_equal(found.mask, expected.mask)
     np.testing.assert_array_equal(
-        np.where(found.mask, found.topk_indices, -1), np.where(expected.mask, expected.topk_indices, -1)
+        np.where(found.mask, found.topk_indices, -1),
+        np.where(expected.mask, expected.topk_indices, -1),
     )
 
 

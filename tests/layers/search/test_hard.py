@@ -101,7 +101,8 @@ def test_appended_events_are_found_in_the_order_of_time():
     expected = unit.search({**store_events(whole), **unit.prepare(whole)}, target)
     np.testing.assert_array_equal(found.mask, expected.mask)
     np.testing.assert_array_equal(
-        np.where(found.mask, found.topk_indices, -1), np.where(expected.mask, expected.topk_indices, -1)
+        np.where(found.mask, found.topk_indices, -1),
+        np.where(expected.mask, expected.topk_indices, -1),
     )
 
 

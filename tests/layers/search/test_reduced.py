@@ -46,5 +46,7 @@ def test_the_state_is_m_numbers_an_event_and_the_loss_the_reductions():
     np.testing.assert_array_equal(state[REDUCED], unit.prepare(data.history)[REDUCED])
     assert np.all(losses["reduction"].numpy()[:2] > 0)
     assert losses["reduction"][2] == 0
-    assert ReducedSearch(3, DimensionReduction(2, "none")).prepare_with_losses(data.history)[1] == {}
+    assert (
+        ReducedSearch(3, DimensionReduction(2, "none")).prepare_with_losses(data.history)[1] == {}
+    )
     assert InnerProductSearch(3).prepare_with_losses(data.history)[1] == {}

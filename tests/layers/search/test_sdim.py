@@ -67,7 +67,9 @@ def test_without_a_norm_histories_add():
     data, layer = Data(length=(9,)), HashedInterest(12, 3, "none")
     target = data.target
     parts = [
-        layer.interest(layer.encode(embed_history(data.part(slice(*p)), tf.float32)), target)["interest"].numpy()
+        layer.interest(layer.encode(embed_history(data.part(slice(*p)), tf.float32)), target)[
+            "interest"
+        ].numpy()
         for p in ((0, 4), (4, 9))
     ]
     np.testing.assert_allclose(sum(parts), interest(layer, data), rtol=1e-5, atol=1e-6)

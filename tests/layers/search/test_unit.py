@@ -69,9 +69,7 @@ def test_found_events_are_embedded_and_zero_where_nothing_was_found():
     encoder = SearchedInterest(AtPlaces([2, -1, 0]), Passing())
     outputs = encoder.interest(encoder.encode(HISTORY), TARGET)
     events = embedded.events_of(HISTORY)
-    expected = np.stack(
-        [events[:, 2], np.zeros((3, embedded.DIM)), events[:, 0]], 1
-    )
+    expected = np.stack([events[:, 2], np.zeros((3, embedded.DIM)), events[:, 0]], 1)
     expected[2] = 0
     for candidate in range(CANDIDATES):
         np.testing.assert_array_equal(outputs["interest"][:, candidate], expected)
