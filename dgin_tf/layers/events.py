@@ -21,6 +21,7 @@ Features = Mapping[str, tf.Tensor]
 Tables = Mapping[str, tf.Variable]
 
 EVENTS, MASK = "events", "mask"
+EMBEDDING = "embedding"  # the only stored field of events that came embedded, without tables
 
 
 class History(NamedTuple):
@@ -72,15 +73,17 @@ def embed_by_field(
       dtype: of the result.
 
     Returns:
-      A tensor [..., dim of one] for each table.
+      A tensor [..., dim of one] for each table; the stored embeddings of events that came embedded.
 
     Raises:
-      ValueError: there are no tables, since the events came embedded.
+      ValueError: there are neither tables nor embeddings.
     """
+    if not tables and EMBEDDING in features:
+        return (tf.cast(features[EMBEDDING], dtype),)
     if not tables:
         raise ValueError(
-            "these events are ids and need tables to be embedded; build the history by "
-            "FeatureEmbedding.history, or pass History(..., tables=)."
+            "these events are ids and need tables to be embedded; build history and target by "
+            "FeatureEmbedding, or pass History(..., tables=) and Target(..., tables=)."
         )
     return tuple(tf.cast(read_rows(table, features[name]), dtype) for name, table in tables.items())
 
@@ -168,6 +171,8 @@ def gather_features(features: Features, indices: tf.Tensor) -> State:
 def store_events(history: History, names: tuple[str, ...] = ()) -> dict[str, State | tf.Tensor]:
     """The raw events of a history as a state: a tenth of the size of embeddings, and never stale.
 
+    Events that came embedded, without ids, are stored as they are, under `embedding`.
+
     Args:
       history: raw features [users, time].
       names: of features to keep beside the ids that have tables, such as `timestamp`.
@@ -175,8 +180,10 @@ def store_events(history: History, names: tuple[str, ...] = ()) -> dict[str, Sta
     Returns:
       `events`, field name -> [users, time], and `mask` bool [users, time].
     """
-    names = (*history.tables, *(name for name in names if name not in history.tables))
-    return {EVENTS: {name: history.features[name] for name in names}, MASK: history.mask}
+    fields = {name: history.features[name] for name in dict.fromkeys((*history.tables, *names))}
+    if not history.tables and history.events is not None:
+        fields[EMBEDDING] = history.events
+    return {EVENTS: fields, MASK: history.mask}
 
 
 def stored_history(state: Mapping, tables: Tables) -> History:

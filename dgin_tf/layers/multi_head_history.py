@@ -15,6 +15,12 @@ class MultiHeadHistory(InterestEncoder):
 
     State: `events` [users, time, dim] and `mask` bool [users, time].
 
+    Example:
+
+      >>> target, events = tf.random.normal([2, 3, 8]), tf.random.normal([2, 100, 8])
+      >>> MultiHeadHistory()(target, (events, tf.fill([2, 100], True)))["attention"].shape
+      TensorShape([2, 3, 2, 100])
+
     Args:
       attention: None for two heads, projected and scaled.
     """

@@ -17,6 +17,12 @@ class Pooling(InterestEncoder):
 
     State: `sum` [users, dim] in float32 and `count` [users, 1], so that newer events fold in exactly.
 
+    Example:
+
+      >>> target, events = tf.random.normal([2, 3, 8]), tf.random.normal([2, 100, 8])
+      >>> Pooling(mean=True)(target, (events, tf.fill([2, 100], True)))["interest"].shape
+      TensorShape([2, 3, 8])
+
     Args:
       mean: whether to divide by the number of events (1 for none).
       product: whether the candidate's embedding times the pooled one joins the interest, as the

@@ -39,6 +39,14 @@ class ShortAndLong(InterestEncoder):
     State: both encoders' states, `short` and `long`; where events can be folded in, also the ids of
     the newest events, `recent`, since they move over to the long part later.
 
+    Example:
+
+      >>> from dgin_tf.layers.pooling import Pooling
+      >>> encoder = ShortAndLong(Pooling(), Pooling(mean=True), short_events=10)
+      >>> target, events = tf.random.normal([2, 3, 8]), tf.random.normal([2, 100, 8])
+      >>> encoder(target, (events, tf.fill([2, 100], True)))["interest"].shape
+      TensorShape([2, 3, 16])
+
     Args:
       short: encoder of the newest events.
       long: encoder of the events before them.

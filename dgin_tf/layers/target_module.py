@@ -8,7 +8,7 @@ from dgin_tf.layers.event_attributes import GAP, EventAttributes
 from dgin_tf.layers.events import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.normalization import LayerNorm
-from dgin_tf.layers.search.unit import FoundEvents
+from dgin_tf.layers.search.unit import RetrievedEvents
 from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEncoder
 
 
@@ -44,7 +44,7 @@ class TargetModule(tf.keras.layers.Layer):
         self.projection = tf.keras.layers.Dense(width, name="projection", dtype=self.dtype_policy)
         super().build(input_shape)
 
-    def call(self, target: tf.Tensor, found: FoundEvents, training: bool = False) -> State:
+    def call(self, target: tf.Tensor, found: RetrievedEvents, training: bool = False) -> State:
         """Reads the events that share each candidate's key.
 
         Args:

@@ -5,125 +5,138 @@ user, and a candidate attends to the clusters. `encode_user` is the paper's offl
 online stage.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_clusters import InterestClusters
 from dgin_tf.layers.search.reduced import InnerProductSearch, ReducedSearch
-from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.models.eta import searched_history
-from dgin_tf.models.sim import din_history
-from dgin_tf.schema import Schema
+from dgin_tf.models.eta import multi_head_readers
+from dgin_tf.models.short_and_long import ShortAndLongModel, din_history
+from dgin_tf.models.sim import SIM
+from dgin_tf.ops.clustering import Clustering
+from dgin_tf.ops.similarity import Relevance
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ENCODE(CTRModel):
-    """Figure 2.
+class ENCODE(ShortAndLongModel):
+    """Figure 2: DIN on the newest events, `InterestClusters` of those before."""
 
-    Args:
-      schema: the data.
-      config: embedding and head.
-      clusters: K.
-      dim: m, width of the reduced events.
-      beta: the scaling factor of Eq. (9).
-      multiply: whether similarities are multiplied by beta; Eq. (9) divides.
-      metric: of both attentions: "cosine", or "dot" for the scaled inner product of ENCODE-.
-      loss: of the dimension reduction, see `DimensionReduction`.
-      sampling: of that loss, see there.
-      anchors: of that loss, see there.
-      auxiliary_weight: of that loss.
-      clustering: "k_means", "random", "dynamic_routing" or "agglomerative".
-      rounds: T of K-means and dynamic routing.
-      short_events: how many of the newest events DIN reads; the others are clustered.
-      softmax: whether DIN's weights are normalized.
-      seed: of draws and first centers.
-    """
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the blocks.
 
-    def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        clusters: int = 30,
-        dim: int = 4,
-        beta: float = 20.0,
-        multiply: bool = False,
-        metric: str = "cosine",
-        loss: str = "dynamic",
-        sampling: str = "sequence",
-        anchors: int | None = None,
-        auxiliary_weight: float = 0.1,
-        clustering: str = "k_means",
-        rounds: int = 15,
-        short_events: int = 50,
-        softmax: bool = False,
-        seed: int = 1,
-    ):
-        reduction = DimensionReduction(
-            dim, loss, sampling, auxiliary_weight, anchors, seed, name="reduction"
-        )
+        Attributes:
+          clusters: K.
+          dim: m, width of the reduced events.
+          beta: the scaling factor of Eq. (9).
+          multiply: whether similarities are multiplied by beta; Eq. (9) divides.
+          metric: of both attentions: "cosine", or "dot" for the scaled inner product of ENCODE-.
+          loss: of the dimension reduction, see `DimensionReduction`.
+          sampling: of that loss, see there.
+          anchors: of that loss, see there.
+          auxiliary_weight: of that loss.
+          clustering: "k_means", "random", "dynamic_routing" or "agglomerative".
+          rounds: T of K-means and dynamic routing.
+          short_events: how many of the newest events DIN reads; the others are clustered.
+          softmax: whether DIN's weights are normalized.
+          seed: of draws and first centers.
+        """
+
+        clusters: int = 30
+        dim: int = 4
+        beta: float = 20.0
+        multiply: bool = False
+        metric: str = "cosine"
+        loss: str = "dynamic"
+        sampling: str = "sequence"
+        anchors: int | None = None
+        auxiliary_weight: float = 0.1
+        clustering: str = "k_means"
+        rounds: int = 15
+        short_events: int = 50
+        softmax: bool = False
+        seed: int = 1
+
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """DIN and clusters."""
         long = InterestClusters(
-            reduction, clusters, clustering, rounds, seed, metric, beta, multiply, name="long"
+            _dimension_reduction(settings),
+            Clustering(settings.clusters, settings.clustering, settings.rounds, settings.seed),
+            Relevance(settings.metric, settings.beta, settings.multiply),
+            name="long",
         )
-        interest = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"interest": interest}, config, name="encode")
+        return {"short": din_history(settings.softmax, name="short"), "long": long}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ETAEncode(CTRModel):
-    """ETA-ENCODE: ETA that searches by the cosine of reduced events.
+class ETAEncode(SIM):
+    """ETA-ENCODE: ETA that searches by the cosine of reduced events."""
 
-    Args:
-      schema: the data.
-      config: embedding and head.
-      k: how many events the search finds.
-      dim: m, width of the reduced events.
-      loss, sampling, anchors, auxiliary_weight: of the reduction, as for `ENCODE`.
-      heads: of both attentions.
-      short_events: how many of the newest events are read one by one.
-      seed: of the loss's draws.
-    """
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the blocks.
 
-    def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        k: int = 50,
-        dim: int = 4,
-        loss: str = "dynamic",
-        sampling: str = "sequence",
-        anchors: int | None = None,
-        auxiliary_weight: float = 0.1,
-        heads: int = 2,
-        short_events: int = 50,
-        seed: int = 1,
-    ):
-        reduction = DimensionReduction(
-            dim, loss, sampling, auxiliary_weight, anchors, seed, name="reduction"
-        )
-        interest = searched_history(ReducedSearch(k, reduction, name="search"), heads, short_events)
-        super().__init__(schema, {"interest": interest}, config, name="eta_encode")
+        Attributes:
+          k: how many events are retrieved at most.
+          dim: m, width of the reduced events.
+          loss, sampling, anchors, auxiliary_weight: of the reduction, as for `ENCODE`.
+          heads: of both attentions.
+          short_events: how many of the newest events are read one by one.
+          seed: of the loss's draws.
+        """
+
+        k: int = 50
+        dim: int = 4
+        loss: str = "dynamic"
+        sampling: str = "sequence"
+        anchors: int | None = None
+        auxiliary_weight: float = 0.1
+        heads: int = 2
+        short_events: int = 50
+        seed: int = 1
+
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """Search by reduced events, and ETA's attentions."""
+        search = ReducedSearch(settings.k, _dimension_reduction(settings), name="search")
+        return {"search": search, **multi_head_readers(settings.heads)}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ETATargetAttention(CTRModel):
-    """ETA-TA: ETA that searches by the inner products of the embeddings themselves.
+class ETATargetAttention(SIM):
+    """ETA-TA: ETA that searches by the inner products of the embeddings themselves."""
 
-    Args:
-      schema: the data.
-      config: embedding and head.
-      k: how many events the search finds.
-      heads: of both attentions.
-      short_events: how many of the newest events are read one by one.
-    """
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the blocks.
 
-    def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        k: int = 50,
-        heads: int = 2,
-        short_events: int = 50,
-    ):
-        interest = searched_history(InnerProductSearch(k, name="search"), heads, short_events)
-        super().__init__(schema, {"interest": interest}, config, name="eta_ta")
+        Attributes:
+          k: how many events are retrieved at most.
+          heads: of both attentions.
+          short_events: how many of the newest events are read one by one.
+        """
+
+        k: int = 50
+        heads: int = 2
+        short_events: int = 50
+
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """Search by inner products, and ETA's attentions."""
+        search = InnerProductSearch(settings.k, name="search")
+        return {"search": search, **multi_head_readers(settings.heads)}
+
+
+def _dimension_reduction(settings):
+    return DimensionReduction(
+        settings.dim,
+        settings.loss,
+        settings.sampling,
+        settings.auxiliary_weight,
+        settings.anchors,
+        settings.seed,
+        name="reduction",
+    )

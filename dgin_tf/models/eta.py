@@ -1,56 +1,52 @@
 """ETA (Chen et al., 2021): end-to-end target attention over the events nearest by their signatures."""
 
+import dataclasses
+
 import tensorflow as tf
 
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.search.eta import SimHashSearch
 from dgin_tf.layers.search.readers import ExactSearchUnit
-from dgin_tf.layers.search.unit import SearchedInterest, SearchUnit
-from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.schema import Schema
+from dgin_tf.models.sim import SIM
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ETA(CTRModel):
-    """Figure 2: target attention over the newest events, and over the k nearest of the earlier ones.
+class ETA(SIM):
+    """Figure 2: target attention over the newest events, and over the k nearest of the earlier ones."""
 
-    Args:
-      schema: the data.
-      config: embedding and head.
-      k: how many events the search finds.
-      bits: m, length of a signature; None for twice the width of an event, where the paper's gain ends.
-      heads: of both attentions.
-      short_events: how many of the newest events are read one by one.
-      seed: of the random hyperplanes.
-    """
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the blocks.
 
-    def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        k: int = 50,
-        bits: int | None = None,
-        heads: int = 2,
-        short_events: int = 50,
-        seed: int = 1,
-    ):
-        width = (config or ModelConfig()).embedding_dim * len(schema.paired_fields)
-        unit = SimHashSearch(k, bits or 2 * width, seed, name="search")
-        interest = searched_history(unit, heads, short_events)
-        super().__init__(schema, {"interest": interest}, config, name="eta")
+        Attributes:
+          k: how many events are retrieved at most.
+          bits: m, length of a signature; None for twice the width of an event, where the gain ends.
+          heads: of both attentions.
+          short_events: how many of the newest events are read one by one.
+          seed: of the random hyperplanes.
+        """
+
+        k: int = 50
+        bits: int | None = None
+        heads: int = 2
+        short_events: int = 50
+        seed: int = 1
+
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """Search by signatures, and multi-head attention for both parts."""
+        bits = settings.bits or 2 * config.embedding_dim * len(schema.paired_fields)
+        search = SimHashSearch(settings.k, bits, settings.seed, name="search")
+        return {"search": search, **multi_head_readers(settings.heads)}
 
 
-def searched_history(unit: SearchUnit, heads: int, short_events: int) -> ShortAndLong:
-    """ETA's two parts, whatever unit searches the long one.
+def multi_head_history(heads: int) -> MultiHeadHistory:
+    """Target attention over the newest events, projected and scaled."""
+    return MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
 
-    Args:
-      unit: finds events for a candidate.
-      heads: of both attentions.
-      short_events: how many of the newest events are read one by one.
-    """
+
+def multi_head_readers(heads: int) -> dict[str, tf.keras.layers.Layer]:
+    """Target attention of one form over retrieved events and over the newest ones."""
     reader = ExactSearchUnit(MultiHeadAttention(heads, name="attention"), name="reader")
-    short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
-    long = SearchedInterest(unit, reader, name="long")
-    return ShortAndLong(short, long, short_events, name="interest")
+    return {"reader": reader, "short": multi_head_history(heads)}

@@ -45,6 +45,9 @@ from dgin_tf.released.dien import (
 from dgin_tf.released.din import DINReleased
 from dgin_tf.released.dsin import DSINReleased
 from dgin_tf.released.hidden_states import ARNNReleased, GRU4RecReleased
+from dgin_tf.released.sim import ReleasedSIMHard, ReleasedSIMSoft
+from dgin_tf.released.twin import ReleasedTWIN
+from dgin_tf.released.ubr4ctr import ReleasedUBR4CTR
 from dgin_tf.schema import Schema
 
 MODELS: dict[str, type[CTRModel]] = {
@@ -96,6 +99,11 @@ MODELS: dict[str, type[CTRModel]] = {
     "rocket_launching_released": RocketLaunchingReleased,
     "two_layer_gru_attention_released": TwoLayerGRUAttentionReleased,
     "wide_deep_released": WideDeepReleased,
+    # The authors' code of the searching models.
+    "sim_hard_released": ReleasedSIMHard,
+    "sim_soft_released": ReleasedSIMSoft,
+    "twin_released": ReleasedTWIN,
+    "ubr4ctr_released": ReleasedUBR4CTR,
 }
 
 

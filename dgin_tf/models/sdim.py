@@ -1,42 +1,42 @@
 """SDIM (Cao et al., 2022): the long history as sums of what collides with the candidate."""
 
+import dataclasses
+
 import tensorflow as tf
 
-from dgin_tf.layers.multi_head_attention import MultiHeadAttention
-from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.search.sdim import HashedInterest
-from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.schema import Schema
+from dgin_tf.models.eta import multi_head_history
+from dgin_tf.models.short_and_long import ShortAndLongModel
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class SDIM(CTRModel):
-    """Target attention over the newest events, hash collisions with the earlier ones.
+class SDIM(ShortAndLongModel):
+    """Target attention over the newest events, hash collisions with the earlier ones."""
 
-    Args:
-      schema: the data.
-      config: embedding and head.
-      bits: m, random hyperplanes of all hash tables.
-      tau: of one hash table.
-      norm: of a bucket's sum, see `HashedInterest`.
-      heads: of the attention over the newest events.
-      short_events: how many of the newest events are read one by one.
-      seed: of the random hyperplanes.
-    """
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the blocks.
 
-    def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        bits: int = 48,
-        tau: int = 3,
-        norm: str = "l2",
-        heads: int = 2,
-        short_events: int = 50,
-        seed: int = 1,
-    ):
-        short = MultiHeadHistory(MultiHeadAttention(heads, name="attention"), name="short")
-        long = HashedInterest(bits, tau, norm, seed, name="long")
-        interest = ShortAndLong(short, long, short_events, name="interest")
-        super().__init__(schema, {"interest": interest}, config, name="sdim")
+        Attributes:
+          bits: m, random hyperplanes of all hash tables.
+          tau: of one hash table.
+          norm: of a bucket's sum, see `HashedInterest`.
+          heads: of the attention over the newest events.
+          short_events: how many of the newest events are read one by one.
+          seed: of the random hyperplanes.
+        """
+
+        bits: int = 48
+        tau: int = 3
+        norm: str = "l2"
+        heads: int = 2
+        short_events: int = 50
+        seed: int = 1
+
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """Multi-head attention, and hash tables."""
+        long = HashedInterest(
+            settings.bits, settings.tau, settings.norm, settings.seed, name="long"
+        )
+        return {"short": multi_head_history(settings.heads), "long": long}

@@ -7,14 +7,13 @@ cluster of its own. A vector of zeros is equally far from everything and falls t
 No gradient passes.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from dgin_tf.ops import sampling
-from dgin_tf.ops.compiling import graph_function, should_compile
-from dgin_tf.ops.similarity import normalize
+from dgin_tf.ops.similarity import Relevance, normalize
 
 _TINY = 1e-8
 
@@ -33,7 +32,22 @@ class Clusters(NamedTuple):
     mask: tf.Tensor
 
 
-Cluster = Callable[..., Clusters]
+def nearest_center(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Assignment of unit vectors to the center of the largest cosine, the first of equal ones.
+
+    Args:
+      unit: [users, time, dim].
+
+    Returns:
+      Function from centers [users, clusters, dim] to assignments int32 [users, time].
+    """
+
+    def assign(centers: tf.Tensor) -> tf.Tensor:
+        cosine = tf.matmul(unit, centers, transpose_b=True)
+        # Along the last axis, which takes half the time of any other.
+        return tf.argmax(cosine, axis=-1, output_type=tf.int32)
+
+    return assign
 
 
 def k_means(
@@ -43,7 +57,7 @@ def k_means(
     *,
     rounds: int = 15,
     seed: int = 1,
-    jit_compile: bool | None = None,
+    nearest: Callable[[tf.Tensor], Callable[[tf.Tensor], tf.Tensor]] = nearest_center,
 ) -> Clusters:
     """Spherical K-means: each event to the center of the largest cosine, the first of equal ones.
 
@@ -57,8 +71,7 @@ def k_means(
       clusters: K.
       rounds: T, how often events are assigned and centers moved.
       seed: of the first centers.
-      jit_compile: whether XLA compiles the rounds, anew for each shape. None means in graphs of a
-        known number of users, if they are enough.
+      nearest: `nearest_center`, or a faster equal of it.
 
     Raises:
       ValueError: `clusters` or `rounds` is below 1.
@@ -66,15 +79,28 @@ def k_means(
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1; got {rounds}.")
     unit = _directions(vectors, mask, clusters)
-    drawn = sampling.stratified(sampling.counts(mask), clusters, [], seed)
-    centers = tf.gather(unit, sampling.places(mask, drawn), batch_dims=1)
+    first = sampling.stratified(sampling.counts(mask), clusters, [], seed)
+    centers = tf.gather(unit, sampling.places(mask, first), batch_dims=1)
     centers = tf.ensure_shape(centers, [None, clusters, None])
-    if jit_compile is None:
-        jit_compile = should_compile(unit.shape[0])
-    nearest = _nearest_compiled if jit_compile else _nearest
-    run = graph_function(_lloyd, (nearest, rounds, clusters), bool(jit_compile), tuple(unit.shape))
-    assignment = run(unit, mask, centers)
-    return _described(unit, mask, assignment, clusters)
+    assign, flat, shape = nearest(unit), tf.reshape(unit, [-1, unit.shape[-1]]), tf.shape(centers)
+
+    def goes_on(number, centers, assignment, changed):
+        del centers, assignment
+        return (number < rounds) & changed
+
+    def step(number, centers, assignment, changed):
+        del changed
+        newest = tf.where(mask, assign(centers), -1)
+        # As `sum_in_clusters`, which within a loop would copy the events in every round.
+        ids = cluster_ids(newest, clusters)
+        sums = tf.reshape(tf.math.unsorted_segment_sum(flat, ids, shape[0] * clusters), shape)
+        length = tf.norm(sums, axis=-1, keepdims=True)
+        moved = tf.where(length > _TINY, sums / tf.maximum(length, _TINY), centers)
+        return number + 1, moved, newest, tf.reduce_any(newest != assignment)
+
+    start = (0, centers, tf.fill(tf.shape(mask), -2), True)
+    assignment = tf.while_loop(goes_on, step, start)[2]
+    return _clusters_of(unit, mask, assignment, clusters)
 
 
 def random_clusters(
@@ -84,8 +110,8 @@ def random_clusters(
     del rounds
     unit = _directions(vectors, mask, clusters)
     count = tf.fill(tf.shape(mask), clusters)
-    drawn = sampling.stratified(count, 1, [sampling.ranks(mask)], seed)[..., 0]
-    return _described(unit, mask, drawn, clusters)
+    assignment = sampling.stratified(count, 1, [sampling.ranks(mask)], seed)[..., 0]
+    return _clusters_of(unit, mask, assignment, clusters)
 
 
 def dynamic_routing(
@@ -110,7 +136,7 @@ def dynamic_routing(
         capsules = normalize(tf.matmul(tf.nn.softmax(logits) * real, unit, transpose_a=True))
         logits += tf.matmul(unit, capsules, transpose_b=True)
     assignment = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    return _described(unit, mask, assignment, clusters)
+    return _clusters_of(unit, mask, assignment, clusters)
 
 
 def agglomerative(
@@ -160,15 +186,90 @@ def agglomerative(
     owner, sizes, _, _ = tf.while_loop(is_left, look, start)
     number = tf.cumsum(tf.cast(sizes > 0, tf.int32), axis=1, exclusive=True)
     assignment = tf.gather(number, tf.maximum(owner, 0), batch_dims=1)
-    return _described(unit, mask, assignment, clusters)
+    return _clusters_of(unit, mask, assignment, clusters)
 
 
-CLUSTERINGS: dict[str, Cluster] = {
+CLUSTERINGS: dict[str, Callable[..., Clusters]] = {
     "k_means": k_means,
     "random": random_clusters,
     "dynamic_routing": dynamic_routing,
     "agglomerative": agglomerative,
 }
+
+
+class Clustering(NamedTuple):
+    """An algorithm and its settings.
+
+    Attributes:
+      clusters: K.
+      algorithm: a name in `CLUSTERINGS`.
+      rounds: T of K-means and dynamic routing.
+      seed: of first centers and draws.
+    """
+
+    clusters: int = 30
+    algorithm: str = "k_means"
+    rounds: int = 15
+    seed: int = 1
+
+    def check(self) -> "Clustering":
+        """Itself; raises ValueError where there is no such algorithm or a number is too small."""
+        if self.algorithm not in CLUSTERINGS:
+            names = ", ".join(CLUSTERINGS)
+            raise ValueError(f"clustering must be one of {names}; got {self.algorithm!r}.")
+        if self.clusters < 1 or self.rounds < 1:
+            raise ValueError(
+                f"clusters and rounds must be at least 1; got {self.clusters} and {self.rounds}."
+            )
+        return self
+
+    def __call__(self, vectors: tf.Tensor, mask: tf.Tensor, **settings: Any) -> Clusters:
+        """Clusters vectors [users, time, dim] under a mask bool [users, time]."""
+        cluster = CLUSTERINGS[self.algorithm]
+        return cluster(vectors, mask, self.clusters, rounds=self.rounds, seed=self.seed, **settings)
+
+
+def weights_in_clusters(vectors: tf.Tensor, clusters: Clusters, relevance: Relevance) -> tf.Tensor:
+    """Eq. (8): the softmax, within each cluster, of the similarity of event and center.
+
+    Args:
+      vectors: h, [users, time, m].
+      clusters: their clusters.
+      relevance: of an event to its center.
+
+    Returns:
+      float32 [users, time]; sums to one over each cluster's members, zero where masked.
+    """
+    assignment, count = clusters.assignment, clusters.centers.shape[1]
+    ids = cluster_ids(assignment, count)
+    users = tf.shape(assignment)[0]
+    scores = relevance.between(vectors, of_clusters(clusters.centers, assignment))
+    highest = tf.math.unsorted_segment_max(tf.reshape(scores, [-1]), ids, users * count)
+    highest = tf.reshape(highest, [users, count])
+    real = assignment >= 0
+    scores = tf.where(real, scores - of_clusters(highest, assignment), 0.0)
+    exponentials = tf.where(real, tf.exp(scores), 0.0)
+    total = sum_in_clusters(exponentials[..., tf.newaxis], assignment, count)[..., 0]
+    total = tf.maximum(of_clusters(total, assignment), 1.0)  # at least the highest one's exp(0)
+    return tf.where(real, exponentials / total, 0.0)
+
+
+def sum_interests(
+    events: Sequence[tf.Tensor], weights: tf.Tensor, assignment: tf.Tensor, clusters: int
+) -> tf.Tensor:
+    """Eq. (8): u_i, the weighted sum of each cluster's events.
+
+    Args:
+      events: s, one or several fields side by side, each [users, time, dim of one].
+      weights: of the events, [users, time], zero where masked; constants.
+      assignment: int32 [users, time], -1 where masked.
+      clusters: K.
+
+    Returns:
+      float32 [users, clusters, dim].
+    """
+    events = tf.cast(tf.concat(events, axis=-1), weights.dtype)
+    return sum_in_clusters(events * weights[..., tf.newaxis], assignment, clusters)
 
 
 def cluster_ids(assignment: tf.Tensor, clusters: int) -> tf.Tensor:
@@ -203,77 +304,14 @@ def _argmax(values: tf.Tensor) -> tf.Tensor:
     return tf.argmax(values, axis=1, output_type=tf.int32)[:, tf.newaxis]
 
 
-def _described(unit: tf.Tensor, mask: tf.Tensor, assignment: tf.Tensor, clusters: int) -> Clusters:
+def _clusters_of(
+    unit: tf.Tensor, mask: tf.Tensor, assignment: tf.Tensor, clusters: int
+) -> Clusters:
     """Clusters of an assignment; short histories are a cluster for every event."""
     is_short = sampling.counts(mask)[:, tf.newaxis] <= clusters
     assignment = tf.where(is_short, sampling.ranks(mask), assignment)
     assignment = tf.stop_gradient(tf.where(mask, assignment, -1))
-    counted = tf.concat([unit, tf.ones_like(unit[..., :1])], axis=-1)
-    sums = sum_in_clusters(counted, assignment, clusters)
+    # Ones beside the vectors count the members.
+    sums = tf.concat([unit, tf.ones_like(unit[..., :1])], axis=-1)
+    sums = sum_in_clusters(sums, assignment, clusters)
     return Clusters(assignment, normalize(sums[..., :-1]), sums[..., -1] > 0.5)
-
-
-def _lloyd(
-    nearest: Callable[[tf.Tensor], Callable[[tf.Tensor], tf.Tensor]],
-    rounds: int,
-    clusters: int,
-    unit: tf.Tensor,
-    mask: tf.Tensor,
-    centers: tf.Tensor,
-) -> tf.Tensor:
-    """Assignments after the last round; of no meaning where masked."""
-    assign = nearest(unit)
-    flat, shape = tf.reshape(unit, [-1, unit.shape[-1]]), tf.shape(centers)
-
-    def goes_on(number, centers, assignment, changed):
-        del centers, assignment
-        return (number < rounds) & changed
-
-    def step(number, centers, assignment, changed):
-        del changed
-        found = tf.where(mask, assign(centers), -1)
-        # As `sum_in_clusters`, which within a loop would copy the events in every round.
-        ids = cluster_ids(found, clusters)
-        sums = tf.reshape(tf.math.unsorted_segment_sum(flat, ids, shape[0] * clusters), shape)
-        length = tf.norm(sums, axis=-1, keepdims=True)
-        moved = tf.where(length > _TINY, sums / tf.maximum(length, _TINY), centers)
-        return number + 1, moved, found, tf.reduce_any(found != assignment)
-
-    start = (0, centers, tf.fill(tf.shape(mask), -2), True)
-    return tf.while_loop(goes_on, step, start)[2]
-
-
-def _nearest(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Function from centers [users, clusters, dim] to assignments [users, time]."""
-
-    def assign(centers):
-        cosine = tf.matmul(unit, centers, transpose_b=True)
-        # Along the last axis, which takes half the time of any other.
-        return tf.argmax(cosine, axis=-1, output_type=tf.int32)
-
-    return assign
-
-
-def _nearest_compiled(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """As `_nearest`, cluster by cluster and component by component.
-
-    XLA makes one loop over time of all that, in vector registers; a product followed by an argmax
-    writes and reads [users, clusters, time] instead, and takes three times as long.
-    """
-    parts = tf.unstack(tf.transpose(unit, [2, 0, 1]))
-
-    def assign(centers):
-        best, found = None, tf.zeros_like(parts[0], tf.int32)
-        for number in range(centers.shape[1]):
-            cosine = tf.add_n(
-                [part * centers[:, number, axis, tf.newaxis] for axis, part in enumerate(parts)]
-            )
-            if best is None:
-                best = cosine
-            else:
-                nearer = cosine > best
-                found = tf.where(nearer, number, found)
-                best = tf.where(nearer, cosine, best)  # a maximum would have to look for NaN
-        return found
-
-    return assign

@@ -4,6 +4,8 @@ Nothing here keeps a state: a history always gives the same draws, so that resum
 replicas draw what one device would, and padding on either side changes nothing.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from dgin_tf.ops import hashing
@@ -69,3 +71,14 @@ def stratified(count: tf.Tensor, draws: int, keys: list[tf.Tensor], seed: int) -
     random = hashing.cross_bucket(parts, _RESOLUTION, seed)
     drawn = start + remainder(random, tf.maximum(width, 1))
     return tf.where(count > draws, drawn, part)
+
+
+def uniform(keys: Sequence[tf.Tensor], seed: int) -> tf.Tensor:
+    """Numbers in [0, 1) that look uniform and independent, float32, in the broadcast shape of the keys.
+
+    Args:
+      keys: integers that the numbers are a function of.
+      seed: of the draws.
+    """
+    # 24 bits are all that a float32 holds.
+    return tf.cast(hashing.cross_bucket(keys, 1 << 24, seed), tf.float32) / (1 << 24)

@@ -56,6 +56,10 @@ SMALL = {
     "rum": {"slots": 3},
     "gru4rec": {"units": 5},
     "arnn": {},
+    "sim_hard_released": {"short_events": 2},
+    "sim_soft_released": {"k": 2, "short_events": 3},
+    "twin_released": {"k": 2, "heads": 3, "short_events": 2},
+    "ubr4ctr_released": {"k": 2, "selection_heads": 3, "short_events": 2, "seed": 2},
 }
 # The authors' released models have the settings of the papers' that they have at all.
 SMALL |= {
@@ -75,6 +79,7 @@ VARIANTS = {
 }
 VARIANTS["sim_hard-time"] = ("sim_hard", {**SMALL["sim_hard"], "time": True})
 VARIANTS["sim_soft-time"] = ("sim_soft", {**SMALL["sim_soft"], "time": True})
+VARIANTS["sim_soft-sample"] = ("sim_soft", {**SMALL["sim_soft"], "sample": 2})
 VARIANTS["sim_hard-backfill"] = ("sim_hard", {**SMALL["sim_hard"], "backfill": True})
 VARIANTS["dgin-simple"] = (
     "dgin",

@@ -42,13 +42,13 @@ from dgin_tf.layers.search.alsh import ALSHSearch, AsymmetricHash
 from dgin_tf.layers.search.eta import SimHashSearch
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.random_hyperplanes import RandomHyperplanes
-from dgin_tf.layers.search.readers import ExactSearchUnit, MeanOfFound, ReleasedExactSearchUnit
+from dgin_tf.layers.search.readers import ExactSearchUnit, MeanReader
 from dgin_tf.layers.search.reduced import InnerProductSearch, ReducedSearch
 from dgin_tf.layers.search.sdim import HashedInterest
-from dgin_tf.layers.search.soft import ReleasedSoftSearch, SoftSearch
+from dgin_tf.layers.search.soft import BilinearQuery, SoftSearch
 from dgin_tf.layers.search.twin import ConsistentInterest, CrossFeature
 from dgin_tf.layers.search.ubr4ctr import AttributeSearch, FeatureSelection
-from dgin_tf.layers.search.unit import FoundEvents, SearchedInterest, SearchUnit
+from dgin_tf.layers.search.unit import RetrievedEvents, SearchedInterest, SearchUnit
 from dgin_tf.layers.self_attention import (
     MultiHeadSelfAttention,
     ResidualFeedForward,
@@ -69,12 +69,16 @@ from dgin_tf.layers.target_attention import (
 from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
+from dgin_tf.ops.clustering import Clustering
 from dgin_tf.ops.released_memory import ReleasedStep
+from dgin_tf.ops.similarity import Relevance
 from dgin_tf.released.dien import ReleasedAuxiliaryLoss
 from dgin_tf.released.dsin import ReleasedSessionInterest, ReleasedSessionTransformer
 from dgin_tf.released.head import ReleasedDice
 from dgin_tf.released.hidden_states import ReleasedAttendedHiddenStates, ReleasedLastHiddenState
 from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU
+from dgin_tf.released.sim import ReleasedExactSearchUnit, ReleasedSoftSearch
+from dgin_tf.released.twin import ReleasedConsistentInterest
 from dgin_tf.schema import BEHAVIOR_TYPE
 from tests.conformance.catalogue import (
     BACKBONE,
@@ -137,7 +141,7 @@ def through_embedding(layer, x):
 
 def through_search(layer, x):
     """What a unit finds, as a mean."""
-    encoder = SearchedInterest(layer, MeanOfFound(), dtype=layer.dtype_policy)
+    encoder = SearchedInterest(layer, MeanReader(), dtype=layer.dtype_policy)
     return through_embedding(encoder, x)
 
 
@@ -146,7 +150,7 @@ def reading(layer, x):
     events = tf.repeat(x["events"][:, None], CANDIDATES, axis=1)
     mask = tf.repeat(x["mask"][:, None], CANDIDATES, axis=1)
     gaps = tf.repeat(x["features"]["hist_timestamp"][:, None], CANDIDATES, axis=1)
-    return layer(x["target"], FoundEvents(events, mask, gaps, None))["interest"]
+    return layer(x["target"], RetrievedEvents(events, mask, gaps))["interest"]
 
 
 def attributes_of(x):
@@ -229,6 +233,7 @@ CATALOGUE = {
     HistoryCross: ({"fields": ["item_id", "category_id"], "buckets": 31}, through_embedding),
     HardSearch: ({"k": 3, "field": "item_id", "backfill": True}, through_search),
     SoftSearch: ({"k": 3, "dim": UNITS, "sample": 2}, through_search),
+    BilinearQuery: ({"dim": UNITS}, lambda layer, x: layer(x["target"])),
     ReleasedSoftSearch: ({"k": 3}, through_search),
     AsymmetricHash: (
         {"tables": 3, "hashes": 2},
@@ -236,11 +241,11 @@ CATALOGUE = {
     ),
     ALSHSearch: ({"k": 3, "hashing": AsymmetricHash(3, 2, signs=True)}, through_search),
     SearchedInterest: (
-        {"unit": HardSearch(3), "reader": MeanOfFound(), "times": True},
+        {"unit": HardSearch(3), "reader": MeanReader(), "times": True},
         through_embedding,
     ),
     ExactSearchUnit: ({"gap_embedding": GapEmbedding(3)}, reading),
-    MeanOfFound: ({}, reading),
+    MeanReader: ({}, reading),
     ReleasedExactSearchUnit: ({}, reading),
     GapEmbedding: ({"dim": UNITS}, lambda layer, x: layer(x["features"]["hist_timestamp"])),
     ShortAndLong: (
@@ -256,7 +261,11 @@ CATALOGUE = {
         lambda layer, x: layer(x["events"]),
     ),
     InterestClusters: (
-        {"reduction": DimensionReduction(2), "clusters": 3, "beta": 0.5, "rounds": 4},
+        {
+            "reduction": DimensionReduction(2),
+            "clustering": Clustering(3, rounds=4),
+            "relevance": Relevance(beta=0.5),
+        },
         through_encoder,
     ),
     ReducedSearch: ({"k": 3, "reduction": DimensionReduction(3)}, through_search),
@@ -266,6 +275,7 @@ CATALOGUE = {
         lambda layer, x: layer(tf.argsort(x["scores"])),
     ),
     ConsistentInterest: ({"k": 3, "times": True}, through_embedding),
+    ReleasedConsistentInterest: ({"k": 3}, through_embedding),
     FeatureSelection: ({"heads": 3}, lambda layer, x: layer(x["fields"])),
     AttributeSearch: (
         {"fields": ["item_id", "category_id"], "k": 3, "policy": FeatureSelection(heads=3)},

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers import interest_clusters
+from dgin_tf.layers import events as events_module
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.embedding import FeatureEmbedding
+from dgin_tf.layers.events import embed_history
 from dgin_tf.layers.interest_clusters import InterestClusters
-from dgin_tf.layers.stored_events import history_of
+from dgin_tf.ops import clustering as ops
+from dgin_tf.ops.clustering import Clustering
 from dgin_tf.ops.compiling import MIN_XLA_ROWS
+from dgin_tf.ops.fast import clustering as fast
+from dgin_tf.ops.similarity import Relevance
 from tests.layers.search.searching import Data
 from tests.oracles import encode
 from tests.prepared import make_schema
@@ -21,12 +25,14 @@ every_clustering = pytest.mark.parametrize(
 )
 
 
-def layer_of(clusters=3, dim=2, **settings):
-    return InterestClusters(DimensionReduction(dim, name="reduction"), clusters, **settings)
+def layer_of(clusters=3, dim=2, clustering="k_means", rounds=15, **settings):
+    relevance = Relevance(**settings)
+    clustering = Clustering(clusters, clustering, rounds)
+    return InterestClusters(DimensionReduction(dim, name="reduction"), clustering, relevance)
 
 
 def through(layer, data):
-    return layer.interest(layer.encode(data.history), data.target)
+    return layer(data.target, data.history)
 
 
 def candidates_of(data):
@@ -61,7 +67,7 @@ def test_compiled_clusters_and_weights_are_the_plain_ones(clustering, monkeypatc
         return tf.nest.flatten(tf.function(lambda: layer.extract(history), autograph=False)())
 
     compiled = extract()
-    monkeypatch.setattr(interest_clusters, "should_compile", lambda users: False)
+    monkeypatch.setattr(fast, "should_compile", lambda rows: False)
     for found, wanted in zip(compiled, extract(), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
@@ -137,19 +143,47 @@ def test_the_state_is_as_large_for_every_history():
 
 def test_the_auxiliary_loss_is_the_reductions():
     data, layer = Data(), layer_of()
-    losses = layer.auxiliary_losses(layer.encode(data.history), data.history)
-    wanted = layer.reduction.loss(data.history.events, data.history.mask)
+    state, losses = layer.encode_with_losses(data.history)
+    wanted = layer.reduction.loss(data.events, data.history.mask)
     np.testing.assert_array_equal(losses["reduction"], wanted)
+    for name, value in layer.encode(data.history).items():
+        np.testing.assert_array_equal(state[name], value)
     assert layer.auxiliary_loss_names == ("reduction",)
-    assert InterestClusters(DimensionReduction(2, "none")).auxiliary_losses({}, data.history) == {}
+    without = InterestClusters(DimensionReduction(2, "none"))
+    assert without.encode_with_losses(data.history)[1] == {}
+
+
+class CountedReduction(DimensionReduction):
+    """A reduction that counts its calls."""
+
+    calls = 0
+
+    def call(self, vectors):
+        self.calls += 1
+        return super().call(vectors)
+
+
+def test_a_step_looks_events_up_and_reduces_them_once(monkeypatch):
+    lookups = []
+
+    def read_rows(table, rows):
+        lookups.append(table)
+        return tf.gather(table, rows)
+
+    monkeypatch.setattr(events_module, "read_rows", read_rows)
+    data, layer = Data(), InterestClusters(CountedReduction(2))
+    _, losses = layer.encode_with_losses(data.history)
+    assert set(losses) == {"reduction"}
+    assert len(lookups) == 1
+    assert layer.reduction.calls == 1
 
 
 def test_a_history_that_another_layer_has_encoded_is_reduced_by_ones_own_weights():
-    history, others, own = Data().history, layer_of(), layer_of(dim=3)
+    history, others, own = Data().embedded_history, layer_of(), layer_of(dim=3)
     others.encode(history)
     assert own.encode(history)["interests"].shape == (*history.mask.shape[:1], 3, 6)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(own.auxiliary_losses({}, history)["reduction"])
+        loss = tf.reduce_sum(own.encode_with_losses(history)[1]["reduction"])
     assert np.any(tape.gradient(loss, own.reduction.kernel))
 
 
@@ -175,15 +209,50 @@ def test_fields_of_tables_have_the_gradients_that_events_have():
     history = embedding.history({**features, "hist_mask": tf.constant(real)})
     layer, tables = layer_of(), [embedding.tables[name] for name in ("item_id", "category_id")]
     layer.encode(history)
-    found = []
-    for embed in (history.embed, embedding.events):  # field by field, and all of them, masked
+    results = []
+    for by_field in (True, False):  # field by field, and all of them, masked
         with tf.GradientTape() as tape:
-            part = history_of(features, history.mask, embed, history.embedded_features)
-            state = layer.encode(part)
-            loss = tf.reduce_sum(state["interests"] ** 2)
-            loss += tf.reduce_sum(layer.auxiliary_losses(state, part)["reduction"])
+            part = embed_history(history, tf.float32)
+            if not by_field:
+                part = part._replace(fields=())
+            state, losses = layer.encode_with_losses(part)
+            loss = tf.reduce_sum(state["interests"] ** 2) + tf.reduce_sum(losses["reduction"])
         gradients = tape.gradient(loss, [*tables, layer.reduction.kernel])
-        found.append([state["interests"], *map(tf.convert_to_tensor, gradients)])
-    for ours, wanted in zip(*found, strict=True):
+        results.append([state["interests"], *map(tf.convert_to_tensor, gradients)])
+    for ours, wanted in zip(*results, strict=True):
         assert np.any(wanted)
         np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_embeddings_and_a_mask_are_all_that_cluster_attention_needs():
+    data, layer = Data(), layer_of()
+    alone = layer(data.target.embedding, (data.events, data.history.mask))
+    np.testing.assert_allclose(alone["interest"], through(layer, data)["interest"], atol=1e-6)
+    assert np.any(alone["interest"])
+
+
+@pytest.mark.parametrize("fields", [1, 2])
+def test_the_fast_sum_of_clusters_is_the_formulas_in_value_and_gradient(fields):
+    random = np.random.default_rng(4)
+    users, time, clusters = MIN_XLA_ROWS, 23, 5
+    lengths = random.integers(0, time + 1, (users, 1))
+    assignment = np.where(
+        np.arange(time) < lengths, random.integers(0, clusters, (users, time)), -1
+    )
+    weights = tf.constant(random.random((users, time)) * (assignment >= 0), tf.float32)
+    parts = [tf.constant(random.normal(size=(users, time, 3)), tf.float32) for _ in range(fields)]
+    upstream = tf.constant(random.normal(size=(users, clusters, 3 * fields)), tf.float32)
+
+    def with_gradients(function):
+        with tf.GradientTape() as tape:
+            tape.watch(parts)
+            value = function(parts, weights, tf.constant(assignment, tf.int32), clusters)
+        return [value, *tape.gradient(value, parts, upstream)]
+
+    for wrap in (lambda f: f, lambda f: tf.function(f, autograph=False)):
+        results = [wrap(lambda f=f: with_gradients(f))() for f in SUMS]
+        for ours, formula in zip(*results, strict=True):
+            np.testing.assert_allclose(ours, formula, rtol=1e-5, atol=1e-5)
+
+
+SUMS = (fast.sum_interests, ops.sum_interests)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.layers.events import History, Target
 from dgin_tf.layers.pooling import Pooling
 
 RNG = np.random.default_rng(2)
@@ -13,11 +13,11 @@ MASK = np.arange(7) < LENGTHS[:, None]
 EVENTS = RNG.normal(size=(4, 7, 5)).astype(np.float32) * MASK[..., None]
 QUERY = RNG.normal(size=(4, 3, 5)).astype(np.float32)
 TARGET = Target(tf.constant(QUERY), tf.ones([4, 3], tf.bool), {})
-PADDING = np.arange(5, dtype=np.float32)
+TABLE = tf.Variable(np.arange(35, dtype=np.float32).reshape(7, 5))
 
 
 def history(events=EVENTS, mask=MASK):
-    return History(tf.constant(events), tf.constant(mask), {}, None, tf.constant(PADDING))
+    return History(tf.constant(events), tf.constant(mask), tables={"item_id": TABLE})
 
 
 def interest(layer, past):
@@ -70,10 +70,10 @@ def test_the_product_with_the_candidate_joins_the_interest():
 
 def test_the_released_sum_counts_padding():
     found = interest(Pooling(count_padding=True), history())[:, 0]
-    expected = EVENTS.sum(1) + (7 - LENGTHS)[:, None] * PADDING
+    expected = EVENTS.sum(1) + (7 - LENGTHS)[:, None] * TABLE[0]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match=r"needs History\.padding"):
-        Pooling(count_padding=True).encode(History(EVENTS, MASK, {}))
+    with pytest.raises(ValueError, match=r"need tables to be embedded"):
+        Pooling(count_padding=True).encode(History(EVENTS, MASK))
 
 
 def test_half_precision_keeps_the_state_in_float32():

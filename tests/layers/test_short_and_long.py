@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from dgin_tf.layers.events import all_but_newest, newest
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.search.hard import HardSearch
-from dgin_tf.layers.search.readers import MeanOfFound
+from dgin_tf.layers.search.readers import MeanReader
 from dgin_tf.layers.search.unit import SearchedInterest
-from dgin_tf.layers.short_and_long import ShortAndLong, all_but_newest, newest
+from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.target_attention import AttendedHistory
 from tests.layers.search import embedded
 
@@ -18,7 +19,7 @@ TARGET = embedded.target(len(LENGTHS), 5)
 
 def items(history):
     """Item ids of each user's real events, in their order."""
-    rows = zip(history.features["hist_item_id"].numpy(), history.mask.numpy(), strict=True)
+    rows = zip(history.features["item_id"].numpy(), history.mask.numpy(), strict=True)
     return [list(row[real]) for row, real in rows]
 
 
@@ -36,9 +37,9 @@ def on_the_left(history, extra):
     mask = np.arange(time) >= time - np.asarray(LENGTHS)[:, None]
     arrays = {}
     for name, values in history.features.items():
-        arrays[name.removeprefix("hist_")] = moved = np.zeros(mask.shape, np.int64)
+        arrays[name] = moved = np.zeros(mask.shape, np.int64)
         moved[mask] = values.numpy()[history.mask.numpy()]
-    return embedded.history_of(mask, arrays["item_id"], arrays["category_id"], arrays["timestamp"])
+    return embedded.history_of(mask, **arrays)
 
 
 @pytest.mark.parametrize("count", [1, SHORT, TIME, 2 * TIME])
@@ -57,17 +58,17 @@ def test_the_earlier_events_take_no_room_for_the_newest():
 def test_the_newest_events_take_no_more_room_than_they_may():
     recent = newest(HISTORY, SHORT)
     assert recent.mask.shape == (len(LENGTHS), SHORT)
-    assert recent.events.shape == (len(LENGTHS), SHORT, embedded.DIM)
+    assert embedded.events_of(recent).shape == (len(LENGTHS), SHORT, embedded.DIM)
 
 
 def test_the_newest_of_a_time_axis_of_no_length_are_padding():
     recent = newest(embedded.part_of(HISTORY, 0, 0), SHORT)
     assert not np.any(recent.mask)
-    assert not np.any(recent.events)
+    assert not np.any(embedded.events_of(recent))
 
 
 def test_the_interests_stand_side_by_side_short_first():
-    encoder, events = pooled(), HISTORY.events.numpy()
+    encoder, events = pooled(), embedded.events_of(HISTORY).numpy()
     found = interest(encoder, encoder.encode(HISTORY))
     for user, length in enumerate(LENGTHS):
         cut = max(length - SHORT, 0)
@@ -78,15 +79,16 @@ def test_the_interests_stand_side_by_side_short_first():
 
 @pytest.mark.parametrize("times", [False, True])
 def test_times_are_kept_where_the_long_part_keeps_them(times):
-    long = SearchedInterest(HardSearch(2), MeanOfFound(), times=times)
+    long = SearchedInterest(HardSearch(2), MeanReader(), times=times)
     state = ShortAndLong(Pooling(), long, SHORT).encode(HISTORY)
-    found = {name for name in state if "timestamp" in name}
-    assert found == ({"long_past_timestamp", "recent_past_timestamp"} if times else set())
+    for part in (state["long"], state["recent"]):
+        assert ("timestamp" in part["events"]) == times
+    assert "events" not in state["short"]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, SHORT, 5])
 def test_folding_events_in_moves_the_older_ones_to_the_long_part(chunk):
-    long = SearchedInterest(HardSearch(2), MeanOfFound(), times=True)
+    long = SearchedInterest(HardSearch(2), MeanReader(), times=True)
     for encoder in (pooled(), ShortAndLong(AttendedHistory(), long, SHORT)):
         state = encoder.encode(embedded.part_of(HISTORY, 0, 0))
         for start in range(0, TIME, chunk):
@@ -100,7 +102,7 @@ def test_the_long_part_grows_by_no_more_events_than_come(chunk):
     encoder = ShortAndLong(Pooling(), AttendedHistory(), SHORT)
     state = encoder.encode(HISTORY)
     newer = encoder.update(state, embedded.part_of(HISTORY, 0, chunk))
-    assert newer["long_mask"].shape[1] == state["long_mask"].shape[1] + chunk
+    assert newer["long"]["mask"].shape[1] == state["long"]["mask"].shape[1] + chunk
 
 
 class NotIncremental(Pooling):
@@ -111,7 +113,7 @@ def test_a_long_part_that_cannot_follow_a_stream_keeps_no_events_for_it():
     encoder = ShortAndLong(Pooling(), NotIncremental(), SHORT)
     assert not encoder.is_incremental
     state = encoder.encode(HISTORY)
-    assert not [name for name in state if name.startswith("recent_")]
+    assert set(state) == {"short", "long"}
     with pytest.raises(NotImplementedError, match="ShortAndLong cannot fold"):
         encoder.update(state, HISTORY)
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.layers.events import History, Target, embed_history, embed_ids
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.eta import SIGNATURES, SimHashSearch
 from dgin_tf.layers.search.readers import ExactSearchUnit
 from dgin_tf.layers.search.sdim import HashedInterest
-from dgin_tf.layers.search.twin import ConsistentInterest
-from dgin_tf.layers.search.unit import FOUND, FOUND_MASK, SearchedInterest
+from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK, SearchedInterest
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops import signatures
+from dgin_tf.released.twin import ReleasedConsistentInterest
 from tests import golden_files
 
 
@@ -26,31 +26,24 @@ class Golden:
     def __init__(self, stem):
         self.file = file = golden_files.load(stem)
         self.mask = tf.constant(file["in_mask"] > 0)
-        self.features = {
-            "hist_item_id": tf.constant(file["in_item_hist"]),
-            "hist_category_id": tf.constant(file["in_cate_hist"]),
+        tables = {
+            f"{field}_id": tf.Variable(file[f"w_emb_{name}_id"])
+            for name, field in (("item", "item"), ("cate", "category"))
         }
-        events = self.embed(self.features)
-        self.history = History(
-            tf.where(self.mask[..., None], events, 0.0),
-            self.mask,
-            self.features,
-            embed=self.embed,
-            embedded_features=tuple(self.features),
+        self.features = {
+            "item_id": tf.constant(file["in_item_hist"]),
+            "category_id": tf.constant(file["in_cate_hist"]),
+        }
+        self.raw_events = embed_ids(tables, self.features, tf.float32)
+        self.history = embed_history(
+            History(None, self.mask, self.features, tables=tables), tf.float32
         )
         candidate = {
-            "hist_item_id": tf.constant(file["in_item"][:, None]),
-            "hist_category_id": tf.constant(file["in_cate"][:, None]),
+            "item_id": tf.constant(file["in_item"][:, None]),
+            "category_id": tf.constant(file["in_cate"][:, None]),
         }
-        self.target = Target(self.embed(candidate), tf.ones([5, 1], tf.bool), {}, self.embed)
-
-    def embed(self, raw):
-        fields = (("item", "item"), ("cate", "category"))
-        tables = [
-            tf.gather(self.file[f"w_emb_{name}_id"], raw[f"hist_{field}_id"])
-            for name, field in fields
-        ]
-        return tf.concat(tables, axis=-1)
+        embedding = embed_ids(tables, candidate, tf.float32)
+        self.target = Target(embedding, tf.ones([5, 1], tf.bool), {}, tables)
 
     def attention(self, name, key="k"):
         """LongCTR's multi-head attention with the file's weights, output kernels transposed."""
@@ -65,7 +58,7 @@ class Golden:
 
     def short_interest(self):
         places = self.file["mid_short_positions_as_used"]
-        events = tf.gather(self.embed(self.features), places, axis=1)
+        events = tf.gather(self.raw_events, places, axis=1)
         mask = tf.constant(self.file["mid_short_mask_as_used"] > 0)
         return self.attention("short")(self.target.embedding, events, mask)[0]
 
@@ -104,9 +97,9 @@ def test_golden_longctr_eta():
     )
     outputs = layer.interest(state, golden.target)
     for user in range(5):
-        mask = outputs[FOUND_MASK][user, 0].numpy()
+        mask = outputs[TOPK_MASK][user, 0].numpy()
         wanted = file["mid_topk_index"][user][file["mid_topk_mask"][user] > 0]
-        assert set(outputs[FOUND][user, 0].numpy()[mask]) == set(wanted)
+        assert set(outputs[TOPK_INDICES][user, 0].numpy()[mask]) == set(wanted)
     short, long = golden.short_interest(), outputs["interest"]
     golden_files.assert_close(short[:, 0], file["mid_short_interest"])
     golden_files.assert_close(long[:, 0], file["mid_long_interest"])
@@ -136,7 +129,7 @@ def test_golden_longctr_twin():
     golden = Golden("longctr_twin")
     file = golden.file
     attention = golden.attention("long", key="h")
-    layer = ConsistentInterest(attention, int(file["cfg_topk"]), variant="released")
+    layer = ReleasedConsistentInterest(attention, int(file["cfg_topk"]))
     outputs = layer.interest(layer.encode(golden.history), golden.target)
     scores = attention.scores(golden.target.embedding, golden.history.events)
     real = np.broadcast_to(file["in_mask"][:, None] > 0, file["mid_gsu_scores"].shape)

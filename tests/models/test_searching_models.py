@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.models.eta import ETA
-from dgin_tf.models.registry import MODELS
-from dgin_tf.models.twin import TWIN
+from dgin_tf.models.registry import make_model
 from dgin_tf.models.ubr4ctr import POLICY
 from dgin_tf.schema import HISTORY, Field
 from tests.conformance.catalogue import BACKBONE, SMALL, batch, build
@@ -34,8 +32,7 @@ def with_behavior_types():
 
 
 def policy_variables(model):
-    policy = model.encoders[""].long.unit.policy
-    return policy.trainable_variables
+    return model.search.policy.trainable_variables
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,7 +51,7 @@ def test_a_k_and_short_events_beyond_the_history_are_no_error(name):
     settings = {**SMALL[name], "short_events": 50}
     if "k" in settings:
         settings["k"] = 50
-    model = MODELS[name](make_schema(), config=BACKBONE, **settings)
+    model = make_model(name, make_schema(), BACKBONE, **settings)
     assert np.all(np.isfinite(model(batch())["logits"]))
 
 
@@ -79,11 +76,11 @@ def test_embeddings_of_zero_give_finite_scores_and_gradients(name):
 def test_of_events_that_tie_the_newest_are_found(name):
     model, features = build(name), batch()
     zero(model.trainable_variables)
-    outputs = model(features)
+    long = model(features)["outputs"]["interest"]["long"]
     older = int(features["hist_mask"].numpy()[0].sum()) - SMALL[name]["short_events"]
     k = SMALL[name]["k"]
-    assert outputs["long_found_mask"].numpy()[0].all()
-    for candidate in outputs["long_found"].numpy()[0]:
+    assert long["topk_mask"].numpy()[0].all()
+    for candidate in long["topk_indices"].numpy()[0]:
         assert sorted(candidate) == list(range(older - k, older))
 
 
@@ -102,7 +99,7 @@ def test_the_policys_loss_reaches_the_policy_alone_and_the_targets_everything_el
 
 
 def test_a_signature_is_twice_as_long_as_an_event_is_wide():
-    assert ETA(make_schema(), BACKBONE).encoders[""].long.unit.bits == 2 * 2 * 3
+    assert make_model("eta", make_schema(), BACKBONE).search.bits == 2 * 2 * 3
 
 
 def test_cross_features_are_what_the_schema_has():
@@ -115,14 +112,13 @@ def test_cross_features_are_what_the_schema_has():
         (schema, {"gap", "behavior_type"}),
         (without_times, {"behavior_type"}),
     ):
-        assert set(TWIN(given, BACKBONE).encoders[""].long.cross_features) == wanted
-    released = TWIN(schema, BACKBONE, "released").encoders[""].long
-    assert not released.cross_features
+        assert set(make_model("twin", given, BACKBONE).long.cross_features) == wanted
+    assert not make_model("twin_released", schema, BACKBONE).long.cross_features
 
 
 def test_behavior_types_survive_folding_events_in():
     schema, features = with_behavior_types()
-    model = TWIN(schema, BACKBONE, k=3, heads=2, short_events=2)
+    model = make_model("twin", schema, BACKBONE, k=3, heads=2, short_events=2)
     expected = model(features)["logits"]
     history = {k: v for k, v in features.items() if k.startswith(("hist_", "user_"))}
 

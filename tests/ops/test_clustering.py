@@ -5,7 +5,14 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.ops import sampling
-from dgin_tf.ops.clustering import CLUSTERINGS, agglomerative, dynamic_routing, k_means
+from dgin_tf.ops.clustering import (
+    CLUSTERINGS,
+    agglomerative,
+    dynamic_routing,
+    k_means,
+    nearest_center,
+)
+from dgin_tf.ops.fast import clustering as fast
 from tests.oracles import encode
 
 LENGTHS, TIME, DIM, CLUSTERS = (23, 11, 5, 3, 1, 0), 23, 3, 5
@@ -25,10 +32,16 @@ def run(name, values, mask, clusters=CLUSTERS, **settings):
 
 
 @pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("nearest", [nearest_center, fast.nearest_center])
 @pytest.mark.parametrize("rounds", [1, 4])
-def test_k_means_is_that_of_numpy_from_the_same_first_centres(rounds, jit):
+def test_k_means_is_that_of_numpy_from_the_same_first_centres(rounds, nearest, jit):
     values, mask = vectors(), mask_of()
-    found = run("k_means", values, mask, rounds=rounds, jit_compile=jit)
+    cluster = tf.function(
+        lambda: run("k_means", values, mask, rounds=rounds, nearest=nearest),
+        jit_compile=jit,
+        autograph=False,
+    )
+    found = cluster()
     drawn = sampling.stratified(tf.constant(LENGTHS), CLUSTERS, [], 1).numpy()
     for user, length in enumerate(LENGTHS):
         if length > CLUSTERS:

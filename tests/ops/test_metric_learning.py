@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.dimension_reduction import DimensionReduction, draw_anchors
+from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.ops import metric_learning as learning
 from dgin_tf.ops import sampling
 from dgin_tf.ops.compiling import MIN_XLA_ROWS
@@ -32,10 +32,12 @@ def compared(name, draws):
     original = events()
     reduced = original @ np.random.default_rng(5).normal(size=(DIM, REDUCED)).astype(np.float32)
     others = draw(name, draws)
-    anchors = tf.broadcast_to(tf.range(TIME), mask().shape)
-    distance = learning.distances(tf.constant(original), anchors, others)
-    ordered = learning.nearest_first(distance, others)
-    return original, reduced, others, learning.compare(tf.constant(reduced), anchors, ordered)
+    anchors = learning.Anchors(None, others, tf.constant(mask()))
+    distance = learning.distances(tf.constant(original), anchors)
+    distance, ordered = learning.nearest_first(distance, others)
+    drawn = learning.look_up(tf.constant(reduced), ordered.places)
+    comparison = learning.Comparison(distance, tf.constant(reduced), drawn, ordered.mask)
+    return original, reduced, others, comparison
 
 
 def anchors_with(name, draws, others):
@@ -168,30 +170,55 @@ def test_without_a_loss_the_projection_is_not_trained():
 
 
 def test_few_anchors_are_a_part_of_all():
-    rank, exists = draw_anchors(tf.constant(mask()), 5, seed=1)
-    assert rank.shape == (len(LENGTHS), 5)
-    counted = sampling.counts(tf.constant(mask()))
-    np.testing.assert_array_equal(exists.numpy().sum(1), np.minimum(counted, 5))
+    pairs, real = learning.Pairs("mse", anchors=5), mask()
+    anchors = learning.draw_anchors(pairs, tf.constant(real))
+    assert anchors.places.shape == anchors.mask.shape == (len(LENGTHS), 5)
+    count = real.sum(1)
+    np.testing.assert_array_equal(
+        anchors.mask.numpy().sum(1), np.where(count > 2, np.minimum(count, 5), 0)
+    )
+    for user, (places, exists) in enumerate(zip(*anchors[::2], strict=True)):
+        chosen = places.numpy()[exists]
+        assert len(set(chosen)) == len(chosen)
+        assert np.all(real[user, chosen])
 
 
 @pytest.mark.parametrize("anchors", [None, 5])
 @pytest.mark.parametrize("sampling", ["sequence", "batch"])
 @pytest.mark.parametrize("loss", ["dynamic", "n_pair"])
-def test_a_compiled_loss_has_the_value_and_the_gradient_of_the_plain_one(loss, sampling, anchors):
+def test_the_fast_loss_has_the_value_and_the_gradient_of_the_formula(loss, sampling, anchors):
     random = np.random.default_rng(4)
     vectors = tf.constant(random.normal(size=(MIN_XLA_ROWS, 11, 6)), tf.float32)
     real = tf.constant(np.arange(11) < random.integers(0, 12, (MIN_XLA_ROWS, 1)))
-    layer = DimensionReduction(REDUCED, loss, sampling, anchors=anchors)
+    layer = DimensionReduction(REDUCED, loss, sampling, anchors=anchors, weight=1.0)
     layer(vectors)
+    pairs = learning.Pairs(loss, sampling, anchors)
 
-    def step():
+    def formula():
+        return learning.mean_loss(pairs, vectors, tf.tensordot(vectors, layer.kernel, 1), real)
+
+    def with_gradient(function):
         with tf.GradientTape() as tape:
-            values = layer.loss(vectors, real)
+            values = function()
         return values, tape.gradient(values, layer.kernel)
 
-    for compiled, plain in zip(tf.function(step, autograph=False)(), step(), strict=True):
-        assert np.any(plain)
-        np.testing.assert_allclose(compiled, plain, rtol=1e-5, atol=1e-6)
+    def fast():
+        return layer.loss(vectors, real)
+
+    compiled = tf.function(lambda: with_gradient(fast), autograph=False)()
+    for values in zip(compiled, with_gradient(fast), with_gradient(formula), strict=True):
+        assert np.any(values[-1])
+        for ours in values[:-1]:
+            np.testing.assert_allclose(ours, values[-1], rtol=1e-5, atol=1e-6)
+
+
+def test_vectors_that_are_reduced_already_give_the_same_loss():
+    layer, values = DimensionReduction(REDUCED), events()
+    layer(values)
+    with tf.GradientTape(persistent=True) as tape:
+        whole, part = layer.loss(values, mask()), layer.loss(values, mask(), layer(values))
+    np.testing.assert_array_equal(part, whole)
+    np.testing.assert_array_equal(*(tape.gradient(x, layer.kernel) for x in (part, whole)))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Soft search below linear time: an asymmetric hash index in place of brute force (SIM, section 3.2).
 
-The state is the index. Every table orders the events by their code; a candidate finds those of its
-own code by binary search, and only these few are embedded and compared exactly. Up to some ten
-thousand events a user brute force is usually the faster one.
+The paper's option of maximum inner product search. The state is the index. Every table orders the events
+by their code; a candidate locates those of its own code by binary search, and only these few are
+embedded and compared exactly. Up to some ten thousand events a user brute force is usually the faster
+one.
 """
 
 from typing import Any
@@ -24,7 +25,7 @@ from dgin_tf.layers.events import (
     stored_history,
 )
 from dgin_tf.layers.search.soft import SoftSearch
-from dgin_tf.layers.search.unit import Found, best
+from dgin_tf.layers.search.unit import SearchResult, top_events
 from dgin_tf.ops import mips
 from dgin_tf.ops.event_order import EventOrder, at_most, newest_of_key, order_events
 
@@ -36,6 +37,11 @@ class AsymmetricHash(tf.keras.layers.Layer):
     """L2-ALSH with its recommended m = 3, U = 0.83, r = 2.5, or sign-ALSH with m = 2, U = 0.75.
 
     Its projections are random, are not trained, and are saved with the model.
+
+    Example:
+
+      >>> AsymmetricHash(tables=4)(tf.random.normal([2, 100, 8]), tf.fill([2, 100], True)).shape
+      TensorShape([2, 100, 4])
 
     Args:
       tables: L, how many codes an event has.
@@ -114,8 +120,18 @@ class AsymmetricHash(tf.keras.layers.Layer):
 class ALSHSearch(SoftSearch):
     """`SoftSearch` that, except in training, compares a candidate only with events of its buckets.
 
-    Where some candidate of a batch finds fewer than k events and its user has more, the whole batch
-    is searched by brute force, unless `fallback` is off.
+    Where some candidate of a batch has fewer than k events in its buckets and its user has more, the
+    whole batch is searched by brute force, unless `fallback` is off.
+
+    It takes the weights of a `SoftSearch`, and its place in a model:
+
+      >>> model = SIMSoft(schema, search=ALSHSearch(k=50))  # doctest: +SKIP
+
+    Example:
+
+      >>> target, events = tf.random.normal([2, 4, 8]), tf.random.normal([2, 100, 8])
+      >>> ALSHSearch(k=3)(target, (events, tf.fill([2, 100], True))).topk_indices.shape
+      TensorShape([2, 4, 3])
 
     Args:
       hashing: codes of events and queries; None for the default `AsymmetricHash`.
@@ -142,33 +158,34 @@ class ALSHSearch(SoftSearch):
         """The index: `table_places` and `table_keys`, int32 [users, time, tables]; none in training."""
         return {} if training else self._index(history)
 
-    def search(self, state: State, target: Target, training: bool = False) -> Found:
-        """Finds events; there are no auxiliary logits but in training, as they would need all events."""
+    def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
+        """Retrieves events; auxiliary logits need all events, so that training alone has them."""
         if _PLACES not in state:
             return super().search(state, target, training=training)
-        asked = self(target.embedding)
-        found = self._in_buckets(state, asked, target)
+        query = self.query(target.embedding)
+        result = self._search_buckets(state, query, target)
         if not self.fallback:
-            return found
+            return result
         real = tf.math.count_nonzero(state[MASK], axis=1, dtype=tf.int32)
-        wanted = tf.minimum(real, self.k)[:, tf.newaxis]
-        enough = tf.math.count_nonzero(found.mask, axis=2, dtype=tf.int32) >= wanted
+        needed = tf.minimum(real, self.k)[:, tf.newaxis]
+        enough = tf.math.count_nonzero(result.mask, axis=2, dtype=tf.int32) >= needed
         enough = tf.reduce_all(enough | ~target.mask)
         indices, mask, scores = tf.cond(
             enough,
-            lambda: found[:3],
-            lambda: self.brute_force(_without_index(state), asked, target.tables)[:3],
+            lambda: result[:3],
+            lambda: self.brute_force(_without_index(state), query, target.tables)[:3],
         )
-        return Found(indices, mask, scores)
+        return SearchResult(indices, mask, scores)
 
     def append(self, state: State, newer: State, tables: Tables) -> State:
         """Builds the index anew: a longer event changes the scale of all."""
-        joined = append_in_time(_without_index(state), _without_index(newer))
-        return {**joined, **self._index(stored_history(joined, tables))}
+        events = append_in_time(_without_index(state), _without_index(newer))
+        return {**events, **self._index(stored_history(events, tables))}
 
     def _index(self, history: History) -> State:
         codes = self.hashing(embed_history(history, self.compute_dtype).events, history.mask)
         users, time, tables = tf.unstack(tf.shape(codes))
+        # Every table orders the events by itself: [users * tables, time].
         keys = tf.reshape(tf.transpose(codes, [0, 2, 1]), [users * tables, time])
         order = order_events(keys, tf.repeat(history.mask, tables, axis=0))
         shape = [users, tables, time]
@@ -177,33 +194,34 @@ class ALSHSearch(SoftSearch):
             for name, values in ((_PLACES, order.places), (_KEYS, order.keys))
         }
 
-    def candidates_of(self, state: State, asked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def candidates_of(self, state: State, query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The events in a candidate's buckets, each once.
 
         Args:
           state: with the index.
-          asked: [users, candidates, dim].
+          query: [users, candidates, dim].
 
         Returns:
-          Places in time, int32 [users, candidates, any number], and whether there is something.
+          Places in time, int32 [users, candidates, any number], and whether there is an event.
         """
         time = tf.shape(state[MASK])[1]
-        places = self._bucket_places(state, self.hashing(asked), time)
+        places = self._bucket_places(state, self.hashing(query), time)
         # In the order of time, so that what several tables name stands side by side.
         places = tf.sort(places, axis=-1)
         before = tf.pad(places[..., :-1], [[0, 0], [0, 0], [1, 0]], constant_values=-1)
         mask = (places < time) & (places != before[..., : tf.shape(places)[-1]])
         return tf.where(mask, places, 0), mask
 
-    def _in_buckets(self, state: State, asked: tf.Tensor, target: Target) -> Found:
+    def _search_buckets(self, state: State, query: tf.Tensor, target: Target) -> SearchResult:
         """The best among the events of a candidate's buckets."""
-        places, mask = self.candidates_of(state, asked)
+        places, mask = self.candidates_of(state, query)
         features = gather_features(state[EVENTS], places)
         events = embed_ids(target.tables, features, self.compute_dtype, mask)
-        scores = tf.matmul(tf.cast(events, asked.dtype), asked[..., tf.newaxis])[..., 0]
-        scores, chosen, mask = best(scores, mask, self.k)
-        places, width = tf.gather(places, chosen, batch_dims=2), at_most(self.k, state[MASK])
-        return Found(places[..., :width], mask[..., :width], scores[..., :width])
+        scores = tf.matmul(tf.cast(events, query.dtype), query[..., tf.newaxis])[..., 0]
+        best, width = top_events(scores, mask, self.k), at_most(self.k, state[MASK])
+        # Places among the buckets' events as places in time.
+        places = tf.gather(places, best.topk_indices, batch_dims=2)
+        return SearchResult(*(x[..., :width] for x in (places, best.mask, best.scores)))
 
     def _bucket_places(self, state: State, codes: tf.Tensor, time: tf.Tensor) -> tf.Tensor:
         """Places of the events that share a code, `time` where there is none.
@@ -220,6 +238,7 @@ class ALSHSearch(SoftSearch):
         order = EventOrder(by_table(state[_PLACES]), by_table(state[_KEYS]))
         places, mask = newest_of_key(order, by_table(codes), self.bucket)
         places = tf.where(mask, places, time)
+        # [users * tables, candidates, bucket] -> [users, candidates, tables * bucket]
         width = tf.shape(places)[-1]
         places = tf.reshape(places, [users, self.hashing.tables, candidates, width])
         width *= self.hashing.tables
@@ -241,7 +260,7 @@ def _without_index(state: State) -> State:
 
 
 def recall(unit: ALSHSearch, history: History, target: Target) -> tuple[float, float]:
-    """What of an exact search an index finds, averaged over candidates of users who have a choice.
+    """The recall of an index against exact search, averaged over candidates of users with a choice.
 
     Those are real candidates of users with more than k events; the mean of none is NaN.
 
@@ -251,7 +270,7 @@ def recall(unit: ALSHSearch, history: History, target: Target) -> tuple[float, f
       target: the candidates to search for.
 
     Returns:
-      Share of the exact k that is found, and share of the events that were compared.
+      Share of the exact k that is retrieved, and share of the events that were compared.
 
     Raises:
       ValueError: the unit falls back on brute force.
@@ -259,17 +278,23 @@ def recall(unit: ALSHSearch, history: History, target: Target) -> tuple[float, f
     if unit.fallback:
         raise ValueError("recall is that of the index alone; give the unit fallback=False.")
     state = {**store_events(history), **unit.prepare(history)}
-    exact = unit.brute_force(_without_index(state), unit(target.embedding), target.tables)
-    found = unit.search(state, target)
-    common = (exact.indices[..., tf.newaxis] == found.indices[..., tf.newaxis, :]) & (
-        exact.mask[..., tf.newaxis] & found.mask[..., tf.newaxis, :]
+    query = unit.query(target.embedding)
+    exact = unit.brute_force(_without_index(state), query, target.tables)
+    result = unit.search(state, target)
+    # [users, candidates, k of the exact search, k of the index]
+    common = (exact.topk_indices[..., tf.newaxis] == result.topk_indices[..., tf.newaxis, :]) & (
+        exact.mask[..., tf.newaxis] & result.mask[..., tf.newaxis, :]
     )
-    length = tf.reduce_sum(tf.cast(history.mask, tf.float32), axis=1, keepdims=True)
+
+    def count(mask: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.cast(mask, tf.float32), -1)
+
+    length = count(history.mask)[:, tf.newaxis]
     rows = target.mask & (length > unit.k)
-    wanted = tf.reduce_sum(tf.cast(exact.mask, tf.float32), -1)
-    share = tf.reduce_sum(tf.cast(tf.reduce_any(common, -1), tf.float32), -1)
-    _, is_seen = unit.candidates_of(state, unit(target.embedding))
-    seen = tf.reduce_sum(tf.cast(is_seen, tf.float32), -1)
-    shares = tf.math.divide_no_nan(share, wanted), tf.math.divide_no_nan(seen, length)
-    found_share, seen_share = (float(tf.reduce_mean(tf.boolean_mask(s, rows))) for s in shares)
-    return found_share, seen_share
+    hits, (_, compared) = tf.reduce_any(common, -1), unit.candidates_of(state, query)
+    shares = (
+        tf.math.divide_no_nan(count(hits), count(exact.mask)),
+        tf.math.divide_no_nan(count(compared), length),
+    )
+    hit_share, compared_share = (float(tf.reduce_mean(tf.boolean_mask(s, rows))) for s in shares)
+    return hit_share, compared_share

@@ -14,6 +14,11 @@ class RandomHyperplanes(tf.keras.layers.Layer):
     The directions are saved with the weights, so that stored signatures stay those of the model. No
     gradient passes.
 
+    Example:
+
+      >>> RandomHyperplanes(bits=16)(tf.random.normal([2, 100, 8])).shape
+      TensorShape([2, 100, 16])
+
     Args:
       bits: how many directions.
       seed: of the directions; the same seed always gives the same ones.

@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from dgin_tf.layers.search.unit import best
+from dgin_tf.layers.search.unit import SearchResult, top_events
 from dgin_tf.ops.event_order import at_most
 
 
-def take_turns(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+def take_turns(scores: tf.Tensor, mask: tf.Tensor, k: int) -> SearchResult:
     """Several rankings name events in turn, the best of each, then the second of each, and so on.
 
     An event that was named before is passed over, until k different ones are named (TWIN, section 4).
@@ -17,28 +17,29 @@ def take_turns(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, t
       k: how many to name; all that are real where there are fewer.
 
     Returns:
-      Places in time, int32 [users, candidates, k], first named first, and whether there is something.
+      Places in time, int32 [users, candidates, k], first named first, and their mask.
     """
     users, candidates, heads, time = tf.unstack(tf.shape(scores))
-    _, places, found = best(scores, mask, k)
-    ranks = tf.shape(places)[-1]
+    ranking = top_events(scores, mask, k)
+    ranks = tf.shape(ranking.topk_indices)[-1]
     turns = ranks * heads
 
     def in_turn(values: tf.Tensor) -> tf.Tensor:
+        # [users, candidates, heads, k] -> [users * candidates, k * heads]
         values = tf.transpose(values, [0, 1, 3, 2])
         return tf.reshape(values, [users * candidates, turns])
 
-    places, found = in_turn(places), in_turn(found)
+    places, real = in_turn(ranking.topk_indices), in_turn(ranking.mask)
     never = turns
-    turn = tf.where(found, tf.range(turns), never)
-    # Named by several heads: the earliest turn counts.
+    turn = tf.where(real, tf.range(turns), never)
+    # Of an event that several heads name the earliest turn counts.
     cell = tf.range(users * candidates)[:, tf.newaxis] * time + places
     earliest = tf.tensor_scatter_nd_min(
         tf.fill([users * candidates * time], never), cell[..., tf.newaxis], turn
     )
-    is_first = found & (tf.gather(earliest, cell) == turn)
-    order = tf.where(is_first, -turn, -never)
-    _, first = tf.math.top_k(order, ranks)
+    is_first = real & (tf.gather(earliest, cell) == turn)
+    _, first = tf.math.top_k(tf.where(is_first, -turn, -never), ranks)
     shape = [users, candidates, at_most(k, scores)]
-    places, found = (tf.gather(values, first, batch_dims=1) for values in (places, is_first))
-    return tf.reshape(places, shape), tf.reshape(found, shape)
+    return SearchResult(
+        *(tf.reshape(tf.gather(x, first, batch_dims=1), shape) for x in (places, is_first))
+    )

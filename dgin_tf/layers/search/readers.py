@@ -1,4 +1,4 @@
-"""What is read from the events that a search unit found (SIM, section 3.3 and table 3)."""
+"""Readers of the events that a search unit retrieves (SIM, section 3.3 and table 3)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.events import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
-from dgin_tf.layers.search.unit import FoundEvents
+from dgin_tf.layers.search.unit import RetrievedEvents
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.ops import masking
 
@@ -14,6 +14,13 @@ from dgin_tf.ops import masking
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class ExactSearchUnit(tf.keras.layers.Layer):
     """Eqs. (3), (4): multi-head target attention over z_j = [e_j, e^t_j].
+
+    Example:
+
+      >>> target, events = tf.random.normal([2, 3, 8]), tf.random.normal([2, 3, 5, 8])
+      >>> outputs = ExactSearchUnit()(target, RetrievedEvents(events, tf.fill([2, 3, 5], True)))
+      >>> outputs["interest"].shape, outputs["attention"].shape
+      (TensorShape([2, 3, 16]), TensorShape([2, 3, 2, 5]))
 
     Args:
       attention: None for the paper's: heads that sum the events themselves, scores without a scale.
@@ -36,32 +43,37 @@ class ExactSearchUnit(tf.keras.layers.Layer):
         is_config = isinstance(gap_embedding, dict)
         self.gap_embedding = deserialize(gap_embedding) if is_config else gap_embedding
 
-    def call(self, target: tf.Tensor, found: FoundEvents, training: bool = False) -> State:
-        """Reads the found events of every candidate.
+    @property
+    def times(self) -> bool:
+        """Whether it needs the times of events."""
+        return self.gap_embedding is not None
+
+    def call(self, target: tf.Tensor, retrieved: RetrievedEvents, training: bool = False) -> State:
+        """Reads the retrieved events of every candidate.
 
         Args:
           target: e_a, [users, candidates, dim].
-          found: what was found.
+          retrieved: the events.
           training: not needed here.
 
         Returns:
           `interest` U_lt [users, candidates, heads * width of z] and `attention`
-          [users, candidates, heads, k]; both zero where nothing was found.
+          [users, candidates, heads, k]; both zero where no event was retrieved.
 
         Raises:
           ValueError: there is a gap embedding and there are no gaps.
         """
         del training
-        events = found.events
+        events = retrieved.events
         if self.gap_embedding is not None:
-            if found.gaps is None:
+            if retrieved.gaps is None:
                 raise ValueError(
-                    "this unit embeds time gaps, but no times are kept; set times=True where the "
+                    "this unit embeds time gaps, but there are no times; set times=True where the "
                     "events are stored."
                 )
-            gaps = self.gap_embedding(found.gaps)
-            events = tf.concat([events, tf.cast(gaps, events.dtype)], axis=-1)
-        interest, weights = self.attention(target, events, found.mask)
+            gaps = self.gap_embedding(retrieved.gaps)
+            events = tf.concat([events, tf.cast(gaps, events.dtype)], axis=-1)  # z_j
+        interest, weights = self.attention(target, events, retrieved.mask)
         return {"interest": interest, "attention": weights}
 
     def get_config(self) -> dict[str, Any]:
@@ -74,29 +86,17 @@ class ExactSearchUnit(tf.keras.layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class MeanOfFound(tf.keras.layers.Layer):
-    """Only the first stage (table 3): the mean of the found events, without attention."""
+class MeanReader(tf.keras.layers.Layer):
+    """Only the first stage (table 3): the mean of the retrieved events, without attention.
 
-    def call(self, target: tf.Tensor, found: FoundEvents, training: bool = False) -> State:
-        """`interest` [users, candidates, dim], zero where nothing was found."""
-        del target, training
-        return {"interest": masking.masked_mean(found.events, found.mask)}
+    Example:
 
-
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class ReleasedExactSearchUnit(tf.keras.layers.Layer):
-    """The released reader: one head of plain inner products, and a mean that counts one too many.
-
-    Its softmax over nothing is uniform over the whole history; here it is zero.
+      >>> target, events = tf.random.normal([2, 3, 8]), tf.random.normal([2, 3, 5, 8])
+      >>> MeanReader()(target, RetrievedEvents(events, tf.fill([2, 3, 5], True)))["interest"].shape
+      TensorShape([2, 3, 8])
     """
 
-    def call(self, target: tf.Tensor, found: FoundEvents, training: bool = False) -> State:
-        """`interest` [users, candidates, 2 * dim] and `attention` [users, candidates, 1, k]."""
-        del training
-        asked = tf.cast(target[:, :, tf.newaxis], found.events.dtype)
-        scores = tf.matmul(asked, found.events, transpose_b=True)
-        weights = masking.masked_softmax(scores, found.mask[:, :, tf.newaxis])
-        attended = tf.matmul(tf.cast(weights, found.events.dtype), found.events)[:, :, 0]
-        count = tf.math.count_nonzero(found.mask, axis=-1, keepdims=True, dtype=tf.int32)
-        mean = masking.masked_sum(found.events, found.mask) / tf.cast(count + 1, attended.dtype)
-        return {"interest": tf.concat([attended, mean], axis=-1), "attention": weights}
+    def call(self, target: tf.Tensor, retrieved: RetrievedEvents, training: bool = False) -> State:
+        """`interest` [users, candidates, dim], zero where no event was retrieved."""
+        del target, training
+        return {"interest": masking.masked_mean(retrieved.events, retrieved.mask)}

@@ -10,15 +10,15 @@ import tensorflow as tf
 
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.events import (
+    EVENTS,
     MASK,
     History,
     State,
     Target,
-    embed_history,
+    embed_ids,
     embed_without_gradient,
-    stored_history,
 )
-from dgin_tf.layers.search.unit import Found, SearchUnit, best
+from dgin_tf.layers.search.unit import SearchResult, SearchUnit, top_events
 from dgin_tf.ops.similarity import normalize
 
 REDUCED = "reduced"
@@ -31,8 +31,14 @@ class ReducedSearch(SearchUnit):
     State: `reduced`, unit vectors float32 [users, time, m]. Like signatures, stored ones age as the
     tables are trained on. No gradient passes but that of the reduction's own loss.
 
+    Example:
+
+      >>> target, events = tf.random.normal([2, 4, 8]), tf.random.normal([2, 100, 8])
+      >>> ReducedSearch(k=3)(target, (events, tf.fill([2, 100], True))).topk_indices.shape
+      TensorShape([2, 4, 3])
+
     Args:
-      k: how many events to find at most.
+      k: how many events to retrieve at most.
       reduction: a `DimensionReduction`; None for the paper's.
     """
 
@@ -45,26 +51,27 @@ class ReducedSearch(SearchUnit):
 
     def prepare(self, history: History, training: bool = False) -> State:
         """Reduces every event."""
-        return self.prepare_with_losses(history, training=training)[0]
+        del training
+        events = embed_without_gradient(history, self.compute_dtype)
+        return {REDUCED: tf.stop_gradient(normalize(self.reduction(events)))}
 
     def prepare_with_losses(
         self, history: History, training: bool = False
     ) -> tuple[State, dict[str, tf.Tensor]]:
-        """Reduces every event; `reduction` is the loss that trains W_h, weighted."""
-        del training
+        """Reduces every event once; `reduction` is the weighted loss that trains W_h."""
+        if not self.reduction.has_loss:
+            return self.prepare(history, training=training), {}
         events = embed_without_gradient(history, self.compute_dtype)
-        losses = {}
-        if self.reduction.has_loss:
-            losses["reduction"] = self.reduction.loss(events, history.mask)
-        return {REDUCED: tf.stop_gradient(normalize(self.reduction(events)))}, losses
+        reduced = self.reduction(events)
+        loss = self.reduction.loss(events, history.mask, reduced)
+        return {REDUCED: tf.stop_gradient(normalize(reduced))}, {"reduction": loss}
 
-    def search(self, state: State, target: Target, training: bool = False) -> Found:
-        """Finds the nearest events; scores are cosines."""
+    def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
+        """Retrieves the nearest events; scores are cosines."""
         del training
-        wanted = tf.stop_gradient(normalize(self.reduction(target.embedding)))
-        cosine = tf.matmul(wanted, state[REDUCED], transpose_b=True)
-        scores, places, found = best(cosine, state[MASK][:, tf.newaxis], self.k)
-        return Found(places, found, scores)
+        query = normalize(self.reduction(target.embedding))
+        cosine = tf.matmul(query, state[REDUCED], transpose_b=True)
+        return top_events(cosine, state[MASK][:, tf.newaxis], self.k)
 
     def get_config(self) -> dict[str, Any]:
         reduction = tf.keras.layers.serialize(self.reduction)
@@ -76,12 +83,17 @@ class InnerProductSearch(SearchUnit):
     """ETA-TA: the largest inner product first; the scale sqrt(d) ranks nothing differently.
 
     The state holds ids, which are embedded when candidates come, by the newest tables.
+
+    Example:
+
+      >>> target, events = tf.random.normal([2, 4, 8]), tf.random.normal([2, 100, 8])
+      >>> InnerProductSearch(k=3)(target, (events, tf.fill([2, 100], True))).topk_indices.shape
+      TensorShape([2, 4, 3])
     """
 
-    def search(self, state: State, target: Target, training: bool = False) -> Found:
-        """Finds events; scores are inner products, through which no gradient passes."""
+    def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
+        """Retrieves events; scores are inner products, through which no gradient passes."""
         del training
-        events = embed_history(stored_history(state, target.tables), self.compute_dtype).events
-        scores = tf.matmul(target.embedding, events, transpose_b=True)
-        scores, places, found = best(tf.stop_gradient(scores), state[MASK][:, tf.newaxis], self.k)
-        return Found(places, found, scores)
+        events = embed_ids(target.tables, state[EVENTS], self.compute_dtype)
+        scores = tf.matmul(target.embedding, tf.stop_gradient(events), transpose_b=True)
+        return top_events(scores, state[MASK][:, tf.newaxis], self.k)

@@ -20,8 +20,8 @@ from dgin_tf.ops.similarity import normalize
 NORMS = ("l2", "count", "none")
 
 
-def file_events(events: tf.Tensor, buckets: tf.Tensor, count: int) -> tf.Tensor:
-    """Sums the events of every bucket of every table.
+def sum_by_bucket(events: tf.Tensor, buckets: tf.Tensor, count: int) -> tf.Tensor:
+    """Sums the events of every bucket of every hash table (the paper's BSE server).
 
     Args:
       events: [users, time, dim], zero where masked.
@@ -32,27 +32,27 @@ def file_events(events: tf.Tensor, buckets: tf.Tensor, count: int) -> tf.Tensor:
       [users, tables, count, dim].
     """
     users, time, tables = tf.unstack(tf.shape(buckets))
-    filed = tf.reshape(
-        tf.one_hot(buckets, count, dtype=events.dtype), [users, time, tables * count]
-    )
-    sums = tf.matmul(filed, events, transpose_a=True)
+    # Every event is a one in one bucket of each table: [users, time, tables * count].
+    membership = tf.one_hot(buckets, count, dtype=events.dtype)
+    membership = tf.reshape(membership, [users, time, tables * count])
+    sums = tf.matmul(membership, events, transpose_a=True)
     return tf.reshape(sums, [users, tables, count, events.shape[-1]])
 
 
-def sum_collisions(events: tf.Tensor, buckets: tf.Tensor, picked: tf.Tensor) -> tf.Tensor:
-    """Sums the events that collide with each candidate, table by table, without filing the others.
+def sum_collisions(events: tf.Tensor, buckets: tf.Tensor, target_buckets: tf.Tensor) -> tf.Tensor:
+    """Sums the events that collide with each candidate, table by table, and no others.
 
     Args:
       events: [users, time, dim], zero where masked.
       buckets: of each event, integers [users, time, tables].
-      picked: of each candidate, integers [users, candidates, tables].
+      target_buckets: of each candidate, integers [users, candidates, tables].
 
     Returns:
       [users, candidates, tables, dim].
     """
-    users, candidates, tables = tf.unstack(tf.shape(picked))
+    users, candidates, tables = tf.unstack(tf.shape(target_buckets))
     buckets = tf.transpose(buckets, [0, 2, 1])[:, tf.newaxis]
-    collides = tf.equal(buckets, picked[..., tf.newaxis])
+    collides = tf.equal(buckets, target_buckets[..., tf.newaxis])
     collides = tf.reshape(collides, [users, candidates * tables, tf.shape(events)[1]])
     sums = tf.matmul(tf.cast(collides, events.dtype), events)
     return tf.reshape(sums, [users, candidates, tables, events.shape[-1]])
@@ -67,8 +67,14 @@ class HashedInterest(InterestEncoder):
     collision gives zero and counts in the mean. There is no weight to train; the embeddings learn
     through the sums.
 
-    A step of training has few candidates a user and would file most events in vain: there the state is
+    A step of training has few candidates a user and would sum most events in vain: there the state is
     the events and their buckets, and what collides is summed directly. The sums are the same.
+
+    Example:
+
+      >>> target, events = tf.random.normal([2, 3, 8]), tf.random.normal([2, 100, 8])
+      >>> HashedInterest()(target, (events, tf.fill([2, 100], True)))["interest"].shape
+      TensorShape([2, 3, 8])
 
     Args:
       bits: m, hyperplanes of all tables.
@@ -96,26 +102,28 @@ class HashedInterest(InterestEncoder):
         self.seed = seed
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Files the events; in training, only finds their buckets."""
+        """Sums the events by bucket; in training, only hashes them."""
         events = tf.cast(history.events, tf.float32)
         buckets = self.buckets(events)
         if self.norm == "count":
             events = tf.concat([events, tf.cast(history.mask, tf.float32)[..., tf.newaxis]], -1)
         if training:
             return {"events": events, "buckets": buckets}
-        sums = file_events(events, buckets, 1 << self.tau)
+        sums = sum_by_bucket(events, buckets, 1 << self.tau)
         if self.norm == "count":
             return {"sums": sums[..., :-1], "counts": sums[..., -1:]}
         return {"sums": sums}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
-        """Picks each candidate's buckets, and returns `interest` [users, candidates, dim]."""
-        picked = self.buckets(target.embedding)
+        """Looks up each candidate's buckets, and returns `interest` [users, candidates, dim]."""
+        buckets = self.buckets(target.embedding)
         if training:
-            sums = sum_collisions(state["events"], state["buckets"], picked)
+            sums = sum_collisions(state["events"], state["buckets"], buckets)
         else:
-            tables = [state[name] for name in ("sums", "counts") if name in state]
-            sums = _pick(tf.concat(tables, axis=-1), picked)
+            tables = tf.concat([state[name] for name in ("sums", "counts") if name in state], -1)
+            # One bucket a table: [users, tables, buckets, dim] by [users, tables, candidates].
+            places = tf.cast(tf.transpose(buckets, [0, 2, 1]), tf.int32)
+            sums = tf.transpose(tf.gather(tables, places, batch_dims=2), [0, 2, 1, 3])
         if self.norm == "l2":
             sums = normalize(sums)
         elif self.norm == "count":
@@ -129,10 +137,9 @@ class HashedInterest(InterestEncoder):
 
     def buckets(self, vectors: tf.Tensor) -> tf.Tensor:
         """The bucket of vectors [..., dim] in every table, integers [..., bits / tau]."""
-        found = signatures.buckets(self.hyperplanes(vectors), self.tau)
-        return (
-            tf.cast(found, tf.uint8) if self.tau <= 8 else found
-        )  # a byte reads four times faster
+        buckets = signatures.buckets(self.hyperplanes(vectors), self.tau)
+        # A byte reads four times faster.
+        return tf.cast(buckets, tf.uint8) if self.tau <= 8 else buckets
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -142,9 +149,3 @@ class HashedInterest(InterestEncoder):
             "norm": self.norm,
             "seed": self.seed,
         }
-
-
-def _pick(tables: tf.Tensor, picked: tf.Tensor) -> tf.Tensor:
-    """One bucket a table: [users, tables, buckets, dim] by [users, candidates, tables]."""
-    picked = tf.cast(tf.transpose(picked, [0, 2, 1]), tf.int32)
-    return tf.transpose(tf.gather(tables, picked, batch_dims=2), [0, 2, 1, 3])

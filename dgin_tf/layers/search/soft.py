@@ -5,11 +5,10 @@ from a click prediction of their own, by a network on [U_r, e_a] with U_r = sum_
 since no gradient passes through the choice of the k best. The embeddings are those of the whole
 model, and both losses train them, Eq. (5).
 
-The released code (tttwwy/sim) has no W_a and W_b, pools by the softmax of the products, and finds
-fewer than k events; that is `ReleasedSoftSearch`.
+The authors' code (tttwwy/sim) has no W_a and W_b, pools by the softmax of the products, and retrieves
+fewer than k events; that is `dgin_tf.released.sim`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -24,48 +23,54 @@ from dgin_tf.layers.events import (
     gather_features,
 )
 from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS
-from dgin_tf.layers.search.unit import Found, SearchUnit, best
+from dgin_tf.layers.search.unit import (
+    SearchResult,
+    SearchUnit,
+    add_step_counter,
+    draw,
+    top_events,
+)
 from dgin_tf.layers.tower import Tower
-from dgin_tf.ops import masking
+from dgin_tf.ops import sampling
+from dgin_tf.ops.fast.relevance_pooling import pool_by_relevance
+from dgin_tf.ops.relevance import relevance
+
+_SEED = 104_729  # keeps these draws apart from those of other layers
 
 
-def relevance(asked: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
-    """Eq. (1), soft, [users, candidates, time].
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class BilinearQuery(tf.keras.layers.Layer):
+    """Eq. (1)'s two projections as one of the candidate: W_b^T W_a e_a.
 
-    Args:
-      asked: W_b^T W_a e_a, [users, candidates, dim]: the projection of all events, moved to the
-        candidate.
-      events: e_i, [users, time, dim].
-    """
-    return tf.matmul(asked, tf.cast(events, asked.dtype), transpose_b=True)
+    (W_b e_i) . (W_a e_a) = e_i . (W_b^T W_a e_a), so that no event is ever projected.
 
+    Example:
 
-@tf.custom_gradient
-def pool_by_relevance(
-    asked: tf.Tensor, events: tf.Tensor, mask: tf.Tensor
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, None]]]:
-    """Eq. (2), U_r = sum_i r_i e_i, [users, candidates, dim].
-
-    Events enter twice, by r_i and by themselves. Their gradient, the largest tensor of a step, is one
-    product of the two parts side by side rather than a sum of two products.
+      >>> BilinearQuery(dim=3)(tf.random.normal([2, 5, 8])).shape
+      TensorShape([2, 5, 8])
 
     Args:
-      asked, events: see `relevance`; of one type.
-      mask: True where the event is real, bool [users, time].
+      dim: d_p, width of the comparison; None for that of an event.
     """
-    mask = mask[:, tf.newaxis]
-    zero = tf.zeros([], asked.dtype)
-    # Padding is left out by its scores: they are a small part of what the events take.
-    scores = tf.where(mask, relevance(asked, events), zero)
 
-    def gradient(pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
-        by_score = tf.where(mask, tf.matmul(pooled, events, transpose_b=True), zero)
-        of_events = tf.matmul(
-            tf.concat([scores, by_score], 1), tf.concat([pooled, asked], 1), transpose_a=True
-        )
-        return tf.matmul(by_score, events), of_events, None
+    def __init__(self, dim: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.dim = dim
 
-    return tf.matmul(scores, events), gradient
+    def build(self, input_shape: Any) -> None:
+        width = tf.TensorShape(input_shape)[-1]
+        shape = [width, self.dim or width]
+        self.target_kernel = self.add_weight("target_kernel", shape)  # W_a, transposed
+        self.event_kernel = self.add_weight("event_kernel", shape)  # W_b, transposed
+        super().build(input_shape)
+
+    def call(self, target: tf.Tensor) -> tf.Tensor:
+        """Queries of candidates e_a, both [users, candidates, dim of an event]."""
+        projected = tf.tensordot(target, self.target_kernel, 1)
+        return tf.tensordot(projected, self.event_kernel, [[-1], [1]])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dim": self.dim}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -74,14 +79,21 @@ class SoftSearch(SearchUnit):
 
     The state holds ids, which are embedded when candidates come, by the newest tables.
 
+    Example:
+
+      >>> target, events = tf.random.normal([2, 4, 8]), tf.random.normal([2, 100, 8])
+      >>> result = SoftSearch(k=3)(target, (events, tf.fill([2, 100], True)))
+      >>> result.topk_indices.shape, result.outputs["auxiliary_logits"].shape
+      (TensorShape([2, 4, 3]), TensorShape([2, 4]))
+
     Args:
-      k: how many events to find at most.
+      k: how many events to retrieve at most.
       dim: d_p, width of the comparison; None for that of an event.
       network: layer from [U_r, e_a] [users, candidates, 2 * dim] to logits [users, candidates],
         called as a `Tower`; None for a `Tower` of the paper's 200 and 80 units.
       auxiliary_weight: alpha of Eq. (5).
-      sample: in training, U_r is a sum over this many randomly chosen events where there are more;
-        None for all of them. The search always sees all.
+      sample: in training, U_r is a sum over this many random events where there are more, others in
+        every step; None for all of them. The search always compares all.
     """
 
     def __init__(
@@ -97,58 +109,44 @@ class SoftSearch(SearchUnit):
         if isinstance(network, dict):
             network = tf.keras.layers.deserialize(network)
         self.dim = dim
-        self.network = (
-            Tower(name="network", dtype=self.dtype_policy) if network is None else network
-        )
+        self.query = BilinearQuery(dim, name="query", dtype=self.dtype_policy)
+        self.network = network or Tower(name="network", dtype=self.dtype_policy)
         self.auxiliary_logits_weight = auxiliary_weight
         self.sample = sample
+        if sample:
+            self.step = add_step_counter(self)
 
-    def build(self, input_shape: Any) -> None:
-        dim = tf.TensorShape(input_shape)[-1]
-        shape = [dim, self.dim or dim]
-        self.target_kernel = self.add_weight("target_kernel", shape)
-        self.event_kernel = self.add_weight("event_kernel", shape)
-        super().build(input_shape)
-
-    def call(self, embedding: tf.Tensor) -> tf.Tensor:
-        """W_b^T W_a e_a of candidates [users, candidates, dim]."""
-        projected = tf.tensordot(embedding, self.target_kernel, 1)
-        return tf.tensordot(projected, self.event_kernel, [[-1], [1]])
-
-    def search(self, state: State, target: Target, training: bool = False) -> Found:
-        """Finds the events of the highest relevance.
+    def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
+        """Retrieves the events of the highest relevance.
 
         Returns:
           Events with their scores r_i, through which no gradient passes, and `auxiliary_logits`.
         """
-        asked = self(target.embedding)
+        query = self.query(target.embedding)
         events, mask = embed_ids(target.tables, state[EVENTS], self.compute_dtype), state[MASK]
-        found = self._best(relevance(asked, events), state)
+        result = top_events(relevance(query, events), mask[:, tf.newaxis], self.k)
         if training and self.sample:
-            events, mask = self._sampled(state, target)
-        pooled = pool_by_relevance(asked, tf.cast(events, asked.dtype), mask)
+            events, mask = self._sample_events(state, target)
+        pooled = pool_by_relevance(query, tf.cast(events, query.dtype), mask)  # U_r, Eq. (2)
         logits = self.network(
             tf.concat([pooled, target.embedding], axis=-1), mask=target.mask, training=training
         )
-        return found._replace(outputs={AUXILIARY_LOGITS: logits})
+        return result._replace(outputs={AUXILIARY_LOGITS: logits})
 
-    def brute_force(self, state: State, asked: tf.Tensor, tables: Tables) -> Found:
-        """Compares every candidate's question [users, candidates, dim] with all events."""
-        return self._best(
-            relevance(asked, embed_ids(tables, state[EVENTS], self.compute_dtype)), state
-        )
+    def brute_force(self, state: State, query: tf.Tensor, tables: Tables) -> SearchResult:
+        """Compares queries [users, candidates, dim] with all events, without the network."""
+        events = embed_ids(tables, state[EVENTS], self.compute_dtype)
+        return top_events(relevance(query, events), state[MASK][:, tf.newaxis], self.k)
 
-    def _best(self, scores: tf.Tensor, state: State) -> Found:
-        mask = state[MASK][:, tf.newaxis]
-        scores, places, mask = best(tf.stop_gradient(scores), mask, self.k)
-        return Found(places, mask, scores)
-
-    def _sampled(self, state: State, target: Target) -> tuple[tf.Tensor, tf.Tensor]:
+    def _sample_events(self, state: State, target: Target) -> tuple[tf.Tensor, tf.Tensor]:
         """Embeddings of `sample` events of each user, [users, sample, dim], and their mask."""
         mask = state[MASK]
-        _, places, is_real = best(tf.random.uniform(tf.shape(mask)), mask, self.sample or self.k)
-        features = gather_features(state[EVENTS], places)
-        return embed_ids(target.tables, features, self.compute_dtype), is_real
+        # An event is known by its ids and by its rank, since the same item may come again.
+        ids = [value for value in state[EVENTS].values() if value.dtype.is_integer]
+        keys = [sampling.counts(mask)[:, tf.newaxis], sampling.ranks(mask), *ids]
+        sample = top_events(draw(self.step, keys, _SEED), mask, self.sample or self.k)
+        features = gather_features(state[EVENTS], sample.topk_indices)
+        return embed_ids(target.tables, features, self.compute_dtype), sample.mask
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -158,56 +156,3 @@ class SoftSearch(SearchUnit):
             "auxiliary_weight": self.auxiliary_logits_weight,
             "sample": self.sample,
         }
-
-
-def released_network(**kwargs: Any) -> Tower:
-    """The released network on [e_a, pooled]: scale and shift, 200 PReLU units, two outputs."""
-    return Tower((200,), "prelu", normalization="affine_only", two_way=True, **kwargs)
-
-
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class ReleasedSoftSearch(SearchUnit):
-    """The released soft search: inner products of embeddings, by their softmax.
-
-    Its iterative top-k takes the k-th highest of the *different* weights and keeps what lies strictly
-    above it: k - 1 different weights, and all events that share one. A row without events finds
-    nothing here; the release then takes a uniform mean over padding.
-
-    Args:
-      k: the number of its `first_att_top_k`.
-      network: layer from [e_a, pooled] to logits; None for `released_network()`.
-    """
-
-    auxiliary_logits_weight: float | None = 1.0
-
-    def __init__(self, k: int = 50, network: tf.keras.layers.Layer | None = None, **kwargs: Any):
-        super().__init__(k, **kwargs)
-        if isinstance(network, dict):
-            network = tf.keras.layers.deserialize(network)
-        self.network = (
-            released_network(name="network", dtype=self.dtype_policy)
-            if network is None
-            else network
-        )
-
-    def search(self, state: State, target: Target, training: bool = False) -> Found:
-        """Finds events; `indices` are as many as time, since any number may share a weight."""
-        mask = state[MASK][:, tf.newaxis]
-        events = embed_ids(target.tables, state[EVENTS], self.compute_dtype, state[MASK])
-        weights = masking.masked_softmax(relevance(target.embedding, events), mask)
-        pooled = tf.matmul(tf.cast(weights, events.dtype), events)
-        logits = self.network(
-            tf.concat([target.embedding, pooled], axis=-1), mask=target.mask, training=training
-        )
-        # A weight that underflowed to zero is not above the k-th one either, whatever that is.
-        weights = tf.stop_gradient(weights)
-        values, places, is_real = best(weights, mask & (weights > 0), 2**31 - 1)
-        is_new = tf.concat(
-            [tf.zeros_like(is_real[..., :1]), values[..., 1:] < values[..., :-1]], -1
-        )
-        different = tf.cumsum(tf.cast(is_new, tf.int32), axis=-1)  # higher weights than this one
-        is_found = is_real & (different < self.k - 1)
-        return Found(places, is_found, values, {AUXILIARY_LOGITS: logits})
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "network": tf.keras.layers.serialize(self.network)}

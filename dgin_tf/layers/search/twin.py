@@ -28,21 +28,26 @@ from dgin_tf.layers.events import (
     gather_features,
     store_events,
 )
-from dgin_tf.layers.interest_encoder import InterestEncoder
+from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.ranking import take_turns
-from dgin_tf.layers.search.unit import FOUND, FOUND_MASK, best
+from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK
 from dgin_tf.layers.time_gap import BUCKETS, gap_buckets
 from dgin_tf.ops import masking
 from dgin_tf.schema import BEHAVIOR_TYPE, TIMESTAMP
 
 KEYS = "keys"
-PAPER, RELEASED = "paper", "released"
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class CrossFeature(tf.keras.layers.Layer):
     """One of K_c: its embedding, and its part of the bias, (K_c,j w_j) beta_j.
+
+    Example:
+
+      >>> buckets = tf.zeros([2, 3, 100], tf.int32)
+      >>> CrossFeature(buckets=16, heads=4)(buckets).shape
+      TensorShape([2, 3, 4, 100])
 
     Args:
       buckets: how many values it has.
@@ -92,22 +97,25 @@ class CrossFeature(tf.keras.layers.Layer):
 class ConsistentInterest(InterestEncoder):
     """Searches and reads with one multi-head attention.
 
-    The heads name events in turn until k different ones are found; then every head attends to all of
-    them. `variant="released"` is LongCTR's: each head attends to its own k best.
+    The heads name events in turn until k different ones are named; then every head attends to all of
+    them.
 
     State: `events`, their ids, `mask`, and `keys`, their K_h [users, time, dim].
 
-    No gradient passes through the search; the attention's weights learn from the events found.
+    No gradient passes through the search; the attention's weights learn from the retrieved events.
+
+    Example:
+
+      >>> target, events = tf.random.normal([2, 3, 8]), tf.random.normal([2, 100, 8])
+      >>> outputs = ConsistentInterest(k=5)(target, (events, tf.fill([2, 100], True)))
+      >>> outputs["interest"].shape, outputs["topk_indices"].shape
+      (TensorShape([2, 3, 8]), TensorShape([2, 3, 5]))
 
     Args:
       attention: of both stages, projected; None for the paper's four heads.
-      k: how many events to find at most.
+      k: how many events to retrieve at most.
       times: whether time gaps are a cross feature.
       behavior_types: ids of behavior types, 0 for none; more make them a cross feature.
-      variant: "paper" or "released".
-
-    Raises:
-      ValueError: there is no such variant, or the released one is to have cross features.
     """
 
     reads_ids = True
@@ -118,14 +126,9 @@ class ConsistentInterest(InterestEncoder):
         k: int = 100,
         times: bool = False,
         behavior_types: int = 0,
-        variant: str = PAPER,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if variant not in (PAPER, RELEASED):
-            raise ValueError(f"variant must be {PAPER!r} or {RELEASED!r}; got {variant!r}.")
-        if variant == RELEASED and (times or behavior_types):
-            raise ValueError("the released variant has no cross features; leave them out.")
         if isinstance(attention, dict):
             attention = tf.keras.layers.deserialize(attention)
         policy = self.dtype_policy
@@ -133,7 +136,6 @@ class ConsistentInterest(InterestEncoder):
         self.k = k
         self.times = times
         self.behavior_types = behavior_types
-        self.variant = variant
         self.event_features = (BEHAVIOR_TYPE,) if behavior_types else ()
         heads = self.attention.heads
         self.cross_features = {}
@@ -145,76 +147,72 @@ class ConsistentInterest(InterestEncoder):
             )
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Keeps the events' ids and embeds their K_h."""
+        """Stores the events' ids and embeds their K_h."""
         del training
         times = (TIMESTAMP,) if self.times else ()
         keys = embed_without_gradient(history, self.compute_dtype)
         return {**store_events(history, (*times, *self.event_features)), KEYS: keys}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
-        """Finds events for each candidate and reads them.
+        """Retrieves events for each candidate and reads them.
 
         Returns:
           `interest` [users, candidates, dim of an event with its cross features], `attention`
-          [users, candidates, heads, k], `found` int32 and `found_mask` bool [users, candidates, k].
-          The released variant finds for each head, [users, candidates, heads, k], and its attention
-          is over all events, [users, candidates, heads, time].
+          [users, candidates, heads, k], `topk_indices` int32 and `topk_mask` bool
+          [users, candidates, k].
 
         Raises:
           ValueError: the candidates come without `Target.tables`.
         """
         del training
-        if self.variant == RELEASED:
-            return self._interest_by_head(state, target)
-        scores = tf.stop_gradient(self._search_scores(state, target))
         mask = state[MASK][:, tf.newaxis, tf.newaxis]
-        places, found = take_turns(scores, mask, self.k)
-        features = gather_features(state[EVENTS], places)
-        events = embed_ids(target.tables, features, self.compute_dtype, found)
-        crosses = self._crosses(features, target)
-        scores = self.attention.scores(target.embedding, events)
-        for name, bucket in crosses.items():
-            scores += tf.cast(self.cross_features[name](bucket), scores.dtype)
-        weights = masking.masked_softmax(scores, found[:, :, tf.newaxis])
-        embedded = [
-            tf.cast(self.cross_features[n].embed(b), events.dtype) for n, b in crosses.items()
-        ]
-        interest = self.attention.read(weights, tf.concat([events, *embedded], -1))
-        return {"interest": interest, "attention": weights, FOUND: places, FOUND_MASK: found}
+        result = take_turns(self.search_scores(state, target), mask, self.k)
+        features = gather_features(state[EVENTS], result.topk_indices)
+        events = embed_ids(target.tables, features, self.compute_dtype, result.mask)
+        buckets = self.cross_buckets(features, target)
+        scores = self._scores(target, events, buckets)
+        weights = masking.masked_softmax(scores, result.mask[:, :, tf.newaxis])
+        crosses = [self.cross_features[name].embed(bucket) for name, bucket in buckets.items()]
+        values = tf.concat([events, *(tf.cast(x, events.dtype) for x in crosses)], axis=-1)
+        return {
+            INTEREST: self.attention.read(weights, values),
+            "attention": weights,
+            TOPK_INDICES: result.topk_indices,
+            TOPK_MASK: result.mask,
+        }
 
     def update(self, state: State, history: History) -> State:
         """Appends newer events; equal to one `encode` of them all."""
         return append_in_time(state, self.encode(history))
 
-    def _search_scores(self, state, target):
-        """Eq. (6) of all events, from their keys."""
-        scores = self.attention.scores(target.embedding, state[KEYS])
-        for name, bucket in self._crosses(
-            {key: value[:, tf.newaxis] for key, value in state[EVENTS].items()}, target
-        ).items():
-            scores += tf.cast(self.cross_features[name](bucket), scores.dtype)
-        return scores
+    def search_scores(self, state: State, target: Target) -> tf.Tensor:
+        """CP-GSU: Eq. (6) of all events, from their keys, [users, candidates, heads, time]."""
+        # One candidate's axis, over which a feature of the event alone broadcasts.
+        features = {name: value[:, tf.newaxis] for name, value in state[EVENTS].items()}
+        buckets = self.cross_buckets(features, target)
+        return tf.stop_gradient(self._scores(target, state[KEYS], buckets))
 
-    def _interest_by_head(self, state, target):
-        events = embed_ids(target.tables, state[EVENTS], self.compute_dtype, state[MASK])
-        mask = state[MASK][:, tf.newaxis, tf.newaxis]
-        scores = self.attention.scores(target.embedding, events)
-        _, places, found = best(tf.stop_gradient(scores), mask, self.k)
-        time = tf.shape(events)[1]
-        chosen = tf.reduce_any(tf.one_hot(tf.where(found, places, -1), time, True, False), -2)
-        weights = masking.masked_softmax(scores, chosen)
-        interest = self.attention.read(weights, events)
-        return {"interest": interest, "attention": weights, FOUND: places, FOUND_MASK: found}
+    def cross_buckets(self, features: State, target: Target) -> dict[str, tf.Tensor]:
+        """Cross feature -> its value, int32 [users, candidates or 1, events].
 
-    def _crosses(self, features, target):
-        """Cross feature -> value, int32 [users, candidates, events], of raw events."""
-        found = {}
+        Args:
+          features: raw features of events, each [users, candidates or 1, events].
+          target: the candidates.
+        """
+        buckets = {}
         if self.times:
             now = target.features[TIMESTAMP][..., tf.newaxis]
-            found["gap"] = gap_buckets(now - features[TIMESTAMP])
+            buckets["gap"] = gap_buckets(now - features[TIMESTAMP])
         if self.behavior_types:
-            found["behavior_type"] = features[BEHAVIOR_TYPE]
-        return found
+            buckets["behavior_type"] = features[BEHAVIOR_TYPE]
+        return buckets
+
+    def _scores(self, target, keys, buckets):
+        """Eq. (6), [users, candidates, heads, events]."""
+        scores = self.attention.scores(target.embedding, keys)
+        for name, bucket in buckets.items():
+            scores += tf.cast(self.cross_features[name](bucket), scores.dtype)
+        return scores
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -223,5 +221,4 @@ class ConsistentInterest(InterestEncoder):
             "k": self.k,
             "times": self.times,
             "behavior_types": self.behavior_types,
-            "variant": self.variant,
         }

@@ -1,10 +1,11 @@
 """UBR4CTR: a policy writes the query by which events are retrieved (Qin et al., 2020).
 
 "User Behavior Retrieval for Click-Through Rate Prediction": of the candidate's attributes some are
-chosen, by Bernoulli draws from probabilities that a small network gives, and BM25 retrieves the events
-of this very user that agree in them. Retrieval passes no gradient; the policy learns by REINFORCE from
-how well the prediction came out. An attribute of the user, which the authors' queries may contain, is
-an attribute of all the user's events and ranks nothing, so that it is left out here.
+selected, by Bernoulli draws from probabilities that a small network gives, and BM25 (Robertson et al.,
+1995) retrieves the events of this very user that agree in them. Retrieval passes no gradient; the
+policy learns by REINFORCE from how well the prediction came out. An attribute of the user, which the
+authors' queries may contain, is an attribute of all the user's events and ranks nothing, so that it is
+left out here.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,53 @@ import tensorflow as tf
 
 from dgin_tf.layers.events import EVENTS, MASK, State, Target
 from dgin_tf.layers.normalization import LayerNorm
-from dgin_tf.layers.search.unit import Found, SearchUnit, best
-from dgin_tf.ops import bm25, hashing
+from dgin_tf.layers.search.unit import (
+    SearchResult,
+    SearchUnit,
+    add_step_counter,
+    draw,
+    top_events,
+)
 from dgin_tf.schema import FIRST_ID
 
 SELECTION_LOGITS, SELECTED = "selection_logits", "selected"
-_STEPS = 1 << 24
+
+
+def inverse_document_frequency(matching: tf.Tensor, documents: tf.Tensor) -> tf.Tensor:
+    """log(1 + (N - n + 1/2) / (n + 1/2)), positive for every n up to N.
+
+    Args:
+      matching: n, in how many documents the term occurs.
+      documents: N, how many there are.
+
+    Returns:
+      float32, in the broadcast shape.
+    """
+    matching, documents = tf.cast(matching, tf.float32), tf.cast(documents, tf.float32)
+    return tf.math.log1p((documents - matching + 0.5) / (matching + 0.5))
+
+
+def bm25_scores(matches: tf.Tensor, query: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """BM25 where a document is one past event of a user and its terms are its attributes.
+
+    A term occurs in an event once or not at all and all events are equally long, so that the saturation
+    tf (k_1 + 1) / (tf + k_1 (1 - b + b |D| / avgdl)) is 1 for every match: what is left is the sum of
+    the inverse document frequencies of the terms that agree.
+
+    Args:
+      matches: where event and candidate have the same real value, bool [users, candidates, fields, time].
+      query: which fields are in the query, bool [users, candidates, fields].
+      mask: True where the event is real, bool [users, time]; the user's own events are the collection.
+
+    Returns:
+      float32 [users, candidates, time]; zero where no field of the query agrees, and where masked.
+    """
+    matches &= mask[:, tf.newaxis, tf.newaxis]
+    count = tf.math.count_nonzero(matches, axis=-1, dtype=tf.int32)
+    documents = tf.math.count_nonzero(mask, axis=-1, dtype=tf.int32)[:, tf.newaxis, tf.newaxis]
+    weight = inverse_document_frequency(count, documents) * tf.cast(query, tf.float32)
+    # [users, candidates, 1, fields] x [users, candidates, fields, time]
+    return tf.matmul(weight[:, :, tf.newaxis], tf.cast(matches, tf.float32))[:, :, 0]
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -27,6 +69,11 @@ class FeatureSelection(tf.keras.layers.Layer):
     """The policy: self-attention over the candidate's attributes, then a network on each.
 
     Q = W_Q LN(X), K = W_K X, V = W_V X, heads of width dim / heads, the result added to LN(X).
+
+    Example:
+
+      >>> FeatureSelection(heads=2)(tf.random.normal([2, 3, 5, 8])).shape
+      TensorShape([2, 3, 5])
 
     Args:
       heads: of the self-attention; must divide the width of an attribute's embedding.
@@ -84,18 +131,28 @@ class FeatureSelection(tf.keras.layers.Layer):
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class AttributeSearch(SearchUnit):
-    """Events that share the chosen attributes, by BM25; of equal scores the more recent first.
+    """Events that share the selected attributes, by BM25; of equal scores the more recent first.
 
-    In training, an attribute is chosen with its probability; otherwise where that is above one half.
-    Where none is chosen, the newest events are found. A value outside the vocabulary agrees with
-    nothing. The draws depend on the step, the user's events and the candidate alone, so that a resumed
-    run repeats them and replicas draw what one device would.
+    In training, an attribute is selected with its probability; otherwise where that is above one half.
+    An empty query retrieves the newest events. A value outside the vocabulary agrees with nothing. The
+    draws depend on the step, the user's events and the candidate alone, so that a resumed run repeats
+    them and replicas draw what one device would.
 
-    `Found.outputs` has `selection_logits` float32 and `selected` bool [users, candidates, fields].
+    `SearchResult.outputs` has `selection_logits` float32 and `selected` bool
+    [users, candidates, fields].
+
+    Example:
+
+      >>> from dgin_tf.layers.events import History
+      >>> events = History(None, tf.fill([1, 4], True), {"shop": tf.constant([[7, 4, 7, 5]])})
+      >>> shop = {"shop": tf.constant([[7]])}
+      >>> target = Target(tf.random.normal([1, 1, 8]), tf.fill([1, 1], True), shop)
+      >>> AttributeSearch(["shop"], k=2)(target, events).outputs["selected"].shape
+      TensorShape([1, 1, 1])
 
     Args:
       fields: names of the attributes, in the order of their embeddings.
-      k: how many events to find at most.
+      k: how many events to retrieve at most.
       policy: a `FeatureSelection`; None for the paper's.
       seed: of the draws.
     """
@@ -114,45 +171,32 @@ class AttributeSearch(SearchUnit):
         self.fields = tuple(fields)
         self.policy = policy or FeatureSelection(name="policy", dtype=self.dtype_policy)
         self.seed = seed
-        self.step = self.add_weight(
-            "step",
-            [],
-            dtype=tf.int64,
-            initializer="zeros",
-            trainable=False,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
+        self.step = add_step_counter(self)
 
-    def search(self, state: State, target: Target, training: bool = False) -> Found:
-        """Chooses attributes and finds events; scores are BM25's."""
-        wanted = [target.features[name] for name in self.fields]
+    def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
+        """Selects attributes and retrieves events; scores are BM25's."""
+        keys = [target.features[name] for name in self.fields]
         past = [state[EVENTS][name] for name in self.fields]
         mask = state[MASK]
         users, candidates, dim = tf.unstack(tf.shape(target.embedding))
-        features = tf.reshape(
+        # The embedding of a candidate is those of its attributes side by side.
+        attributes = tf.reshape(
             tf.stop_gradient(target.embedding),
-            [users, candidates, len(wanted), target.embedding.shape[-1] // len(wanted)],
+            [users, candidates, len(keys), target.embedding.shape[-1] // len(keys)],
         )
-        logits = self.policy(features)
+        logits = self.policy(attributes)
         if training:
-            selected = self._draw(past, mask, wanted) < tf.sigmoid(logits)
+            history = tf.reduce_sum(tf.where(mask, past[0], 0), axis=1)[:, tf.newaxis, tf.newaxis]
+            ids = [history, *(key[..., tf.newaxis] for key in keys), tf.range(len(keys))]
+            selected = draw(self.step, ids, self.seed) < tf.sigmoid(logits)
         else:
             selected = logits > 0.0
-        matches = tf.stack([_agree(*pair) for pair in zip(past, wanted, strict=True)], axis=2)
-        scores = bm25.scores(matches, selected, mask)
-        # Nothing asked for: everything is as good, and the newest is best.
+        matches = tf.stack([_agree(*pair) for pair in zip(past, keys, strict=True)], axis=2)
+        scores = bm25_scores(matches, selected, mask)
+        # For an empty query every event is as good, and the newest is best.
         eligible = (scores > 0.0) | ~tf.reduce_any(selected, -1, keepdims=True)
-        scores, places, found = best(scores, eligible & mask[:, tf.newaxis], self.k)
-        return Found(places, found, scores, {SELECTION_LOGITS: logits, SELECTED: selected})
-
-    def _draw(self, past, mask, wanted):
-        """Numbers in [0, 1), [users, candidates, fields], that look uniform and independent."""
-        step = tf.cast(self.step % _STEPS, tf.int32)
-        self.step.assign_add(1)
-        history = tf.reduce_sum(tf.where(mask, past[0], 0), axis=1)[:, tf.newaxis, tf.newaxis]
-        parts = [step, history, *(ids[..., tf.newaxis] for ids in wanted), tf.range(len(wanted))]
-        buckets = hashing.cross_bucket(parts, _STEPS, self.seed)
-        return tf.cast(buckets, tf.float32) / _STEPS
+        result = top_events(scores, eligible & mask[:, tf.newaxis], self.k)
+        return result._replace(outputs={SELECTION_LOGITS: logits, SELECTED: selected})
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -163,7 +207,7 @@ class AttributeSearch(SearchUnit):
         }
 
 
-def _agree(past: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+def _agree(past: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     """Where an event has a candidate's value, and a real one, bool [users, candidates, time]."""
-    wanted = wanted[..., tf.newaxis]
-    return (past[:, tf.newaxis] == wanted) & (wanted >= FIRST_ID)
+    keys = keys[..., tf.newaxis]
+    return (past[:, tf.newaxis] == keys) & (keys >= FIRST_ID)

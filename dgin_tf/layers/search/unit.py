@@ -1,9 +1,10 @@
-"""General search units: which few of a long history a candidate is about (SIM, section 3.2).
+"""General search units: the few events of a long history that a candidate is about (SIM, section 3.2).
 
-A unit prepares what it can before the candidate is known, and then finds. What is done with the
-events that were found is a reader's work: SIM's exact search unit, TWIN's attention, a mean.
+A unit prepares what it can before the candidate is known, and then searches. Reading the events that it
+retrieves is the work of a reader: SIM's exact search unit, TWIN's attention, a mean.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -19,56 +20,74 @@ from dgin_tf.layers.events import (
     gather_features,
     store_events,
 )
-from dgin_tf.layers.interest_encoder import HistorySlice, InterestEncoder
+from dgin_tf.layers.interest_encoder import (
+    INTEREST,
+    HistorySlice,
+    InterestEncoder,
+    as_history,
+    as_target,
+)
+from dgin_tf.ops import sampling
 from dgin_tf.ops.event_order import at_most
 from dgin_tf.ops.sets import SetsOfSize, put_back, split_by_size
 from dgin_tf.schema import TIMESTAMP
 
-FOUND, FOUND_MASK = "found", "found_mask"
-_SIZES = (8,)  # of what sparse searches find
+TOPK_INDICES, TOPK_MASK = "topk_indices", "topk_mask"
+_SIZES = (8,)  # events that a sparse search retrieves
+_STEPS = 1 << 24
 
 
-class Found(NamedTuple):
-    """The events that a unit found for each candidate.
+class SearchResult(NamedTuple):
+    """The events that a unit retrieves for each candidate.
 
     Attributes:
-      indices: their places in time, int32 [users, candidates, k]; best first, and real ones first.
-      mask: True where something was found, bool [users, candidates, k].
+      topk_indices: their places in time, int32 [users, candidates, k]; best first, real ones first.
+      mask: True where there is an event, bool [users, candidates, k].
       scores: the unit's own scores of them, [users, candidates, k], or None where it has none.
       outputs: named intermediates of the search, such as `auxiliary_logits` [users, candidates].
     """
 
-    indices: tf.Tensor
+    topk_indices: tf.Tensor
     mask: tf.Tensor
     scores: tf.Tensor | None = None
     outputs: dict[str, tf.Tensor] | None = None
 
 
-class FoundEvents(NamedTuple):
-    """What a reader reads.
+class RetrievedEvents(NamedTuple):
+    """The input of a reader.
 
     Attributes:
-      events: embeddings of the found events, zero where nothing was found,
+      events: embeddings of the retrieved events, zero where there is none,
         [users, candidates, k, dim].
       mask: bool [users, candidates, k].
       gaps: seconds from each event to the candidate, int64 [users, candidates, k], or None where
-        times are not kept.
-      found: what the unit gave.
-      features: raw features of the found events by field name, each [users, candidates, k].
+        the state has no times.
+      features: raw features of the events by field name, each [users, candidates, k].
+      search: the unit's result, or None where no unit searched.
     """
 
     events: tf.Tensor
     mask: tf.Tensor
-    gaps: tf.Tensor | None
-    found: Found
+    gaps: tf.Tensor | None = None
     features: State | None = None
+    search: SearchResult | None = None
 
 
 class SearchUnit(tf.keras.layers.Layer):
-    """Base class of the units.
+    """Base class of the units; subclasses override `search`, and `prepare` where they can.
+
+    Example:
+
+      >>> class NewestSearch(SearchUnit):
+      ...     def search(self, state, target, training=False):
+      ...         shape = [*target.embedding.shape[:2], *state["mask"].shape[1:]]
+      ...         return top_events(tf.zeros(shape), state["mask"][:, tf.newaxis], self.k)
+      >>> target, events = tf.random.normal([1, 2, 8]), tf.random.normal([1, 100, 8])
+      >>> NewestSearch(k=3)(target, (events, tf.fill([1, 100], True))).topk_indices.numpy().tolist()
+      [[[99, 98, 97], [99, 98, 97]]]
 
     Args:
-      k: how many events to find at most; a shorter history gives as many as it has.
+      k: how many events to retrieve at most; a shorter history gives as many as it has.
 
     Raises:
       ValueError: `k` is below 1.
@@ -86,6 +105,27 @@ class SearchUnit(tf.keras.layers.Layer):
     auxiliary_loss_names: tuple[str, ...] = ()
     """Names of the losses that `prepare_with_losses` may give."""
 
+    fields: Sequence[str] = ()
+    """Names of the raw features of events that the unit searches by, beside embeddings."""
+
+    def call(
+        self,
+        target: Target | tf.Tensor,
+        history: History | tuple[tf.Tensor, tf.Tensor],
+        training: bool = False,
+    ) -> SearchResult:
+        """Prepares a history and searches it for candidates.
+
+        Args:
+          target: candidates, or their embeddings [users, candidates, dim] alone.
+          history: past events, or the pair of their embeddings [users, time, dim] and mask.
+          training: whether this is a step of training.
+        """
+        target, history = as_target(target), as_history(history)
+        index = self.prepare(history, training=training)
+        state = {**store_events(history, tuple(self.fields)), **index}
+        return self.search(state, target, training=training)
+
     def prepare_with_losses(
         self, history: History, training: bool = False
     ) -> tuple[State, dict[str, tf.Tensor]]:
@@ -93,22 +133,23 @@ class SearchUnit(tf.keras.layers.Layer):
         return self.prepare(history, training=training), {}
 
     def prepare(self, history: History, training: bool = False) -> State:
-        """What the search needs of every event and no candidate changes, name -> [users, time, ...].
+        """The index: all that a search needs of every event and no candidate changes.
 
-        Nothing by default.
+        Returns:
+          Name -> tensor [users, time, ...]; nothing by default.
         """
         del history, training
         return {}
 
-    def search(self, state: State, target: Target, training: bool = False) -> Found:
-        """Finds events.
+    def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
+        """Retrieves events.
 
         Args:
           state: `events` and `mask` of `store_events` and what `prepare` gave.
           target: the candidates.
           training: whether this is a step of training.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not search.")
 
     def append(self, state: State, newer: State, tables: Tables) -> State:
         """Joins newer events, stored and prepared, to a state.
@@ -135,18 +176,27 @@ class SearchUnit(tf.keras.layers.Layer):
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class SearchedInterest(InterestEncoder):
-    """A search unit and a reader of what it finds.
+    """A search unit and a reader of the events that it retrieves.
 
-    State: `events`, their ids [users, time], `mask`, and what the unit prepared.
+    State: `events`, their ids [users, time], `mask`, and the unit's index.
+
+    Example:
+
+      >>> from dgin_tf.layers.search.readers import ExactSearchUnit
+      >>> from dgin_tf.layers.search.soft import SoftSearch
+      >>> encoder = SearchedInterest(SoftSearch(k=3), ExactSearchUnit())
+      >>> target, events = tf.random.normal([2, 4, 8]), tf.random.normal([2, 100, 8])
+      >>> encoder(target, (events, tf.fill([2, 100], True)))["interest"].shape
+      TensorShape([2, 4, 16])
 
     Args:
-      unit: finds events for a candidate.
-      reader: layer called as `reader(target, found_events, training=)`, which returns `interest`
+      unit: retrieves events for a candidate.
+      reader: layer called as `reader(target, retrieved_events, training=)`, which returns `interest`
         [users, candidates, dim] and named intermediates, the events on their last axis. Its
         `event_features`, where it has them, are names of raw features that it reads besides.
-      times: whether times of events are kept, for readers that look at gaps.
-      sparse: whether candidates for which nothing is found are left out of embedding and reading,
-        all that the reader names being zero for them. For searches that seldom find something.
+      times: whether times of events are stored, for readers that look at gaps.
+      sparse: whether candidates without a retrieved event are left out of embedding and reading, all
+        that the reader names being zero for them. For searches that seldom retrieve any.
     """
 
     reads_ids = True
@@ -165,12 +215,12 @@ class SearchedInterest(InterestEncoder):
         self.reader = deserialize(reader) if isinstance(reader, dict) else reader
         self.times = times
         self.sparse = sparse
-        self.event_features = getattr(self.reader, "event_features", ())
+        self.event_features = (*self.unit.fields, *getattr(self.reader, "event_features", ()))
         self.auxiliary_logits_weight = self.unit.auxiliary_logits_weight
         self.auxiliary_loss_names = self.unit.auxiliary_loss_names
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Keeps the events' ids and prepares the search."""
+        """Stores the events' ids and prepares the search."""
         return self.encode_with_losses(history, training=training)[0]
 
     def encode_with_losses(
@@ -178,51 +228,59 @@ class SearchedInterest(InterestEncoder):
     ) -> tuple[State, dict[str, tf.Tensor]]:
         """Encodes; the losses are the unit's own."""
         times = (TIMESTAMP,) if self.times else ()
-        prepared, losses = self.unit.prepare_with_losses(history, training=training)
-        return {**store_events(history, (*times, *self.event_features)), **prepared}, losses
+        index, losses = self.unit.prepare_with_losses(history, training=training)
+        return {**store_events(history, (*times, *self.event_features)), **index}, losses
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
-        """Finds events for each candidate and reads them.
+        """Retrieves events for each candidate and reads them.
 
         Returns:
-          `interest` [users, candidates, dim], `found` int32 and `found_mask` bool
+          `interest` [users, candidates, dim], `topk_indices` int32 and `topk_mask` bool
           [users, candidates, k], and what unit and reader name besides.
 
         Raises:
           ValueError: the candidates come without `Target.tables`.
         """
-        found = self.unit.search(state, target, training=training)
-        read = self._read_some if self.sparse else self._read
-        features = gather_features(state[EVENTS], found.indices)
+        result = self.unit.search(state, target, training=training)
+        features = gather_features(state[EVENTS], result.topk_indices)
         gaps = None
         if self.times:
             now = target.features[TIMESTAMP][..., tf.newaxis]
-            gaps = tf.where(found.mask, now - features[TIMESTAMP], 0)
-        outputs = read(target, found, features, gaps, training)
-        return {**outputs, **(found.outputs or {}), FOUND: found.indices, FOUND_MASK: found.mask}
+            gaps = tf.where(result.mask, now - features[TIMESTAMP], 0)
+        read_events = self._read_some if self.sparse else self._read
+        return {
+            **read_events(target, result, features, gaps, training),
+            **(result.outputs or {}),
+            TOPK_INDICES: result.topk_indices,
+            TOPK_MASK: result.mask,
+        }
 
-    def _read(self, target, found, features, gaps, training) -> State:
-        """Embeds the found events, of raw `features` [users, candidates, k], and reads them."""
-        events = embed_ids(target.tables, features, self.compute_dtype, found.mask)
-        found_events = FoundEvents(events, found.mask, gaps, found, features)
-        return self.reader(target.embedding, found_events, training=training)
+    def _read(self, target, result, features, gaps, training) -> State:
+        """Embeds the retrieved events, of raw `features` [users, candidates, k], and reads them."""
+        events = embed_ids(target.tables, features, self.compute_dtype, result.mask)
+        retrieved = RetrievedEvents(events, result.mask, gaps, features, result)
+        return self.reader(target.embedding, retrieved, training=training)
 
-    def _read_some(self, target, found, features, gaps, training) -> State:
-        """The same for candidates that find something, each as a user of its own."""
+    def _read_some(self, target, result, features, gaps, training) -> State:
+        """The same for candidates that have retrieved events, each as a user of its own."""
         parts: dict[str, list[tf.Tensor]] = {}
-        split = split_by_size(found.mask, _SIZES)
+        split = split_by_size(result.mask, _SIZES)
         for sets in split:
-            read = self._read(
+            outputs = self._read(
                 target._replace(embedding=sets.of_sets(target.embedding)[:, tf.newaxis]),
-                Found(*(_members(sets, values) for values in found[:3])),
+                SearchResult(*(_members(sets, values) for values in result[:3])),
                 {name: _members(sets, values) for name, values in features.items()},
                 _members(sets, gaps),
                 training,
             )
-            for name, rows in read.items():
-                rows = rows[:, 0] if name == "interest" else _widened(rows[:, 0], found.mask)
+            for name, rows in outputs.items():
+                # One candidate a user here; what has events on its last axis is as wide as the class.
+                rows = rows[:, 0]
+                if name != INTEREST:
+                    missing = tf.shape(result.mask)[-1] - tf.shape(rows)[-1]
+                    rows = tf.pad(rows, [[0, 0]] * (rows.shape.rank - 1) + [[0, missing]])
                 parts.setdefault(name, []).append(rows)
-        return {name: put_back(split, rows, found.mask) for name, rows in parts.items()}
+        return {name: put_back(split, rows, result.mask) for name, rows in parts.items()}
 
     def update(self, state: State, history: History) -> State:
         """Appends newer events; equal to one `encode` of them all."""
@@ -249,17 +307,11 @@ def _members(sets: SetsOfSize, values: tf.Tensor | None) -> tf.Tensor | None:
     return None if values is None else sets.members(values)[:, tf.newaxis]
 
 
-def _widened(rows: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """[..., size] -> [..., k], with zeros behind."""
-    missing = tf.shape(mask)[-1] - tf.shape(rows)[-1]
-    return tf.pad(rows, [[0, 0]] * (rows.shape.rank - 1) + [[0, missing]])
-
-
-def best(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def top_events(scores: tf.Tensor, mask: tf.Tensor, k: int) -> SearchResult:
     """The k highest scores of the last axis among what is real, highest first.
 
-    Of equal scores the more recent event comes first. People come back to the same few things, so
-    that equal scores are common.
+    Of equal scores the more recent event comes first. Users come back to the same few items, so that
+    equal scores are common. No gradient passes through the choice.
 
     Args:
       scores: [..., time], all above the lowest number of their type.
@@ -267,11 +319,39 @@ def best(scores: tf.Tensor, mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tens
       k: how many; all of them where time is shorter.
 
     Returns:
-      Scores [..., k], their places int32 [..., k], and whether there is something, bool [..., k].
+      Places, mask and scores, each [..., k].
     """
     lowest = scores.dtype.min
     # Of equal ones top_k takes the first. Time runs backwards for it, which also spares it its worst
     # case where scores rise with time.
-    backwards = tf.reverse(tf.where(mask, scores, lowest), [-1])
+    backwards = tf.reverse(tf.where(mask, tf.stop_gradient(scores), lowest), [-1])
     values, places = tf.math.top_k(backwards, at_most(k, scores))
-    return values, tf.shape(scores)[-1] - 1 - places, values > lowest
+    return SearchResult(tf.shape(scores)[-1] - 1 - places, values > lowest, values)
+
+
+def add_step_counter(unit: SearchUnit) -> tf.Variable:
+    """A weight that counts a unit's steps of training, saved with the others; see `draw`."""
+    return unit.add_weight(
+        "step",
+        [],
+        dtype=tf.int64,
+        initializer="zeros",
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def draw(step: tf.Variable, ids: Sequence[tf.Tensor], seed: int) -> tf.Tensor:
+    """Uniform numbers in [0, 1), hashed from a step counter and ids.
+
+    A run that is resumed draws what the uninterrupted one draws, since the counter is restored with the
+    weights; so do two replicas and one device, since nothing depends on a place in the batch.
+
+    Args:
+      step: of `add_step_counter`; counts on.
+      ids: integers that broadcast against each other.
+      seed: of the draws.
+    """
+    number = tf.cast(step % _STEPS, tf.int32)
+    step.assign_add(1)
+    return sampling.uniform([number, *ids], seed)

@@ -5,49 +5,43 @@ no service can afford, and the bound that the searching models strive for; ENCOD
 SDIM "DIN (long)", a name that ETA gives to average pooling.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from dgin_tf.layers.pooling import Pooling
-from dgin_tf.layers.short_and_long import ShortAndLong
-from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.models.sim import din_history
-from dgin_tf.schema import Schema
+from dgin_tf.models.short_and_long import ShortAndLongModel, din_history
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class AvgPoolingLongDIN(CTRModel):
-    """DIN on the newest events, and the mean of those before.
+class AvgPoolingLongDIN(ShortAndLongModel):
+    """DIN on the newest events, and the mean of those before."""
 
-    Args:
-      schema: the data.
-      config: embedding and head.
-      short_events: how many of the newest events DIN reads.
-      softmax: whether its weights are normalized.
-    """
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the blocks.
 
-    def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        short_events: int = 10,
-        softmax: bool = False,
-    ):
-        long = Pooling(mean=True, name="long")
-        encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"interest": encoder}, config)
+        Attributes:
+          short_events: how many of the newest events DIN reads.
+          softmax: whether its weights are normalized.
+        """
+
+        short_events: int = 10
+        softmax: bool = False
+
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """DIN and a mean."""
+        short = din_history(settings.softmax, name="short")
+        return {"short": short, "long": Pooling(mean=True, name="long")}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class DINLong(CTRModel):
-    """DIN on the newest events, and softmax target attention over all before; arguments as above."""
+class DINLong(AvgPoolingLongDIN):
+    """DIN on the newest events, and softmax target attention over all before; settings as above."""
 
-    def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        short_events: int = 10,
-        softmax: bool = False,
-    ):
-        long = din_history(softmax=True)
-        encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
-        super().__init__(schema, {"interest": encoder}, config)
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """DIN twice."""
+        short = din_history(settings.softmax, name="short")
+        return {"short": short, "long": din_history(softmax=True, name="long")}

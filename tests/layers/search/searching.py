@@ -3,9 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, Target
-
-NAMES = ("hist_item_id", "hist_category_id")
+from dgin_tf.layers.events import History, Target, embed_history
 
 
 def random(seed=0):
@@ -24,6 +22,7 @@ class Data:
         draw = random(seed)
         users = len(length)
         self.table = tf.Variable(draw.normal(size=(items, dim)), dtype=tf.float32)
+        self.tables = {"item_id": self.table}
         self.mask = np.arange(time) < np.array(length)[:, None]
         self.items = draw.integers(2, items, (users, time))
         self.candidates = draw.integers(2, items, (users, candidates))
@@ -38,38 +37,38 @@ class Data:
             "cand_timestamp": np.full((users, candidates), 10**6 + 17),
         }
 
-    def embed(self, features):
-        return tf.gather(self.table, features["hist_item_id"])
+    def _of_role(self, prefix):
+        return {
+            name.removeprefix(prefix): tf.constant(value, tf.int64 if "time" in name else tf.int32)
+            for name, value in self.features.items()
+            if name.startswith(prefix)
+        }
 
     @property
     def history(self):
+        """The past events as ids."""
         return self.part(slice(None))
+
+    @property
+    def embedded_history(self):
+        """The past events, embedded as a model embeds them."""
+        return embed_history(self.history, tf.float32)
+
+    @property
+    def events(self):
+        """The embedded events, [users, time, dim], zero where masked."""
+        return self.embedded_history.events
 
     def part(self, times):
         """The events of a slice of time."""
-        features = {
-            name: tf.constant(value[:, times], tf.int64 if "time" in name else tf.int32)
-            for name, value in self.features.items()
-            if name.startswith("hist_")
-        }
-        mask = tf.constant(self.mask[:, times])
-        return History(
-            lambda: tf.where(mask[..., None], self.embed(features), 0.0),
-            mask,
-            features,
-            embed=self.embed,
-            embedded_features=NAMES,
-        )
+        features = {name: value[:, times] for name, value in self._of_role("hist_").items()}
+        return History(None, tf.constant(self.mask[:, times]), features, tables=self.tables)
 
     @property
     def target(self):
-        features = {
-            name: tf.constant(value, tf.int64 if "time" in name else tf.int32)
-            for name, value in self.features.items()
-            if name.startswith("cand_")
-        }
-        embedding = tf.gather(self.table, features["cand_item_id"])
-        return Target(embedding, tf.ones(self.candidates.shape, tf.bool), features, self.embed)
+        features = self._of_role("cand_")
+        embedding = tf.gather(self.table, features["item_id"])
+        return Target(embedding, tf.ones(self.candidates.shape, tf.bool), features, self.tables)
 
     def pairs(self):
         """User, candidate, its embedding and the embeddings of the user's real events."""
@@ -80,6 +79,6 @@ class Data:
                 yield user, place, table[candidate], events
 
 
-def found_places(found, mask, user, candidate):
-    """The real ones among what was found, as a list."""
-    return found[user, candidate].numpy()[mask[user, candidate].numpy()].tolist()
+def real_places(indices, mask, user, candidate):
+    """The real ones among the indices of a search, as a list."""
+    return indices[user, candidate].numpy()[mask[user, candidate].numpy()].tolist()

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.search.alsh import ALSHSearch, AsymmetricHash, recall
-from dgin_tf.layers.search.readers import MeanOfFound
+from dgin_tf.layers.search.readers import MeanReader
 from dgin_tf.layers.search.unit import SearchedInterest
-from dgin_tf.layers.stored_events import store_events
+from dgin_tf.layers.events import store_events
 from tests.layers.search import embedded
 
 LENGTHS, TIME, CANDIDATES, K = (41, 17, 2, 0), 41, 5, 6
@@ -32,13 +32,14 @@ def search(unit, history=HISTORY, target=TARGET):
 
 
 def brute(unit, history=HISTORY, target=TARGET):
-    return unit.brute_force(store_events(history), unit(target.embedding), target.embed)
+    return unit.brute_force(store_events(history), unit.query(target.embedding), target.tables)
 
 
 def assert_same(found, expected):
     np.testing.assert_array_equal(found.mask, expected.mask)
     np.testing.assert_array_equal(
-        np.where(found.mask, found.indices, -1), np.where(expected.mask, expected.indices, -1)
+        np.where(found.mask, found.topk_indices, -1),
+        np.where(expected.mask, expected.topk_indices, -1),
     )
 
 
@@ -59,12 +60,13 @@ def test_a_bucket_that_holds_everything_gives_what_brute_force_gives(k):
 def test_what_is_found_is_ordered_by_exact_products_and_named_once(signs):
     unit = made(tables=2, hashes=9 if signs else 4, signs=signs, fallback=False)
     found = search(unit)
-    exact = unit(TARGET.embedding).numpy() @ HISTORY.events.numpy().transpose(0, 2, 1)
+    events = embedded.events_of(HISTORY).numpy()
+    exact = unit.query(TARGET.embedding).numpy() @ events.transpose(0, 2, 1)
     assert np.any(found.mask)
     assert np.sum(found.mask) < np.sum(brute(unit).mask)
     for user in range(len(LENGTHS)):
         for candidate in range(CANDIDATES):
-            places = found.indices[user, candidate][found.mask[user, candidate]].numpy()
+            places = found.topk_indices[user, candidate][found.mask[user, candidate]].numpy()
             assert len(set(places)) == len(places)
             assert np.all(places < LENGTHS[user])
             scores = exact[user, candidate, places]
@@ -86,7 +88,7 @@ def test_recall_counts_what_exact_search_finds_too():
     unit = ALSHSearch(OneBucket(1, 1), k=K, bucket=K, fallback=False)  # the newest k events
     share, seen = recall(unit, HISTORY, TARGET)
     exact = brute(unit)
-    newest = exact.indices.numpy() >= np.array(LENGTHS)[:, None, None] - K
+    newest = exact.topk_indices.numpy() >= np.array(LENGTHS)[:, None, None] - K
     expected = [newest[u, c][exact.mask[u, c]].mean() for u in range(2) for c in range(CANDIDATES)]
     assert share == pytest.approx(np.mean(expected))
     assert seen == pytest.approx(np.mean([K / 41, K / 17]))
@@ -118,16 +120,16 @@ def test_a_zero_query_takes_the_newest_events():
     unit = made(tables=3, hashes=2)
     nothing = TARGET._replace(embedding=tf.zeros_like(TARGET.embedding))
     found = search(unit, target=nothing)
-    np.testing.assert_array_equal(found.indices[0, 0], TIME - 1 - np.arange(K))
+    np.testing.assert_array_equal(found.topk_indices[0, 0], TIME - 1 - np.arange(K))
 
 
 def test_appended_events_are_indexed_like_all_others():
-    encoder = SearchedInterest(made(tables=5, hashes=2, fallback=False), MeanOfFound())
+    encoder = SearchedInterest(made(tables=5, hashes=2, fallback=False), MeanReader())
     state = encoder.encode(embedded.part_of(HISTORY, 0, 9))
     for start in range(9, TIME, 8):
         state = encoder.update(state, embedded.part_of(HISTORY, start, start + 8))
     whole = encoder.encode(HISTORY)
-    for name in ("table_keys", "past_mask"):
+    for name in ("table_keys", "mask"):
         np.testing.assert_array_equal(state[name], whole[name])
     found, expected = (encoder.interest(s, TARGET)["interest"] for s in (state, whole))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -142,7 +144,7 @@ def test_a_hash_of_nothing_is_refused():
 def test_a_time_axis_of_no_length_finds_nothing_also_compiled(fallback):
     unit, nobody = made(tables=3, hashes=2, fallback=fallback), embedded.part_of(HISTORY, 0, 0)
     search(unit)
-    assert search(unit, nobody).indices.shape == (len(LENGTHS), CANDIDATES, 0)
+    assert search(unit, nobody).topk_indices.shape == (len(LENGTHS), CANDIDATES, 0)
     compiled = tf.function(lambda: search(unit)[:2], jit_compile=True, autograph=False)()
     expected = search(unit)
     np.testing.assert_array_equal(compiled[1], expected.mask)

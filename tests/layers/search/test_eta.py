@@ -7,9 +7,9 @@ import tensorflow as tf
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.eta import SIGNATURES, SimHashSearch
 from dgin_tf.layers.search.readers import ExactSearchUnit
-from dgin_tf.layers.search.unit import FOUND, FOUND_MASK, SearchedInterest
-from dgin_tf.layers.stored_events import store_events
-from tests.layers.search.searching import Data, found_places
+from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK, SearchedInterest
+from dgin_tf.layers.events import store_events
+from tests.layers.search.searching import Data, real_places
 from tests.oracles import searchers
 
 
@@ -30,7 +30,7 @@ def test_the_nearest_are_found_and_of_equal_ones_the_later(k, bits):
     directions = unit.hyperplanes.directions.numpy()
     for user, place, candidate, events in data.pairs():
         wanted = searchers.nearest(candidate, events, directions, k)
-        assert found_places(found.indices, found.mask, user, place) == wanted
+        assert real_places(found.topk_indices, found.mask, user, place) == wanted
 
 
 def test_an_embedding_of_zeros_is_as_far_away_as_its_signature_0():
@@ -39,7 +39,7 @@ def test_an_embedding_of_zeros_is_as_far_away_as_its_signature_0():
     found = search(unit, data)
     directions = unit.hyperplanes.directions.numpy()
     candidate = data.table.numpy()[data.candidates[0, 0]]
-    place = found_places(found.indices, found.mask, 0, 0).index(3)
+    place = real_places(found.topk_indices, found.mask, 0, 0).index(3)
     assert -found.scores[0, 0, place] == np.sum(candidate @ directions > 0)
 
 
@@ -51,13 +51,13 @@ def test_a_candidate_outside_the_vocabulary_is_searched_by_its_own_embedding():
     wanted = searchers.nearest(
         data.table.numpy()[1], events, unit.hyperplanes.directions.numpy(), 3
     )
-    assert found_places(found.indices, found.mask, 0, 1) == wanted
+    assert real_places(found.topk_indices, found.mask, 0, 1) == wanted
 
 
 def test_with_k_above_the_history_it_is_full_target_attention():
     data, layer = Data(), encoder(50)
     outputs = layer.interest(layer.encode(data.history), data.target)
-    full, _ = layer.reader.attention(data.target.embedding, data.history.events, data.mask)
+    full, _ = layer.reader.attention(data.target.embedding, data.events, data.mask)
     np.testing.assert_allclose(outputs["interest"], full, rtol=1e-5, atol=1e-6)
     assert not np.any(outputs["interest"][2])
 
@@ -68,7 +68,7 @@ def test_gradients_reach_the_found_events_and_nothing_else():
         outputs = layer.interest(layer.encode(data.history), data.target)
         loss = tf.reduce_sum(tf.square(outputs["interest"]))
     gradient = tf.convert_to_tensor(tape.gradient(loss, data.table)).numpy()
-    places = found_places(outputs[FOUND], outputs[FOUND_MASK], 0, 0)
+    places = real_places(outputs[TOPK_INDICES], outputs[TOPK_MASK], 0, 0)
     touched = set(data.items[0][places]) | set(data.candidates[0])
     assert set(np.flatnonzero(np.abs(gradient).sum(1))) == touched
     assert [v.name for v in layer.non_trainable_variables] == ["hyperplanes/directions:0"]

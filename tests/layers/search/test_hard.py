@@ -5,15 +5,15 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.search.hard import HardSearch
-from dgin_tf.layers.stored_events import STORED_MASK, store_events
+from dgin_tf.layers.events import MASK, History, Target, store_events
 from tests.layers.search import embedded
 from tests.oracles import sim
 
 LENGTHS, TIME, CANDIDATES = (23, 11, 2, 0), 23, 5
 HISTORY = embedded.history(LENGTHS, TIME)
 TARGET = embedded.target(len(LENGTHS), CANDIDATES)
-CATEGORY = HISTORY.features["hist_category_id"].numpy()
-WANTED = TARGET.features["cand_category_id"].numpy()
+CATEGORY = HISTORY.features["category_id"].numpy()
+WANTED = TARGET.features["category_id"].numpy()
 both_ways = pytest.mark.parametrize("training", [False, True], ids=["ordered", "compared"])
 
 
@@ -23,13 +23,13 @@ def find(unit, history=HISTORY, target=TARGET, training=False):
     found = unit.search(state, target, training=training)
     return [
         [list(row[real]) for row, real in zip(rows, reals, strict=True)]
-        for rows, reals in zip(found.indices.numpy(), found.mask.numpy(), strict=True)
+        for rows, reals in zip(found.topk_indices.numpy(), found.mask.numpy(), strict=True)
     ]
 
 
 def with_categories(target, category):
     ids = tf.constant(category, tf.int32)
-    return target._replace(features={**target.features, "cand_category_id": ids})
+    return target._replace(features={**target.features, "category_id": ids})
 
 
 @both_ways
@@ -53,9 +53,9 @@ def test_a_category_that_the_user_never_met_finds_nothing(training):
 def test_an_unknown_category_is_nobodys_not_even_an_unknown_one(training, backfill):
     unknown = embedded.history_of(
         HISTORY.mask.numpy(),
-        HISTORY.features["hist_item_id"].numpy(),
+        HISTORY.features["item_id"].numpy(),
         np.ones_like(CATEGORY),
-        HISTORY.features["hist_timestamp"].numpy(),
+        HISTORY.features["timestamp"].numpy(),
     )
     target = with_categories(TARGET, np.ones_like(WANTED))
     found = find(HardSearch(2, backfill=backfill), unknown, target, training)
@@ -80,13 +80,13 @@ def test_padding_is_never_found_and_padding_candidates_find_nothing():
 
 def test_another_field_can_be_searched_by():
     unit = HardSearch(3, field="item_id")
-    item = HISTORY.features["hist_item_id"].numpy()
-    target = TARGET._replace(features={**TARGET.features, "cand_item_id": item[:, :1]})
+    item = HISTORY.features["item_id"].numpy()
+    target = TARGET._replace(features={**TARGET.features, "item_id": item[:, :1]})
     assert find(unit, target=target)[0][0] == sim.hard_search(item[0], item[0, 0], 3)
 
 
 def test_a_field_that_histories_do_not_have_is_refused():
-    with pytest.raises(ValueError, match="by 'shop_id' needs the feature 'hist_shop_id'"):
+    with pytest.raises(ValueError, match="by 'shop_id' needs this feature; .*Name another field"):
         HardSearch(field="shop_id").prepare(HISTORY)
 
 
@@ -97,11 +97,12 @@ def test_appended_events_are_found_in_the_order_of_time():
         {**store_events(part), **unit.prepare(part)}
         for part in (embedded.part_of(whole, 0, 9), embedded.part_of(whole, 9, 13))
     )
-    found = unit.search(unit.append(state, newer), target)
+    found = unit.search(unit.append(state, newer, whole.tables), target)
     expected = unit.search({**store_events(whole), **unit.prepare(whole)}, target)
     np.testing.assert_array_equal(found.mask, expected.mask)
     np.testing.assert_array_equal(
-        np.where(found.mask, found.indices, -1), np.where(expected.mask, expected.indices, -1)
+        np.where(found.mask, found.topk_indices, -1),
+        np.where(expected.mask, expected.topk_indices, -1),
     )
 
 
@@ -111,5 +112,16 @@ def test_a_time_axis_of_no_length_finds_nothing(training):
     for backfill in (False, True):
         unit = HardSearch(3, backfill=backfill)
         state = {**store_events(nobody), **unit.prepare(nobody, training=training)}
-        assert state[STORED_MASK].shape[1] == 0
-        assert unit.search(state, TARGET).indices.shape == (len(LENGTHS), CANDIDATES, 0)
+        assert state[MASK].shape[1] == 0
+        assert unit.search(state, TARGET).topk_indices.shape == (len(LENGTHS), CANDIDATES, 0)
+
+
+@both_ways
+def test_called_alone_it_needs_no_more_than_keys(training):
+    keys = tf.constant([[7, 4, 7, 7, 5]])
+    history = History(None, tf.constant([[True, True, True, True, True]]), {"shop_id": keys})
+    shop = {"shop_id": tf.constant([[7, 3]])}
+    target = Target(tf.zeros([1, 2, 3]), tf.ones([1, 2], tf.bool), shop)
+    result = HardSearch(2, "shop_id")(target, history, training=training)
+    assert result.topk_indices[0, 0].numpy().tolist() == [3, 2]
+    np.testing.assert_array_equal(result.mask, [[[True, True], [False, False]]])

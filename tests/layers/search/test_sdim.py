@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.events import embed_history
 from dgin_tf.layers.search.sdim import HashedInterest, normalize
 from tests.layers.search.searching import Data
 from tests.oracles import searchers
 
 
 def interest(layer, data):
-    return layer.interest(layer.encode(data.history), data.target)["interest"].numpy()
+    return layer.interest(layer.encode(data.embedded_history), data.target)["interest"].numpy()
 
 
 @pytest.mark.parametrize("norm", ["l2", "count", "none"])
@@ -28,23 +29,23 @@ def test_the_table_gives_what_comparing_with_every_event_gives(norm, tau):
 @pytest.mark.parametrize("time", [3, 17])
 def test_the_state_is_as_large_for_every_history(time):
     data, layer = Data(length=(time, 1), time=time), HashedInterest(12, 3, "count")
-    state = layer.encode(data.history)
+    state = layer.encode(data.embedded_history)
     assert state["sums"].shape == (2, 4, 8, 6)
     assert state["counts"].shape == (2, 4, 8, 1)
 
 
 def test_every_event_is_filed_once_in_every_table():
     data, layer = Data(), HashedInterest(12, 3, "count")
-    counts = layer.encode(data.history)["counts"].numpy()[..., 0]
+    counts = layer.encode(data.embedded_history)["counts"].numpy()[..., 0]
     np.testing.assert_array_equal(counts.sum(-1), np.repeat([[9], [5], [0]], 4, axis=1))
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_order_of_events_does_not_matter(training):
     data, layer = Data(length=(9,)), HashedInterest(12, 3)
-    forwards = layer.encode(data.history, training=training)
+    forwards = layer.encode(data.embedded_history, training=training)
     data.items = data.features["hist_item_id"] = data.items[:, ::-1]
-    backwards = layer.encode(data.history, training=training)
+    backwards = layer.encode(data.embedded_history, training=training)
     target = data.target
     np.testing.assert_allclose(
         layer.interest(forwards, target, training=training)["interest"],
@@ -55,7 +56,7 @@ def test_order_of_events_does_not_matter(training):
 
 def test_length_of_the_candidate_does_not_matter():
     data, layer = Data(), HashedInterest(12, 3)
-    state, target = layer.encode(data.history), data.target
+    state, target = layer.encode(data.embedded_history), data.target
     longer = target._replace(embedding=37.0 * target.embedding)
     np.testing.assert_array_equal(
         layer.interest(state, target)["interest"], layer.interest(state, longer)["interest"]
@@ -66,7 +67,9 @@ def test_without_a_norm_histories_add():
     data, layer = Data(length=(9,)), HashedInterest(12, 3, "none")
     target = data.target
     parts = [
-        layer.interest(layer.encode(data.part(slice(*p))), target)["interest"].numpy()
+        layer.interest(layer.encode(embed_history(data.part(slice(*p)), tf.float32)), target)[
+            "interest"
+        ].numpy()
         for p in ((0, 4), (4, 9))
     ]
     np.testing.assert_allclose(sum(parts), interest(layer, data), rtol=1e-5, atol=1e-6)
@@ -78,7 +81,7 @@ def test_training_and_serving_agree_in_value_and_gradient(norm):
     found = []
     for training in (False, True):
         with tf.GradientTape() as tape:
-            state = layer.encode(data.history, training=training)
+            state = layer.encode(data.embedded_history, training=training)
             value = layer.interest(state, data.target, training=training)["interest"]
             loss = tf.reduce_sum(tf.sin(value))
         found.append((value.numpy(), tf.convert_to_tensor(tape.gradient(loss, data.table))))

@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, Target
+from dgin_tf.layers.events import History, Target, embed_history, embed_ids, store_events
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
-from dgin_tf.layers.search.readers import ReleasedExactSearchUnit
-from dgin_tf.layers.search.soft import (
-    ReleasedSoftSearch,
-    SoftSearch,
-    pool_by_relevance,
-    relevance,
-)
-from dgin_tf.layers.search.unit import FoundEvents, SearchedInterest
-from dgin_tf.layers.stored_events import store_events
+from dgin_tf.layers.search.soft import SoftSearch
 from dgin_tf.layers.tower import Tower
 from dgin_tf.losses import target_loss
+from dgin_tf.ops.relevance import relevance
 from tests import golden_files
 from tests.layers.search import embedded
 from tests.models.golden_models import assign_dense
@@ -24,6 +17,7 @@ from tests.oracles import sim
 
 LENGTHS, TIME, CANDIDATES, K, DIM = (13, 6, 2, 0), 13, 3, 4, 5
 HISTORY = embedded.history(LENGTHS, TIME)
+EVENTS = embedded.events_of(HISTORY).numpy()
 TARGET = embedded.target(len(LENGTHS), CANDIDATES)
 
 
@@ -35,12 +29,12 @@ class Shown(tf.keras.layers.Layer):
         return tf.reduce_sum(tf.sin(inputs), axis=-1)
 
 
-def made(**settings):
+def make_search(**settings):
     return SoftSearch(**{"k": K, "dim": DIM, "network": Shown(), **settings})
 
 
 def kernels(unit):
-    return unit.target_kernel.numpy(), unit.event_kernel.numpy()
+    return unit.query.target_kernel.numpy(), unit.query.event_kernel.numpy()
 
 
 def search(unit, training=False):
@@ -48,29 +42,29 @@ def search(unit, training=False):
 
 
 def test_the_events_of_the_highest_relevance_are_found():
-    unit = made()
+    unit = make_search()
     found = search(unit)
     for user, length in enumerate(LENGTHS):
         for candidate in range(CANDIDATES):
-            events = HISTORY.events[user, :length].numpy()
+            events = EVENTS[user, :length]
             scores = sim.relevance(
                 TARGET.embedding[user, candidate].numpy(), events, *kernels(unit)
             )
             expected = sim.soft_search(scores, K)
             real = found.mask[user, candidate]
-            assert list(found.indices[user, candidate][real]) == expected
+            assert list(found.topk_indices[user, candidate][real]) == expected
             np.testing.assert_allclose(
                 found.scores[user, candidate][real], scores[expected], rtol=1e-4, atol=1e-5
             )
 
 
 def test_the_network_reads_the_sum_of_equation_2_beside_the_target():
-    unit = made()
+    unit = make_search()
     search(unit)
     for user, length in enumerate(LENGTHS):
         for candidate in range(CANDIDATES):
             events, target = (
-                HISTORY.events[user, :length].numpy(),
+                EVENTS[user, :length],
                 TARGET.embedding[user, candidate],
             )
             scores = sim.relevance(target.numpy(), events, *kernels(unit))
@@ -80,30 +74,8 @@ def test_the_network_reads_the_sum_of_equation_2_beside_the_target():
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_gradient_of_the_sum_is_that_of_its_formula():
-    random = np.random.default_rng(5)
-    asked, events = (
-        tf.constant(random.normal(size=shape), tf.float32) for shape in ((3, 2, 5), (3, 7, 5))
-    )
-    mask = tf.constant(np.arange(7) < np.array([[7], [4], [0]]))
-    weights = tf.constant(random.normal(size=(3, 2, 5)), tf.float32)
-
-    def formula(asked, events, mask):
-        real = tf.cast(mask, tf.float32)[..., None]
-        return tf.einsum("ucd,utd,utk->uck", asked, events * real, events)
-
-    def with_gradients(function):
-        with tf.GradientTape() as tape:
-            tape.watch([asked, events])
-            pooled = function(asked, events, mask)
-        return [pooled, *tape.gradient(pooled, [asked, events], weights)]
-
-    for found, wanted in zip(*map(with_gradients, (pool_by_relevance, formula)), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
-
-
 def test_only_the_auxiliary_logits_train_the_relevance():
-    unit = made()
+    unit = make_search()
     with tf.GradientTape(persistent=True) as tape:
         found = search(unit)
         chosen = tf.reduce_sum(tf.sin(found.scores))
@@ -113,13 +85,13 @@ def test_only_the_auxiliary_logits_train_the_relevance():
 
 
 def test_in_training_a_sample_as_long_as_the_history_is_the_whole_history():
-    plain = made()
+    plain = make_search()
     expected = search(plain, training=True)
-    sampled = made(sample=TIME)
+    sampled = make_search(sample=TIME)
     search(sampled)
-    sampled.set_weights(plain.get_weights())
+    sampled.query.set_weights(plain.query.get_weights())
     found = search(sampled, training=True)
-    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.topk_indices, expected.topk_indices)
     np.testing.assert_allclose(
         found.outputs["auxiliary_logits"],
         expected.outputs["auxiliary_logits"],
@@ -129,13 +101,13 @@ def test_in_training_a_sample_as_long_as_the_history_is_the_whole_history():
 
 
 def test_a_sample_is_drawn_from_real_events_in_training_alone():
-    unit = made(sample=3)
+    unit = make_search(sample=3)
     whole = search(unit)
     expected = unit.network.inputs
     drawn = set()
     for _ in range(5):
         found = search(unit, training=True)
-        np.testing.assert_array_equal(found.indices, whole.indices)
+        np.testing.assert_array_equal(found.topk_indices, whole.topk_indices)
         inputs = unit.network.inputs
         drawn.add(float(inputs[0, 0, 0]))
         short = np.asarray(LENGTHS) <= 3  # all of their events fit into the sample
@@ -146,7 +118,7 @@ def test_a_sample_is_drawn_from_real_events_in_training_alone():
 
 
 def test_with_k_as_long_as_time_everything_real_is_found():
-    found = search(made(k=TIME))
+    found = search(make_search(k=TIME))
     np.testing.assert_array_equal(
         tf.reduce_sum(tf.cast(found.mask, tf.int32), -1), np.tile(np.c_[LENGTHS,], CANDIDATES)
     )
@@ -159,33 +131,27 @@ def test_golden_longctr_sim_soft():
     real = golden["in_mask"] > 0
     tables = [golden[f"w_emb_{name}_id"] for name in ("item", "cate", "user")]
 
-    def lookup(item, category):
-        return tf.concat([tf.gather(tables[0], item), tf.gather(tables[1], category)], -1)
-
-    def embed(features):
-        return lookup(features["hist_item_id"], features["hist_category_id"])
-
     features = {
-        "hist_item_id": tf.constant(golden["in_item_hist"]),
-        "hist_category_id": tf.constant(golden["in_cate_hist"]),
+        "item_id": tf.constant(golden["in_item_hist"]),
+        "category_id": tf.constant(golden["in_cate_hist"]),
     }
-    events = embed(features).numpy() * real[..., None]
-    history = History(
-        events, tf.constant(real), features, embed=embed, embedded_features=(*features,)
-    )
-    target = lookup(golden["in_item"], golden["in_cate"])[:, None]
-    target = Target(target, tf.ones([users, 1], tf.bool), {}, embed)
+    named = dict(zip(features, map(tf.Variable, tables[:2]), strict=True))
+    history = History(None, tf.constant(real), features, tables=named)
+    events = embed_history(history, tf.float32).events.numpy()
+    candidate = {"item_id": golden["in_item"][:, None], "category_id": golden["in_cate"][:, None]}
+    target = embed_ids(named, candidate, tf.float32)
+    target = Target(target, tf.ones([users, 1], tf.bool), {}, named)
     unit = SoftSearch(k, golden["w_W_a_kernel"].shape[1], Shown())
     unit.search(store_events(history), target)
-    unit.target_kernel.assign(golden["w_W_a_kernel"])
-    unit.event_kernel.assign(golden["w_W_b_kernel"])
+    unit.query.target_kernel.assign(golden["w_W_a_kernel"])
+    unit.query.event_kernel.assign(golden["w_W_b_kernel"])
     found = unit.search(store_events(history), target)
 
-    scores = relevance(unit(target.embedding), tf.constant(events))[:, 0]
+    scores = relevance(unit.query(target.embedding), tf.constant(events))[:, 0]
     golden_files.assert_close(scores, golden["mid_gsu_scores_times_mask"])
     # There a padded position scores zero and may displace a real one, so that fewer are found.
     for user in range(users):
-        mine = set(found.indices[user, 0][found.mask[user, 0]].numpy())
+        mine = set(found.topk_indices[user, 0][found.mask[user, 0]].numpy())
         theirs = set(golden["mid_topk_index"][user][golden["mid_topk_mask"][user] > 0])
         assert theirs <= mine
         assert len(mine) == min(k, real[user].sum())
@@ -226,54 +192,45 @@ def test_golden_longctr_sim_soft():
     golden_files.assert_close(loss, golden["out_loss"])
 
 
-@pytest.fixture
-def released():
-    """A released search for three candidates of one user whose weights share values."""
-    item = np.array([[5, 9, 5, 12, 5, 12, 21, 9, 3]])
-    mask = np.ones(item.shape, bool)
-    history = embedded.history_of(mask, item, np.full_like(item, 2), np.full_like(item, 7))
-    return history, embedded.target(1, CANDIDATES)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_sample_is_a_function_of_the_step_and_the_users_events(training):
+    """A run that is resumed after a restart draws what the uninterrupted one draws."""
+    whole, first = make_search(sample=3), make_search(sample=3)
+    for unit in (whole, first):
+        search(unit)
+    first.set_weights(whole.get_weights())
+
+    def inputs(unit, steps):
+        rows = []
+        for _ in range(steps):
+            search(unit, training=training)
+            rows.append(unit.network.inputs.numpy())
+        return rows
+
+    uninterrupted = inputs(whole, 4)
+    inputs(first, 2)
+    resumed = make_search(sample=3)
+    search(resumed)
+    resumed.set_weights(first.get_weights())
+    tf.random.set_seed(17)  # of the process that the run is resumed in
+    np.testing.assert_array_equal(inputs(resumed, 2), uninterrupted[2:])
+    assert resumed.step.numpy() == (4 if training else 0)
+    differ = [np.any(row != uninterrupted[0]) for row in uninterrupted[1:]]
+    assert all(differ) if training else not any(differ)
 
 
-@pytest.mark.parametrize("k", [2, 3, 5, 20])
-def test_the_release_finds_what_lies_above_the_kth_different_weight(released, k):
-    history, target = released
-    unit = ReleasedSoftSearch(k, Shown())
-    found = unit.search(store_events(history), target)
-    for candidate in range(CANDIDATES):
-        scores = history.events[0].numpy() @ target.embedding[0, candidate].numpy()
-        weights = np.exp(scores - scores.max())
-        different = sorted(set(weights.round(5)), reverse=True)
-        kth = different[k - 1] if k <= len(different) else 0
-        expected = {i for i, w in enumerate(weights.round(5)) if w > kth}
-        assert set(found.indices[0, candidate][found.mask[0, candidate]].numpy()) == expected
-
-
-def test_the_released_network_reads_the_target_and_the_softmax_mean(released):
-    history, target = released
-    unit = ReleasedSoftSearch(4, Shown())
-    unit.search(store_events(history), target)
-    scores = history.events[0].numpy() @ target.embedding[0, 0].numpy()
-    weights = np.exp(scores) / np.exp(scores).sum()
-    expected = np.concatenate([target.embedding[0, 0], weights @ history.events[0].numpy()])
-    np.testing.assert_allclose(unit.network.inputs[0, 0], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_the_released_search_and_reader_give_zero_for_nobody():
-    encoder = SearchedInterest(ReleasedSoftSearch(3), ReleasedExactSearchUnit())
-    outputs = encoder.interest(encoder.encode(HISTORY), TARGET)
-    assert not np.any(outputs["interest"][-1])
-    assert np.any(outputs["interest"][0])
-
-
-def test_the_released_reader_attends_by_inner_products_and_counts_one_too_many():
-    events = tf.reverse(HISTORY.events[:1, None], [2])
-    mask = tf.constant(np.arange(TIME)[None, None] < 4)
-    events = tf.where(mask[..., None], events, 0.0)
-    target = TARGET.embedding[:1, :1]
-    interest = ReleasedExactSearchUnit()(target, FoundEvents(events, mask, None, None))["interest"]
-    chosen = events[0, 0, :4].numpy()
-    scores = chosen @ target[0, 0].numpy()
-    weights = np.exp(scores) / np.exp(scores).sum()
-    expected = np.concatenate([weights @ chosen, chosen.sum(0) / 5])
-    np.testing.assert_allclose(interest[0, 0], expected, rtol=1e-4, atol=1e-5)
+def test_a_sample_does_not_depend_on_where_the_padding_is():
+    unit, mask = make_search(sample=3), HISTORY.mask.numpy()
+    search(unit)
+    step = unit.step.numpy()
+    search(unit, training=True)
+    expected_inputs = unit.network.inputs.numpy()
+    unit.step.assign(step)
+    rolled = [np.roll(row, TIME - length) for row, length in zip(mask, LENGTHS, strict=True)]
+    moved = {
+        name: np.array([np.roll(row, TIME - n) for row, n in zip(value, LENGTHS, strict=True)])
+        for name, value in HISTORY.features.items()
+    }
+    left = embedded.history_of(np.array(rolled), **moved)
+    unit.search(store_events(left), TARGET, training=True)
+    np.testing.assert_allclose(unit.network.inputs, expected_inputs, rtol=1e-4, atol=1e-5)

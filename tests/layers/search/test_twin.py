@@ -7,8 +7,9 @@ import tensorflow as tf
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.ranking import take_turns
 from dgin_tf.layers.search.twin import KEYS, ConsistentInterest, CrossFeature
-from dgin_tf.layers.search.unit import FOUND, FOUND_MASK
-from tests.layers.search.searching import Data, found_places
+from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK
+from dgin_tf.released.twin import ReleasedConsistentInterest
+from tests.layers.search.searching import Data, real_places
 from tests.oracles import searchers
 
 
@@ -23,9 +24,9 @@ def outputs(encoder, data):
 def bias(encoder, data):
     """Eq. (6)'s second term for every event, by hand."""
     state = encoder.encode(data.history)
-    raw = {k.replace("past_", "hist_"): v[:, None] for k, v in state.items()}
+    raw = {name: value[:, None] for name, value in state["events"].items()}
     total = 0.0
-    for name, bucket in encoder._crosses(raw, data.target).items():
+    for name, bucket in encoder.cross_buckets(raw, data.target).items():
         cross = encoder.cross_features[name]
         embedded = cross.table.numpy()[bucket.numpy() + np.zeros((3, 2, 9), int)]
         total = total + (embedded @ cross.weight.numpy()) * cross.head_weights.numpy()[0]
@@ -39,11 +40,11 @@ def test_heads_name_events_in_turn(heads, k):
     scores = random.integers(0, 6, (2, 5, heads, 7)).astype(np.float32)
     length = np.array([7, 4])
     mask = np.arange(7) < length[:, None]
-    places, found = take_turns(tf.constant(scores), tf.constant(mask)[:, None, None], k)
+    places, found, *_ = take_turns(tf.constant(scores), tf.constant(mask)[:, None, None], k)
     for user in range(2):
         for candidate in range(5):
             wanted = searchers.named_in_turn(scores[user, candidate, :, : length[user]], k)
-            assert found_places(places, found, user, candidate) == wanted
+            assert real_places(places, found, user, candidate) == wanted
 
 
 def test_scores_are_those_of_keys_projected_before_the_candidate_is_known():
@@ -54,7 +55,7 @@ def test_scores_are_those_of_keys_projected_before_the_candidate_is_known():
     asked = np.einsum("ucq,qhk->uchk", query, query_kernel)
     projected = np.einsum("utd,dhk->uthk", keys, key_kernel)  # K_h W_h
     wanted = np.einsum("uchk,uthk->ucht", asked, projected) / np.sqrt(key_kernel.shape[-1])
-    found = encoder._search_scores(encoder.encode(data.history), data.target)
+    found = encoder.search_scores(encoder.encode(data.history), data.target)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
@@ -62,18 +63,18 @@ def test_scores_are_those_of_keys_projected_before_the_candidate_is_known():
 def test_what_is_found_is_what_all_scores_would_name(settings):
     data, encoder = Data(), layer(4, **settings)
     found = outputs(encoder, data)
-    scores = encoder.attention.scores(data.target.embedding, data.history.events).numpy()
+    scores = encoder.attention.scores(data.target.embedding, data.events).numpy()
     if settings:
         scores = scores + bias(encoder, data)
     for user, place, _, events in data.pairs():
         wanted = searchers.named_in_turn(scores[user, place, :, : len(events)], 4)
-        assert found_places(found[FOUND], found[FOUND_MASK], user, place) == wanted
+        assert real_places(found[TOPK_INDICES], found[TOPK_MASK], user, place) == wanted
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
-def test_with_k_above_the_history_it_is_full_attention(variant):
-    data, encoder = Data(), layer(50, variant=variant)
-    full, _ = encoder.attention(data.target.embedding, data.history.events, data.mask)
+@pytest.mark.parametrize("kind", [ConsistentInterest, ReleasedConsistentInterest])
+def test_with_k_above_the_history_it_is_full_attention(kind):
+    data, encoder = Data(), kind(MultiHeadAttention(2, name="attention"), 50)
+    full, _ = encoder.attention(data.target.embedding, data.events, data.mask)
     found = outputs(encoder, data)
     np.testing.assert_allclose(found["interest"], full, rtol=1e-4, atol=1e-6)
     assert not np.any(found["interest"][2])
@@ -82,9 +83,9 @@ def test_with_k_above_the_history_it_is_full_attention(variant):
 def test_weights_over_the_found_are_the_full_ones_renormalized():
     data, encoder = Data(), layer(3)
     found = outputs(encoder, data)
-    _, full = encoder.attention(data.target.embedding, data.history.events, data.mask)
-    chosen = np.take_along_axis(full.numpy(), found[FOUND].numpy()[:, :, None], axis=-1)
-    chosen *= found[FOUND_MASK].numpy()[:, :, None]
+    _, full = encoder.attention(data.target.embedding, data.events, data.mask)
+    chosen = np.take_along_axis(full.numpy(), found[TOPK_INDICES].numpy()[:, :, None], axis=-1)
+    chosen *= found[TOPK_MASK].numpy()[:, :, None]
     total = np.maximum(chosen.sum(-1, keepdims=True), 1e-30)
     np.testing.assert_allclose(found["attention"], chosen / total, rtol=1e-4, atol=1e-6)
 
@@ -96,7 +97,7 @@ def test_gradients_reach_the_found_events_and_nothing_else():
         found = outputs(encoder, data)
         loss = tf.reduce_sum(tf.square(found["interest"]))
     gradient, *others = tape.gradient(loss, [data.table, *encoder.trainable_variables])
-    places = found_places(found[FOUND], found[FOUND_MASK], 0, 0)
+    places = real_places(found[TOPK_INDICES], found[TOPK_MASK], 0, 0)
     touched = set(data.items[0][places]) | set(data.candidates[0])
     assert set(np.flatnonzero(np.abs(tf.convert_to_tensor(gradient)).sum(1))) == touched
     assert all(np.any(tf.convert_to_tensor(g)) for g in others)
@@ -125,10 +126,8 @@ def test_folding_events_in_equals_encoding_them_all():
 
 
 def test_settings_that_do_not_go_together_are_refused():
-    with pytest.raises(ValueError, match="'paper' or 'released'; got 'mine'"):
-        ConsistentInterest(variant="mine")
     with pytest.raises(ValueError, match="no cross features"):
-        ConsistentInterest(times=True, variant="released")
+        ReleasedConsistentInterest(times=True)
     data, encoder = Data(), layer(3)
-    with pytest.raises(ValueError, match="need Target.embed"):
-        encoder.interest(encoder.encode(data.history), data.target._replace(embed=None))
+    with pytest.raises(ValueError, match="pass .*Target\\(..., tables=\\)"):
+        encoder.interest(encoder.encode(data.history), data.target._replace(tables={}))

@@ -10,10 +10,13 @@ from dgin_tf.layers.search.ubr4ctr import (
     SELECTION_LOGITS,
     AttributeSearch,
     FeatureSelection,
+    bm25_scores,
+    inverse_document_frequency,
 )
-from dgin_tf.layers.stored_events import store_events
+from dgin_tf.layers.events import store_events
 from dgin_tf.models.ubr4ctr import information_gain, log_likelihood
-from tests.layers.search.searching import Data, found_places
+from dgin_tf.released import ubr4ctr
+from tests.layers.search.searching import Data, real_places
 from tests.oracles import searchers
 
 FIELDS = ("item_id", "category_id")
@@ -31,7 +34,7 @@ class Always(tf.keras.layers.Layer):
 
 
 def search(unit, data, training=False):
-    state = {**store_events(data.history), **unit.prepare(data.history)}
+    state = {**store_events(data.history, FIELDS), **unit.prepare(data.history)}
     return unit.search(state, data.target, training=training)
 
 
@@ -40,8 +43,8 @@ def test_a_query_of_the_category_alone_is_hard_search():
     found = search(AttributeSearch(FIELDS, 3, Always([-9.0, 9.0])), data)
     hard = search(HardSearch(3), data)
     for user, place, _, _ in data.pairs():
-        wanted = found_places(hard.indices, hard.mask, user, place)
-        assert found_places(found.indices, found.mask, user, place) == wanted
+        wanted = real_places(hard.topk_indices, hard.mask, user, place)
+        assert real_places(found.topk_indices, found.mask, user, place) == wanted
 
 
 def test_events_come_in_the_order_of_bm25_and_of_equal_ones_the_later_first():
@@ -54,14 +57,14 @@ def test_events_come_in_the_order_of_bm25_and_of_equal_ones_the_later_first():
         score = searchers.bm25([("item", item), ("category", 2 + item % 5)], documents)
         matching = np.flatnonzero(score)
         wanted = sorted(matching, key=lambda t, s=score: (-np.float32(s[t]), -t))
-        assert found_places(found.indices, found.mask, user, place) == wanted
+        assert real_places(found.topk_indices, found.mask, user, place) == wanted
 
 
 def test_an_empty_query_finds_the_newest_events():
     found = search(AttributeSearch(FIELDS, 4, Always([-9.0, -9.0])), Data())
-    assert found_places(found.indices, found.mask, 0, 1) == [8, 7, 6, 5]
-    assert found_places(found.indices, found.mask, 1, 0) == [4, 3, 2, 1]
-    assert found_places(found.indices, found.mask, 2, 0) == []
+    assert real_places(found.topk_indices, found.mask, 0, 1) == [8, 7, 6, 5]
+    assert real_places(found.topk_indices, found.mask, 1, 0) == [4, 3, 2, 1]
+    assert real_places(found.topk_indices, found.mask, 2, 0) == []
 
 
 def test_a_value_outside_the_vocabulary_agrees_with_nothing():
@@ -133,7 +136,8 @@ def test_the_reward_is_1_for_perfect_0_for_one_half_and_never_below_minus_1():
 def test_the_likelihood_counts_what_was_not_chosen_except_in_the_released_code():
     logits, chosen = tf.constant([[[0.3, -0.8]]]), tf.constant([[[True, False]]])
     p = tf.sigmoid(logits)[0, 0].numpy()
-    paper, released = log_likelihood(logits, chosen), log_likelihood(logits, chosen, "released")
+    paper = log_likelihood(logits, chosen)
+    released = ubr4ctr.log_likelihood(logits, chosen)
     np.testing.assert_allclose(paper, [[np.log(p[0]) + np.log(1 - p[1])]], rtol=1e-6)
     np.testing.assert_allclose(released, [[np.log(p[0])]], rtol=1e-6)
 
@@ -151,3 +155,31 @@ def test_the_expected_gradient_is_that_of_the_expected_reward():
             gain = rewards[0 if chosen else 1] * likelihood
         expected += probability * tape.gradient(gain, logits).numpy().item()
     np.testing.assert_allclose(expected, p * (1 - p) * (rewards[0] - rewards[1]), rtol=1e-5)
+
+
+def test_bm25_scores_are_those_of_full_bm25_where_terms_occur_once():
+    random = np.random.default_rng(0)
+    events, time = random.integers(2, 5, (7, 3)), 7
+    candidate, query = np.array([3, 2, 4]), np.array([True, False, True])
+    documents = [[(f, v) for f, v in enumerate(event)] for event in events]
+    wanted = searchers.bm25([(f, v) for f, v in enumerate(candidate) if query[f]], documents)
+    found = bm25_scores(
+        tf.constant((events == candidate).T[None, None]),
+        tf.constant(query[None, None]),
+        tf.ones([1, time], tf.bool),
+    )
+    np.testing.assert_allclose(found[0, 0], wanted, rtol=1e-6)
+
+
+def test_masked_events_are_no_documents():
+    matches = tf.constant([[[[True, False, True, True]]]])
+    mask = tf.constant([[True, True, True, False]])
+    query = tf.ones([1, 1, 1], tf.bool)
+    found = bm25_scores(matches, query, mask)[0, 0]
+    alone = bm25_scores(matches[..., :3], query, mask[:, :3])[0, 0]
+    assert found[3] == 0
+    np.testing.assert_array_equal(found[:3], alone)
+
+
+def test_a_term_in_every_document_still_counts():
+    assert inverse_document_frequency(tf.constant(5), tf.constant(5)) > 0

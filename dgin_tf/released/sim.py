@@ -1,0 +1,177 @@
+"""SIM's released code (tttwwy/sim) where it differs from the paper.
+
+Soft search by plain inner products, hard search without a limit, one head of inner products and a mean
+as reader, DIN with an 80-40 sigmoid unit and a softmax, and a head with PReLU and only a scale and shift
+of its input. Its times, which it has for a data set that was not published, are not reproduced.
+"""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.events import EVENTS, MASK, State, Target, embed_ids
+from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS
+from dgin_tf.layers.search.hard import HardSearch
+from dgin_tf.layers.search.unit import RetrievedEvents, SearchResult, SearchUnit, top_events
+from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
+from dgin_tf.layers.tower import Tower
+from dgin_tf.models.base import ModelConfig
+from dgin_tf.models.released import released_config
+from dgin_tf.models.sim import SIM, check_field
+from dgin_tf.ops import masking
+from dgin_tf.ops.relevance import relevance
+
+
+def released_network(**kwargs: Any) -> Tower:
+    """The network on [e_a, pooled]: scale and shift, 200 PReLU units, two outputs."""
+    return Tower((200,), "prelu", normalization="affine_only", two_way=True, **kwargs)
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class ReleasedSoftSearch(SearchUnit):
+    """Soft search by inner products of embeddings, through their softmax.
+
+    Its iterative top-k takes the k-th highest of the *different* weights and keeps what lies strictly
+    above it: k - 1 different weights, and all events that share one. A row without events retrieves
+    nothing here; the release then takes a uniform mean over padding.
+
+    Example:
+
+      >>> target, events = tf.random.normal([2, 4, 8]), tf.random.normal([2, 100, 8])
+      >>> result = ReleasedSoftSearch(k=3)(target, (events, tf.fill([2, 100], True)))
+      >>> result.topk_indices.shape
+      TensorShape([2, 4, 100])
+
+    Args:
+      k: the number of its `first_att_top_k`.
+      network: layer from [e_a, pooled] to logits; None for `released_network()`.
+    """
+
+    auxiliary_logits_weight: float | None = 1.0
+
+    def __init__(self, k: int = 50, network: tf.keras.layers.Layer | None = None, **kwargs: Any):
+        super().__init__(k, **kwargs)
+        if isinstance(network, dict):
+            network = tf.keras.layers.deserialize(network)
+        self.network = network or released_network(name="network", dtype=self.dtype_policy)
+
+    def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
+        """Retrieves events; indices are as many as time, since any number may share a weight."""
+        mask = state[MASK][:, tf.newaxis]
+        events = embed_ids(target.tables, state[EVENTS], self.compute_dtype, state[MASK])
+        weights = masking.masked_softmax(relevance(target.embedding, events), mask)
+        pooled = tf.matmul(tf.cast(weights, events.dtype), events)
+        logits = self.network(
+            tf.concat([target.embedding, pooled], axis=-1), mask=target.mask, training=training
+        )
+        # A weight that underflowed to zero is not above the k-th one either, whatever that is.
+        ranking = top_events(weights, mask & (weights > 0), 2**31 - 1)
+        values = ranking.scores
+        is_lower = tf.pad(values[..., 1:] < values[..., :-1], [[0, 0], [0, 0], [1, 0]])
+        is_lower = is_lower[..., : tf.shape(values)[-1]]
+        higher_weights = tf.cumsum(tf.cast(is_lower, tf.int32), axis=-1)  # different ones
+        return SearchResult(
+            ranking.topk_indices,
+            ranking.mask & (higher_weights < self.k - 1),
+            values,
+            {AUXILIARY_LOGITS: logits},
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "network": tf.keras.layers.serialize(self.network)}
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class ReleasedExactSearchUnit(tf.keras.layers.Layer):
+    """One head of plain inner products, and a mean that counts one too many.
+
+    Its softmax over nothing is uniform over the whole history; here it is zero.
+
+    Example:
+
+      >>> target, events = tf.random.normal([2, 3, 8]), tf.random.normal([2, 3, 5, 8])
+      >>> retrieved = RetrievedEvents(events, tf.fill([2, 3, 5], True))
+      >>> ReleasedExactSearchUnit()(target, retrieved)["interest"].shape
+      TensorShape([2, 3, 16])
+    """
+
+    def call(self, target: tf.Tensor, retrieved: RetrievedEvents, training: bool = False) -> State:
+        """`interest` [users, candidates, 2 * dim] and `attention` [users, candidates, 1, k]."""
+        del training
+        events, mask = retrieved.events, retrieved.mask
+        query = tf.cast(target[:, :, tf.newaxis], events.dtype)
+        scores = tf.matmul(query, events, transpose_b=True)  # [users, candidates, 1, k]
+        weights = masking.masked_softmax(scores, mask[:, :, tf.newaxis])
+        interest = tf.matmul(tf.cast(weights, events.dtype), events)[:, :, 0]
+        count = tf.math.count_nonzero(mask, axis=-1, keepdims=True, dtype=tf.int32)
+        mean = masking.masked_sum(events, mask) / tf.cast(count + 1, interest.dtype)
+        return {"interest": tf.concat([interest, mean], axis=-1), "attention": weights}
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class ReleasedSIMHard(SIM):
+    """Hard search in the release: all events of the category."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the blocks.
+
+        Attributes:
+          field: the attribute to search by.
+          short_events: how many of the newest events DIN reads; the others are searched.
+        """
+
+        field: str = "category_id"
+        short_events: int = 10
+
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """Hard search without a limit, and the released readers."""
+        check_field(schema, settings.field)
+        search = HardSearch(schema.max_history, settings.field, name="search")
+        return {"search": search, **_released_readers()}
+
+    @classmethod
+    def from_settings(cls, schema, config=None, settings=None):
+        """As the paper's, with the released head."""
+        return super().from_settings(schema, released_head(config), settings)
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class ReleasedSIMSoft(SIM):
+    """Soft search in the release."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the blocks.
+
+        Attributes:
+          k: see `ReleasedSoftSearch`.
+          short_events: how many of the newest events DIN reads; the others are searched.
+        """
+
+        k: int = 50
+        short_events: int = 10
+
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """The released soft search and readers."""
+        return {"search": ReleasedSoftSearch(settings.k, name="search"), **_released_readers()}
+
+    @classmethod
+    def from_settings(cls, schema, config=None, settings=None):
+        """As the paper's, with the released head."""
+        return super().from_settings(schema, released_head(config), settings)
+
+
+def released_head(config: ModelConfig | None) -> ModelConfig:
+    """The released head, which unlike DIEN's has no user id."""
+    config = config or ModelConfig()
+    return dataclasses.replace(released_config(config, "prelu"), user_fields=config.user_fields)
+
+
+def _released_readers() -> dict[str, tf.keras.layers.Layer]:
+    unit = ActivationUnit((80, 40), "sigmoid", name="unit")
+    short = AttendedHistory(TargetAttention(unit, softmax=True, name="attention"), name="short")
+    return {"reader": ReleasedExactSearchUnit(name="reader"), "short": short}
