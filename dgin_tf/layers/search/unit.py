@@ -21,7 +21,7 @@ from dgin_tf.layers.events import (
 )
 from dgin_tf.layers.interest_encoder import HistorySlice, InterestEncoder
 from dgin_tf.ops.event_order import at_most
-from dgin_tf.ops.sets import SetsOfSize, put_back, split_by_size
+from dgin_tf.ops.fast.sets import SetsOfSize, put_back, split_by_size
 from dgin_tf.schema import TIMESTAMP
 
 FOUND, FOUND_MASK = "found", "found_mask"

@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from dgin_tf.group_spec import SESSION_GAP
 from dgin_tf.layers.positions import LearnedPositions
 from dgin_tf.layers.sessions.bi_lstm import MEAN, BiLSTM
 from dgin_tf.layers.sessions.bias_encoding import BiasEncoding
@@ -14,7 +15,6 @@ from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import event_width
 from dgin_tf.models.released import RELEASED, check_variant
-from dgin_tf.ops.grouping import SESSION_GAP
 from dgin_tf.schema import HISTORY, Schema
 
 
