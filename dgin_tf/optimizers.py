@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from dgin_tf.ops.tables import read_rows, sum_slices
+from dgin_tf.ops.fast.sums import sum_slices
+from dgin_tf.ops.tables import read_rows
 
 LearningRate: TypeAlias = float | tf.keras.optimizers.schedules.LearningRateSchedule
 

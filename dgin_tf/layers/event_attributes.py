@@ -1,4 +1,4 @@
-"""What an event has and a candidate has not: when and where it was and what was done (DGIN, 3.3.2)."""
+"""Attributes that events have and candidates have not: when and where, and of which type (DGIN, 3.3.2)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,26 +6,33 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.group_spec import GAP
 from dgin_tf.layers.events import History, State, only
 from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets, gap_starts
 from dgin_tf.ops.tables import read_few
 from dgin_tf.schema import BEHAVIOR_TYPE
 
-GAP = "gap"
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class EventAttributes(tf.keras.layers.Layer):
-    """Embeds age, behavior type and labels of events, side by side, from tables of its own.
+    """Embeds age, behavior type and side features of events, side by side, from tables of its own.
 
     Args:
       dim: width of one attribute's embedding.
       times: whether ages are embedded, in buckets whose width grows with them (`gap_buckets`).
       behavior_types: ids of behavior types with the reserved ones, 0 where there are no types.
-      labels: name -> ids, with the reserved ones, of what else tells events apart, such as `location`.
+      side_features: name -> ids, with the reserved ones, of what else tells events apart, such as
+        `location`.
 
     Raises:
       ValueError: there is no attribute to embed.
+
+    Example:
+
+      >>> layer = EventAttributes(dim=4, side_features={"location": 9})
+      >>> hours = tf.constant([[3600, 0]])
+      >>> layer({"gap": hours, "location": tf.constant([[2, 5]])}).shape
+      TensorShape([1, 2, 8])
     """
 
     def __init__(
@@ -33,35 +40,35 @@ class EventAttributes(tf.keras.layers.Layer):
         dim: int = 18,
         times: bool = True,
         behavior_types: int = 0,
-        labels: Mapping[str, int] | None = None,
+        side_features: Mapping[str, int] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if not (times or behavior_types or labels):
+        if not (times or behavior_types or side_features):
             raise ValueError(
-                "events have neither times nor behavior types nor labels here; leave the attributes "
-                "out."
+                "events have neither times nor behavior types nor side features here; leave the "
+                "attributes out."
             )
         self.dim = dim
         self.times = times
         self.behavior_types = behavior_types
-        self.labels = dict(labels or {})
+        self.side_features = dict(side_features or {})
         self.gaps = GapEmbedding(dim, name=GAP, dtype=self.dtype_policy) if times else None
 
     @property
     def width(self) -> int:
-        """Width of what `call` gives."""
+        """Width of an event's attributes."""
         return self.dim * (self.times + len(self._ids))
 
     @property
     def _ids(self) -> dict[str, int]:
-        """Attribute -> how many ids it has, of all but the age."""
+        """Attribute -> number of its ids, of all but the age."""
         types = {BEHAVIOR_TYPE: self.behavior_types} if self.behavior_types else {}
-        return {**types, **self.labels}
+        return {**types, **self.side_features}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `call` takes."""
+        """Names of the attributes that `call` takes."""
         return (*([GAP] if self.times else []), *self._ids)
 
     @property
@@ -75,15 +82,15 @@ class EventAttributes(tf.keras.layers.Layer):
             for name, size in self._ids.items()
         }
         self.table = tables.pop(BEHAVIOR_TYPE, None)  # where checkpoints have always had it
-        self.label_tables = tables
+        self.side_tables = tables
         super().build(input_shape)
 
     def call(self, attributes: State) -> tf.Tensor:
         """Embeds attributes.
 
         Args:
-          attributes: `gap`, seconds, where times are embedded, and the ids of `behavior_type` and of
-            labels, where those are; integers [...].
+          attributes: `gap`, seconds, where times are embedded, and ids of `behavior_type` and of side
+            features, where those are; integers [...].
 
         Returns:
           [..., width].
@@ -92,21 +99,21 @@ class EventAttributes(tf.keras.layers.Layer):
         if self.gaps is not None:
             parts.append(self.gaps(attributes[GAP]))
         for name in self._ids:
-            table = self.table if name == BEHAVIOR_TYPE else self.label_tables[name]
+            table = self.table if name == BEHAVIOR_TYPE else self.side_tables[name]
             parts.append(read_few(tf.convert_to_tensor(table), attributes[name]))
         return tf.concat(parts, axis=-1)
 
     @property
     def class_count(self) -> int:
-        """How many different embeddings there are: ages' buckets times ids of every other attribute."""
+        """Number of different embeddings: buckets of ages times ids of every other attribute."""
         return (BUCKETS if self.times else 1) * math.prod(self._ids.values())
 
     def classes(self, attributes: State) -> tf.Tensor:
-        """Which of the embeddings of `class_table` each event has, int32 [...]; see `call`."""
-        found = gap_buckets(attributes[GAP]) if self.times else tf.zeros([], tf.int32)
-        for name, size in self._ids.items():
-            found = found * size + tf.cast(attributes[name], tf.int32)
-        return found
+        """Rows of `class_table` that hold each event's embedding, int32 [...]; see `call`."""
+        row = gap_buckets(attributes[GAP]) if self.times else tf.zeros([], tf.int32)
+        for name, size in self._ids.items():  # digits of a number, the age first
+            row = row * size + tf.cast(attributes[name], tf.int32)
+        return row
 
     def class_table(self) -> tf.Tensor:
         """The embeddings of all classes, [class_count, width]."""
@@ -123,7 +130,7 @@ class EventAttributes(tf.keras.layers.Layer):
             "dim": self.dim,
             "times": self.times,
             "behavior_types": self.behavior_types,
-            "labels": dict(self.labels),  # Keras wraps what layers hold
+            "side_features": dict(self.side_features),  # Keras wraps what layers hold
         }
 
 

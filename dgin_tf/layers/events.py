@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from dgin_tf.inputs.group_features import Groups
+from dgin_tf.ops.event_order import gather_at
 from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import PADDING_ID
 
@@ -36,6 +38,7 @@ class History(NamedTuple):
         Read by sums over time, whose gradients then need not be cut out of that of all fields.
       negatives: embeddings of one sampled negative for every event, [users, time, dim], or None.
       tables: embedding tables by field name, in the order in which fields are concatenated.
+      groups: the whole history in groups, where the batch came grouped or DGIN grouped it.
     """
 
     events: tf.Tensor | None
@@ -44,6 +47,7 @@ class History(NamedTuple):
     fields: tuple[tf.Tensor, ...] = ()
     negatives: tf.Tensor | None = None
     tables: Tables = {}
+    groups: Groups | None = None
 
 
 class Target(NamedTuple):
@@ -154,13 +158,6 @@ def embed_events_at(
         return mask_padding(tf.cast(events, dtype), mask)
     ids = {name: gather_at(history.features[name], places) for name in history.tables}
     return embed_ids(history.tables, ids, dtype, mask)
-
-
-def gather_at(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Values [users, time, ...] at places [users, ...]; zero behind the last event."""
-    # One event more, so that a time axis of length zero can be read.
-    behind = [[0, 0], [0, 1]] + [[0, 0]] * (values.shape.rank - 2)
-    return tf.gather(tf.pad(values, behind), places, batch_dims=1)
 
 
 def gather_features(features: Features, indices: tf.Tensor) -> State:

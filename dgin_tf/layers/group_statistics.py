@@ -1,183 +1,208 @@
-"""Statistics of groups of events, cut into classes and embedded (DGIN, Eq. 3)."""
+"""Statistics of groups of events, cut into buckets and embedded (DGIN, Eq. 3)."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.layers.events import History, State
-from dgin_tf.ops.grouping import EventGroups, count_distinct, count_values, mean_amounts
+from dgin_tf.group_spec import MEAN, StatisticsSpec
+from dgin_tf.inputs.group_features import Groups
+from dgin_tf.layers.events import State
 from dgin_tf.ops.tables import read_few
-from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID
 
-COUNT, TYPES, MEAN = "count", "types", "mean_"
 _HIGHEST = 10_000  # the longest history of the paper
 _HIGHEST_MEAN = 1 << 30  # as means are stored, about a million
+_NEVER = np.iinfo(np.int32).max  # a boundary that no statistic reaches
 
 
-def log_edges(highest: int = _HIGHEST) -> list[int]:
-    """Two classes for every doubling: 1, 2, 3, 4, 6, 8, 12, 16, ... up to `highest`.
+def logarithmic_boundaries(highest: int = _HIGHEST) -> list[int]:
+    """Two buckets for every doubling: 1, 2, 3, 4, 6, 8, 12, 16, ... up to `highest`.
 
-    Below the first edge is zero. Small counts, which most are, have classes of their own.
+    Below the first boundary is zero. Small counts, which most are, have buckets of their own.
     """
     powers = 2 ** np.arange(0, np.log2(highest) + 1)
-    edges = np.unique(np.concatenate([powers, 3 * powers // 2])).astype(int)
-    return [int(edge) for edge in edges if 1 <= edge <= highest]
+    boundaries = np.unique(np.concatenate([powers, 3 * powers // 2])).astype(int)
+    return [int(boundary) for boundary in boundaries if 1 <= boundary <= highest]
 
 
-def quantile_edges(values: np.ndarray, classes: int = 16) -> list[int]:
-    """Edges between classes that are about equally frequent in a sample of a training split.
+def quantile_boundaries(values: np.ndarray, num_bins: int = 16) -> list[int]:
+    """Boundaries of buckets that are about equally frequent in a sample of a training split.
 
     Args:
       values: counts of any shape.
-      classes: how many classes at most; values that are frequent in themselves make fewer.
+      num_bins: buckets at most; values that are frequent in themselves make fewer.
 
     Raises:
-      ValueError: there are no values, or fewer than two classes are wanted.
+      ValueError: there are no values, or fewer than two buckets.
     """
-    if not np.size(values) or classes < 2:
+    if not np.size(values) or num_bins < 2:
         raise ValueError(
-            f"edges need values and at least 2 classes; got {np.size(values)} values and {classes}."
+            f"boundaries need values and at least 2 buckets; got {np.size(values)} values and "
+            f"{num_bins}."
         )
-    inner = np.quantile(values, np.arange(1, classes) / classes, method="higher")
-    edges = np.unique(inner.astype(int))
-    return [int(edge) for edge in edges if edge > np.min(values)]
+    inner = np.quantile(values, np.arange(1, num_bins) / num_bins, method="higher")
+    boundaries = np.unique(inner.astype(int))
+    return [int(boundary) for boundary in boundaries if boundary > np.min(values)]
+
+
+def statistic_boundaries(name: str, values: np.ndarray, num_bins: int) -> list[int]:
+    """Quantiles of a statistic; of a mean those of what is known, above a bucket for what is not."""
+    is_known = values > 0
+    if not name.startswith(MEAN) or not np.any(is_known):
+        return quantile_boundaries(values, num_bins)
+    if num_bins == 2:
+        return [1]
+    return [1, *quantile_boundaries(values[is_known], num_bins - 1)]
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class GroupStatistics(tf.keras.layers.Layer):
     """Embeds how many events a group has, of how many types, of each type, of how many items, and means.
 
-    Means are of the numeric_features that the records hold, such as dwell time and what was paid, over those
-    events of which they are known. What the records do not hold is left out and never taken for zero;
-    a group without a known amount has a class of its own.
+    Means are of the numeric features that the records hold, such as dwell time and what was paid, over
+    those events of which they are known. What the records do not hold is left out and never taken for
+    zero; a group without a known value has a bucket of its own.
+
+    Bucket boundaries are integers, as in `tf.keras.layers.Discretization`: a value equal to a boundary
+    is in the bucket above it. By default they rise by the square root of two; with `num_bins` they are
+    learned by `adapt` and are weights, saved with the model, logarithmic until then.
 
     Args:
+      statistics: which ones; None for the count alone.
       dim: width of one statistic's embedding.
-      behavior_types: names of the counted types, in the order of their ids; () for none.
-      type_ids: their ids; () for all types of a schema, from the first id on.
-      distinct: names of fields whose different values are counted, such as `item_id` where groups
-        are categories.
-      numeric_features: names of the amounts whose means are taken, see `dgin_tf.numeric_features`; () for none.
-      edges: statistic -> first value of every class but the lowest, rising; `log_edges` for those
-        that are not named.
+      bin_boundaries: statistic -> rising boundaries, in place of the logarithmic ones.
+      num_bins: buckets of every statistic, at most, whose boundaries are to be learned.
 
     Raises:
-      ValueError: edges are given for an unknown statistic or do not rise.
+      ValueError: boundaries are of an unknown statistic or do not rise, there are both boundaries and
+        `num_bins`, or `num_bins` is below 2.
+
+    Example:
+
+      >>> layer = GroupStatistics(dim=4)
+      >>> layer({"count": tf.constant([[3, 1]])}, tf.constant([[True, True]])).shape
+      TensorShape([1, 2, 4])
     """
 
     def __init__(
         self,
+        statistics: StatisticsSpec | None = None,
         dim: int = 18,
-        behavior_types: Sequence[str] = (),
-        type_ids: Sequence[int] = (),
-        distinct: Sequence[str] = (),
-        numeric_features: Sequence[str] = (),
-        edges: Mapping[str, Sequence[int]] | None = None,
+        bin_boundaries: Mapping[str, Sequence[int]] | None = None,
+        num_bins: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        if isinstance(statistics, Mapping):
+            statistics = StatisticsSpec(**statistics)
+        self.statistics = statistics or StatisticsSpec()
         self.dim = dim
-        self.behavior_types = tuple(behavior_types)
-        self.type_ids = tuple(type_ids) or tuple(
-            range(FIRST_ID, FIRST_ID + len(self.behavior_types))
-        )
-        self.distinct = tuple(distinct)
-        self.numeric_features = tuple(numeric_features)
-        self.edges = {name: list(values) for name, values in (edges or {}).items()}
-        unknown = sorted(set(self.edges) - set(self.names))
-        if unknown:
-            raise ValueError(f"edges are for statistics among {self.names}; got {unknown}.")
-        for name, values in self.edges.items():
+        self.bin_boundaries = {n: list(values) for n, values in (bin_boundaries or {}).items()}
+        self.num_bins = num_bins
+        if self.bin_boundaries and num_bins is not None:
+            raise ValueError(
+                "expected bin_boundaries, or num_bins for boundaries to learn; got both."
+            )
+        if num_bins is not None and num_bins < 2:
+            raise ValueError(f"num_bins must be at least 2, or None; got {num_bins}.")
+        if unknown := sorted(set(self.bin_boundaries) - set(self.names)):
+            raise ValueError(f"boundaries are of statistics among {self.names}; got {unknown}.")
+        for name, values in self.bin_boundaries.items():
             if any(after <= before for before, after in zip(values, values[1:], strict=False)):
-                raise ValueError(f"edges of {name!r} must rise; got {values}.")
+                raise ValueError(f"boundaries of {name!r} must rise; got {values}.")
 
     @property
     def names(self) -> list[str]:
-        """The statistics, in the order of their embeddings."""
-        types = [TYPES, *(f"{COUNT}_{name}" for name in self.behavior_types)]
-        return [
-            COUNT,
-            *(types if self.behavior_types else []),
-            *(f"distinct_{name}" for name in self.distinct),
-            *(MEAN + name for name in self.numeric_features),
-        ]
-
-    @property
-    def event_features(self) -> tuple[str, ...]:
-        """Names of the raw history features that are counted, keys left out."""
-        types = (BEHAVIOR_TYPE,) if self.behavior_types else ()
-        return (*types, *(f"hist_{name}" for name in (*self.distinct, *self.numeric_features)))
-
-    def count(self, groups: EventGroups, keys: tf.Tensor, history: History) -> State:
-        """Counts all events of each group, also those beyond its newest.
-
-        Args:
-          groups: what was made of the keys.
-          keys: interest keys, [users, time].
-          history: its raw features hold `event_features`.
-
-        Returns:
-          Statistic -> int32 [users, groups].
-        """
-        found = {COUNT: groups.counts}
-        if self.behavior_types:
-            types = history.features[BEHAVIOR_TYPE]
-            per_type = count_values(groups, types, self.type_ids)
-            found[TYPES] = tf.math.count_nonzero(per_type, axis=-1, dtype=tf.int32)
-            for name, value in zip(self.behavior_types, tf.unstack(per_type, axis=-1), strict=True):
-                found[f"{COUNT}_{name}"] = value
-        for name in self.distinct:
-            values = history.features[f"hist_{name}"]
-            found[f"distinct_{name}"] = count_distinct(groups, keys, history.mask, values)
-        for name in self.numeric_features:
-            amounts = tf.where(history.mask, tf.cast(history.features[f"hist_{name}"], tf.int64), 0)
-            found[MEAN + name] = mean_amounts(groups, amounts)
-        return found
+        """Names of the statistics, in the order of their embeddings."""
+        return list(self.statistics.names)
 
     def build(self, input_shape: Any) -> None:
-        highest = [_HIGHEST_MEAN if name.startswith(MEAN) else _HIGHEST for name in self.names]
-        self._edges = [
-            self.edges.get(name) or log_edges(most)
-            for name, most in zip(self.names, highest, strict=True)
+        boundaries = [
+            self.bin_boundaries.get(name)
+            or logarithmic_boundaries(_HIGHEST_MEAN if name.startswith(MEAN) else _HIGHEST)
+            for name in self.names
         ]
-        sizes = [len(edges) + 1 for edges in self._edges]
+        self.learned_boundaries = None
+        if self.num_bins is not None:
+            # Rows of one length, so that learning changes no shape.
+            boundaries = [self._full_row(values) for values in boundaries]
+            self.learned_boundaries = self.add_weight(
+                "boundaries",
+                [len(boundaries), self.num_bins - 1],
+                tf.int64,
+                initializer=tf.keras.initializers.Constant(np.array(boundaries)),
+                trainable=False,
+            )
+        self._boundaries = boundaries
+        sizes = [len(values) + 1 for values in boundaries]
         self._offsets = [0, *np.cumsum(sizes)[:-1].tolist()]
         self.table = self.add_weight("table", [sum(sizes), self.dim], initializer="glorot_uniform")
         super().build(input_shape)
 
-    def call(self, statistics: State, mask: tf.Tensor) -> tf.Tensor:
-        """Embeds what `count` gave.
+    def adapt(self, data: Iterable[Groups]) -> None:
+        """Learns boundaries of buckets that are about equally frequent among the groups of a sample.
 
         Args:
-          statistics: statistic -> integers [users, groups].
+          data: groups of training histories.
+
+        Raises:
+          ValueError: the boundaries are not to be learned, or there is no group.
+        """
+        if self.num_bins is None:
+            raise ValueError("these boundaries are fixed; give num_bins to learn some.")
+        sample: dict[str, list[np.ndarray]] = {name: [] for name in self.names}
+        for groups in data:
+            is_group = groups.mask.numpy()
+            for name, values in sample.items():
+                values.append(groups.statistics[name].numpy()[is_group])
+        if not sum(map(np.size, sample[self.names[0]])):
+            raise ValueError("expected groups to learn boundaries from; the data hold none.")
+        if not self.built:
+            self.build(None)
+        self.learned_boundaries.assign(
+            [
+                self._full_row(statistic_boundaries(name, np.concatenate(values), self.num_bins))
+                for name, values in sample.items()
+            ]
+        )
+
+    def call(self, statistics: State, mask: tf.Tensor) -> tf.Tensor:
+        """Embeds statistics.
+
+        Args:
+          statistics: by name, integers [users, groups].
           mask: True where there is a group, bool [users, groups].
 
         Returns:
           [users, groups, width]; zero where there is no group.
         """
         rows = []
-        for name, edges, offset in zip(self.names, self._edges, self._offsets, strict=True):
+        for n, (name, offset) in enumerate(zip(self.names, self._offsets, strict=True)):
             value = statistics[name]
-            bucket = tf.searchsorted(
-                tf.constant(edges, value.dtype), tf.reshape(value, [-1]), side="right"
-            )
+            boundaries = tf.constant(self._boundaries[n], value.dtype)
+            if self.learned_boundaries is not None:
+                boundaries = tf.cast(self.learned_boundaries[n], value.dtype)
+            bucket = tf.searchsorted(boundaries, tf.reshape(value, [-1]), side="right")
             rows.append(offset + tf.reshape(bucket, tf.shape(value)))
         table = tf.convert_to_tensor(self.table)
-        nothing = table.shape[0]  # of a row of zeros: ids are cheaper to mask than embeddings
-        chosen = tf.where(mask[..., tf.newaxis], tf.stack(rows, axis=-1), nothing)
-        found = read_few(tf.pad(table, [[0, 1], [0, 0]]), chosen)
-        shape = [*tf.unstack(tf.shape(found)[:-2]), len(rows) * self.dim]
-        return tf.reshape(found, shape)
+        # A row of zeros behind the table: ids are cheaper to mask than embeddings.
+        rows = tf.where(mask[..., tf.newaxis], tf.stack(rows, axis=-1), table.shape[0])
+        embeddings = read_few(tf.pad(table, [[0, 1], [0, 0]]), rows)
+        shape = [*tf.unstack(tf.shape(embeddings)[:-2]), len(self.names) * self.dim]
+        return tf.reshape(embeddings, shape)  # statistics side by side
+
+    def _full_row(self, boundaries: Sequence[int]) -> list[int]:
+        """Boundaries of `num_bins` buckets, those that are left over never reached."""
+        boundaries = list(boundaries)[: self.num_bins - 1]
+        return boundaries + [int(_NEVER)] * (self.num_bins - 1 - len(boundaries))
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
+            "statistics": dataclasses.asdict(self.statistics),
             "dim": self.dim,
-            "behavior_types": self.behavior_types,
-            "type_ids": self.type_ids,
-            "distinct": self.distinct,
-            "numeric_features": self.numeric_features,
-            "edges": {name: list(values) for name, values in self.edges.items()},
+            "bin_boundaries": {name: list(values) for name, values in self.bin_boundaries.items()},
+            "num_bins": self.num_bins,
         }

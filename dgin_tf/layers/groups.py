@@ -1,41 +1,36 @@
 """The group module of DGIN (Liu et al., 2023), section 3.3: a long history as a few interest groups.
 
-Events are grouped by an interest key. A group is described by what its events share (identity), by
-how many they are (statistics, Eq. 3) and by when and of which kind each was (Eqs. 4-6); a candidate
-then attends to the groups (Eq. 7).
-
-Grouping knows ids and seconds alone and has no weights. It runs where batches are read, or on an
-index of behaviors, or, where nobody did it before, here: one function. What it gives holds the few
-events that are looked at, so that the others are never embedded. Describing the groups depends on the
-user alone and is what serving keeps.
+A group is described by what its events share (identity), by how many they are (statistics, Eq. 3) and
+by when and of which type each was (Eqs. 4-6); a candidate then attends to the groups (Eq. 7). Describing
+depends on the user alone and is what serving caches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import (
-    GAP,
-    EventAttributes,
+from dgin_tf.group_spec import ITEM, GroupSpec
+from dgin_tf.inputs.group_features import Groups, group_history
+from dgin_tf.layers.event_attributes import EventAttributes
+from dgin_tf.layers.events import (
+    EVENTS,
+    History,
+    State,
+    Tables,
+    Target,
+    embed_history,
+    mask_padding,
 )
-from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import MultiHeadSelfAttention
-from dgin_tf.ops.grouping import EventGroups, group_events, session_keys
-from dgin_tf.ops.sets import put_back, split_by_size
-from dgin_tf.ops.tables import read_few
-from dgin_tf.schema import FIRST_ID, HISTORY, PREFIX, TIMESTAMP
+from dgin_tf.ops import self_attention
+from dgin_tf.ops.fast import self_attention as fast_self_attention
+from dgin_tf.ops.fast.sets import map_sets
+from dgin_tf.ops.tables import read_rows
 
-ITEM, SESSION = "item_id", "session"
-GROUPED = PREFIX[HISTORY] + "group_"  # of the features of a batch that is grouped already
-GROUP_MASK, GROUP_KEYS = GROUPED + "mask", GROUPED + "keys"
-EVENT_MASK, EVENT = GROUPED + "event_mask", GROUPED + "event_"
-NEWEST = GROUPED + "newest_"
-TOTAL = PREFIX[HISTORY] + "total_"  # of the running statistics of each event's group
-_SIZES = (1, 2, 4, 6, 8)  # of groups that are read together
 _MOST_CLASSES = 512  # of attributes, whose pairs have a table
 
 
@@ -43,81 +38,62 @@ _MOST_CLASSES = 512  # of attributes, whose pairs have a table
 class GroupAggregation(tf.keras.layers.Layer):
     """Eqs. (4)-(6): self-attention within a group over what tells its events apart, and the mean.
 
+        head_i = softmax(e_b W_Q,i (e_b W_K,i)^T / sqrt(d')) e_b W_V,i
+        attr_a = mean(concat(head_1, ..., head_h) W_O)
+
+    In its place a group module takes any layer that is called alike.
+
     Args:
-      attributes: embeds age and behavior type; None for neither.
       heads: h.
+      fast: whether products are reordered for many small groups (`ops.fast.self_attention`), which gives
+        the same numbers sooner; False computes the equations as they stand (`ops.self_attention`).
+
+    Example:
+
+      >>> layer = GroupAggregation(heads=2)
+      >>> layer(tf.random.normal([7, 3, 8]), tf.ones([7, 3], tf.bool)).shape
+      TensorShape([7, 8])
     """
 
-    def __init__(self, attributes: EventAttributes | None = None, heads: int = 2, **kwargs: Any):
+    def __init__(self, heads: int = 2, fast: bool = True, **kwargs: Any):
         super().__init__(**kwargs)
-        if isinstance(attributes, dict):
-            attributes = tf.keras.layers.deserialize(attributes)
-        self.attributes = attributes
         self.heads = heads
+        self.fast = fast
         self.attention = MultiHeadSelfAttention(heads, name="attention", dtype=self.dtype_policy)
 
-    def call(self, features: State, mask: tf.Tensor, fields: tf.Tensor | None = None) -> tf.Tensor:
+    @property
+    def reads_classes(self) -> bool:
+        """Whether `call` takes events as classes, which is faster where these are few."""
+        return self.fast
+
+    def build(self, input_shape: Any) -> None:
+        self.attention.build(input_shape)
+        super().build(input_shape)
+
+    def call(
+        self, events: tf.Tensor, mask: tf.Tensor, classes: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """attr_a of every group.
 
         Args:
-          features: raw attributes of the events of each group, see `EventAttributes.call`,
-            [users, groups, events].
-          mask: True where there is an event, bool [users, groups, events]; real ones come first.
-          fields: embedded fields in which a group's events differ, [users, groups, events, dim].
+          events: e_b, the newest events of each group, [groups, events, dim]; with `classes` an event of
+            each class, [classes, dim].
+          mask: True where there is an event, bool [groups, events].
+          classes: which of these the events are, int32 [groups, events].
 
         Returns:
-          [users, groups, width]; zero where a group has no events.
-
-        Raises:
-          ValueError: there is nothing in which events differ.
+          [groups, dim]; zero for groups without events.
         """
-        attributes = self.attributes if fields is None else None
-        if attributes is not None and attributes.class_count <= _MOST_CLASSES:
-            return self._of_classes(attributes, features, mask)
-        found, split = [], split_by_size(mask, _SIZES)
-        for sets in split:
-            raw = {name: sets.members(values) for name, values in features.items()}
-            events = self._described(raw, None if fields is None else sets.members(fields))
-            if sets.size == 1:
-                found.append(self.attention.of_lone_events(events[:, 0]))
-            else:
-                found.append(self.attention.mean_of_sets(events, sets.members(mask)))
-        return put_back(split, found, mask)
-
-    def _of_classes(
-        self, attributes: EventAttributes, features: State, mask: tf.Tensor
-    ) -> tf.Tensor:
-        """Where events differ in attributes alone: the groups' events as classes of such."""
-        classes, table = attributes.classes(features), attributes.class_table()
-        found, split = [], split_by_size(mask, _SIZES)
-        for sets in split:
-            members = sets.members(classes)
-            if sets.size == 1:
-                found.append(read_few(self.attention.of_lone_events(table), members[:, 0]))
-            else:
-                real = sets.members(mask)
-                found.append(self.attention.mean_of_class_sets(table, members, real))
-        return put_back(split, found, mask)
-
-    def _described(self, features: State, fields: tf.Tensor | None) -> tf.Tensor:
-        """All in which events of a group differ, [sets, events, width]."""
-        parts = [] if fields is None else [tf.cast(fields, self.compute_dtype)]
-        if self.attributes is not None:
-            parts.append(tf.cast(self.attributes(features), self.compute_dtype))
-        if not parts:
-            raise ValueError(
-                "events of a group differ in nothing here: there are neither times nor behavior "
-                "types. Leave the aggregated attribute out."
+        events, kernels = tf.cast(events, self.compute_dtype), self.attention.kernels
+        if classes is not None:
+            return fast_self_attention.mean_self_attention_of_classes(
+                events, classes, mask, kernels
             )
-        return tf.concat(parts, axis=-1)
+        ops = fast_self_attention if self.fast else self_attention
+        return ops.mean_self_attention(events, mask, kernels)
 
     def get_config(self) -> dict[str, Any]:
-        attributes = self.attributes
-        return {
-            **super().get_config(),
-            "attributes": None if attributes is None else tf.keras.layers.serialize(attributes),
-            "heads": self.heads,
-        }
+        return {**super().get_config(), "heads": self.heads, "fast": self.fast}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -125,20 +101,35 @@ class GroupModule(InterestEncoder):
     """Eqs. (3)-(7): groups of the whole history, and multi-head target attention over them.
 
     The ages of events are counted back from the user's newest event: groups are cached before there
-    is a candidate. Events whose key is out of vocabulary are a group like any other here; DGIN leaves
-    them out (`events_of_known_keys`).
+    is a candidate. Events whose key is padding or out of vocabulary are in no group.
 
     State: `groups` e_g [users, groups, dim], `mask` bool and `keys` [users, groups]; the group of the
     newest event comes first.
 
     Args:
       key: what events are grouped by: `item_id`, another field of the history, or `session`.
-      groups: G, how many groups are kept, the most recent ones.
-      events: B, how many of a group's newest events the self-attention reads.
+      groups: G, the most recent groups that remain.
+      events: B, a group's newest events that are aggregated.
       statistics: embeds attr_s; None for none.
-      aggregation: makes attr_a; None for none.
+      attributes: embeds what events have and candidates have not, for `aggregation`; None for nothing.
+      aggregation: makes attr_a of a group's events e_b, called as `aggregation(events, mask)` with
+        [groups, events, dim] and returning [groups, any width], such as `GroupAggregation`; None for
+        none.
       attention: of the candidate over the groups; None for two heads.
+
+    Raises:
+      ValueError: there are attributes and nothing aggregates them.
+
+    Example:
+
+      >>> items = tf.constant([[7, 5, 7], [9, 9, 0]])
+      >>> history = History(tf.random.normal([2, 3, 8]), items > 0, {"item_id": items})
+      >>> outputs = GroupModule(key="item_id", groups=4)(tf.random.normal([2, 5, 8]), history)
+      >>> outputs["interest"].shape, outputs["attention"].shape
+      (TensorShape([2, 5, 8]), TensorShape([2, 5, 2, 4]))
     """
+
+    reads_ids = True
 
     def __init__(
         self,
@@ -146,115 +137,79 @@ class GroupModule(InterestEncoder):
         groups: int = 100,
         events: int = 10,
         statistics: GroupStatistics | None = None,
-        aggregation: GroupAggregation | None = None,
+        attributes: EventAttributes | None = None,
+        aggregation: tf.keras.layers.Layer | None = None,
         attention: MultiHeadAttention | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        statistics, aggregation, attention = (
+        self.statistics, self.attributes, self.aggregation, self.attention = (
             tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
-            for layer in (statistics, aggregation, attention)
+            for layer in (statistics, attributes, aggregation, attention)
         )
+        if self.attributes is not None and self.aggregation is None:
+            raise ValueError(
+                "attributes of events need an aggregation, such as GroupAggregation()."
+            )
         self.key = key
         self.groups = groups
         self.events = events
-        self.statistics = statistics
-        self.aggregation = aggregation
-        self.attention = attention or MultiHeadAttention(name="attention", dtype=self.dtype_policy)
+        if self.attention is None:
+            self.attention = MultiHeadAttention(name="attention", dtype=self.dtype_policy)
+
+    def spec(self, fields: Sequence[str]) -> GroupSpec:
+        """All that the module reads of a history.
+
+        Args:
+          fields: that events share with candidates, in the order in which they are concatenated.
+        """
+        # An item has one category; other keys say nothing of the other fields.
+        identity = [name for name in fields if self.key in (ITEM, name)]
+        attributes = []
+        if self.aggregation is not None:
+            attributes = [name for name in fields if name not in identity]
+            attributes += [] if self.attributes is None else self.attributes.names
+        statistics = None if self.statistics is None else self.statistics.statistics
+        return GroupSpec(
+            self.key, self.groups, self.events, tuple(identity), tuple(attributes), statistics
+        )
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Describes the groups, which the history's features hold (`group`) or which are made here.
+        """e_g = [attr_i, attr_s, attr_a] of every group.
+
+        Args:
+          history: its groups, or raw features by field name with the key among them.
+          training: not needed here.
 
         Raises:
           ValueError: the history lacks the key or its embedding, or nothing describes a group.
         """
         del training
-        if GROUP_MASK in history.features:
-            return self.describe(history.features, history.embed, history.embedded_features)
-        grouped = self.group(self.sorted_into_groups(history), history)
-        return self.describe(grouped, history.embed, history.embedded_features)
-
-    def sorted_into_groups(self, history: History) -> EventGroups:
-        """The most recent groups of the interest key."""
-        return group_events(self.keys(history), history.mask, self.groups, self.events)
-
-    def group(self, groups: EventGroups, history: History) -> State:
-        """What is looked at of the groups: ids, seconds and counts, nothing that is learned.
-
-        Args:
-          groups: what `sorted_into_groups` gave.
-          history: raw features [users, time]. Where events are the newest of their groups alone, as an
-            index holds them, `hist_total_<statistic>` are the statistics of each event's group.
-
-        Returns:
-          Features of a batch, `hist_group_*`: `mask` bool and `keys` [users, groups]; every statistic
-          [users, groups]; where a group shares fields, `newest_<field>` [users, groups], its newest
-          event's; and of the newest events, where there is an aggregated attribute, `event_mask` bool
-          and `event_<attribute>`, [users, groups, events], oldest first.
-        """
-        found = {GROUP_MASK: groups.mask, GROUP_KEYS: groups.keys}
-        shared, differing = self._fields(history.embedded_features)
-        names = history.embedded_features
-        if shared:
-            for name in names:
-                value = _of_events(history.features[name], groups.newest)
-                found[NEWEST + _field(name)] = tf.where(groups.mask, value, 0)
+        # Events that came embedded are one field, of which nobody knows which columns are the key's.
+        spec = self.spec(tuple(history.tables) or (EVENTS,))
+        groups = history.groups
+        if groups is None:
+            if not history.tables:
+                history = embed_history(
+                    history, self.compute_dtype
+                )  # raises where there are ids alone
+            groups = group_history({**history.features, EVENTS: history.events}, history.mask, spec)
+        parts = []
+        if spec.identity:
+            attr_i = self._embed(groups.identity, spec.identity, history.tables)
+            parts.append(mask_padding(attr_i, groups.mask))
         if self.statistics is not None:
-            for name, value in self._counted(self.statistics, groups, history).items():
-                found[GROUPED + name] = value
+            attr_s = self.statistics(groups.statistics, groups.mask)  # Eq. (3)
+            parts.append(tf.cast(attr_s, self.compute_dtype))
         if self.aggregation is not None:
-            raw = _attributes(history, self.aggregation.attributes)
-            if differing:
-                raw.update({_field(name): history.features[name] for name in names})
-            for name, value in raw.items():
-                value = _of_events(value, groups.places)
-                found[EVENT + name] = tf.where(groups.event_mask, value, 0)
-            found[EVENT_MASK] = groups.event_mask
-        return found
-
-    def _counted(
-        self, statistics: GroupStatistics, groups: EventGroups, history: History
-    ) -> dict[str, tf.Tensor]:
-        """The statistics: running ones where events carry them, otherwise of the events themselves."""
-        names = statistics.names
-        if TOTAL + names[0] not in history.features:
-            return statistics.count(groups, self.keys(history), history)
-        found = {name: _of_events(history.features[TOTAL + name], groups.newest) for name in names}
-        return {name: tf.where(groups.mask, value, 0) for name, value in found.items()}
-
-    def describe(
-        self, grouped: Mapping[str, tf.Tensor], embed: Any, names: tuple[str, ...]
-    ) -> State:
-        """e_g of every group: everything that is learned, of what `group` gave.
-
-        Args:
-          grouped: `hist_group_*`.
-          embed: embeds raw history features, see `History.embed`.
-          names: of the raw features that `embed` reads.
-        """
-        shared, differing = self._fields(names)
-        mask, parts = grouped[GROUP_MASK], []
-        if shared:
-            identity = _embedded(grouped, NEWEST, embed, names, shared)  # attr_i
-            parts.append(tf.where(mask[..., tf.newaxis], identity, tf.zeros([], identity.dtype)))
-        if self.statistics is not None:
-            statistics = self.statistics.names
-            counted = {name: grouped[GROUPED + name] for name in statistics}
-            parts.append(self.statistics(counted, mask))
-        if self.aggregation is not None:
-            fields = _embedded(grouped, EVENT, embed, names, differing) if differing else None
-            attributes = self.aggregation.attributes
-            raw = {
-                name: grouped[EVENT + name]
-                for name in (attributes.names if attributes is not None else ())
-            }
-            parts.append(self.aggregation(raw, grouped[EVENT_MASK], fields))
+            attr_a = self._aggregate(groups, spec, history.tables)  # Eqs. (4)-(6)
+            parts.append(tf.cast(attr_a, self.compute_dtype))
         if not parts:
             raise ValueError(
                 f"groups by {self.key!r} share no field; describe them by statistics or aggregation."
             )
-        described = tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=-1)
-        return {"groups": described, "mask": mask, "keys": grouped[GROUP_KEYS]}
+        # e_g, [users, groups, dim]
+        return {"groups": tf.concat(parts, axis=-1), "mask": groups.mask, "keys": groups.keys}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Eq. (7).
@@ -267,27 +222,42 @@ class GroupModule(InterestEncoder):
         interest, weights = self.attention(target.embedding, state["groups"], state["mask"])
         return {"interest": interest, "attention": weights}
 
-    def keys(self, history: History) -> tf.Tensor:
-        """The interest key of every event, [users, time]."""
-        name = TIMESTAMP if self.key == SESSION else f"hist_{self.key}"
-        if name not in history.features:
+    def _aggregate(self, groups: Groups, spec: GroupSpec, tables: Tables) -> tf.Tensor:
+        """attr_a of every group, [users, groups, width]."""
+        attributes = self.attributes
+        names = () if attributes is None else attributes.names
+        fields = [name for name in spec.attributes if name not in names]
+        if not (fields or names):
             raise ValueError(
-                f"grouping by {self.key!r} needs the feature {name!r}; the history has "
-                f"{sorted(history.features)}. Name another field of the schema."
+                "events of a group differ in nothing here: there are neither times nor behavior "
+                "types. Leave the aggregated attribute out."
             )
-        if self.key == SESSION:
-            return session_keys(history.features[name], history.mask)
-        return history.features[name]
+        reads_classes = getattr(self.aggregation, "reads_classes", False)
+        if reads_classes and not fields and attributes.class_count <= _MOST_CLASSES:
+            table = attributes.class_table()
 
-    def _fields(self, names):
-        """Places of the embedded fields that a group's events share, and of the others.
+            def of_classes(classes, mask):
+                return self.aggregation(table, mask, classes=classes)
 
-        An item has one category; other keys say nothing of the other fields.
-        """
-        if self.key == ITEM:
-            return list(range(len(names))), []
-        shared = [place for place, name in enumerate(names) if name == f"hist_{self.key}"]
-        return shared, [place for place in range(len(names)) if place not in shared]
+            return map_sets(of_classes, attributes.classes(groups.attributes), groups.event_mask)
+
+        def of_events(features, mask):
+            parts = [self._embed(features, fields, tables)] if fields else []
+            if attributes is not None:
+                parts.append(tf.cast(attributes(features), self.compute_dtype))
+            return self.aggregation(tf.concat(parts, axis=-1), mask)
+
+        return map_sets(of_events, groups.attributes, groups.event_mask)
+
+    def _embed(
+        self, features: Mapping[str, tf.Tensor], names: Sequence[str], tables: Tables
+    ) -> tf.Tensor:
+        """Fields side by side, ids looked up in their tables."""
+        parts = [
+            read_rows(tables[name], features[name]) if name in tables else features[name]
+            for name in names
+        ]
+        return tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         def serialize(layer):
@@ -299,54 +269,7 @@ class GroupModule(InterestEncoder):
             "groups": self.groups,
             "events": self.events,
             "statistics": serialize(self.statistics),
+            "attributes": serialize(self.attributes),
             "aggregation": serialize(self.aggregation),
             "attention": serialize(self.attention),
         }
-
-
-def events_of_known_keys(history: History, key: str) -> History:
-    """The same arrays with the events masked whose key is out of vocabulary."""
-    mask = history.mask & (history.features[f"hist_{key}"] >= FIRST_ID)
-    return history_of(history.features, mask, history.embed, history.embedded_features)
-
-
-def _attributes(history: History, attributes: EventAttributes | None) -> State:
-    """Raw attributes of the events, [users, time], as `attributes` wants them."""
-    found: State = {}
-    if attributes is not None and attributes.times:
-        times = tf.where(history.mask, history.features[TIMESTAMP], 0)
-        found[GAP] = _since_newest(times)
-    for name in attributes.event_features if attributes is not None else ():
-        found[_field(name)] = history.features[name]
-    return found
-
-
-def _since_newest(times: tf.Tensor) -> tf.Tensor:
-    """Seconds from each event to the newest one, [users, time]."""
-    newest = tf.reduce_max(tf.pad(times, [[0, 0], [0, 1]]), axis=1, keepdims=True)
-    return newest - times
-
-
-def _embedded(
-    grouped: Mapping[str, tf.Tensor],
-    prefix: str,
-    embed: Any,
-    names: tuple[str, ...],
-    fields: list[int],
-) -> tf.Tensor:
-    """Embeddings of some fields of the events under a prefix, ids' shape + [width]."""
-    if embed is None:
-        raise ValueError("groups are made of ids; they need History.embed to be embedded.")
-    found = embed({name: grouped[prefix + _field(name)] for name in names})
-    by_field = tf.split(found, len(names), axis=-1)
-    return tf.concat([by_field[field] for field in fields], axis=-1)
-
-
-def _field(name: str) -> str:
-    return name.removeprefix(PREFIX[HISTORY])
-
-
-def _of_events(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Values [users, time] at `places` [users, ...]; zero behind the last event."""
-    # One event more, so that a time axis of no length can be read.
-    return tf.gather(tf.pad(values, [[0, 0], [0, 1]]), places, batch_dims=1)

@@ -1,77 +1,30 @@
-"""Multi-head self-attention over sets of events, and the encoder made of it (DGIN, Eqs. 4-6, 8)."""
+"""Multi-head self-attention over sets of events, and the encoder made of it (DGIN, Eqs. 4, 5, 8)."""
 
 from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.multi_head_attention import HeadKernels, mix_heads
+from dgin_tf.layers.multi_head_attention import head_kernel
 from dgin_tf.layers.normalization import LayerNorm
-from dgin_tf.ops import masking
-from dgin_tf.ops.class_attention import mean_weights, weighted_sums
-
-
-def self_attention_scores(
-    asking: tf.Tensor, asked: tf.Tensor, query_kernel: tf.Tensor, key_kernel: tf.Tensor
-) -> tf.Tensor:
-    """Eq. (5) before its softmax: e W_Q (e W_K)^T / sqrt(d') of each head.
-
-    Sets are small and many, so that W_Q W_K^T is multiplied first: one large product, and one small
-    product a set without a transposition.
-
-    Args:
-      asking: events e, [..., queries, dim].
-      asked: events that they attend to, [..., time, dim].
-      query_kernel, key_kernel: [dim, heads, units].
-
-    Returns:
-      float32 [..., queries, heads, time].
-    """
-    dim, heads, units = query_kernel.shape
-    both = tf.reshape(tf.einsum("dhk,ehk->dhe", query_kernel, key_kernel), [dim, heads * dim])
-    shape = tf.shape(asking)
-    rows = tf.matmul(tf.reshape(asking, [-1, dim]), both)
-    rows = tf.reshape(rows, tf.concat([shape[:-2], [shape[-2] * heads, dim]], axis=0))
-    scores = tf.matmul(rows, asked, transpose_b=True)
-    scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype)) / tf.sqrt(float(units))
-    by_head = tf.concat([shape[:-1], [heads, tf.shape(asked)[-2]]], axis=0)
-    return tf.reshape(scores, by_head)
-
-
-def self_attention_weights(
-    asking: tf.Tensor,
-    asked: tf.Tensor,
-    mask: tf.Tensor,
-    query_kernel: tf.Tensor,
-    key_kernel: tf.Tensor,
-) -> tf.Tensor:
-    """Eq. (5)'s softmax of `self_attention_scores`.
-
-    Args:
-      asking, asked, query_kernel, key_kernel: see there.
-      mask: True where one may attend to the other, bool, broadcastable to [..., queries, time].
-
-    Returns:
-      What each event pays to the others, float32 [..., queries, heads, time]; zero where masked.
-    """
-    scores = self_attention_scores(asking, asked, query_kernel, key_kernel)
-    return masking.masked_softmax(scores, mask[..., tf.newaxis, :])
-
-
-def _by_head(weights: tf.Tensor) -> tf.Tensor:
-    """[..., queries, heads, time] -> [..., queries * heads, time]."""
-    shape = tf.shape(weights)
-    return tf.reshape(weights, tf.concat([shape[:-3], [shape[-3] * shape[-2], shape[-1]]], axis=0))
+from dgin_tf.ops.fast.self_attention import self_attention
+from dgin_tf.ops.self_attention import AttentionKernels
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class MultiHeadSelfAttention(tf.keras.layers.Layer):
-    """Eqs. (4), (5): concat(head_1, ..., head_h) W_O, without positions.
+    """Eqs. (4), (5): concat(head_1, ..., head_h) W_O, without positions; see `ops.self_attention`.
 
     Args:
       heads: h; the width d' of a head is that of an event over h, rounded up.
 
     Raises:
       ValueError: `heads` is below 1.
+
+    Example:
+
+      >>> layer = MultiHeadSelfAttention(heads=2)
+      >>> layer(tf.random.normal([2, 5, 8]), tf.ones([2, 5], tf.bool)).shape
+      TensorShape([2, 5, 8])
     """
 
     def __init__(self, heads: int = 2, **kwargs: Any):
@@ -80,12 +33,21 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
             raise ValueError(f"heads must be at least 1; got {heads}.")
         self.heads = heads
 
-        def kernels(name: str) -> HeadKernels:
-            return HeadKernels(heads, name=name, dtype=self.dtype_policy)
+    def build(self, input_shape: Any) -> None:
+        dim = tf.TensorShape(input_shape)[-1]
+        shape = [dim, self.heads * -(-dim // self.heads)]
+        # All four lie alike, the output's transposed.
+        self._kernels = [
+            self.add_weight(f"{name}_kernel", shape) for name in AttentionKernels._fields
+        ]
+        super().build(input_shape)
 
-        self.query_kernels, self.key_kernels = kernels("query"), kernels("key")
-        # The output's are kept transposed, [dim, heads * units], like the other three.
-        self.value_kernels, self.output_kernels = kernels("value"), kernels("output")
+    @property
+    def kernels(self) -> AttentionKernels:
+        """The weights, one matrix a head."""
+        return AttentionKernels(
+            *(head_kernel(kernel, self.heads, self.compute_dtype) for kernel in self._kernels)
+        )
 
     def call(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """What every event learns from all of its set.
@@ -97,69 +59,7 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
         Returns:
           [..., time, dim]; zero in sets without events, and of no meaning for other padding.
         """
-        rows = tf.cast(events, self.compute_dtype)
-        kernels = self.query_kernels(rows), self.key_kernels(rows)
-        weights = self_attention_weights(rows, rows, mask[..., tf.newaxis, :], *kernels)
-        heads = tf.matmul(_by_head(tf.cast(weights, rows.dtype)), rows)
-        by_event = tf.concat([tf.shape(rows)[:-1], [self.heads, rows.shape[-1]]], axis=0)
-        return self._project(tf.reshape(heads, by_event), rows)
-
-    def mean_of_sets(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Eq. (6): the mean of `call` over the real events of each of many small sets.
-
-        mean_i sum_j a_ij W e_j = W sum_j (mean_i a_ij) e_j: the mean is taken of the weights, so that
-        a set is one weighted sum a head, and W_V and W_O are applied to that alone.
-
-        Args:
-          events: [..., time, dim].
-          mask: True where the event is real, bool [..., time].
-
-        Returns:
-          [..., dim]; zero for sets without events.
-        """
-        rows = tf.cast(events, self.compute_dtype)
-        kernels = self.query_kernels(rows), self.key_kernels(rows)
-        weights = self_attention_weights(rows, rows, mask[..., tf.newaxis, :], *kernels)
-        asks = tf.cast(mask, weights.dtype)[..., tf.newaxis, tf.newaxis]
-        count = tf.maximum(tf.reduce_sum(asks, axis=-3), 1.0)
-        mean = tf.cast(tf.reduce_sum(weights * asks, axis=-3) / count, rows.dtype)
-        return self._project(tf.matmul(mean, rows), rows)
-
-    def mean_of_class_sets(
-        self, table: tf.Tensor, classes: tf.Tensor, mask: tf.Tensor
-    ) -> tf.Tensor:
-        """`mean_of_sets` of events table[classes], of which one class is as another event of it.
-
-        Args:
-          table: what an event of each class is, [classes, dim].
-          classes: int32 [sets, time]; of any class where masked.
-          mask: bool [sets, time].
-
-        Returns:
-          [sets, dim]; zero for sets without events.
-        """
-        rows = tf.cast(table, self.compute_dtype)
-        scores = self_attention_scores(rows, rows, self.query_kernels(rows), self.key_kernels(rows))
-        weights = mean_weights(tf.transpose(scores, [2, 0, 1]), classes, mask)
-        return self._project(weighted_sums(tf.cast(weights, rows.dtype), classes, rows), rows)
-
-    def of_lone_events(self, events: tf.Tensor) -> tf.Tensor:
-        """`mean_of_sets` of sets of one event each, which has all of its weight, whatever it asks.
-
-        Args:
-          events: [..., dim].
-
-        Returns:
-          [..., dim].
-        """
-        rows = tf.cast(events, self.compute_dtype)
-        # Made here too, so that weights start alike whichever sets come first.
-        self.query_kernels(rows), self.key_kernels(rows)
-        heads = tf.repeat(rows[..., tf.newaxis, :], self.heads, axis=-2)
-        return self._project(heads, rows)
-
-    def _project(self, heads, rows):
-        return mix_heads(heads, self.value_kernels(rows), self.output_kernels(rows))
+        return self_attention(tf.cast(events, self.compute_dtype), mask, self.kernels)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads}
@@ -173,6 +73,11 @@ class ResidualFeedForward(tf.keras.layers.Layer):
 
     Args:
       expansion: width between the layers over that of the inputs.
+
+    Example:
+
+      >>> ResidualFeedForward()(tf.random.normal([2, 5, 8])).shape
+      TensorShape([2, 5, 8])
     """
 
     def __init__(self, expansion: int = 4, **kwargs: Any):
@@ -203,6 +108,12 @@ class SelfAttentionEncoder(tf.keras.layers.Layer):
 
     Args:
       heads: of the self-attention.
+
+    Example:
+
+      >>> layer = SelfAttentionEncoder(heads=2)
+      >>> layer(tf.random.normal([2, 5, 8]), tf.ones([2, 5], tf.bool)).shape
+      TensorShape([2, 5, 8])
     """
 
     def __init__(self, heads: int = 2, **kwargs: Any):

@@ -4,7 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import GAP, EventAttributes
+from dgin_tf.group_spec import GAP
+from dgin_tf.layers.event_attributes import EventAttributes
 from dgin_tf.layers.events import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.normalization import LayerNorm
@@ -16,13 +17,22 @@ from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEnco
 class TargetModule(tf.keras.layers.Layer):
     """Eq. (8): the events that share the candidate's key refine each other, then it attends to them.
 
+        a = LN(e_t + MHSA(e_t)),           enc = LN(a + FFN(a))
+        b = LN(e_i + MHTA(e_i, enc)), interest = LN(b + FFN(b))
+
     An event is e_t in R^{md}, the fields that candidates have too and the attributes that they have
     not; the candidate is projected into that space, where the paper adds the two.
 
     Args:
-      attributes: embeds the time from each event to the candidate, its behavior type and its labels;
-        None for none of them.
+      attributes: embeds the time from each event to the candidate, its behavior type and its side
+        features; None for none of them.
       heads: of both attentions.
+
+    Example:
+
+      >>> events, mask = tf.random.normal([2, 3, 5, 8]), tf.ones([2, 3, 5], tf.bool)
+      >>> TargetModule()(tf.random.normal([2, 3, 8]), events, mask)["interest"].shape
+      TensorShape([2, 3, 8])
     """
 
     def __init__(self, attributes: EventAttributes | None = None, heads: int = 2, **kwargs: Any):
@@ -44,46 +54,60 @@ class TargetModule(tf.keras.layers.Layer):
         self.projection = tf.keras.layers.Dense(width, name="projection", dtype=self.dtype_policy)
         super().build(input_shape)
 
-    def call(self, target: tf.Tensor, found: RetrievedEvents, training: bool = False) -> State:
+    def call(
+        self,
+        target: tf.Tensor,
+        events: RetrievedEvents | tf.Tensor,
+        mask: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> State:
         """Reads the events that share each candidate's key.
 
         Args:
           target: e_i, [users, candidates, dim].
-          found: the events, embedded as candidates are.
+          events: these events with their attributes; or e_t, [users, candidates, k, dim], embedded as
+            candidates are.
+          mask: of embeddings, True where the event is real, bool [users, candidates, k].
           training: not needed here.
 
         Returns:
           `interest` [users, candidates, dim of an event] and `attention`
-          [users, candidates, heads, k]; both zero where nothing was found, since the sum with the
-          candidate in Eq. (8) would speak of the candidate where there is no interest.
+          [users, candidates, heads, k]; both zero for candidates without events, since the sum with
+          the candidate in Eq. (8) would speak of the candidate where there is no interest.
+
+        Raises:
+          ValueError: the module embeds attributes that the events lack, or embeddings lack a mask.
         """
         del training
-        events = self._described(found)
-        encoded = self.encoder(events, found.mask)
-        asked = self.projection(target)
-        attended, weights = self.attention(asked, encoded, found.mask)
-        interest = self.feed_forward(self.norm(asked + attended))
-        is_found = tf.reduce_any(found.mask, axis=-1, keepdims=True)
-        interest = tf.where(is_found, interest, tf.zeros([], interest.dtype))
+        if isinstance(events, RetrievedEvents):
+            mask = events.mask
+        elif mask is None:
+            raise ValueError("embedded events need their mask, bool [users, candidates, k].")
+        described_events = self._describe(events)
+        encoded_events = self.encoder(described_events, mask)
+        query = self.projection(target)
+        attended_events, weights = self.attention(query, encoded_events, mask)
+        interest = self.feed_forward(self.norm(query + attended_events))
+        has_events = tf.reduce_any(mask, axis=-1, keepdims=True)
+        interest = tf.where(has_events, interest, tf.zeros([], interest.dtype))
         return {"interest": interest, "attention": weights}
 
-    def _described(self, found):
+    def _describe(self, events: RetrievedEvents | tf.Tensor) -> tf.Tensor:
         """e_t, [users, candidates, k, width]."""
-        events = tf.cast(found.events, self.compute_dtype)
+        has_features = isinstance(events, RetrievedEvents)
+        embeddings = tf.cast(events.events if has_features else events, self.compute_dtype)
         if self.attributes is None:
-            return events
-        raw = {}
-        if self.attributes.times:
-            if found.gaps is None:
-                raise ValueError(
-                    "this module embeds time gaps, but no times are kept; set times=True where the "
-                    "events are stored."
-                )
-            raw[GAP] = found.gaps
-        for name in self.attributes.event_features:
-            raw[name] = (found.features or {})[name]
-        described = tf.cast(self.attributes(raw), events.dtype)
-        return tf.concat([events, described], axis=-1)
+            return embeddings
+        features = dict(events.features or {}) if has_features else {}
+        if has_features and events.gaps is not None:
+            features[GAP] = events.gaps
+        if missing := [name for name in self.attributes.names if name not in features]:
+            raise ValueError(
+                f"this module embeds {', '.join(missing)} of events; no times are kept unless "
+                "times=True where events are stored, and embeddings alone have no attributes."
+            )
+        attributes = tf.cast(self.attributes(features), embeddings.dtype)
+        return tf.concat([embeddings, attributes], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         attributes = self.attributes

@@ -1,4 +1,4 @@
-"""How long ago an event was, as an embedding (SIM, section 3.3)."""
+"""Embeddings of the time between an event and a candidate (SIM, section 3.3)."""
 
 from typing import Any
 
@@ -37,6 +37,11 @@ class GapEmbedding(tf.keras.layers.Layer):
 
     Args:
       dim: width of the embedding.
+
+    Example:
+
+      >>> GapEmbedding(dim=4)(tf.constant([[60, 3600, 86400]])).shape
+      TensorShape([1, 3, 4])
     """
 
     def __init__(self, dim: int = 8, **kwargs: Any):

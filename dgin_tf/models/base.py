@@ -297,6 +297,11 @@ class CTRModel(tfrs.models.Model):
         return False
 
     @property
+    def input_transform(self) -> Callable[[Mapping[str, Any]], dict[str, Any]] | None:
+        """Transform of batches that runs while they are read, such as grouping; None for none."""
+        return None
+
+    @property
     def serving_spec(self) -> ServingSpec:
         """The parts of a history that scores depend on, by default its one encoder's."""
         encoders = list(self.encoders.values())

@@ -1,24 +1,29 @@
-"""Deep Group Interest Network (Liu et al., 2023): all that a person ever did, as a few interest groups.
+"""Deep Group Interest Network (Liu et al., 2023): a user's whole history as a few interest groups.
 
 A group module attends to groups of the whole history (section 3.3), a target module to the events of
-the candidate's own group (section 3.4). Serving keeps the groups, and the events' ids by key.
+the candidate's own group (section 3.4). Serving caches the groups, and keeps the events' ids by key.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
-from dgin_tf.layers.events import History, State
-from dgin_tf.layers.group_statistics import GroupStatistics
-from dgin_tf.layers.groups import (
-    ITEM,
-    SESSION,
-    GroupAggregation,
-    GroupModule,
-    events_of_known_keys,
+from dgin_tf.group_spec import ITEM, SESSION, StatisticsSpec
+from dgin_tf.inputs.group_features import (
+    GROUPS,
+    HISTORY_MASK,
+    GroupTransform,
+    group_features,
+    mask_of_types,
 )
-from dgin_tf.layers.interest_encoder import HistorySlice
+from dgin_tf.layers.embedding import role_mask
+from dgin_tf.layers.event_attributes import EventAttributes
+from dgin_tf.layers.events import History
+from dgin_tf.layers.group_statistics import GroupStatistics
+from dgin_tf.layers.groups import GroupAggregation, GroupModule
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import SearchedInterest
@@ -26,181 +31,146 @@ from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import type_ids
+from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.models.sim import din_history
-from dgin_tf.ops.event_order import newest_of_keys
-from dgin_tf.schema import (
-    BEHAVIOR_TYPE,
-    CANDIDATE,
-    FIRST_ID,
-    HISTORY,
-    PREFIX,
-    TIMESTAMP,
-    Schema,
-    feature_name,
-)
+from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, HISTORY, TIMESTAMP, Schema
+
+LOGARITHMIC, LEARNED = "logarithmic", "learned"
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class DGIN(CTRModel):
-    """Sections 3.2 to 3.4. The rows of table 3 are `statistical`, `aggregated` and `target_module`
-    switched on one after the other, table 4 is `behavior_types`, table 5 is `key`.
+    """Sections 3.2 to 3.4, of a group module and a target module that are passed in.
 
-    Attributes of events are what the schema has of timestamps, behavior types and labels (location), and
-    statistics have the means of its numeric_features.
+    `DGIN(schema)` has the blocks of the default `Settings`; `DGIN(schema, group_module=...)` has the group
+    module alone, and with `target_module` both.
 
     Args:
       schema: the data.
       config: embedding and head.
-      key: interest key: `item_id`, another field that events and candidates share, or `session`, which
-        no candidate belongs to, so that there is no target module.
-      statistical: whether groups have attr_s (Eq. 3).
-      aggregated: whether groups have attr_a (Eqs. 4-6).
-      target_module: whether there is one (Eq. 8).
-      behavior_types: names of the types that are seen, () for all. With one alone the attributes of
-        behavior types are left out ("click-only").
-      groups: G, the most recent groups that are kept. The paper does not say how many.
-      events: B, how many of a group's newest events its self-attention reads. Neither.
-      target_events: T, how many of the newest events the target module reads.
-      heads: h, of every attention.
-      edges: (statistic, edges of its classes) pairs, see `GroupStatistics`; None for those that the
-        schema has learned for the key, which are of all behavior types, () for the logarithmic ones.
+      group_module: Eqs. (3)-(7).
+      target_module: encoder of the candidate's own events (Eq. 8); None for none.
+      behavior_types: names of the types that are read, () for all.
 
     Raises:
-      ValueError: the settings ask for what the schema or the key does not have.
+      ValueError: there is a target module without a group module, or the schema lacks the key or a
+        behavior type.
     """
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the paper's blocks. The rows of table 3 are `statistical`, `aggregated` and
+        `target_module` switched on one after the other, table 4 is `behavior_types`, table 5 is `key`.
+
+        Attributes of events are what the schema has of timestamps, behavior types and side features, and
+        statistics have the means of its numeric features.
+
+        Attributes:
+          key: interest key: `item_id`, another field that events and candidates share, or `session`,
+            which no candidate belongs to, so that there is no target module.
+          statistical: whether groups have attr_s (Eq. 3).
+          aggregated: whether groups have attr_a (Eqs. 4-6).
+          target_module: whether there is one (Eq. 8).
+          behavior_types: names of the types that are read, () for all. With one alone the attributes of
+            behavior types are left out ("click-only").
+          groups: G, the most recent groups that remain. The paper does not say how many.
+          events: B, how many of a group's newest events its self-attention reads. Neither.
+          target_events: T, how many of the newest events the target module reads.
+          heads: h, of every attention.
+          boundaries: of the statistics' buckets: "logarithmic", or "learned" from training groups.
+          buckets: of a statistic, at most, where boundaries are learned.
+        """
+
+        key: str = ITEM
+        statistical: bool = True
+        aggregated: bool = True
+        target_module: bool = True
+        behavior_types: tuple[str, ...] = ()
+        groups: int = 100
+        events: int = 10
+        target_events: int = 50
+        heads: int = 2
+        boundaries: str = LOGARITHMIC
+        buckets: int = 16
 
     def __init__(
         self,
         schema: Schema,
         config: ModelConfig | None = None,
-        key: str = ITEM,
-        statistical: bool = True,
-        aggregated: bool = True,
-        target_module: bool = True,
+        group_module: GroupModule | None = None,
+        target_module: InterestEncoder | None = None,
         behavior_types: Sequence[str] = (),
-        groups: int = 100,
-        events: int = 10,
-        target_events: int = 50,
-        heads: int = 2,
-        edges: Sequence[tuple[str, Sequence[int]]] | None = None,
     ):
-        _check_key(schema, key, target_module)
-        config = config or ModelConfig()
-        dim = config.embedding_dim
-        names = [field.name for field in schema.paired_fields]
-        seen = type_ids(schema, behavior_types)
-        statistics = aggregation = None
-        if edges is None:
-            edges = tuple(learned_edges(schema, key, behavior_types).items())
-        if statistical:
-            counted = seen if len(seen) > 1 else {}
-            distinct = (ITEM,) if ITEM in names and key != ITEM else ()
-            statistics = GroupStatistics(
-                dim,
-                list(counted),
-                list(counted.values()),
-                distinct,
-                schema.numeric_features,
-                dict(edges or ()),
-                name="statistics",
-            )
-        if aggregated:
-            attributes = _event_attributes(schema, dim, len(seen) > 1)
-            if attributes is None and key == ITEM:
-                raise ValueError(
-                    "the aggregated attribute needs timestamps or behavior types of events; the "
-                    "schema has neither. Prepare the data with them, or set aggregated=False."
-                )
-            aggregation = GroupAggregation(attributes, heads, name="aggregation")
-        # A group begins with the embedding of its key where it does not have all fields.
-        offset = dim * names.index(key) if key in names and key != ITEM else 0
-        attention = MultiHeadAttention(heads, offset=offset, name="attention")
-        encoders = {
-            "group_module": GroupModule(
-                key, groups, events, statistics, aggregation, attention, name="group_module"
-            )
-        }
-        if target_module:
-            encoders["target_module"] = _own_events(
-                schema, dim, key, target_events, heads, len(seen) > 1
-            )
+        if group_module is None:
+            if target_module is not None:
+                raise ValueError("a target module comes beside a group module; pass both.")
+            settings = self.Settings(behavior_types=tuple(behavior_types))
+            group_module, target_module = paper_modules(schema, config, settings)
+        check_key(schema, group_module.key)
+        encoders: dict[str, InterestEncoder] = {"group_module": group_module}
+        if target_module is not None:
+            encoders["target_module"] = target_module
         super().__init__(schema, encoders, config, name="dgin")
-        self._seen = tuple(seen.values()) if behavior_types else ()
+        self.group_module = group_module
+        self.target_module = target_module
+        self.behavior_types = tuple(behavior_types)
+        self.spec = group_module.spec([field.name for field in schema.paired_fields])
+        self._type_ids = tuple(type_ids(schema, behavior_types).values()) if behavior_types else ()
 
-    def condense(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Groups (`hist_group_*`, see `GroupModule.group`), and of the events only the candidates' own.
+    @classmethod
+    def from_settings(
+        cls, schema: Schema, config: ModelConfig | None = None, settings: Settings | None = None
+    ) -> "DGIN":
+        """Builds the paper's blocks and passes them in."""
+        settings = settings or cls.Settings()
+        group_module, target_module = paper_modules(schema, config, settings)
+        return cls(schema, config, group_module, target_module, settings.behavior_types)
 
-        Returns:
-          A batch whose `hist_*` [users, found] are the newest T events of every candidate's key, in
-          the order of time, and where there is no target module the newest event.
+    def past_events(self, features: Mapping[str, Any]) -> History:
+        """Past events of the types that are read, as ids, and their groups.
+
+        Batches that `input_transform` has not grouped are grouped here.
         """
-        history = self._raw_history(features)
-        module = self.encoders["group_module"]
-        groups = module.sorted_into_groups(history)
-        places, mask = groups.newest[:, :1], groups.mask[:, :1]
-        excerpt = self._own_events
-        if excerpt is not None:
-            wanted = features[PREFIX[CANDIDATE] + excerpt.key]
-            wanted = tf.where(
-                features["cand_mask"] & (wanted >= FIRST_ID), wanted, wanted.dtype.max
-            )
-            places, mask = newest_of_keys(groups.order, wanted, excerpt.per_key)
-        condensed = {
-            name: tf.where(mask, tf.gather(value, places, batch_dims=1), tf.zeros([], value.dtype))
-            if name in history.features
-            else value
-            for name, value in features.items()
-        }
-        length = tf.math.count_nonzero(features["hist_mask"], axis=1, dtype=tf.int32)
-        grouped = module.group(groups, history)
-        return {**condensed, **grouped, "hist_mask": mask, HISTORY_LENGTH: length}
+        mask = role_mask(features, HISTORY, self.schema)
+        mask = mask_of_types({**features, HISTORY_MASK: mask}, self._type_ids)
+        features = {**features, HISTORY_MASK: mask}
+        if GROUPS not in features:
+            features = group_features(features, self.spec)
+        return self.embedding.history(features)._replace(groups=features[GROUPS])
 
     @property
-    def excerpt(self) -> HistorySlice | None:
-        """What of a history is read beside the kept groups; None for nothing, or where none are kept."""
-        return self._own_events if self.kept else None
+    def input_transform(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """Groups batches, and leaves of their histories what the target module reads."""
+        per_key: int | None = 0
+        if self.target_module is not None:
+            history = self.target_module.history_slice
+            is_own_group = history is not None and history[:2] == (self.spec.key, 0)
+            per_key = history.per_key if is_own_group else None
+        return GroupTransform(self.spec, per_key, self._type_ids)
 
     @property
-    def kept(self) -> "Kept | None":
-        """The groups, but not those of sessions or of some behavior types, which no index lists."""
-        module = self.encoders["group_module"]
-        if module.key == SESSION or self._seen:
-            return None
-        names = tuple(module.statistics.names) if module.statistics is not None else ()
-        return Kept("group_module_", module.key, module.groups, module.events, names)
+    def serving_spec(self) -> ServingSpec:
+        """The groups, and the events of the candidate's key.
 
-    @property
-    def _own_events(self) -> HistorySlice | None:
-        module = self.encoders.get("target_module")
-        return None if module is None else module.excerpt
-
-    def _raw_history(self, features: Mapping[str, tf.Tensor]) -> History:
-        """The seen part of a history, as ids."""
-        raw = {
-            name: value
-            for name, value in features.items()
-            if name.startswith(PREFIX[HISTORY]) and name != "hist_mask"
-        }
-        names = tuple(feature_name(HISTORY, field) for field in self.schema.paired_fields)
-        return self.seen(history_of(raw, features["hist_mask"], None, names))
-
-    def seen(self, history: History) -> History:
-        """The part of a history that is of the wanted behavior types, and of an interest at all.
-
-        Events whose key is out of vocabulary share nothing but that.
+        No index lists the groups of sessions or of some behavior types; whole histories are read there.
         """
-        if self._seen:
-            history = events_of_types(history, self._seen)
-        key = self.encoders["group_module"].key
-        return history if key == SESSION else events_of_known_keys(history, key)
+        history = None if self.target_module is None else self.target_module.history_slice
+        needs_all = self.target_module is not None and history is None
+        if self.spec.key == SESSION or self._type_ids or needs_all:
+            return ServingSpec()
+        return ServingSpec(history, self.spec)
 
-    def _encode(self, history: History, features, training: bool) -> State:
-        return super()._encode(self.seen(history), features, training)
+    def adapt(self, dataset: Iterable[Mapping[str, Any]]) -> None:
+        """Learns the bucket boundaries of the statistics, where these have `num_bins`."""
+        super().adapt(dataset)
+        statistics = self.group_module.statistics
+        if statistics is not None and statistics.num_bins is not None:
+            statistics.adapt(self.past_events(features).groups for features in dataset)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMTargetModule(CTRModel):
-    """SIM-TM (section 4.2): SIM with hard search, what it finds read by DGIN's target module.
+    """SIM-TM (section 4.2): SIM with hard search, whose events DGIN's target module reads.
 
     Args:
       schema: the data.
@@ -223,68 +193,122 @@ class SIMTargetModule(CTRModel):
         heads: int = 2,
     ):
         config = config or ModelConfig()
-        long = _own_events(schema, config.embedding_dim, field, k, heads)
-        encoder = ShortAndLong(din_history(softmax), long, short_events, name="interest")
+        check_key(schema, field)
+        attributes = event_attributes(schema, config.embedding_dim)
+        encoder = ShortAndLong(
+            din_history(softmax),
+            search_own_events(field, k, TargetModule(attributes, heads, name="reader")),
+            short_events,
+            name="interest",
+        )
         super().__init__(schema, {"interest": encoder}, config, name="sim_tm")
+        self.k = k
+        self.field = field
+        self.short_events = short_events
+        self.softmax = softmax
+        self.heads = heads
 
 
-def learned_edges(
-    schema: Schema, key: str, behavior_types: Sequence[str] = ()
-) -> Mapping[str, tuple[int, ...]]:
-    """What a schema has learned of a key's groups, statistic -> edges; {} for nothing.
+def paper_modules(
+    schema: Schema, config: ModelConfig | None, settings: DGIN.Settings
+) -> tuple[GroupModule, InterestEncoder | None]:
+    """The paper's group module, and its target module where the settings ask for one.
 
-    It was learned from all types of behavior; counts of some of them are other counts.
+    Raises:
+      ValueError: the settings ask for what the schema or the key does not have.
     """
-    return {} if behavior_types else schema.statistic_edges.get(key, {})
+    check_key(schema, settings.key)
+    if settings.boundaries not in (LOGARITHMIC, LEARNED):
+        raise ValueError(
+            f"boundaries must be {LOGARITHMIC!r} or {LEARNED!r}; got {settings.boundaries!r}."
+        )
+    dim = (config or ModelConfig()).embedding_dim
+    fields = [field.name for field in schema.paired_fields]
+    types = type_ids(schema, settings.behavior_types)
+    types = types if len(types) > 1 else {}  # what all events are of tells nothing
+    statistics = attributes = aggregation = None
+    if settings.statistical:
+        spec = StatisticsSpec(
+            tuple(types.items()),
+            (ITEM,) if ITEM in fields and settings.key != ITEM else (),
+            schema.numeric_features,
+        )
+        num_bins = settings.buckets if settings.boundaries == LEARNED else None
+        statistics = GroupStatistics(spec, dim, num_bins=num_bins, name="statistics")
+    if settings.aggregated:
+        attributes = event_attributes(schema, dim, bool(types))
+        if attributes is None and settings.key == ITEM:
+            raise ValueError(
+                "the aggregated attribute needs timestamps or behavior types of events; the schema has "
+                "neither. Prepare the data with them, or set aggregated=False."
+            )
+        aggregation = GroupAggregation(settings.heads, name="aggregation")
+    # A group begins with the embedding of its key where it does not have all fields.
+    is_single_field = settings.key in fields and settings.key != ITEM
+    offset = dim * fields.index(settings.key) if is_single_field else 0
+    group_module = GroupModule(
+        settings.key,
+        settings.groups,
+        settings.events,
+        statistics,
+        attributes,
+        aggregation,
+        MultiHeadAttention(settings.heads, offset=offset, name="attention"),
+        name="group_module",
+    )
+    if not settings.target_module:
+        return group_module, None
+    if settings.key == SESSION:
+        raise ValueError(
+            "no candidate belongs to a session; set target_module=False with key='session'."
+        )
+    reader = TargetModule(event_attributes(schema, dim, bool(types)), settings.heads, name="reader")
+    return group_module, search_own_events(settings.key, settings.target_events, reader)
 
 
-def _own_events(
-    schema: Schema, dim: int, key: str, events: int, heads: int, typed: bool = True
-) -> SearchedInterest:
-    """The newest events that share a candidate's key, read by a target module."""
-    if key not in [field.name for field in schema.paired_fields]:
-        raise ValueError(_no_such_key(schema, key))
-    attributes = _event_attributes(schema, dim, typed)
+def search_own_events(key: str, count: int, reader: TargetModule) -> SearchedInterest:
+    """The newest events that share a candidate's key, read by a target module (section 3.4)."""
+    attributes = reader.attributes
     return SearchedInterest(
-        HardSearch(events, key, name="unit"),
-        TargetModule(attributes, heads, name="reader"),
+        HardSearch(count, key, name="unit"),
+        reader,
         times=attributes is not None and attributes.times,
         sparse=True,
         name="target_module",
     )
 
 
-def _event_attributes(schema: Schema, dim: int, typed: bool) -> EventAttributes | None:
-    """The attributes that only events have: all of which the schema knows."""
+def event_attributes(schema: Schema, dim: int, typed: bool = True) -> EventAttributes | None:
+    """All attributes of a schema that only events have; None for none.
+
+    Args:
+      schema: the data.
+      dim: width of one attribute's embedding.
+      typed: whether behavior types are among them.
+    """
     fields = {field.name: field for field in schema.with_role(HISTORY)}
     times = TIMESTAMP in fields and CANDIDATE in fields[TIMESTAMP].roles
     types = 0
     if typed and BEHAVIOR_TYPE in fields and CANDIDATE not in fields[BEHAVIOR_TYPE].roles:
         types = schema.vocabulary_sizes[fields[BEHAVIOR_TYPE].vocabulary]
-    labels = {
+    side_features = {
         name: schema.vocabulary_sizes[fields[name].vocabulary] for name in schema.side_features
     }
-    if not (times or types or labels):
+    if not (times or types or side_features):
         return None
-    return EventAttributes(dim, times, types, labels, name="attributes")
+    return EventAttributes(dim, times, types, side_features, name="attributes")
 
 
-def _check_key(schema: Schema, key: str, target_module: bool) -> None:
+def check_key(schema: Schema, key: str) -> None:
+    """Raises ValueError where events of a schema cannot be grouped or searched by a key."""
+    fields = [field.name for field in schema.paired_fields]
     if key == SESSION:
-        if target_module:
-            raise ValueError(
-                "no candidate belongs to a session; set target_module=False with key='session'."
-            )
-        if not any(f.name == TIMESTAMP for f in schema.with_role(HISTORY)):
+        if not any(field.name == TIMESTAMP for field in schema.with_role(HISTORY)):
             raise ValueError(
                 "key='session' needs times of events; the schema has none. Prepare the data with "
                 "timestamps, or group by a field."
             )
-        return
-    if key not in [field.name for field in schema.paired_fields]:
-        raise ValueError(_no_such_key(schema, key))
-
-
-def _no_such_key(schema: Schema, key: str) -> str:
-    known = [field.name for field in schema.paired_fields]
-    return f"events and candidates must share the key, a field among {known}; got {key!r}."
+    elif key not in fields:
+        raise ValueError(
+            f"events and candidates must share the key, a field among {fields}; got {key!r}."
+        )

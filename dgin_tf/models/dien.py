@@ -70,9 +70,7 @@ class AUGRUModel(_SequenceModel):
       units: n_H, width of both recurrences; None for the width of an embedded event.
     """
 
-    def __init__(
-        self, schema: Schema, config: ModelConfig | None = None, units: int | None = None
-    ):
+    def __init__(self, schema: Schema, config: ModelConfig | None = None, units: int | None = None):
         encoder = self.make_encoder(units or event_width(schema, config))
         super().__init__(schema, {INTEREST: encoder}, config)
         self.units = units
@@ -167,9 +165,7 @@ class DIEN(_SequenceModel):
 class TwoLayerGRUAttentionModel(_SequenceModel):
     """Two-layer GRU attention, after Parsana et al. (2018); arguments as for `AUGRUModel`."""
 
-    def __init__(
-        self, schema: Schema, config: ModelConfig | None = None, units: int | None = None
-    ):
+    def __init__(self, schema: Schema, config: ModelConfig | None = None, units: int | None = None):
         width = units or event_width(schema, config)
         encoder = TwoLayerGRUAttention(
             self.extractor_class(width, name="first"),

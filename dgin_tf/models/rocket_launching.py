@@ -112,7 +112,9 @@ class RocketLaunching(CTRModel):
     ) -> dict[str, tf.Tensor]:
         """Losses of the light net, of the booster (`booster_target`, ...), and the `hint`."""
         booster_losses = self.booster.compute_losses(features, outputs[BOOSTER])
-        booster_losses.pop("regularization", None)  # the light net's losses hold those of all layers
+        booster_losses.pop(
+            "regularization", None
+        )  # the light net's losses hold those of all layers
         teacher = outputs[BOOSTER]["logits"]
         if self.gradient_block:
             teacher = tf.stop_gradient(teacher)

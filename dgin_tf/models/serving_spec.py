@@ -1,8 +1,8 @@
-"""What a server needs to know of a model that a whole history need not be sent to."""
+"""Parts of a history that a model's scores depend on, where it need not be sent the whole."""
 
 import dataclasses
-from typing import Any
 
+from dgin_tf.group_spec import GroupSpec
 from dgin_tf.layers.interest_encoder import HistorySlice
 
 
@@ -16,4 +16,4 @@ class ServingSpec:
     """
 
     history: HistorySlice | None = None
-    groups: Any = None
+    groups: GroupSpec | None = None

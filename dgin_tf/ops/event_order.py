@@ -70,6 +70,13 @@ def newest_events(mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.maximum(newest, 0), newest >= 0
 
 
+def gather_at(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Values [users, time, ...] at places [users, ...]; zero behind the last event."""
+    # One event more, so that a time axis of length zero can be read.
+    behind = [[0, 0], [0, 1]] + [[0, 0]] * (values.shape.rank - 2)
+    return tf.gather(tf.pad(values, behind), places, batch_dims=1)
+
+
 def at_most(k: int, values: tf.Tensor) -> int | tf.Tensor:
     """The smaller one of k and the size of the last axis, a Python number where that is known."""
     size = values.shape[-1]

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from dgin_tf.group_spec import SESSION_GAP
 from dgin_tf.ops.event_order import EventOrder, order_events
-
-SESSION_GAP = 30 * 60
 
 
 class EventGroups(NamedTuple):
@@ -60,33 +59,32 @@ def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int, events: int) -> 
     """
     if groups < 1 or events < 1:
         raise ValueError(f"groups and events must be at least 1; got {groups} and {events}.")
-    ordered = order_events(keys, mask)
+    order = order_events(keys, mask)
     # One more event behind all others: nothing is gathered from an axis of no length.
     sentinel = keys.dtype.max
-    key = tf.pad(ordered.keys, [[0, 0], [0, 1]], constant_values=sentinel)
-    places = tf.pad(ordered.places, [[0, 0], [0, 1]])
-    is_last = (ordered.keys != key[:, 1:]) & (ordered.keys < sentinel)
+    key = tf.pad(order.keys, [[0, 0], [0, 1]], constant_values=sentinel)
+    places = tf.pad(order.places, [[0, 0], [0, 1]])
+    is_last = (order.keys != key[:, 1:]) & (order.keys < sentinel)
     # Where in time each group ends says how recent it is; places are all different, so are these.
-    recency = tf.pad(
-        tf.where(is_last, ordered.places, -1), [[0, 0], [0, groups]], constant_values=-1
-    )
-    newest, last = tf.math.top_k(recency, groups)
-    found = newest >= 0
-    last = tf.where(found, last, 0)
-    wanted = tf.gather(key, last, batch_dims=1)
-    start = tf.where(found, tf.searchsorted(key, wanted, side="left"), 0)
-    end = tf.where(found, last + 1, 0)
-    kept = tf.minimum(end - start, events)
+    recency = tf.pad(tf.where(is_last, order.places, -1), [[0, 0], [0, groups]], constant_values=-1)
+    newest, last = tf.math.top_k(recency, groups)  # [users, groups]
+    is_group = newest >= 0
+    last = tf.where(is_group, last, 0)
+    group_key = tf.gather(key, last, batch_dims=1)
+    start = tf.where(is_group, tf.searchsorted(key, group_key, side="left"), 0)
+    end = tf.where(is_group, last + 1, 0)
+    # The newest events of a group are the last ones of its run.
+    length = tf.minimum(end - start, events)
     step = tf.range(events)
-    event_mask = step < kept[..., tf.newaxis]
-    member = tf.where(event_mask, (end - kept)[..., tf.newaxis] + step, 0)
+    event_mask = step < length[..., tf.newaxis]
+    member = tf.where(event_mask, (end - length)[..., tf.newaxis] + step, 0)
     return EventGroups(
-        keys=tf.where(found, wanted, 0),
-        mask=found,
+        keys=tf.where(is_group, group_key, 0),
+        mask=is_group,
         places=tf.where(event_mask, tf.gather(places, member, batch_dims=1), 0),
         event_mask=event_mask,
-        newest=tf.where(found, newest, 0),
-        order=ordered,
+        newest=tf.where(is_group, newest, 0),
+        order=order,
         start=start,
         end=end,
     )
@@ -105,25 +103,25 @@ def sum_in_groups(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
     return _sum_of_runs(groups, tf.gather(values, groups.order.places, batch_dims=1))
 
 
-def count_values(groups: EventGroups, values: tf.Tensor, wanted: Sequence[int]) -> tf.Tensor:
-    """How many of a group's events have each of some values (Eq. 3, counts of every type).
+def count_values(groups: EventGroups, values: tf.Tensor, ids: Sequence[int]) -> tf.Tensor:
+    """Number of a group's events that have each of some values (Eq. 3, counts of every type).
 
     Args:
       groups: the groups.
       values: ids of every event, [users, time].
-      wanted: the ids to count.
+      ids: the values to count.
 
     Returns:
       int32 [users, groups, ids].
     """
-    ids = tf.constant(list(wanted), values.dtype)
-    return sum_in_groups(groups, tf.cast(values[..., tf.newaxis] == ids, tf.int32))
+    is_id = values[..., tf.newaxis] == tf.constant(list(ids), values.dtype)
+    return sum_in_groups(groups, tf.cast(is_id, tf.int32))
 
 
 def count_distinct(
     groups: EventGroups, keys: tf.Tensor, mask: tf.Tensor, values: tf.Tensor
 ) -> tf.Tensor:
-    """How many different values a group's events have.
+    """Number of different values that a group's events have.
 
     Args:
       groups: what `group_events` made of `keys` and `mask`.
@@ -144,19 +142,20 @@ def count_distinct(
     return _sum_of_runs(groups, tf.concat([first, tf.cast(is_new, tf.int32)], axis=1))
 
 
-def mean_amounts(groups: EventGroups, amounts: tf.Tensor) -> tf.Tensor:
-    """The mean of a group's known amounts, as amounts are stored (`numeric_features.mean_codes`).
+def mean_of_known(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
+    """Mean of a numeric feature over the events of a group of which it is known.
 
     Args:
       groups: the groups.
-      amounts: of every event as stored, 0 where unknown, int64 [users, time].
+      values: of every event as `dgin_tf.numeric_features` stores them, 0 where unknown, int64
+        [users, time].
 
     Returns:
-      int32 [users, groups]; 0 where no amount is known.
+      int32 [users, groups], as values are stored; 0 where none is known.
     """
-    sums = sum_in_groups(groups, amounts)
-    known = sum_in_groups(groups, tf.cast(amounts > 0, tf.int64))
-    mean = tf.math.floordiv(sums, tf.maximum(known, 1))
+    sums = sum_in_groups(groups, values)
+    count = sum_in_groups(groups, tf.cast(values > 0, tf.int64))
+    mean = tf.math.floordiv(sums, tf.maximum(count, 1))
     return tf.cast(tf.minimum(mean, tf.int32.max), tf.int32)
 
 
@@ -180,9 +179,10 @@ def session_keys(timestamps: tf.Tensor, mask: tf.Tensor, gap: int = SESSION_GAP)
     return tf.gather(number, rank, batch_dims=1)
 
 
-def _sum_of_runs(groups: EventGroups, ordered: tf.Tensor) -> tf.Tensor:
+def _sum_of_runs(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
     """Sums of the groups' parts of values [users, time, ...] that are in the groups' order."""
-    padding = [[0, 0], [1, 0]] + [[0, 0]] * (len(ordered.shape) - 2)
-    total = tf.pad(tf.cumsum(ordered, axis=1), padding)
+    padding = [[0, 0], [1, 0]] + [[0, 0]] * (len(values.shape) - 2)
+    # A run's sum is the running sum at its end less that before its start.
+    total = tf.pad(tf.cumsum(values, axis=1), padding)
     until_end = tf.gather(total, groups.end, batch_dims=1)
     return until_end - tf.gather(total, groups.start, batch_dims=1)

@@ -190,7 +190,9 @@ class DSINReleased(DSIN):
         """The session interests of the authors' code; arguments as for `DSIN.make_encoder`."""
         del width
         attention, state_attention = (
-            TargetAttention(ActivationUnit((64, 16), "sigmoid", name="unit"), softmax=True, name=name)
+            TargetAttention(
+                ActivationUnit((64, 16), "sigmoid", name="unit"), softmax=True, name=name
+            )
             for name in ("attention", "state_attention")
         )
         positions = not settings.bias_encoding  # which this transformer adds itself

@@ -60,9 +60,7 @@ class GRU4RecReleased(GRU4Rec):
 
     gru_class, encoder_class = ReleasedGRU, ReleasedLastHiddenState
 
-    def __init__(
-        self, schema: Schema, config: ModelConfig | None = None, units: int | None = None
-    ):
+    def __init__(self, schema: Schema, config: ModelConfig | None = None, units: int | None = None):
         super().__init__(schema, released_config(config, "prelu", user_fields=()), units)
 
 

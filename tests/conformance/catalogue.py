@@ -56,10 +56,6 @@ SMALL = {
     "rum": {"slots": 3},
     "gru4rec": {"units": 5},
     "arnn": {},
-    "sim_hard_released": {"short_events": 2},
-    "sim_soft_released": {"k": 2, "short_events": 3},
-    "twin_released": {"k": 2, "heads": 3, "short_events": 2},
-    "ubr4ctr_released": {"k": 2, "selection_heads": 3, "short_events": 2, "seed": 2},
 }
 # The authors' released models have the settings of the papers' that they have at all.
 SMALL |= {
@@ -68,7 +64,7 @@ SMALL |= {
         for key, value in SMALL[released.removesuffix("_released")].items()
         if key in registry.settings(released)
     }
-    for released in MODELS
+    for released in registry.MODELS
     if released.endswith("_released")
 }
 # Variants that are models of their own right: "name" in the registry -> settings.

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.ops import metric_learning as learning
-from dgin_tf.ops import sampling
 from dgin_tf.ops.compiling import MIN_XLA_ROWS
 from tests.oracles import encode
 

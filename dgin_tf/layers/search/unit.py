@@ -29,7 +29,7 @@ from dgin_tf.layers.interest_encoder import (
 )
 from dgin_tf.ops import sampling
 from dgin_tf.ops.event_order import at_most
-from dgin_tf.ops.sets import SetsOfSize, put_back, split_by_size
+from dgin_tf.ops.fast.sets import SetsOfSize, put_back, split_by_size
 from dgin_tf.schema import TIMESTAMP
 
 TOPK_INDICES, TOPK_MASK = "topk_indices", "topk_mask"

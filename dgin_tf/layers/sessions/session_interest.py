@@ -4,10 +4,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.group_spec import SESSION_GAP
 from dgin_tf.layers.events import MASK, History, State, Target, embed_events_at
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.target_attention import read_each
-from dgin_tf.ops.grouping import SESSION_GAP, EventGroups, group_events, session_keys
+from dgin_tf.ops.grouping import EventGroups, group_events, session_keys
 from dgin_tf.schema import TIMESTAMP
 
 SESSIONS, STATES = "sessions", "states"

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.group_spec import SESSION_GAP
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.positions import LearnedPositions
 from dgin_tf.layers.sessions.bi_lstm import BiLSTM
@@ -14,7 +15,6 @@ from dgin_tf.layers.sessions.transformer import SessionTransformer
 from dgin_tf.layers.state_attention import BilinearAttention
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import event_width
-from dgin_tf.ops.grouping import SESSION_GAP
 from dgin_tf.schema import HISTORY, TIMESTAMP, Schema
 
 

@@ -27,9 +27,7 @@ class GRU4Rec(MemoryFamilyModel):
     gru_class: type = GRU
     encoder_class: type = LastHiddenState
 
-    def __init__(
-        self, schema: Schema, config: ModelConfig | None = None, units: int | None = None
-    ):
+    def __init__(self, schema: Schema, config: ModelConfig | None = None, units: int | None = None):
         gru = self.gru_class(units or event_width(schema, config), name="gru")
         super().__init__(schema, self.encoder_class(gru, name=INTEREST), config, "paper")
         self.units = units

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.events import store_events
 from dgin_tf.layers.search.alsh import ALSHSearch, AsymmetricHash, recall
 from dgin_tf.layers.search.readers import MeanReader
 from dgin_tf.layers.search.unit import SearchedInterest
-from dgin_tf.layers.events import store_events
 from tests.layers.search import embedded
 
 LENGTHS, TIME, CANDIDATES, K = (41, 17, 2, 0), 41, 5, 6

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.events import store_events
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.eta import SIGNATURES, SimHashSearch
 from dgin_tf.layers.search.readers import ExactSearchUnit
 from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK, SearchedInterest
-from dgin_tf.layers.events import store_events
 from tests.layers.search.searching import Data, real_places
 from tests.oracles import searchers
 

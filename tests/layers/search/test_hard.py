@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.events import MASK, History, Target, store_events
+from dgin_tf.layers.search.hard import HardSearch
 from tests.layers.search import embedded
 from tests.oracles import sim
 

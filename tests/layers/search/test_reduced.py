@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dgin_tf.layers.dimension_reduction import DimensionReduction
-from dgin_tf.layers.search.reduced import REDUCED, InnerProductSearch, ReducedSearch
 from dgin_tf.layers.events import store_events
+from dgin_tf.layers.search.reduced import REDUCED, InnerProductSearch, ReducedSearch
 from tests.layers.search.searching import Data, real_places
 from tests.oracles import encode
 

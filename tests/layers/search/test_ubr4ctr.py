@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.events import store_events
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.ubr4ctr import (
     SELECTED,
@@ -13,7 +14,6 @@ from dgin_tf.layers.search.ubr4ctr import (
     bm25_scores,
     inverse_document_frequency,
 )
-from dgin_tf.layers.events import store_events
 from dgin_tf.models.ubr4ctr import information_gain, log_likelihood
 from dgin_tf.released import ubr4ctr
 from tests.layers.search.searching import Data, real_places

@@ -9,8 +9,8 @@ member by member.
 import tensorflow as tf
 
 from dgin_tf.ops.compiling import leaves_xla
+from dgin_tf.ops.fast.sums import sum_by_row, sum_weighted_slices
 from dgin_tf.ops.masking import accumulation_dtype
-from dgin_tf.ops.tables import sum_by_row, sum_weighted_slices
 
 _PARTS = 2  # of the columns, when gradients of members are summed
 
