@@ -30,7 +30,7 @@ from dgin_tf.layers.memory.released import ReleasedMemoryInterest, ReleasedTurin
 from dgin_tf.layers.memory.turing import TuringMemory
 from dgin_tf.layers.memory.user_memory import KeyedMemory, UserMemory
 from dgin_tf.layers.memory.utilization import UtilizationRegularization
-from dgin_tf.layers.multi_head_attention import HeadKernels, MultiHeadAttention
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.normalization import BatchNorm, LayerNorm, MovingMoments
 from dgin_tf.layers.partitioned_interest import PartitionedInterest
@@ -198,7 +198,6 @@ CATALOGUE = {
         {"heads": 3, "key_dim": UNITS},
         lambda layer, x: layer(x["target"], x["events"], x["mask"])[0],
     ),
-    HeadKernels: ({"heads": 3, "units": UNITS}, lambda layer, x: layer(x["rows"])),
     GRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["mask"])[1]),
     AIGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
     AGRU: ({"units": UNITS}, lambda layer, x: layer(x["events"], x["scores"], x["mask"])),
