@@ -15,7 +15,8 @@ from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.dual_interest import ContrastProjection, DualInterest
 from dgin_tf.layers.embedding import FeatureEmbedding
-from dgin_tf.layers.event_attributes import GAP, EventAttributes
+from dgin_tf.group_spec import GAP, StatisticsSpec
+from dgin_tf.layers.event_attributes import EventAttributes
 from dgin_tf.layers.events import History, Target
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import GroupAggregation, GroupModule
@@ -284,27 +285,32 @@ CATALOGUE = {
     ResidualFeedForward: ({"expansion": 2}, lambda layer, x: layer(x["events"])),
     SelfAttentionEncoder: ({"heads": 3}, lambda layer, x: layer(x["events"], x["mask"])),
     EventAttributes: (
-        {"dim": UNITS, "behavior_types": TYPES, "labels": {"location": TYPES}},
+        {"dim": UNITS, "behavior_types": TYPES, "side_features": {"location": TYPES}},
         lambda layer, x: layer({**attributes_of(x), "location": attributes_of(x)[BEHAVIOR_TYPE]}),
     ),
     GroupStatistics: (
-        {"dim": UNITS, "distinct": ["item_id"], "edges": {"count": [1, 3]}},
+        {
+            "statistics": StatisticsSpec(distinct=("item_id",)),
+            "dim": UNITS,
+            "bin_boundaries": {"count": [1, 3]},
+        },
         lambda layer, x: layer(
             {"count": tf.argsort(x["scores"])[0], "distinct_item_id": tf.argsort(x["scores"])[1]},
             tf.argsort(x["scores"])[0] > 0,
         ),
     ),
     GroupAggregation: (
-        {"attributes": EventAttributes(3), "heads": 3},
-        lambda layer, x: layer(attributes_of(x), x["mask"], x["events"]),
+        {"heads": 3, "fast": False},
+        lambda layer, x: layer(x["events"], x["mask"]),
     ),
     GroupModule: (
         {
             "key": "category_id",
             "groups": 5,
             "events": 3,
-            "statistics": GroupStatistics(3, distinct=["item_id"]),
-            "aggregation": GroupAggregation(EventAttributes(3)),
+            "statistics": GroupStatistics(StatisticsSpec(distinct=("item_id",)), 3),
+            "attributes": EventAttributes(3),
+            "aggregation": GroupAggregation(),
         },
         through_embedding,
     ),
