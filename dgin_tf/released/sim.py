@@ -67,7 +67,7 @@ class ReleasedSoftSearch(SearchUnit):
         )
         # A weight that underflowed to zero is not above the k-th one either, whatever that is.
         ranking = top_events(weights, mask & (weights > 0), 2**31 - 1)
-        values = ranking.scores
+        values: tf.Tensor = ranking.scores
         is_lower = tf.pad(values[..., 1:] < values[..., :-1], [[0, 0], [0, 0], [1, 0]])
         is_lower = is_lower[..., : tf.shape(values)[-1]]
         higher_weights = tf.cumsum(tf.cast(is_lower, tf.int32), axis=-1)  # different ones
