@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from dgin_tf.layers.stored_events import history_of
 
 from dgin_tf.layers.group_statistics import GroupStatistics, log_edges, quantile_edges
+from dgin_tf.layers.stored_events import history_of
 from dgin_tf.ops.grouping import group_events
 
 
