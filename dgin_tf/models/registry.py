@@ -45,9 +45,9 @@ from dgin_tf.released.dien import (
 from dgin_tf.released.din import DINReleased
 from dgin_tf.released.dsin import DSINReleased
 from dgin_tf.released.hidden_states import ARNNReleased, GRU4RecReleased
-from dgin_tf.released.sim import ReleasedSIMHard, ReleasedSIMSoft
-from dgin_tf.released.twin import ReleasedTWIN
-from dgin_tf.released.ubr4ctr import ReleasedUBR4CTR
+from dgin_tf.released.sim import SIMHardReleased, SIMSoftReleased
+from dgin_tf.released.twin import TWINReleased
+from dgin_tf.released.ubr4ctr import UBR4CTRReleased
 from dgin_tf.schema import Schema
 
 MODELS: dict[str, type[CTRModel]] = {
@@ -100,10 +100,10 @@ MODELS: dict[str, type[CTRModel]] = {
     "two_layer_gru_attention_released": TwoLayerGRUAttentionReleased,
     "wide_deep_released": WideDeepReleased,
     # The authors' code of the searching models.
-    "sim_hard_released": ReleasedSIMHard,
-    "sim_soft_released": ReleasedSIMSoft,
-    "twin_released": ReleasedTWIN,
-    "ubr4ctr_released": ReleasedUBR4CTR,
+    "sim_hard_released": SIMHardReleased,
+    "sim_soft_released": SIMSoftReleased,
+    "twin_released": TWINReleased,
+    "ubr4ctr_released": UBR4CTRReleased,
 }
 
 

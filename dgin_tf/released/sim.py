@@ -16,11 +16,10 @@ from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import RetrievedEvents, SearchResult, SearchUnit, top_events
 from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
 from dgin_tf.layers.tower import Tower
-from dgin_tf.models.base import ModelConfig
-from dgin_tf.models.released import released_config
 from dgin_tf.models.sim import SIM, check_field
 from dgin_tf.ops import masking
 from dgin_tf.ops.relevance import relevance
+from dgin_tf.released.head import released_config
 
 
 def released_network(**kwargs: Any) -> Tower:
@@ -67,7 +66,7 @@ class ReleasedSoftSearch(SearchUnit):
         )
         # A weight that underflowed to zero is not above the k-th one either, whatever that is.
         ranking = top_events(weights, mask & (weights > 0), 2**31 - 1)
-        values = ranking.scores
+        values: tf.Tensor = ranking.scores
         is_lower = tf.pad(values[..., 1:] < values[..., :-1], [[0, 0], [0, 0], [1, 0]])
         is_lower = is_lower[..., : tf.shape(values)[-1]]
         higher_weights = tf.cumsum(tf.cast(is_lower, tf.int32), axis=-1)  # different ones
@@ -110,7 +109,7 @@ class ReleasedExactSearchUnit(tf.keras.layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ReleasedSIMHard(SIM):
+class SIMHardReleased(SIM):
     """Hard search in the release: all events of the category."""
 
     @dataclasses.dataclass(frozen=True)
@@ -134,12 +133,12 @@ class ReleasedSIMHard(SIM):
 
     @classmethod
     def from_settings(cls, schema, config=None, settings=None):
-        """As the paper's, with the released head."""
-        return super().from_settings(schema, released_head(config), settings)
+        """As the paper's, with the released head, which unlike DIEN's has no user id."""
+        return super().from_settings(schema, released_config(config, "prelu", ()), settings)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ReleasedSIMSoft(SIM):
+class SIMSoftReleased(SIM):
     """Soft search in the release."""
 
     @dataclasses.dataclass(frozen=True)
@@ -161,14 +160,8 @@ class ReleasedSIMSoft(SIM):
 
     @classmethod
     def from_settings(cls, schema, config=None, settings=None):
-        """As the paper's, with the released head."""
-        return super().from_settings(schema, released_head(config), settings)
-
-
-def released_head(config: ModelConfig | None) -> ModelConfig:
-    """The released head, which unlike DIEN's has no user id."""
-    config = config or ModelConfig()
-    return dataclasses.replace(released_config(config, "prelu"), user_fields=config.user_fields)
+        """As the paper's, with the released head, which unlike DIEN's has no user id."""
+        return super().from_settings(schema, released_config(config, "prelu", ()), settings)
 
 
 def _released_readers() -> dict[str, tf.keras.layers.Layer]:

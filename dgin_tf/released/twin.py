@@ -62,7 +62,7 @@ class ReleasedConsistentInterest(ConsistentInterest):
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ReleasedTWIN(TWIN):
+class TWINReleased(TWIN):
     """TWIN with LongCTR's long part."""
 
     @classmethod

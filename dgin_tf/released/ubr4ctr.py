@@ -16,7 +16,7 @@ def log_likelihood(logits: tf.Tensor, selected: tf.Tensor) -> tf.Tensor:
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ReleasedUBR4CTR(UBR4CTR):
+class UBR4CTRReleased(UBR4CTR):
     """UBR4CTR trained by the released likelihood."""
 
     def log_likelihood(self, logits: tf.Tensor, selected: tf.Tensor) -> tf.Tensor:

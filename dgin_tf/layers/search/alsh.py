@@ -221,7 +221,8 @@ class ALSHSearch(SoftSearch):
         best, width = top_events(scores, mask, self.k), at_most(self.k, state[MASK])
         # Places among the buckets' events as places in time.
         places = tf.gather(places, best.topk_indices, batch_dims=2)
-        return SearchResult(*(x[..., :width] for x in (places, best.mask, best.scores)))
+        result = (places, best.mask, best.scores)
+        return SearchResult(*tf.nest.map_structure(lambda values: values[..., :width], result))
 
     def _bucket_places(self, state: State, codes: tf.Tensor, time: tf.Tensor) -> tf.Tensor:
         """Places of the events that share a code, `time` where there is none.
