@@ -17,10 +17,10 @@ from dgin_tf.layers.search.unit import RetrievedEvents, SearchResult, SearchUnit
 from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
 from dgin_tf.layers.tower import Tower
 from dgin_tf.models.base import ModelConfig
-from dgin_tf.models.released import released_config
 from dgin_tf.models.sim import SIM, check_field
 from dgin_tf.ops import masking
 from dgin_tf.ops.relevance import relevance
+from dgin_tf.released.head import released_config
 
 
 def released_network(**kwargs: Any) -> Tower:
