@@ -12,8 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.ops import recurrence
 from dgin_tf.ops.compiling import should_compile
+from dgin_tf.ops.fast.recurrence import fast_recurrence
 from dgin_tf.ops.recurrence import RecurrentWeights
 
 
@@ -133,7 +133,7 @@ class _GatedRecurrence(tf.keras.layers.Layer):
         jit_compile = self.jit_compile
         if jit_compile is None:
             jit_compile = should_compile(gate[0].shape[:2].num_elements(), training)
-        states, last = recurrence.recurrence(
+        states, last = fast_recurrence(
             projected_inputs,
             gate,
             tf.cast(initial_state, self._state_dtype),

@@ -45,6 +45,7 @@ from dgin_tf.released.dien import (
 from dgin_tf.released.din import DINReleased
 from dgin_tf.released.dsin import DSINReleased
 from dgin_tf.released.hidden_states import ARNNReleased, GRU4RecReleased
+from dgin_tf.released.mimn import MIMNReleased, RUMReleased
 from dgin_tf.released.sim import SIMHardReleased, SIMSoftReleased
 from dgin_tf.released.twin import TWINReleased
 from dgin_tf.released.ubr4ctr import UBR4CTRReleased
@@ -95,8 +96,10 @@ MODELS: dict[str, type[CTRModel]] = {
     "din_released": DINReleased,
     "dsin_released": DSINReleased,
     "gru4rec_released": GRU4RecReleased,
+    "mimn_released": MIMNReleased,
     "pnn_released": PNNReleased,
     "rocket_launching_released": RocketLaunchingReleased,
+    "rum_released": RUMReleased,
     "two_layer_gru_attention_released": TwoLayerGRUAttentionReleased,
     "wide_deep_released": WideDeepReleased,
     # The authors' code of the searching models.

@@ -15,7 +15,6 @@ import atexit
 import concurrent.futures
 import dataclasses
 import functools
-import inspect
 import itertools
 import json
 import multiprocessing
@@ -99,18 +98,17 @@ class Case:
 
 def make_model(case: Case, shape: Shape):
     """The model at the shape's sizes, the user's embedding in its head."""
+    from dgin_tf.models import registry
     from dgin_tf.models.base import ModelConfig
-    from dgin_tf.models.registry import MODELS
 
     config = ModelConfig(embedding_dim=shape.width, user_fields=("user_id",))
     name, settings = PARTS.get(case.model, (case.model, {}))
-    make: Callable[..., Any] = MODELS[name]
-    known = inspect.signature(make).parameters
-    if "variant" in known:
-        settings = {**settings, "variant": case.variant}
-    if shape.short_events and "short_events" in known:
+    if case.variant == "released" and f"{name}_released" in registry.MODELS:
+        name = f"{name}_released"
+    defaults = registry.settings(name)
+    if shape.short_events and "short_events" in defaults:
         settings = {**settings, "short_events": shape.short_events}
-    return make(shape.schema(), config=config, **settings)
+    return registry.make_model(name, shape.schema(), config, **settings)
 
 
 def load_batches(path: str) -> list[dict[str, Any]]:

@@ -27,10 +27,9 @@ import tensorflow as tf
 from absl import flags
 
 from dgin_tf.commands import command_line
-from dgin_tf.layers.memory.released import ReleasedTuringMemory
-from dgin_tf.layers.memory.turing import TuringMemory
+from dgin_tf.layers.memory.ntm import TuringMemory
 from dgin_tf.layers.recurrent import GRU
-from dgin_tf.ops.released_memory import ReleasedStep
+from dgin_tf.released.memory import ReleasedStep, ReleasedTuringMemory
 from dgin_tf.schema import write_text
 from experiments.running import runs
 

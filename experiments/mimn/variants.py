@@ -13,6 +13,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mimn_8_slots": {**PLAIN, "slots": 8},
     "mimn_without_induction": {"top_k": 0},
     "mimn_without_utilization": {"utilization_weight": 0.0},
+    "mimn_4_slots_released": {**PLAIN, "slots": 4},
+    "mimn_without_induction_released": {"top_k": 0},
 }
 
 
@@ -24,9 +26,13 @@ def get_config(model: str, max_history: int) -> ml_collections.ConfigDict:
         `mimn_4_slots`, `mimn_6_slots` and `mimn_8_slots` are the Turing machine alone,
         `mimn_without_induction` is the one with utilization regularization, and
         `mimn_without_utilization`, which the paper does not have, the one with the induction unit.
+        Those that end in `_released` are of the authors' code.
       max_history: events that the model sees.
     """
-    config = defaults.get_config("mimn" if model in VARIANTS else model)
+    name = model
+    if model in VARIANTS:
+        name = "mimn_released" if model.endswith("_released") else "mimn"
+    config = defaults.get_config(name)
     config.model.update(VARIANTS.get(model, {}))
     config.network.embedding_dim = 16
     config.data.max_history = max_history

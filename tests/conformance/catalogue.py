@@ -68,11 +68,7 @@ SMALL |= {
     if released.endswith("_released")
 }
 # Variants that are models of their own right: "name" in the registry -> settings.
-VARIANTS = {
-    f"{name}-released": (name, {**settings, "variant": "released"})
-    for name, settings in SMALL.items()
-    if "variant" in registry.settings(name)
-}
+VARIANTS = {}
 VARIANTS["sim_hard-time"] = ("sim_hard", {**SMALL["sim_hard"], "time": True})
 VARIANTS["sim_soft-time"] = ("sim_soft", {**SMALL["sim_soft"], "time": True})
 VARIANTS["sim_soft-sample"] = ("sim_soft", {**SMALL["sim_soft"], "sample": 2})

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.group_spec import GAP, StatisticsSpec
 from dgin_tf.layers.activations import Dice, Elementwise, PReLU
 from dgin_tf.layers.aligned_events import AlignedEvents
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
@@ -15,7 +16,6 @@ from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.dual_interest import ContrastProjection, DualInterest
 from dgin_tf.layers.embedding import FeatureEmbedding
-from dgin_tf.group_spec import GAP, StatisticsSpec
 from dgin_tf.layers.event_attributes import EventAttributes
 from dgin_tf.layers.events import History, Target
 from dgin_tf.layers.group_statistics import GroupStatistics
@@ -24,13 +24,14 @@ from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
 from dgin_tf.layers.interest_clusters import InterestClusters
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
-from dgin_tf.layers.memory.folded import FoldedMemory
-from dgin_tf.layers.memory.induction import MemoryInduction
-from dgin_tf.layers.memory.multi_channel import MultiChannelMemory
-from dgin_tf.layers.memory.released import ReleasedMemoryInterest, ReleasedTuringMemory
-from dgin_tf.layers.memory.turing import TuringMemory
-from dgin_tf.layers.memory.user_memory import KeyedMemory, UserMemory
-from dgin_tf.layers.memory.utilization import UtilizationRegularization
+from dgin_tf.layers.memory.ntm import (
+    MemoryInduction,
+    MultiChannelMemory,
+    TuringMemory,
+    UtilizationRegularization,
+)
+from dgin_tf.layers.memory.recurrent_memory import RecurrentMemory
+from dgin_tf.layers.memory.rum import KeyedMemory, UserMemory
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.multi_head_history import MultiHeadHistory
 from dgin_tf.layers.normalization import BatchNorm, LayerNorm, MovingMoments
@@ -71,12 +72,12 @@ from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops.clustering import Clustering
-from dgin_tf.ops.released_memory import ReleasedStep
 from dgin_tf.ops.similarity import Relevance
 from dgin_tf.released.dien import ReleasedAuxiliaryLoss
 from dgin_tf.released.dsin import ReleasedSessionInterest, ReleasedSessionTransformer
 from dgin_tf.released.head import ReleasedDice
 from dgin_tf.released.hidden_states import ReleasedAttendedHiddenStates, ReleasedLastHiddenState
+from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedStep, ReleasedTuringMemory
 from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU
 from dgin_tf.released.sim import ReleasedExactSearchUnit, ReleasedSoftSearch
 from dgin_tf.released.twin import ReleasedConsistentInterest
@@ -393,7 +394,7 @@ every_layer = pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind._
 
 
 def test_the_catalogue_holds_every_public_layer():
-    wanted = set(public_layers().values()) - {InterestEncoder, SearchUnit, FoldedMemory}
+    wanted = set(public_layers().values()) - {InterestEncoder, SearchUnit, RecurrentMemory}
     assert wanted == set(CATALOGUE)
 
 

@@ -57,6 +57,8 @@ def test_the_tables_take_mimn_apart():
         "mimn_8_slots": (8, False, False),
         "mimn_without_induction": (8, True, False),
         "mimn_without_utilization": (8, False, True),
+        "mimn_4_slots_released": (4, False, False),
+        "mimn_without_induction_released": (8, True, False),
         "mimn": (8, True, True),
     }
 

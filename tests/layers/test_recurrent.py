@@ -75,18 +75,18 @@ def test_evolution_is_the_papers_equation_for_every_candidate(cell, reset_after)
             three_gates(layer),
             reset_after,
         )
-        found = states[user, candidate, :length]
-        np.testing.assert_allclose(found, expected.reshape(-1, UNITS), atol=1e-5)
+        result = states[user, candidate, :length]
+        np.testing.assert_allclose(result, expected.reshape(-1, UNITS), atol=1e-5)
         np.testing.assert_array_equal(last[user, candidate], states[user, candidate, -1])
 
 
 def test_the_released_augru_scales_the_keep_gate():
     layer = make(ReleasedAUGRU)
-    found = evolve(layer)
+    result = evolve(layer)
     expected = dien.unroll(
         dien.augru_released, EVENTS[0], SCORES[0, 1], np.zeros(UNITS), three_gates(layer), False
     )
-    np.testing.assert_allclose(found[0, 1], expected[-1], atol=1e-5)
+    np.testing.assert_allclose(result[0, 1], expected[-1], atol=1e-5)
 
 
 def test_scores_of_one_make_augru_and_aigru_a_gru():
@@ -94,26 +94,26 @@ def test_scores_of_one_make_augru_and_aigru_a_gru():
     for cell in (AUGRU, AIGRU):
         layer = make(cell)
         layer.set_weights(gru.get_weights())
-        found = evolve(layer, scores=np.ones_like(SCORES))
+        result = evolve(layer, scores=np.ones_like(SCORES))
         for candidate in range(CANDIDATES):
-            np.testing.assert_array_equal(found[:, candidate], gru(EVENTS, mask=MASK)[1])
+            np.testing.assert_array_equal(result[:, candidate], gru(EVENTS, mask=MASK)[1])
 
 
 @pytest.mark.parametrize("cell", [AGRU, AUGRU])
 def test_scores_of_zero_leave_the_initial_state(cell):
     start = RNG.normal(size=(USERS, CANDIDATES, UNITS)).astype(np.float32)
-    found = evolve(make(cell), scores=np.zeros_like(SCORES), initial_state=start)
-    np.testing.assert_array_equal(found, start)
+    result = evolve(make(cell), scores=np.zeros_like(SCORES), initial_state=start)
+    np.testing.assert_array_equal(result, start)
 
 
 def test_scores_of_zero_make_aigru_forget_what_happened_but_not_how_often():
     layer = make(AIGRU)
-    found = evolve(layer, scores=np.zeros_like(SCORES))
+    result = evolve(layer, scores=np.zeros_like(SCORES))
     other = evolve(layer, events=EVENTS[::-1], scores=np.zeros_like(SCORES))
-    np.testing.assert_array_equal(found, other)
-    assert np.abs(found[0, 0] - found[1, 0]).max() > 1e-3
+    np.testing.assert_array_equal(result, other)
+    assert np.abs(result[0, 0] - result[1, 0]).max() > 1e-3
     layer.set_weights([w * (w.ndim > 1) for w in layer.get_weights()])
-    np.testing.assert_array_equal(evolve(layer, scores=np.zeros_like(SCORES)), 0 * found)
+    np.testing.assert_array_equal(evolve(layer, scores=np.zeros_like(SCORES)), 0 * result)
 
 
 @pytest.mark.parametrize("cell", [AGRU, AUGRU])
@@ -121,8 +121,8 @@ def test_a_step_with_score_zero_equals_its_deletion(cell):
     layer, scores = make(cell), SCORES.copy()
     scores[:, :, 2] = 0
     short = np.delete(EVENTS, 2, 1), np.delete(SCORES, 2, 2), np.delete(MASK, 2, 1)
-    found = evolve(layer, scores=scores)
-    np.testing.assert_allclose(found, evolve(layer, *short), atol=1e-6)
+    result = evolve(layer, scores=scores)
+    np.testing.assert_allclose(result, evolve(layer, *short), atol=1e-6)
 
 
 def test_a_single_score_of_one_makes_agru_the_candidate_of_that_event():
@@ -148,8 +148,8 @@ def test_padding_changes_nothing_bitwise_on_either_side(cell):
     shift = [np.roll(np.arange(TIME), TIME - length) for length in LENGTHS]
     rows = np.arange(USERS)[:, None]
     left = EVENTS[rows, shift], np.swapaxes(SCORES, 1, 2)[rows, shift], MASK[rows, shift]
-    found = evolve(layer, left[0], np.swapaxes(left[1], 1, 2), left[2])
-    np.testing.assert_array_equal(found, expected)
+    result = evolve(layer, left[0], np.swapaxes(left[1], 1, 2), left[2])
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_padding_on_the_left_passes_the_grus_initial_state_through():
@@ -192,9 +192,9 @@ def test_half_precision_gives_half_precision_but_adds_up_in_float32():
     half = AUGRU.from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
     half.build([None, None, DIM])
     half.set_weights(layer.get_weights())
-    found = evolve(half)
-    assert found.dtype == tf.bfloat16
-    np.testing.assert_allclose(tf.cast(found, tf.float32), evolve(layer), atol=0.05)
+    result = evolve(half)
+    assert result.dtype == tf.bfloat16
+    np.testing.assert_allclose(tf.cast(result, tf.float32), evolve(layer), atol=0.05)
     assert {w.dtype for w in half.weights} == {tf.float32}
 
 
@@ -269,11 +269,11 @@ def test_two_replicas_take_the_gradient_of_the_whole_batch(two_replicas, mirrore
     def gradients(*arrays):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(tf.square(model(dict(zip(FEATURES, arrays, strict=True)))))
-        found = tape.gradient(loss, model.trainable_weights)
+        result = tape.gradient(loss, model.trainable_weights)
         context = tf.distribute.get_replica_context()
         if context and context.num_replicas_in_sync > 1:
-            found = context.all_reduce(tf.distribute.ReduceOp.SUM, found)
-        return found
+            result = context.all_reduce(tf.distribute.ReduceOp.SUM, result)
+        return result
 
     shared = two_replicas(gradients, *FEATURES.values())
     whole = gradients(*map(tf.constant, FEATURES.values()))
@@ -368,9 +368,9 @@ def test_golden_released_cells_and_their_gradients(stem, cell):
         states, last = golden_run(inputs, layer)
         loss = tf.reduce_sum(states * arrays["in_cotangent_seq"])
         loss += tf.reduce_sum(last * arrays["in_cotangent_final"])
-    found, weights = tape.gradient(loss, (watched, layer.trainable_weights))
-    found |= released_weights.to_tensorflow_1(*(w.numpy() for w in weights))
-    for name, gradient in found.items():
+    result, weights = tape.gradient(loss, (watched, layer.trainable_weights))
+    result |= released_weights.to_tensorflow_1(*(w.numpy() for w in weights))
+    for name, gradient in result.items():
         golden_files.assert_close(gradient, arrays[f"out_grad_{name}"])
 
 
@@ -383,11 +383,15 @@ def test_golden_dien_paper_rnn(cell, reset):
     layer.build([None, None, dim])
     names = {"gates_kernel": "gates_kernel_r_then_u", "gates_bias": "gates_bias_r_then_u"}
     weights = golden_files.weights(arrays, "")
-    kept = {k: weights[names.get(k, k)] for k in (*names, "candidate_kernel", "candidate_bias")}
+    gate_weights = {
+        k: weights[names.get(k, k)] for k in (*names, "candidate_kernel", "candidate_bias")
+    }
     for name in names:  # here the file's update gate writes, as ours does
-        columns = kept[name].shape[-1] // 2
-        kept[name] = np.concatenate([kept[name][..., :columns], -kept[name][..., columns:]], -1)
-    layer.set_weights(released_weights.from_tensorflow_1(kept, dim, layer.has_update_gate))
+        columns = gate_weights[name].shape[-1] // 2
+        gate_weights[name] = np.concatenate(
+            [gate_weights[name][..., :columns], -gate_weights[name][..., columns:]], -1
+        )
+    layer.set_weights(released_weights.from_tensorflow_1(gate_weights, dim, layer.has_update_gate))
     check_golden_run(arrays, layer, f"{cell.__name__.lower()}_reset_{reset}_")
 
 

@@ -48,18 +48,14 @@ def gru(inputs, state, kernel, recurrent_kernel, bias):
 
 
 def step(state, event, weights, top_k):
-    """One event of a user; `state` and `weights` by the names of `TuringStep`."""
-
-    def named(name):
-        return [weights[f"{name}/{part}"] for part in ("kernel", "recurrent_kernel", "bias")]
-
-    seen = np.concatenate([event, state["read"]])
-    controller = gru(seen, state["controller"], *named("controller"))
-    said = controller @ weights["instructions/kernel"] + weights["instructions/bias"]
-    write_key, read_key, erase, addition = np.split(said, 4)
+    """One event of a user; `state` and `weights` as of `NTMStep`, in numpy."""
+    inputs = np.concatenate([event, state["read"]])
+    controller = gru(inputs, state["controller"], *weights.controller)
+    instructions = controller @ weights.instructions.kernel + weights.instructions.bias
+    write_key, read_key, erase, addition = np.split(instructions, 4)
     write_weights = address(np.tanh(write_key), state["memory"])
-    if "transfer" in weights:
-        write_weights = rebalance(write_weights, state["usage"], weights["transfer"])
+    if weights.transfer is not None:
+        write_weights = rebalance(write_weights, state["usage"], weights.transfer)
     memory = write(state["memory"], write_weights, sigmoid(erase), np.tanh(addition))
     read_weights = address(np.tanh(read_key), memory)
     after = {
@@ -71,9 +67,8 @@ def step(state, event, weights, top_k):
     if top_k:
         channels = state["channels"].copy()
         for i in np.argsort(-read_weights)[:top_k]:
-            channels[i] = gru(
-                np.concatenate([event, memory[i]]), channels[i], *named("induction")
-            )  # Eq. (9)
+            inputs = np.concatenate([event, memory[i]])
+            channels[i] = gru(inputs, channels[i], *weights.induction)  # Eq. (9)
         after["channels"] = channels
     return after
 

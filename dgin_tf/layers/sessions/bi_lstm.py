@@ -1,12 +1,71 @@
-"""How sessions follow each other: DSIN's session interest interacting layer, Eqs. (7), (8)."""
+"""Session interest interacting layer of DSIN (Feng et al., 2019), Eqs. (7), (8)."""
 
 from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.ops.lstm import lstm
-
 CONCAT, MEAN, SUM = "concat", "mean", "sum"
+WAYS = ("forward", "backward")
+
+
+def lstm_step(
+    inputs: tf.Tensor,
+    state: tf.Tensor,
+    cell: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    peepholes: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """One step, Eq. (7).
+
+    Args:
+      inputs: W x_t + b, gates side by side (input, forget, candidate, output), [..., 4 units].
+      state: h_{t-1}, [..., units].
+      cell: c_{t-1}, [..., units].
+      recurrent_kernel: [..., units, 4 units].
+      peepholes: W_ci, W_cf, W_co, diagonal as in Graves (2013), whom the equation is from; broadcast
+        to [3, ..., units]. None for an LSTM without them.
+
+    Returns:
+      h_t and c_t, [..., units].
+    """
+    gates = inputs + tf.matmul(state, recurrent_kernel)
+    into, forget, candidate, out = tf.split(gates, 4, axis=-1)
+    if peepholes is not None:
+        into += peepholes[0] * cell
+        forget += peepholes[1] * cell
+    cell = tf.sigmoid(forget) * cell + tf.sigmoid(into) * tf.tanh(candidate)
+    if peepholes is not None:
+        out += peepholes[2] * cell
+    return tf.sigmoid(out) * tf.tanh(cell), cell
+
+
+def lstm(
+    inputs: tf.Tensor,
+    mask: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    peepholes: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Runs several LSTMs along time, for short sequences: the gradient is TensorFlow's own.
+
+    Args:
+      inputs: W x_t + b, [time, cells, users, 4 units].
+      mask: True where the step is real, bool [time, cells, users]; padding passes the state through.
+      recurrent_kernel: [cells, units, 4 units].
+      peepholes: [3, cells, 1, units], or None.
+
+    Returns:
+      h_t after every step, [time, cells, users, units].
+    """
+
+    def step(carry, values):
+        inputs_t, real = values
+        state, cell = carry
+        after = lstm_step(inputs_t, state, cell, recurrent_kernel, peepholes)
+        return tuple(tf.where(real, new, old) for new, old in zip(after, carry, strict=True))
+
+    start = tf.zeros_like(inputs[0, ..., : recurrent_kernel.shape[-2]])
+    states, _ = tf.scan(step, (inputs, mask[..., tf.newaxis]), (start, start))
+    return states
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -18,10 +77,16 @@ class BiLSTM(tf.keras.layers.Layer):
       layers: how many; the paper has one, the released code two.
       peepholes: whether gates see the cell (Eq. 7); not in the released code.
       merge: "concat" (Eq. 8), "mean", which the released code has, or "sum".
-      residual_layers: to how many of the last layers' outputs their inputs are added.
+      residual_layers: number of the last layers to whose outputs their inputs are added.
+      kernel_initializer, recurrent_initializer: of all kernels.
 
     Raises:
       ValueError: an unknown `merge`, or `layers` is below 1.
+
+    Example:
+
+      >>> BiLSTM(units=4)(tf.random.normal([2, 5, 3])).shape
+      TensorShape([2, 5, 8])
     """
 
     def __init__(
@@ -31,6 +96,8 @@ class BiLSTM(tf.keras.layers.Layer):
         peepholes: bool = True,
         merge: str = CONCAT,
         residual_layers: int = 0,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -44,6 +111,9 @@ class BiLSTM(tf.keras.layers.Layer):
         self.peepholes = peepholes
         self.merge = merge
         self.residual_layers = residual_layers
+        # As given: several kernels must not draw from one initializer.
+        self.kernel_initializer = kernel_initializer
+        self.recurrent_initializer = recurrent_initializer
 
     def build(self, input_shape: Any) -> None:
         dim = tf.TensorShape(input_shape)[-1]
@@ -86,8 +156,10 @@ class BiLSTM(tf.keras.layers.Layer):
             )
 
         cell = {
-            "kernel": add("kernel", [dim, 4 * units], "glorot_uniform"),
-            "recurrent_kernel": add("recurrent_kernel", [units, 4 * units], "orthogonal"),
+            "kernel": add("kernel", [dim, 4 * units], self.kernel_initializer),
+            "recurrent_kernel": add(
+                "recurrent_kernel", [units, 4 * units], self.recurrent_initializer
+            ),
             "bias": add("bias", [4 * units], _open_forget_gate),
         }
         if self.peepholes:
@@ -95,6 +167,7 @@ class BiLSTM(tf.keras.layers.Layer):
         return cell
 
     def get_config(self) -> dict[str, Any]:
+        get, serialize = tf.keras.initializers.get, tf.keras.initializers.serialize
         return {
             **super().get_config(),
             "units": self.units,
@@ -102,15 +175,14 @@ class BiLSTM(tf.keras.layers.Layer):
             "peepholes": self.peepholes,
             "merge": self.merge,
             "residual_layers": self.residual_layers,
+            "kernel_initializer": serialize(get(self.kernel_initializer)),
+            "recurrent_initializer": serialize(get(self.recurrent_initializer)),
         }
-
-
-WAYS = ("forward", "backward")
 
 
 def _both_ways(ways: list[tf.Tensor], mask: tf.Tensor, cells: list[dict]) -> list[tf.Tensor]:
     """One layer: states [users, time, units] of either direction, from inputs of either."""
-    projected = [
+    projections = [
         tf.transpose(tf.tensordot(way, cell["kernel"], 1) + cell["bias"], [1, 0, 2])
         for way, cell in zip(ways, cells, strict=True)
     ]
@@ -119,7 +191,7 @@ def _both_ways(ways: list[tf.Tensor], mask: tf.Tensor, cells: list[dict]) -> lis
     if "peepholes" in cells[0]:
         peepholes = tf.stack([cell["peepholes"] for cell in cells], axis=1)[:, :, tf.newaxis]
     states = lstm(
-        tf.stack([projected[0], tf.reverse(projected[1], [0])], axis=1),
+        tf.stack([projections[0], tf.reverse(projections[1], [0])], axis=1),
         tf.stack([real, tf.reverse(real, [0])], axis=1),
         tf.stack([cell["recurrent_kernel"] for cell in cells]),
         peepholes,
@@ -129,7 +201,7 @@ def _both_ways(ways: list[tf.Tensor], mask: tf.Tensor, cells: list[dict]) -> lis
 
 
 def _open_forget_gate(shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-    """Zero, and one for the forget gate, so that cells remember before they have learned."""
+    """Zero, and one for the forget gate, so that untrained cells remember."""
     del kwargs
     units = shape[0] // 4
     zeros, ones = tf.zeros([units], dtype), tf.ones([units], dtype)

@@ -3,18 +3,17 @@
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.layers.memory.released import ReleasedTuringMemory
-from dgin_tf.ops.released_memory import ReleasedStep
+from dgin_tf.released.memory import ReleasedStep, ReleasedTuringMemory
 from tests import released_weights
 
 
 def settings(golden, **changes) -> ReleasedStep:
     """The cell that a golden file was computed with; RUM's file has no slot keys."""
-    keyed = "w_key_M_before_tanh" in golden
+    has_slot_keys = "w_key_M_before_tanh" in golden
     values = {
         "dim": golden["w_init_M_before_tanh"].shape[1],
-        "keyed": keyed,
-        "balances": bool(golden.get("cfg_util_reg", 0)) and keyed,
+        "has_slot_keys": has_slot_keys,
+        "balances": bool(golden.get("cfg_util_reg", 0)) and has_slot_keys,
         "induces": bool(golden.get("cfg_mem_induction", 0)),
         "clears": bool(golden.get("cfg_mask_resets_state", 0)),
     }
@@ -49,16 +48,16 @@ def assign(layer: ReleasedTuringMemory, golden) -> None:
         }
         if weights:
             kernel, units = weights["candidate_kernel"], len(weights["candidate_bias"])
-            found = released_weights.from_tensorflow_1(weights, len(kernel) - units)
+            result = released_weights.from_tensorflow_1(weights, len(kernel) - units)
             ours = "induction" if name == "channel" else name
-            for part, value in zip(("kernel", "bias", "recurrent_kernel"), found, strict=True):
-                layer.named(f"{ours}/{part}").assign(value)
-    for theirs, ours in (("o2p", "instructions"), ("o2o", "output")):
+            for part, value in zip(("kernel", "bias", "recurrent_kernel"), result, strict=True):
+                getattr(getattr(layer, ours), part).assign(value)
+    for theirs, ours in (("o2p", "instructions"), ("o2o", "output_layer")):
         if f"w_{theirs}_kernel" in golden:
-            layer.named(f"{ours}/kernel").assign(golden[f"w_{theirs}_kernel"])
-            layer.named(f"{ours}/bias").assign(golden[f"w_{theirs}_bias"])
-    if layer.step.keyed:
-        layer.named("keys").assign(golden["w_key_M_before_tanh"])
+            getattr(layer, ours).kernel.assign(golden[f"w_{theirs}_kernel"])
+            getattr(layer, ours).bias.assign(golden[f"w_{theirs}_bias"])
+    if layer.step.has_slot_keys:
+        layer.keys.assign(golden["w_key_M_before_tanh"])
     layer.first_memory.assign(golden["w_init_M_before_tanh"])
     heads = range(layer.step.read_heads)
     reads = [golden[f"w_init_read_vector{head}_before_tanh"] for head in heads]

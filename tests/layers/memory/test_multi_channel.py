@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.interest_encoder import History, Target
-from dgin_tf.layers.memory.induction import MemoryInduction
-from dgin_tf.layers.memory.multi_channel import MultiChannelMemory
-from dgin_tf.layers.memory.turing import TuringMemory
-from dgin_tf.layers.memory.user_memory import KeyedMemory, UserMemory
-from dgin_tf.layers.memory.utilization import UtilizationRegularization
+from dgin_tf.layers.events import History, Target
+from dgin_tf.layers.memory.ntm import (
+    MemoryInduction,
+    MultiChannelMemory,
+    TuringMemory,
+    UtilizationRegularization,
+)
+from dgin_tf.layers.memory.rum import KeyedMemory, UserMemory
 from tests.oracles import mimn
 
 USERS, TIME, EVENT_DIM, SLOTS, DIM, UNITS, CHANNEL_UNITS = 4, 9, 6, 5, 3, 7, 2
@@ -38,7 +40,8 @@ def history(dtype=tf.float32, seed=1):
     mask = np.arange(TIME) < np.array(LENGTHS)[:, None]
     events = np.where(mask[..., None], rng.normal(size=(USERS, TIME, EVENT_DIM)), 0)
     negatives = np.where(mask[..., None], rng.normal(size=events.shape), 0)
-    return History(tf.constant(events, dtype), tf.constant(mask), {}, tf.constant(negatives, dtype))
+    negatives = tf.constant(negatives, dtype)
+    return History(tf.constant(events, dtype), tf.constant(mask), negatives=negatives)
 
 
 def cut(events, start, end):
@@ -48,13 +51,15 @@ def cut(events, start, end):
 @pytest.mark.parametrize(("k", "balanced"), [(0, False), (0, True), (1, True), (3, False)])
 def test_the_state_is_that_of_numpys_equations(k, balanced):
     memory, x = make(k, balanced, dtype="float64"), history(tf.float64)
-    found, _ = memory(x.events, x.mask)
-    weights = {name: value.numpy() for name, value in memory.tensors().items()}
+    result, _ = memory(x.events, x.mask)
+    weights = tf.nest.map_structure(
+        lambda value: None if value is None else value.numpy(), memory.step_weights()
+    )
     start = {name: value[0].numpy() for name, value in memory.initial_state(1).items()}
     for user in range(USERS):
-        wanted = mimn.fold(start, x.events[user].numpy(), x.mask[user].numpy(), weights, k)
-        for name, value in wanted.items():
-            np.testing.assert_allclose(found[name][user], value, rtol=1e-9, atol=1e-12)
+        reference = mimn.fold(start, x.events[user].numpy(), x.mask[user].numpy(), weights, k)
+        for name, value in reference.items():
+            np.testing.assert_allclose(result[name][user], value, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 4])
@@ -83,7 +88,7 @@ def test_the_use_of_the_slots_counts_the_events():
 
 def test_all_weights_of_the_slots_sum_to_one():
     x = history()
-    _, traces = make()(x.events, x.mask, traced=["read_weights", "write_weights"])
+    _, traces = make()(x.events, x.mask, traces=["read_weights", "write_weights"])
     for name in ("read_weights", "write_weights"):
         np.testing.assert_allclose(tf.reduce_sum(traces[name], -1), 1.0, rtol=1e-5)
 
@@ -91,10 +96,10 @@ def test_all_weights_of_the_slots_sum_to_one():
 @pytest.mark.parametrize("k", [1, 3])
 def test_an_event_changes_k_channels(k):
     x = history()
-    _, traces = make(k)(x.events, x.mask, traced=["channels"])
+    _, traces = make(k)(x.events, x.mask, traces=["channels"])
     channels = np.concatenate([np.zeros([USERS, 1, SLOTS, CHANNEL_UNITS]), traces["channels"]], 1)
-    moved = np.any(channels[:, 1:] != channels[:, :-1], -1).sum(-1)
-    np.testing.assert_array_equal(moved, np.where(x.mask, k, 0))
+    has_moved = np.any(channels[:, 1:] != channels[:, :-1], -1).sum(-1)
+    np.testing.assert_array_equal(has_moved, np.where(x.mask, k, 0))
 
 
 def test_without_events_the_interest_is_exactly_zero():
@@ -111,8 +116,8 @@ def test_the_regularization_trains_the_transfer_and_lowers_the_variance_of_the_u
     losses = []
     for _ in range(6):
         with tf.GradientTape() as tape:
-            found = encoder.auxiliary_losses(encoder.encode(x), x)
-            loss = tf.reduce_mean(found["utilization"])
+            _, own_losses = encoder.encode_with_losses(x)
+            loss = tf.reduce_mean(own_losses["utilization"])
         kernel = encoder.memory.utilization.kernel
         optimizer.apply_gradients([(tape.gradient(loss, kernel), kernel)])
         losses.append(float(loss))
@@ -131,7 +136,7 @@ def test_rums_predictions_do_not_depend_on_the_order_of_the_slots():
     encoder = UserMemory(memory)
     target = Target(x.events[:, :2], x.mask[:, :2], {})
     before = encoder.interest(encoder.encode(x), target)["interest"]
-    keys = memory.named("keys")
+    keys = memory.keys
     keys.assign(tf.gather(keys, [3, 0, 4, 2, 1]))
     after = encoder.interest(encoder.encode(x), target)["interest"]
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-6)
@@ -163,8 +168,8 @@ def test_an_item_of_many_events_ago_is_recalled():
     )
     def train(events, candidates, labels):
         with tf.GradientTape() as tape:
-            found = logits(events, candidates)
-            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, found))
+            result = logits(events, candidates)
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, result))
         variables = encoder.trainable_variables + head.trainable_variables
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 

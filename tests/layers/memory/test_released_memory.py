@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.memory.released import ReleasedMemoryInterest, ReleasedTuringMemory
-from dgin_tf.ops import folding
+from dgin_tf.ops.fast.scan import fast_scan
+from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedTuringMemory
 from tests import golden_files
 from tests.layers.memory import golden_memory
 
@@ -38,7 +38,7 @@ def run(golden, **kwargs):
     inputs = golden_memory.inputs(golden)
     layer = golden_memory.built(golden, inputs)
     known = {*layer.initial_state(1), *layer.trace_shapes}
-    return layer, *layer(inputs, traced=sorted(known), **kwargs)
+    return layer, *layer(inputs, traces=sorted(known), **kwargs)
 
 
 @pytest.mark.parametrize("stem", CELLS)
@@ -48,9 +48,9 @@ def test_golden_steps_of_the_released_cell(stem):
     compared = 0
     for theirs, ours in WHOLE.items():
         pairs = ((traces.get(ours), f"out_{theirs}"), (last.get(ours), f"out_final_{theirs}"))
-        for found, name in pairs:
+        for result, name in pairs:
             if name in golden:
-                golden_files.assert_close(found, golden[name], TOLERANCE)
+                golden_files.assert_close(result, golden[name], TOLERANCE)
                 compared += 1
     reads = layer.step.read_heads
     read = tf.reshape(traces["read"], [*traces["read"].shape[:2], reads, -1])
@@ -83,12 +83,12 @@ def test_golden_gradients_of_the_released_cell(stem, jit_compile):
     ones = tf.ones(x.shape[:2], x.dtype)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        last, traces = folding.fold(
+        last, traces = fast_scan(
             layer.step,
             state,
             (x, ones),
-            layer.tensors(),
-            traced=["output"],
+            layer.step_weights(),
+            ["output"],
             jit_compile=jit_compile,
         )
         read_out = tf.reduce_sum(traces["output"] * golden["in_cotangent"])
@@ -96,14 +96,13 @@ def test_golden_gradients_of_the_released_cell(stem, jit_compile):
     golden_files.assert_close(
         tape.gradient(read_out, x), golden["out_grad_x_of_dot_read_output_cotangent"], TOLERANCE
     )
-    wanted = golden["out_grad_x_of_capacity_loss"]
-    scale = np.abs(wanted).max()
-    golden_files.assert_close(tape.gradient(capacity, x) / scale, wanted / scale, 1e-8)
+    reference = golden["out_grad_x_of_capacity_loss"]
+    scale = np.abs(reference).max()
+    golden_files.assert_close(tape.gradient(capacity, x) / scale, reference / scale, 1e-8)
     golden_files.assert_close(capacity / golden["out_capacity_loss"], 1.0, 1e-8)
 
 
 def utilization_loss(layer, state):
     """The released regularization of a state, also of cells that do not balance their writing."""
     balanced = ReleasedTuringMemory(dataclasses.replace(layer.step, balances=True))
-    losses = ReleasedMemoryInterest(balanced).auxiliary_losses(state, None)
-    return tf.reduce_mean(losses["utilization"])
+    return tf.reduce_mean(ReleasedMemoryInterest(balanced).utilization_loss(state["usage"]))

@@ -1,4 +1,4 @@
-"""The fold and its gradient against a loop that TensorFlow differentiates by itself."""
+"""The fast scan against the plain one, which TensorFlow differentiates by itself."""
 
 import dataclasses
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.ops import folding
-from dgin_tf.ops.folding import fold
+from dgin_tf.ops.fast import loops
+from dgin_tf.ops.fast.scan import fast_scan
+from dgin_tf.ops.ntm import scan
 
 USERS, TIME, DIM = 3, 5, 2
 
@@ -34,56 +35,47 @@ def arguments():
     return state, (normal(USERS, TIME, DIM), normal(USERS, TIME)), weights
 
 
-def unrolled(step, state, sequences, weights, traced):
-    levels = []
-    for t in range(sequences[0].shape[1]):
-        found = step(state, tuple(sequence[:, t] for sequence in sequences), weights)
-        state = {name: found[name] for name in state}
-        levels.append(found["level"])
-    return state, {"level": tf.stack(levels, 1)}
-
-
-def value_and_gradients(run, traced):
+def value_and_gradients(run, traces):
     inputs = arguments()
     with tf.GradientTape() as tape:
         tape.watch(tf.nest.flatten(inputs))
-        last, traces = run(Step(), *inputs, traced=traced)
+        last, histories = run(Step(), *inputs, traces)
         loss = tf.reduce_sum(tf.sin(last["total"])) + tf.reduce_sum(last["level"] ** 3)
-        if traced:
-            loss += tf.reduce_sum(tf.cos(traces["level"]) * arguments()[1][0])
+        if traces:
+            loss += tf.reduce_sum(tf.cos(histories["level"]) * arguments()[1][0])
     return [loss, *tf.nest.flatten(tape.gradient(loss, inputs))]
 
 
-@pytest.mark.parametrize("traced", [(), ("level",)])
-@pytest.mark.parametrize("keeps_states", [False, True])
+@pytest.mark.parametrize("traces", [(), ("level",)])
+@pytest.mark.parametrize("keep_states", [False, True])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_values_and_gradients_are_those_of_the_unrolled_loop(traced, keeps_states, jit_compile):
+def test_values_and_gradients_are_those_of_the_plain_loop(traces, keep_states, jit_compile):
     def run(*args, **kwargs):
-        return fold(*args, **kwargs, keeps_states=keeps_states, jit_compile=jit_compile)
+        return fast_scan(*args, **kwargs, keep_states=keep_states, jit_compile=jit_compile)
 
-    found, wanted = value_and_gradients(run, traced), value_and_gradients(unrolled, traced)
-    assert len(found) == len(wanted) == 7
-    for mine, theirs in zip(found, wanted, strict=True):
+    result, reference = value_and_gradients(run, traces), value_and_gradients(scan, traces)
+    assert len(result) == len(reference) == 7
+    for mine, theirs in zip(result, reference, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("traced", [(), ("level",)])
+@pytest.mark.parametrize("traces", [(), ("level",)])
 def test_a_compiled_batch_cut_into_pieces_has_the_values_and_gradients_of_the_whole(
-    traced, monkeypatch
+    traces, monkeypatch
 ):
-    monkeypatch.setattr(folding, "shard_count", lambda users: users)
+    monkeypatch.setattr(loops, "shard_count", lambda users: users)
 
     def run(*args, **kwargs):
-        return fold(*args, **kwargs, jit_compile=True)
+        return fast_scan(*args, **kwargs, jit_compile=True)
 
-    wanted = value_and_gradients(unrolled, traced)
-    for mine, theirs in zip(value_and_gradients(run, traced), wanted, strict=True):
+    reference = value_and_gradients(scan, traces)
+    for mine, theirs in zip(value_and_gradients(run, traces), reference, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_no_event_leaves_the_state():
     state, (events, real), weights = arguments()
-    last, traces = fold(Step(), state, (events[:, :0], real[:, :0]), weights, traced=["level"])
+    last, traces = fast_scan(Step(), state, (events[:, :0], real[:, :0]), weights, ["level"])
     for name, value in state.items():
         np.testing.assert_array_equal(last[name], value)
     assert traces["level"].shape == [USERS, 0, DIM]
@@ -92,20 +84,20 @@ def test_no_event_leaves_the_state():
 @pytest.mark.parametrize("cut", range(1, TIME))
 def test_folding_in_two_parts_is_folding_at_once_bitwise(cut):
     state, sequences, weights = arguments()
-    whole, _ = fold(Step(), state, sequences, weights)
-    first, _ = fold(Step(), state, [s[:, :cut] for s in sequences], weights)
-    second, _ = fold(Step(), first, [s[:, cut:] for s in sequences], weights)
+    whole, _ = fast_scan(Step(), state, sequences, weights)
+    first, _ = fast_scan(Step(), state, [s[:, :cut] for s in sequences], weights)
+    second, _ = fast_scan(Step(), first, [s[:, cut:] for s in sequences], weights)
     for name, value in whole.items():
         np.testing.assert_array_equal(second[name], value)
 
 
 def test_steps_of_unknown_number_and_users_are_folded():
     state, sequences, weights = arguments()
-    whole, _ = fold(Step(), state, sequences, weights)
+    whole, _ = fast_scan(Step(), state, sequences, weights)
     loose = [tf.TensorSpec([None, None, *s.shape[2:]], s.dtype) for s in sequences]
     states = {name: tf.TensorSpec([None, DIM], tf.float64) for name in state}
     run = tf.function(
-        lambda state, sequences: fold(Step(), state, sequences, weights)[0],
+        lambda state, sequences: fast_scan(Step(), state, sequences, weights)[0],
         input_signature=[states, loose],
         autograph=False,
     )

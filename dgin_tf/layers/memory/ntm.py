@@ -1,0 +1,426 @@
+"""Multi-channel user interest memory network (MIMN; Pi et al., KDD 2019, section 4 and figure 3).
+
+`TuringMemory` is the left half of the figure: events in, a memory of a fixed size out (section 4.2),
+with `UtilizationRegularization` (4.3) and `MemoryInduction` (4.4) where wanted. `MultiChannelMemory`
+lets a candidate read what the memory holds. The formulas are in `dgin_tf.ops.ntm`.
+
+The paper leaves the controller open. As in the released code it is a GRU that reads the event and
+what was last read of the memory; a linear layer makes of its state the two keys, and the erase and
+add vectors. "Every slot of memory is randomly initialized" (section 5.4), here to weights that learn.
+Nor does it print what the right half reads of the memory. Here the candidate addresses the slots as
+an event does (Eqs. 1-3), and attends to the channels; both are a request's work, and cost the same
+however long the history was.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
+from dgin_tf.layers.events import History, State, Target
+from dgin_tf.layers.interest_encoder import InterestEncoder
+from dgin_tf.layers.memory.recurrent_memory import (
+    GRU_INITIALIZERS,
+    RecurrentMemory,
+    add_float_weight,
+    add_gru,
+    add_linear,
+    repeat_for_users,
+)
+from dgin_tf.layers.state_attention import ProjectedAttention
+from dgin_tf.layers.target_attention import attend
+from dgin_tf.ops import ntm
+from dgin_tf.ops.ntm import (
+    CHANNELS,
+    CONTROLLER,
+    MEMORY,
+    READ,
+    READ_WEIGHTS,
+    USAGE,
+    WRITE_WEIGHTS,
+    GRUWeights,
+    LinearWeights,
+    NTMStep,
+    NTMWeights,
+)
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class UtilizationRegularization(tf.keras.layers.Layer):
+    """Memory utilization regularization, Eqs. (5)-(8): W_g and lambda.
+
+    Hot items would write the same few slots again and again. The use of a slot so far decides how the
+    weights of the next write are moved between slots, and a loss wants all slots written alike.
+
+    Args:
+      weight: lambda of Eq. (8), which the paper does not give; the released code has 0.001.
+      kernel_initializer: of W_g. Not zeros, from which equal use would never leave: P_t is uniform
+        there, and so is its gradient.
+
+    Example:
+
+      >>> layer = UtilizationRegularization()
+      >>> write_weights = tf.nn.softmax(tf.random.normal([2, 3]))
+      >>> layer(write_weights, tf.zeros([2, 3])).shape
+      TensorShape([2, 3])
+    """
+
+    def __init__(
+        self, weight: float = 1e-3, kernel_initializer: Any = "glorot_uniform", **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.weight = weight
+        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape: Any) -> None:
+        slots = tf.TensorShape(input_shape)[-1]
+        self.kernel = add_float_weight(
+            self, "kernel", [slots, slots * slots], self.kernel_initializer
+        )
+        super().build(input_shape)
+
+    def call(self, weights: tf.Tensor, usage: tf.Tensor) -> tf.Tensor:
+        """The re-balanced write weights of one event, Eqs. (5), (6).
+
+        Args:
+          weights: w^w_t, [users, slots].
+          usage: g_{t-1}, the sum of earlier write weights, [users, slots].
+
+        Returns:
+          [users, slots] in the weights' type; they sum to one where `weights` do.
+        """
+        kernel = tf.convert_to_tensor(self.kernel)
+        transfer_matrix = ntm.transfer(tf.cast(usage, kernel.dtype), kernel)
+        balanced_weights = ntm.rebalance(tf.cast(weights, kernel.dtype), transfer_matrix)
+        return tf.cast(balanced_weights, weights.dtype)
+
+    def loss(self, usage: tf.Tensor) -> tf.Tensor:
+        """L_reg of every user, Eqs. (7), (8): g_T [users, slots] -> [users]."""
+        return self.weight * ntm.utilization_variance(usage)
+
+    def get_config(self) -> dict[str, Any]:
+        initializer = tf.keras.initializers.serialize(self.kernel_initializer)
+        return {
+            **super().get_config(),
+            "weight": self.weight,
+            "kernel_initializer": initializer,
+        }
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class MemoryInduction(tf.keras.layers.Layer):
+    """Memory induction unit, Eq. (9): the GRU of the channels.
+
+    The slots hold what was written; a channel beside each of them follows how its interest evolves.
+    An event updates the channels of the k slots that it read most, by one GRU for all channels.
+
+    Args:
+      units: width of a channel; the paper has 32.
+      k: channels that an event updates, which the paper does not give; the released code has 1.
+      kernel_initializer, recurrent_initializer: of the GRU's kernels.
+
+    Raises:
+      ValueError: k is below one.
+
+    Example:
+
+      >>> layer = MemoryInduction(units=4, k=2)
+      >>> read_weights = tf.nn.softmax(tf.random.normal([2, 3]))
+      >>> memory, event = tf.random.normal([2, 3, 5]), tf.random.normal([2, 6])
+      >>> layer(tf.zeros([2, 3, 4]), memory, event, read_weights).shape
+      TensorShape([2, 3, 4])
+    """
+
+    def __init__(
+        self,
+        units: int = 32,
+        k: int = 1,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if k < 1:
+            raise ValueError(
+                f"k, the number of channels that an event updates, is at least 1; got {k}."
+            )
+        self.units = units
+        self.k = k
+        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = tf.keras.initializers.get(recurrent_initializer)
+        self.gru: Any = None
+
+    def build_for(self, event_dim: int, memory_dim: int) -> None:
+        """Creates the weights for events and slots of given widths, once."""
+        if self.gru is None:
+            initializers = (self.kernel_initializer, self.recurrent_initializer, "zeros")
+            self.gru = add_gru(self, event_dim + memory_dim, self.units, initializers=initializers)
+
+    def call(
+        self, channels: tf.Tensor, memory: tf.Tensor, event: tf.Tensor, read_weights: tf.Tensor
+    ) -> tf.Tensor:
+        """S_t after one event.
+
+        Args:
+          channels: S_{t-1}, [users, slots, units].
+          memory: M_t, [users, slots, dim].
+          event: e_t, [users, event dim].
+          read_weights: w^r_t, [users, slots].
+
+        Returns:
+          [users, slots, units]; all but k channels are as before, bit for bit.
+        """
+        self.build_for(event.shape[-1], memory.shape[-1])
+        weights = self.step_weights()
+        dtype = weights.kernel.dtype
+        after = ntm.induce(
+            tf.cast(channels, dtype),
+            tf.cast(memory, dtype),
+            tf.cast(event, dtype),
+            ntm.top_channels(tf.cast(read_weights, dtype), self.k),
+            weights,
+        )
+        return tf.cast(after, channels.dtype)
+
+    def step_weights(self) -> GRUWeights:
+        """The weights as tensors."""
+        return GRUWeights(*map(tf.convert_to_tensor, self.gru))
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = tf.keras.initializers.serialize
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "k": self.k,
+            "kernel_initializer": serialize(self.kernel_initializer),
+            "recurrent_initializer": serialize(self.recurrent_initializer),
+        }
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class TuringMemory(RecurrentMemory):
+    """A Neural Turing Machine of few slots, with balanced writing and channels where wanted.
+
+    State: as of `NTMStep`; `usage` sums to the number of events read.
+
+    Args:
+      slots: m.
+      dim: width of a slot.
+      units: width of the controller; None for that of a slot.
+      utilization: balances the writing, Eqs. (5)-(8), or None.
+      induction: follows every slot by a channel, Eq. (9), or None.
+      kernel_initializer: of the kernels of controller and instructions.
+      memory_initializer: of the slots before any event; None for N(0, 0.5).
+
+    Raises:
+      ValueError: an event updates more channels than there are.
+
+    Example:
+
+      >>> layer = TuringMemory(slots=3, dim=4, induction=MemoryInduction(5))
+      >>> state, _ = layer(tf.random.normal([2, 7, 6]))
+      >>> state["memory"].shape, state["channels"].shape
+      (TensorShape([2, 3, 4]), TensorShape([2, 3, 5]))
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        dim: int,
+        units: int | None = None,
+        utilization: UtilizationRegularization | None = None,
+        induction: MemoryInduction | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        memory_initializer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        utilization, induction = as_layer(utilization), as_layer(induction)
+        if induction is not None and induction.k > slots:
+            raise ValueError(
+                f"an event updates at most as many channels as there are slots, {slots}; got "
+                f"k={induction.k}."
+            )
+        self.slots = slots
+        self.dim = dim
+        self.units = units
+        self.utilization = utilization
+        self.induction = induction
+        # As given: two kernels must not draw from one initializer.
+        self.kernel_initializer = kernel_initializer
+        default = tf.keras.initializers.RandomNormal(0, 0.5)
+        self.memory_initializer = tf.keras.initializers.get(memory_initializer or default)
+
+    @property
+    def step(self) -> NTMStep:
+        return NTMStep(0 if self.induction is None else self.induction.k)
+
+    def build(self, input_shape: Any) -> None:
+        event_dim, units = tf.TensorShape(input_shape)[-1], self.units or self.dim
+        kernel = self.kernel_initializer
+        self.controller = add_gru(
+            self, event_dim + self.dim, units, "controller/", (kernel, *GRU_INITIALIZERS[1:])
+        )
+        self.instructions = add_linear(self, units, 4 * self.dim, "instructions/", kernel)
+        self.first_memory = add_float_weight(
+            self,
+            "first_memory",
+            [self.slots, self.dim],
+            self.memory_initializer,
+        )
+        if self.utilization is not None and not self.utilization.built:
+            self.utilization.build([None, self.slots])
+        if self.induction is not None:
+            self.induction.build_for(event_dim, self.dim)
+        super().build(input_shape)
+
+    def initial_state(self, users: tf.Tensor | int) -> State:
+        """The learned memory, and zeros."""
+        dtype = self.first_memory.dtype
+        state = {
+            MEMORY: tf.convert_to_tensor(self.first_memory),
+            CONTROLLER: tf.zeros([self.units or self.dim], dtype),
+            READ: tf.zeros([self.dim], dtype),
+            USAGE: tf.zeros([self.slots], dtype),
+        }
+        if self.induction is not None:
+            state[CHANNELS] = tf.zeros([self.slots, self.induction.units], dtype)
+        return {name: repeat_for_users(value, users) for name, value in state.items()}
+
+    @property
+    def trace_shapes(self) -> dict[str, list[int]]:
+        return {READ_WEIGHTS: [self.slots], WRITE_WEIGHTS: [self.slots]}
+
+    def step_weights(self) -> NTMWeights:
+        """The weights of the step, those of utilization and induction among them."""
+        balancing, induction = self.utilization, self.induction
+        return NTMWeights(
+            GRUWeights(*map(tf.convert_to_tensor, self.controller)),
+            LinearWeights(*map(tf.convert_to_tensor, self.instructions)),
+            None if balancing is None else tf.convert_to_tensor(balancing.kernel),
+            None if induction is None else induction.step_weights(),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        serialize, initializers = tf.keras.layers.serialize, tf.keras.initializers
+        kernel_initializer = initializers.get(self.kernel_initializer)
+        return {
+            **super().get_config(),
+            "slots": self.slots,
+            "dim": self.dim,
+            "units": self.units,
+            "utilization": None if self.utilization is None else serialize(self.utilization),
+            "induction": None if self.induction is None else serialize(self.induction),
+            "kernel_initializer": initializers.serialize(kernel_initializer),
+            "memory_initializer": initializers.serialize(self.memory_initializer),
+        }
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class MultiChannelMemory(InterestEncoder):
+    """A memory of a few slots and, with an induction unit, their channels, read by a candidate.
+
+    State: as of `TuringMemory`; its size does not depend on the history.
+
+    Args:
+      memory: reads the events.
+      attention: of a candidate over the channels, a layer called like `TargetAttention`; None for
+        `ProjectedAttention`. Without an induction unit there is none.
+      auxiliary_loss: supervision of what every event reads by the event that comes next, or None.
+        The paper leaves it out of its tables.
+
+    Example:
+
+      >>> encoder = MultiChannelMemory(TuringMemory(3, 4, induction=MemoryInduction(5)))
+      >>> events, mask = tf.random.normal([2, 7, 6]), tf.ones([2, 7], tf.bool)
+      >>> encoder(tf.random.normal([2, 3, 6]), (events, mask))["interest"].shape
+      TensorShape([2, 3, 9])
+    """
+
+    def __init__(
+        self,
+        memory: TuringMemory,
+        attention: tf.keras.layers.Layer | None = None,
+        auxiliary_loss: AuxiliaryLoss | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        memory, attention, auxiliary_loss = map(as_layer, (memory, attention, auxiliary_loss))
+        policy = self.dtype_policy
+        self.memory = memory
+        self.query = tf.keras.layers.Dense(memory.dim, "tanh", name="query", dtype=policy)
+        if memory.induction is None:
+            attention = None
+        elif attention is None:
+            attention = ProjectedAttention(memory.induction.units, name="attention", dtype=policy)
+        self.attention = attention
+        self.auxiliary_loss = auxiliary_loss
+        self.auxiliary_loss_names = (
+            *([] if memory.utilization is None else ["utilization"]),
+            *([] if auxiliary_loss is None else ["auxiliary"]),
+        )
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """Reads the events into the memory as it is before any."""
+        return self.memory(history.events, history.mask, training=training)[0]
+
+    def encode_with_losses(
+        self, history: History, training: bool = False
+    ) -> tuple[State, dict[str, tf.Tensor]]:
+        """The state, and `utilization`, Eq. (8), and `auxiliary`, [users], where there are such losses."""
+        events, mask, negatives = history.events, history.mask, history.negatives
+        foresees = self.auxiliary_loss is not None and negatives is not None
+        state, traces = self.memory(
+            events, mask, traces=[READ] if foresees else [], training=training
+        )
+        losses = {}
+        if self.memory.utilization is not None:
+            losses["utilization"] = self.memory.utilization.loss(state[USAGE])
+        if foresees:
+            losses["auxiliary"] = self.auxiliary_loss(traces[READ], events, negatives, mask)
+        return state, losses
+
+    def interest(self, state: State, target: Target, training: bool = False) -> State:
+        """The candidate's reading of memory and channels.
+
+        Returns:
+          `interest` [users, candidates, dim], or [users, candidates, dim + channel units], exactly
+          zero for a user without events; `target_weights`, the slots' weights [users, candidates,
+          slots], and with channels `attention` of that shape.
+        """
+        embedding, memory = target.embedding, state[MEMORY]
+        query = tf.cast(self.query(embedding), memory.dtype)
+        weights = ntm.address(ntm.cosine(query, memory))
+        parts, intermediates = [ntm.read(weights, memory)], {"target_weights": weights}
+        if self.attention is not None:
+            channels = tf.cast(state[CHANNELS], embedding.dtype)
+            slots = tf.ones(tf.shape(channels)[:2], tf.bool)
+            attention = self.attention(
+                embedding, channels, slots, query_mask=target.mask, training=training
+            )
+            intermediates["attention"] = attention
+            parts.append(attend(attention, channels))
+        interest = tf.concat([tf.cast(part, embedding.dtype) for part in parts], -1)
+        # Slots that nothing was written to still hold the learned initial memory.
+        has_events = tf.reduce_sum(state[USAGE], -1)[:, tf.newaxis, tf.newaxis] > 0
+        interest = tf.where(has_events, interest, tf.zeros([], interest.dtype))
+        return {"interest": interest, **intermediates}
+
+    def update(self, state: State, history: History) -> State:
+        """Reads newer events into a stored memory."""
+        return self.memory(history.events, history.mask, state)[0]
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = tf.keras.layers.serialize
+        attention, auxiliary_loss = self.attention, self.auxiliary_loss
+        return {
+            **super().get_config(),
+            "memory": serialize(self.memory),
+            "attention": None if attention is None else serialize(attention),
+            "auxiliary_loss": None if auxiliary_loss is None else serialize(auxiliary_loss),
+        }
+
+
+def as_layer(layer: Any) -> Any:
+    """A layer from its config; layers and None unchanged."""
+    return tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer

@@ -1,0 +1,149 @@
+"""Memories of a fixed size as layers: weights, a state, and a loop over the events."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.layers.events import State
+from dgin_tf.ops.compiling import should_compile
+from dgin_tf.ops.fast.scan import fast_scan
+from dgin_tf.ops.ntm import GRUWeights, LinearWeights, Step
+
+GRU_INITIALIZERS = ("glorot_uniform", "orthogonal", "zeros")
+
+
+class RecurrentMemory(tf.keras.layers.Layer):
+    """A recurrent layer whose state is a dict of tensors that does not grow with the history.
+
+    Subclasses build weights and give the step, its weights and the state before any event. States add
+    up over time, so they and all weights stay float32 under a half-precision policy.
+    """
+
+    @property
+    def step(self) -> Step:
+        """The step that reads one event, see `dgin_tf.ops.ntm.scan`."""
+        raise NotImplementedError
+
+    def step_weights(self) -> Any:
+        """The weights of the step, as tensors."""
+        raise NotImplementedError
+
+    def initial_state(self, users: tf.Tensor | int) -> State:
+        """The state before any event, name -> [users, ...]."""
+        raise NotImplementedError
+
+    @property
+    def trace_shapes(self) -> dict[str, list[int]]:
+        """Shapes, without users, of a step's results beyond the state, which `traces` may name."""
+        return {}
+
+    def call(
+        self,
+        inputs: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        initial_state: State | None = None,
+        traces: Sequence[str] = (),
+        training: bool = False,
+    ) -> tuple[State, State]:
+        """Reads a sequence of events.
+
+        Args:
+          inputs: e_t, [users, time, event dim].
+          mask: True where the event is real, bool [users, time]; None where all are.
+          initial_state: a state to go on from, in which other names are ignored; None for the one
+            before any event.
+          traces: names of the results to return for every step.
+          training: whether this is a training step, which XLA may compile and whose forward pass
+            keeps what the gradient needs.
+
+        Returns:
+          The state after the last event, name -> [users, ...], and the traces, name -> [users, time,
+          ...].
+        """
+        inputs = tf.cast(inputs, self._state_dtype)
+        if mask is None:
+            mask = tf.ensure_shape(tf.ones(tf.shape(inputs)[:2], tf.bool), inputs.shape[:2])
+        state = self.initial_state(tf.shape(inputs)[0])
+        names = tuple(state)
+        if initial_state is not None:
+            state = {name: initial_state[name] for name in names}
+        state = {name: tf.cast(value, self._state_dtype) for name, value in state.items()}
+        # Results that are not of the state join it, from where all traces are taken.
+        for name in set(traces) - set(state):
+            shape = tf.concat([tf.shape(inputs)[:1], self.trace_shapes[name]], 0)
+            state[name] = tf.zeros(shape, self._state_dtype)
+        state = {
+            name: tf.ensure_shape(value, [inputs.shape[0], *value.shape[1:]])
+            for name, value in state.items()
+        }
+        last, histories = fast_scan(
+            self.step,
+            state,
+            (inputs, tf.cast(mask, inputs.dtype)),
+            self.step_weights(),
+            traces,
+            keep_states=training,
+            jit_compile=should_compile(inputs.shape[0], training),
+        )
+        return {name: last[name] for name in names}, histories
+
+    @property
+    def _state_dtype(self) -> tf.DType:
+        return tf.float64 if self.compute_dtype == "float64" else tf.float32
+
+
+def add_gru(
+    layer: tf.keras.layers.Layer,
+    dim: int,
+    units: int,
+    prefix: str = "",
+    initializers: Sequence[Any] = GRU_INITIALIZERS,
+) -> GRUWeights:
+    """Adds the weights of a GRU to a layer.
+
+    Args:
+      layer: owns the variables.
+      dim, units: widths of inputs and state.
+      prefix: of the variables' names.
+      initializers: of kernel, recurrent kernel and bias.
+    """
+    shapes = {
+        "kernel": [dim, 3 * units],
+        "recurrent_kernel": [units, 3 * units],
+        "bias": [3 * units],
+    }
+    return GRUWeights(
+        *(
+            add_float_weight(layer, prefix + name, shape, initializer)
+            for (name, shape), initializer in zip(shapes.items(), initializers, strict=True)
+        )
+    )
+
+
+def add_linear(
+    layer: tf.keras.layers.Layer,
+    dim: int,
+    units: int,
+    prefix: str = "",
+    initializer: Any = "glorot_uniform",
+) -> LinearWeights:
+    """Adds kernel and bias of a linear layer, as `add_gru`."""
+    return LinearWeights(
+        add_float_weight(layer, prefix + "kernel", [dim, units], initializer),
+        add_float_weight(layer, prefix + "bias", [units], "zeros"),
+    )
+
+
+def add_float_weight(
+    layer: tf.keras.layers.Layer, name: str, shape: Sequence[int], initializer: Any, **kwargs: Any
+) -> tf.Variable:
+    """Adds a weight that stays float32 under a half-precision policy."""
+    return layer.add_weight(
+        name, shape, initializer=initializer, experimental_autocast=False, **kwargs
+    )
+
+
+def repeat_for_users(value: tf.Tensor, users: tf.Tensor | int) -> tf.Tensor:
+    """[...] -> [users, ...]."""
+    return tf.repeat(value[tf.newaxis], users, axis=0)

@@ -1,0 +1,78 @@
+"""MIMN and RUM as in the authors' code (UIC-Paper/MIMN), under its head.
+
+Differences to the paper are listed in `dgin_tf.released.memory`. The head is that of
+`dgin_tf.released.head` with PReLU and without the user's id.
+"""
+
+import tensorflow as tf
+
+from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
+from dgin_tf.models.base import ModelConfig
+from dgin_tf.models.dien import event_width
+from dgin_tf.models.mimn import MIMN, MemoryFamilyModel
+from dgin_tf.released.dien import ReleasedAuxiliaryLoss
+from dgin_tf.released.head import released_config
+from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedStep, ReleasedTuringMemory
+from dgin_tf.schema import Schema
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class MIMNReleased(MIMN):
+    """The released MIMN; its induction unit updates one channel.
+
+    Args:
+      schema: the data.
+      config: sizes of embedding and head.
+      memory: the encoder; None for that of the default `Settings`, which are those of `MIMN`.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        config: ModelConfig | None = None,
+        memory: InterestEncoder | None = None,
+    ):
+        super().__init__(schema, released_config(config, "prelu", ()), memory)
+
+    @classmethod
+    def make_memory(cls, width: int, settings: MIMN.Settings) -> InterestEncoder:
+        """Builds the encoder for embedded events of a width.
+
+        Raises:
+          ValueError: more than one channel is to be updated.
+        """
+        if settings.top_k > 1:
+            raise ValueError(
+                f"the released induction unit updates one channel; got top_k={settings.top_k}."
+            )
+        loss, weight = None, settings.auxiliary_weight
+        if weight:
+            loss = ReleasedAuxiliaryLoss(weight, name="auxiliary_loss")
+        step = ReleasedStep(
+            width,
+            balances=settings.utilization_weight > 0,
+            induces=settings.top_k > 0,
+            clears=True,
+        )
+        units = settings.units or width
+        memory = ReleasedTuringMemory(step, settings.slots, units, name="memory")
+        return ReleasedMemoryInterest(memory, settings.utilization_weight, loss, name=INTEREST)
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf")
+class RUMReleased(MemoryFamilyModel):
+    """MIMN's re-implementation of RUM, a Turing machine without keys; table 2's row was made by it.
+
+    Args:
+      schema: the data.
+      config: sizes of embedding and head.
+      slots: of the memory.
+    """
+
+    def __init__(self, schema: Schema, config: ModelConfig | None = None, slots: int = 4):
+        width = event_width(schema, config)
+        step = ReleasedStep(width, has_slot_keys=False, clears=True)
+        memory = ReleasedTuringMemory(step, slots, width, name="memory")
+        encoder = ReleasedMemoryInterest(memory, name=INTEREST)
+        super().__init__(schema, encoder, released_config(config, "prelu", ()))
+        self.slots = slots
