@@ -1,4 +1,4 @@
-"""A run's `report.html`: one file that holds its figures and its pictures."""
+"""A run's `report.html`: one file with its metrics and plots."""
 
 import base64
 import html
@@ -17,7 +17,7 @@ _STYLE = (
     "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2rem .6rem;text-align:right}"
     "td:first-child,th:first-child{text-align:left}img{max-width:100%}pre{overflow-x:auto}"
 )
-_FIGURES = ("auc", "gauc", "log_loss", "calibration", "examples")
+_METRICS = ("auc", "gauc", "log_loss", "calibration", "examples")
 
 
 class Report:
@@ -55,7 +55,7 @@ class Report:
         )
 
     def preformatted(self, text: str) -> None:
-        """Adds text as it is: commands, settings."""
+        """Adds text with its line breaks: commands, settings."""
         self._parts.append(f"<pre>{html.escape(text)}</pre>")
 
     def save(self, folder: str | os.PathLike) -> pathlib.Path:
@@ -72,16 +72,16 @@ class Report:
 
 
 def add_result(report: Report, result: Mapping[str, Any]) -> None:
-    """Adds the figures of a run's `result.json`: overall, by history length, and the curves."""
-    report.section("Figures", f"Best weights after epoch {result['best_epoch']:g}.")
+    """Adds the metrics of a run's `result.json`: overall, by history length, and as curves."""
+    report.section("Metrics", f"Best weights after epoch {result['best_epoch']:g}.")
     splits = [name for name in ("validation", "test") if name in result]
-    rows = [[name, *(result[name].get(key) for key in _FIGURES)] for name in splits]
-    report.table(["split", *_FIGURES], rows)
+    rows = [[name, *(result[name].get(key) for key in _METRICS)] for name in splits]
+    report.table(["split", *_METRICS], rows)
     by_length = result["test"].get("by_history_length") or {}
     report.section("Test, by history length")
     report.table(
-        ["events", *_FIGURES],
-        [[name, *(found.get(key) for key in _FIGURES)] for name, found in by_length.items()],
+        ["events", *_METRICS],
+        [[name, *(metrics.get(key) for key in _METRICS)] for name, metrics in by_length.items()],
     )
     report.section("Curves")
     report.picture(plots.learning_curves(result["history"]), "over training steps")

@@ -125,13 +125,13 @@ class Progress:
                 "negatives in it. Prepare more users for it, or monitor log_loss."
             )
         sign = 1.0 if HIGHER_IS_BETTER[monitor] else -1.0
-        improved = self.best is None or sign * value > sign * self.best
-        if improved:
+        is_best = self.best is None or sign * value > sign * self.best
+        if is_best:
             self.best, self.best_evaluation = value, self.evaluations
             self.evaluations_since_best = 0
         else:
             self.evaluations_since_best += 1
-        return improved
+        return is_best
 
 
 def train(
@@ -237,7 +237,7 @@ class _Session:
         """Trains until the next evaluation, evaluates and writes a checkpoint."""
         progress, model = self.progress, self.model
         steps, dataset = self._interval(progress.evaluations)
-        # Keras calls every call of its inner loop an epoch; here that is one interval.
+        # Keras numbers the calls of its loop as epochs; here each of them is one interval.
         fit_history = model.fit(
             dataset,
             initial_epoch=progress.evaluations,
