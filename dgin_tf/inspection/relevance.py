@@ -124,7 +124,7 @@ def clusters_of(
 def _cluster_weights(long: InterestClusters, history: History, trace: Trace) -> np.ndarray:
     """Weight of an event within its cluster times the weight of the cluster."""
     clusters, within = long.extract(history)
-    between = trace.find(_LONG, INTEREST_WEIGHTS).astype(
+    between = trace.array(_LONG, INTEREST_WEIGHTS).astype(
         np.float64
     )  # [users, candidates, clusters]
     cluster = np.maximum(clusters.assignment.numpy(), 0)[:, np.newaxis]  # [users, 1, time]
@@ -143,7 +143,7 @@ def _collision_shares(long: HashedInterest, history: History, target: tf.Tensor)
 
 def _retrieval_weights(trace: Trace, time: int) -> np.ndarray:
     """Weights of the retrieved events, averaged over heads; equal ones where the model has none."""
-    indices, mask = trace.find(*_EVENTS), trace.find(*_EVENT_MASK)
+    indices, mask = trace.array(*_EVENTS), trace.array(*_EVENT_MASK)
     weights = trace.find(*_ATTENTION)
     if weights is None:
         weights = mask.astype(np.float64)

@@ -26,8 +26,8 @@ def retrieved_events(trace: Trace) -> np.ndarray:
     Raises:
       ValueError: the model searches nothing.
     """
-    indices = _output(trace, _EVENTS)  # [users, candidates, top_k], in time
-    mask = _output(trace, _MASK) & trace.features["cand_mask"][..., np.newaxis]
+    indices = trace.array(_EVENTS)  # [users, candidates, top_k], in time
+    mask = trace.array(_MASK) & trace.features["cand_mask"][..., np.newaxis]
     time = trace.features["hist_mask"].shape[1]
     # Padding among the indices is written to one column more, which is cut off.
     is_retrieved = np.zeros((*indices.shape[:2], time + 1), bool)
@@ -43,7 +43,7 @@ def long_attention(trace: Trace) -> np.ndarray:
     Raises:
       ValueError: the model has no such attention.
     """
-    attention = _output(trace, _LONG, _ATTENTION)
+    attention = trace.array(_LONG, _ATTENTION)
     if attention.ndim != 3 or trace.find(_EVENTS) is not None:
         raise ValueError(
             "expected attention over all events, as a din_long has it; got one over "
@@ -126,13 +126,3 @@ def recall(
         }
         for name, mine in retrievals.items()
     }
-
-
-def _output(trace: Trace, *path: str) -> np.ndarray:
-    value = trace.find(*path)
-    if value is None:
-        raise ValueError(
-            f"expected a model that names {'/'.join(path)!r} among its outputs; this one has "
-            f"{trace.names}."
-        )
-    return value

@@ -74,6 +74,20 @@ class Trace:
         values = (*_leaves(self.outputs), *_leaves(self.state))
         return next((array for names, array in values if names[-len(path) :] == path), None)
 
+    def array(self, *path: str) -> np.ndarray:
+        """Finds an array as `find` does.
+
+        Raises:
+          ValueError: the model has none; names the path and what there is.
+        """
+        array = self.find(*path)
+        if array is None:
+            raise ValueError(
+                f"expected a model that names {'/'.join(path)!r} among its outputs; this one has "
+                f"{self.names}."
+            )
+        return array
+
     @property
     def names(self) -> list[str]:
         """Paths of all arrays, `encoder/part/name`, for error messages."""

@@ -1,4 +1,4 @@
-"""What the configs of this folder share: the rows of the paper's tables by name, its training."""
+"""Settings common to the configs of this folder: rows of the paper's tables, and its training."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def get_config(model: str, max_history: int) -> ml_collections.ConfigDict:
-    """The paper's settings (section 5.1) of a model.
+    """Settings of the paper (section 5.1) of a model.
 
     Args:
       model: a name of `dgin_tf.models.registry.MODELS`, such as `mimn`; or a row of tables 3 and 4:
         `mimn_4_slots`, `mimn_6_slots` and `mimn_8_slots` are the Turing machine alone,
         `mimn_without_induction` is the one with utilization regularization, and
         `mimn_without_utilization`, which the paper does not have, the one with the induction unit.
-      max_history: events that the model sees.
+      max_history: events that the model reads.
     """
     config = defaults.get_config("mimn" if model in VARIANTS else model)
     config.model.update(VARIANTS.get(model, {}))
