@@ -68,7 +68,7 @@ def global_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     replica = tf.distribute.get_replica_context()
     if replica is not None and replica.num_replicas_in_sync > 1:
         count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
-    return tf.reduce_sum(values) / tf.maximum(count, 1.0)
+    return tf.reduce_sum(values) / tf.maximum(count, 1.0)  # 0, not NaN, for an empty batch
 
 
 def scale(optimizer: tf.keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:

@@ -61,7 +61,7 @@ def append_all(
         for line in lines:
             try:
                 event = parser(line)
-            except BadEventError as error:
+            except BadEventError as error:  # one bad line must not stop a stream
                 bad_lines.append((line, str(error)))
                 continue
             if index.append(event.person, event.values, event.sequence):
@@ -83,10 +83,14 @@ def main(_: object) -> None:
     parser = EventParser(schema, load_catalogue(_DATA_DIR.value), vocabularies)
     late = store_flags.open_late_events(_STATE_STORE.value) if _STATE_STORE.value else None
     index = store_flags.open_index(_INDEX_DIR.value, schema, late)
+    # An index on disk is never written to; appended events lie in a store beside it.
     if late is None and isinstance(index, BehaviorIndex):
         raise ValueError("events need a place: give --totals_store, or --state_store.")
     stop, began = threading.Event(), time.monotonic()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the batch of lines in progress is finished first
         signal.signal(number, lambda *_: stop.set())
     source: EventSource = StandardInput()
     if _EVENTS.value != "-":

@@ -114,7 +114,8 @@ _PEER_DIR = flags.DEFINE_string(
 _WORKLOAD = flags.DEFINE_enum(
     "workload", "amazon", list(WORKLOADS), "Sizes, where no flag says otherwise."
 )
-_SIZES = {
+flags.DEFINE_alias("shape", "workload")  # as older checkouts call it, see compare_versions
+_SIZES = {  # None: those of the workload
     "items": flags.DEFINE_integer("items", None, "Item ids.", lower_bound=4),
     "categories": flags.DEFINE_integer("categories", None, "Category ids.", lower_bound=4),
     "users": flags.DEFINE_integer("users", None, "User ids.", lower_bound=4),
@@ -174,7 +175,7 @@ class Benchmark:
                 steps_per_execution=_STEPS_PER_EXECUTION.value,
             )
             cases.append(fit)
-        if self.peer_python and variant == "released":
+        if self.peer_python and variant == "released":  # the peer follows the authors' code
             peer = dataclasses.replace(
                 single, name=f"{model} {workers.PEER} {self.workload.batch}x1", kind=workers.PEER
             )
@@ -200,6 +201,7 @@ class Benchmark:
         for events in map(int, _REQUEST_HISTORIES.value):
             name = f"{model} {variant} request 1x{count}, {events:,} events"
             case = Case(name, REQUEST, model, variant, users=1, candidates=count, history=events)
+            # Models share the data set and the index; a folder holds an export of each.
             folder = self.data_dir / f"requests-{self.workload.items}-{variant}-history-{events}"
             cases.append(dataclasses.replace(case, data=str(folder), seconds=_SECONDS.value))
         return cases
@@ -211,7 +213,7 @@ class Benchmark:
             CENTER,
             model,
             variant,
-            users=min(_CENTER_USERS.value, self.workload.users - 2),
+            users=min(_CENTER_USERS.value, self.workload.users - 2),  # without the reserved ids
             candidates=_CENTER_EVENTS.value,
             data=self._records(self.workload.batch, 2, self.workload),
             seconds=_SECONDS.value,
@@ -238,7 +240,7 @@ class Benchmark:
     ) -> dict[str, list[dict[str, Any]]]:
         """Measures the cases of all models, those of one model by turns or all of them."""
         groups = {f"{m} {v}": cases(m, v) for m in _MODELS.value for v in _VARIANTS.value}
-        if together:
+        if together:  # one block for all, whose cases take turns
             groups = {", ".join(groups): [case for part in groups.values() for case in part]}
         return {f"{title}, {name}": self._measure(part) for name, part in groups.items()}
 
@@ -278,6 +280,7 @@ class Benchmark:
 
     def _whole_batches(self, name: str, kind: str, model: str, variant: str) -> list[Case]:
         """A batch whose users have two candidates each, and one whose users have one."""
+        # Both have as many examples; only in the first do two candidates share an encoded user.
         sizes = ((self.workload.batch // 2, 2), (self.workload.batch, 1))
         return [
             self._with_batches(
@@ -302,6 +305,7 @@ class Benchmark:
         sizes = f"{case.users}x{case.candidates}-history-{self.workload.history}"
         path = self.data_dir / f"batches-{sizes}{suffix}.npz"
         if not path.is_file():
+            # Several batches, so that lookups do not find the same rows in the caches every time.
             count = 8 if case.kind == SCORE else 32
             count = max(2, min(count, _DRAWN_EVENTS // (case.users * self.workload.history)))
             save_batches(
@@ -331,7 +335,7 @@ def main(_) -> None:
     if _PEER.value:
         folder = pathlib.Path(_PEER_DIR.value or output_dir / "peer").resolve()
         peer_python = peer_environment.ensure(_PEER.value, folder)
-    machine = report.machine()
+    machine = report.machine()  # first: the load average is that without the benchmark
     run = Benchmark(workload, output_dir, peer_python)
     parts: dict[str, list[dict[str, Any]]] = {}
     for part, title, cases in (

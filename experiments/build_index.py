@@ -47,6 +47,7 @@ def lookups_per_second(index: BehaviorIndex, users: int) -> float:
       index: the index.
       users: number of user ids, from 0.
     """
+    # All requests are drawn before the clock starts.
     rng = np.random.default_rng(0)
     with_events = (user for user in rng.permutation(users).tolist() if len(index.keys(user)))
     requests = [
@@ -56,7 +57,7 @@ def lookups_per_second(index: BehaviorIndex, users: int) -> float:
     if not requests:
         return 0.0
     done, began, seconds = 0, time.process_time(), 0.0
-    while seconds < _SAMPLE_SECONDS:
+    while seconds < _SAMPLE_SECONDS:  # processor time of this one thread
         for user, keys in requests:
             index.lookup(user, keys)
             done += len(keys)
@@ -72,6 +73,7 @@ def main(_: object) -> None:
 
     schema = Schema.load(_DATA_DIR.value)
     totals = store_flags.open_totals(schema, _KEY.value)
+    # Histories are read once, for the index and for the statistics.
     with totals.loading() if totals else contextlib.nullcontext(_ignore) as load:
         summary = build_index(
             _DATA_DIR.value,
@@ -91,6 +93,7 @@ def main(_: object) -> None:
         f"{rate:,.0f} keys looked up in a second of one core, in requests of up to {_KEYS_A_REQUEST}\n"
     )
     if totals:
+        # Events that were appended while the index was being built.
         beyond = BehaviorEngine(index, totals).catch_up()
         users = sum(1 for _ in totals.users())
         sys.stdout.write(

@@ -47,7 +47,7 @@ def main(_: object) -> None:
             "expected one of --export_dir, for states that an exported model is served from, and "
             f"--model_dir; got {'both' if _MODEL_DIR.value else 'neither'}."
         )
-    keep_freed_memory()
+    keep_freed_memory()  # batches have one size; the allocator would return and fetch it every time
     data = PreparedData(_DATA_DIR.value)
     with open_store(_STORE.value, _NAMESPACE.value) as store:
         if _EXPORT_DIR.value:
@@ -55,6 +55,7 @@ def main(_: object) -> None:
             extract = extraction.extract_for_bundle(
                 version_dir, data, store, _BATCH_USERS.value, bar
             )
+            # From here on requests may be switched to this version.
             StateVersions(store, metadata["name"]).mark_warm(metadata)
             version = state_version(metadata)
         else:
@@ -62,7 +63,7 @@ def main(_: object) -> None:
             extract = extraction.extract(
                 model, data, store, config["data"]["max_history"], _BATCH_USERS.value, bar
             )
-            version = extraction.weights_version(model)
+            version = extraction.weights_version(model)  # a hash: a run has no version number
     text = (
         f"{extract.users:,} users written, {extract.kept:,} kept, of weights {version}; "
         f"{extract.bytes / max(extract.users, 1):,.0f} bytes a user. {extract.seconds:.1f} s"

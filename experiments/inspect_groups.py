@@ -22,6 +22,7 @@ from dgin_tf.records import SPLITS, decode_record, read_records, shard_paths
 def measure(data: PreparedData, split: str, key: str) -> group_lengths.GroupLengths:
     """Lengths before and after grouping of every sample of a split."""
     paths = shard_paths(data.data_dir, data.shards(split))
+    # Records hold whole histories; batches would cut them to the longest that a model reads.
     records = (decode_record(data.schema, payload) for p in paths for payload in read_records(p))
     return group_lengths.measure(records, key)
 
@@ -34,9 +35,9 @@ def table(lengths: group_lengths.GroupLengths, key: str) -> str:
     ]
     for quantile, events, groups in group_lengths.at_quantiles(lengths):
         lines.append(f"{quantile:>10.0%}{events:>10,}{groups:>10,}")
-    lines.append("share of groups by events: ")
     shares = group_lengths.size_shares(lengths)
-    lines[-1] += ", ".join(f"{name}: {share:.3f}" for name, share in shares)
+    text = ", ".join(f"{name}: {share:.3f}" for name, share in shares)
+    lines.append(f"share of groups by events: {text}")
     return "\n".join(lines) + "\n"
 
 

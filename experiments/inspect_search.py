@@ -50,7 +50,9 @@ def main(_: object) -> None:
     report.section(
         "Against each other", "Share of the events of the column's unit that the row's has too."
     )
-    names = list(model_dirs)
+    names = list(
+        model_dirs
+    )  # not symmetric: the row's unit may retrieve more events than the column's
     report.table(
         ["unit", *names],
         [[name, *(comparison["overlap"][name][other] for other in names)] for name in names],

@@ -103,6 +103,7 @@ def _consume() -> None:
     with open_store(FLAGS.store) as store, contextlib.ExitStack() as at_the_end:
         states = UserStates(store, updater.metadata)
         letters = DeadLetters(FLAGS.dead_letters or _beside(f"{namespace}.dead_letters.jsonl"))
+        # `asking` retries: a store or a source that is away for a while stops nothing.
         center = InterestCenter(updater, states, parser, letters, FLAGS.patience, _say)
         source = center.asking(lambda: _source(namespace))
         at_the_end.callback(source.close)
@@ -114,6 +115,7 @@ def _consume() -> None:
         at_the_end.callback(report.at_the_end)
         _say(f"{namespace} follows {FLAGS.events}")
 
+        # A snapshot's position is an acknowledged one, so that no event after it is lost.
         def after_acknowledging() -> None:
             report.now_and_then()
             if daily is not None:
@@ -144,7 +146,7 @@ def _warm_up() -> None:
     with open_store(FLAGS.store) as store:
         states = UserStates(store, updater.metadata)
         done = warm_up(updater, states, FLAGS.data_dir, FLAGS.days, bar)
-        if done.incomplete:
+        if done.incomplete:  # their older events would be missing for good
             raise ValueError(
                 f"the states of {done.incomplete:,} people began with their events and lack the history "
                 f"before: {states.namespace} is not warm. Export the model as another version, and warm "

@@ -101,6 +101,7 @@ def _log(folder: pathlib.Path) -> list[str]:
         users = _USERS.value
         population = dataclasses.replace(preset.population, users=users, events=users * per_user)
         _say(f"writing a synthetic log of {population.events:,} events")
+        # Users as dense in events as the preset's, whatever their number.
         log = dataclasses.replace(preset, population=population)
         synthetic.write_log(log, path, _SEED.value, _TARGETS.value)
     return [os.fspath(path)]
@@ -130,7 +131,7 @@ def _train(name: str, data_dir: pathlib.Path, model_dir: pathlib.Path) -> Mappin
     config.data.batch_rows = 128
     config.data.max_history = _MAX_HISTORY.value
     config.loop.epochs = _EPOCHS.value
-    config.loop.patience = 1
+    config.loop.patience = 1  # a second epoch without a better validation would cost a minute
     config.optimizer.learning_rate = 2e-3
     _say(f"training {name}")
     return runs.train_seeds(config, os.fspath(data_dir), model_dir, [_SEED.value])
@@ -162,10 +163,12 @@ def _score_in_a_fresh_process(
 
     data = PreparedData(data_dir)
     model, config = runs.load_model(model_dir, data)
+    # The user's own candidates, and clicks of other users in the batch.
     (batch,) = data.evaluation("test", BatchOptions(64, config["data"]["max_history"])).take(1)
     user = traces.with_candidates(batch, 0, 10, data.schema)
     request = {name: value.numpy().tolist() for name, value in user.items()}
     process = subprocess.run(
+        # -I: neither this checkout nor the environment's paths.
         [sys.executable, "-I", "-c", _SCORE, os.fspath(version.resolve())],
         input=json.dumps(request),
         capture_output=True,

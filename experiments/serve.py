@@ -64,9 +64,10 @@ def main(arguments):
     groups = store_flags.open_store(FLAGS.groups_store) if FLAGS.groups_store else None
     servable = service.Servable(name, FLAGS.export_dir, index, groups)
     stop = threading.Event()
+    # A thread of its own loads newer versions, while requests go on with the old one.
     service.watch(servable, FLAGS.poll_seconds, stop)
     grpc_server = None
-    if FLAGS.grpc_port >= 0:
+    if FLAGS.grpc_port >= 0:  # an optional dependency: imported only where it is used
         from dgin_tf.serving.online import grpc_service
 
         grpc_server, port = grpc_service.make_grpc_server(servable, FLAGS.host, FLAGS.grpc_port)
@@ -78,7 +79,7 @@ def main(arguments):
         try:
             server.serve_forever()
         finally:
-            stop.set()
+            stop.set()  # on an interrupt too, so that requests in progress are answered
             if grpc_server is not None:
                 grpc_server.stop(grace=1).wait()
 

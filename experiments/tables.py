@@ -75,6 +75,7 @@ def main(_: object) -> None:
     ]
     results: dict[str, dict[str, Mapping]] = {name: {} for name in data}
     with runs.SeedPool(_PARALLEL.value) as pool:
+        # All runs are submitted before the first one is waited for.
         waiting = {
             (name, row.key): pool.gather(config, path, output_dir / name / row.key, missing)
             for known_result, (row, name, path, config) in zip(known_results, cells, strict=True)
@@ -87,6 +88,7 @@ def main(_: object) -> None:
             auc = results[name][row.key]["test"]["auc"]
             sys.stdout.write(f"{labels[row.key]} on {name}: test AUC {auc:.4f}\n")
             sys.stdout.flush()
+            # After every model, so that a stopped command leaves the tables of what is done.
             text = _write(paper, results, labels, output_dir)
     if _MEASURE.value:
         for name, path in data.items():
@@ -156,7 +158,7 @@ def _write(paper, results, labels, output_dir):
 
 def _config(config_module, row):
     """Settings of a row: its model's, and the row's own."""
-    config = config_module.get_config(row.model)
+    config = config_module.get_config(row.model)  # locked: an unknown setting of a row fails
     config.update_from_flattened_dict(row.override)
     return config
 

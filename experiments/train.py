@@ -35,6 +35,7 @@ flags.mark_flag_as_required("config")
 def main(_: object) -> None:
     """Trains as the flags say."""
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint's sharding
+    # With TF_CONFIG every machine runs this command; servers never return from `serve`.
     if _STRATEGY.value == "parameter_server" and distribution.serves_others():
         distribution.serve()
     seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
@@ -61,7 +62,7 @@ def _summary(result, model_dir):
 def _distributed(model_dir, seeds):
     if _PARALLEL.value > 1:
         raise ValueError("expected --parallel_seeds=1 with a strategy that uses every device.")
-    if _CPUS.value > 1:
+    if _CPUS.value > 1:  # before TensorFlow creates its devices
         distribution.split_cpu(_CPUS.value)
     strategy = distribution.make_strategy(_STRATEGY.value)
     config = runs.plain_config(_CONFIG.value)
@@ -70,7 +71,7 @@ def _distributed(model_dir, seeds):
         for seed in seeds
     }
     common_result = runs.combine(config, results)
-    if distribution.is_chief(strategy):
+    if distribution.is_chief(strategy):  # workers share the folder
         runs.write_json(model_dir / runs.RESULT_FILE, common_result)
     return common_result
 

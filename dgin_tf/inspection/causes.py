@@ -42,7 +42,7 @@ def cause_share(attention: np.ndarray, mask: np.ndarray, causes: np.ndarray) -> 
             "expected attention and causes [users, candidates, time] and mask [users, time]; got "
             f"{attention.shape}, {causes.shape} and {mask.shape}."
         )
-    weights = np.abs(attention) * mask[:, None]
+    weights = np.abs(attention) * mask[:, None]  # [users, candidates, time]
     causes = causes & mask[:, None]
     total = weights.sum(axis=-1)  # [users, candidates]
     is_defined = causes.any(axis=-1) & (total > 0)
@@ -72,6 +72,7 @@ class CauseFinder:
         lines = (pathlib.Path(data_dir) / "vocabulary" / f"{_USER}.txt").read_text().split()
         self._raw_user: Sequence[str] = lines
         self._truth = truth
+        # (user, second of the click) -> position in the user's sequence
         self._position: dict[tuple[int, int], int] = {}
         for path in shard_paths(data_dir, Manifest.load(data_dir, schema).splits[split]):
             for payload in read_records(path):

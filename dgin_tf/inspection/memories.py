@@ -46,6 +46,7 @@ def summarize(use: np.ndarray) -> dict[str, float]:
       Means over users: `largest`, the share of the most used slot, and `effective_slots`, the
       exponential of the entropy, which is the number of slots where all are used alike.
     """
+    # 0 log 0 is 0.
     entropy = -np.sum(use * np.log(np.maximum(use, 1e-12)), axis=1)
     return {"largest": float(use[:, 0].mean()), "effective_slots": float(np.exp(entropy).mean())}
 

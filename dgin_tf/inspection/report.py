@@ -48,7 +48,7 @@ class Report:
     def picture(self, figure: Any, caption: str = "") -> None:
         """Adds a matplotlib figure."""
         data = base64.b64encode(plots.to_png(figure)).decode()
-        text = html.escape(caption)
+        text = html.escape(caption)  # captions and names come from the data
         self._parts.append(
             f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
             f"<figcaption>{text}</figcaption></figure>"
@@ -62,6 +62,7 @@ class Report:
         """Writes `report.html` into `folder`, whole or not at all."""
         path = pathlib.Path(folder) / REPORT_FILE
         body = "\n".join(self._parts)
+        # Styles and plots are inside the page, so that it can be moved or sent alone.
         page = (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             f"<title>{self._title}</title><style>{_STYLE}</style></head>"

@@ -60,7 +60,7 @@ def pad_time(weights: np.ndarray, time: int) -> np.ndarray:
 
 def top_attention(attention: np.ndarray, k: int) -> np.ndarray:
     """Mask of the k events of the highest attention, bool like `attention`; none where it is zero."""
-    order = np.argsort(-attention, axis=-1, kind="stable")[..., :k]
+    order = np.argsort(-attention, axis=-1, kind="stable")[..., :k]  # ties: the older event first
     is_top = np.zeros(attention.shape, bool)
     np.put_along_axis(is_top, order, True, axis=-1)
     return is_top & (attention > 0)

@@ -37,7 +37,7 @@ def days_since_category(
     """
     days: dict[str, list[np.ndarray]] = {name: [] for name in (CLICKS, *models)}
     for features in data.evaluation(split, BatchOptions(128, max_history)):
-        since = returns.days_since(features)
+        since = returns.days_since(features)  # [users, candidates]
         mask = features["cand_mask"].numpy()
         days[CLICKS].append(since[mask & (features[LABEL].numpy() > 0)])
         for name, (model, config) in models.items():

@@ -57,6 +57,7 @@ def build(case: dict):
         "category_id", case["categories"], embedding_dim=width, embedding_name="category_id"
     )
     columns = [SparseFeat("user_id", case["users"], embedding_dim=width), item, category]
+    # Histories and sampled negatives share the tables of the candidates.
     prefixes = ["hist_"] + (["neg_hist_"] if case["model"] == "dien" else [])
     columns += [
         VarLenSparseFeat(
@@ -113,7 +114,7 @@ def load_batches(path: str, history: int) -> list[tuple[dict, np.ndarray]]:
 def prepare(case: dict):
     """Builds, compiles and takes the first step."""
     restore_removed_names()
-    if case["model"] == "dien":
+    if case["model"] == "dien":  # before anything else is built
         tf.compat.v1.disable_eager_execution()
     model = build(case)
     model.compile("adam", "binary_crossentropy")

@@ -53,7 +53,7 @@ def measure_preparations(
                 f"--protocol={protocol}",
                 "--noprogress",
             ]
-            shutil.rmtree(output_dir, ignore_errors=True)
+            shutil.rmtree(output_dir, ignore_errors=True)  # or it would find its own output
             start_time = time.perf_counter()
             peaks[protocol].append(
                 _run(["data_prep.prepare", *settings], output_dir.with_suffix(".log"))
@@ -82,7 +82,7 @@ def _run(arguments: Sequence[str], log: pathlib.Path) -> float:
             [sys.executable, "-m", *arguments], cwd=ROOT, stdout=output, stderr=output
         )
         peak = 0.0
-        while process.poll() is None:
+        while process.poll() is None:  # sampled: workers come and go
             peak = max(peak, resident_mib(process.pid))
             time.sleep(POLL_SECONDS)
     if process.returncode:

@@ -59,8 +59,9 @@ def write_users(workload: TimedWorkload, data_dir: pathlib.Path) -> None:
         features = workload.draw_histories(rng, ()) | workload.draw_candidates(rng, (1,))
         del features["hist_mask"]
         record = {
-            **features,
+            **features,  # scalars of one user: no leading axes
             "user_id": [FIRST_ID + user],
+            # Every ten minutes one event; a workload of behavior types has its own times, replaced here.
             "hist_timestamp": _NOW - 600 * np.arange(workload.history, 0, -1),
             "cand_timestamp": [_NOW],
             POSITION: [workload.history],
@@ -117,6 +118,7 @@ class Service:
             index = BehaviorIndex(index_dir, workload.schema(), history_slice["key"])
             self._ranker = Ranker(export_dir, cached_states=0, index=index)
         else:
+            # No cached states: every request reads the state from the store.
             self._ranker = Ranker(export_dir, cached_states=0)
             self._store = LmdbStore(folder / "states", name)
             self._owner = {
@@ -141,7 +143,7 @@ class Service:
         requests = []
         for record in self._user_records():
             user, events = int(record["user_id"][0]), record["hist_category_id"]
-            for _ in range(count // USERS):
+            for _ in range(count // USERS):  # as many of every user
                 categories = np.unique(rng.choice(events, CATEGORIES))
                 items = FIRST_ID + np.flatnonzero(np.isin(category[FIRST_ID:], categories))
                 requests.append((user, rng.choice(items, candidates).astype(np.int32)))
@@ -162,7 +164,7 @@ class Service:
         store = LmdbStore(folder / f"totals-{groups['key']}", "totals")
         totals = BehaviorTotals(store, schema, groups["key"], distinct)
         index_dir = folder / f"groups-{groups['key']}-{per_key}"
-        with totals.loading() as load:
+        with totals.loading() as load:  # one reading of the histories for both
             build_index(self._data_dir, index_dir, groups["key"], per_key, on_history=load)
         return BehaviorEngine(BehaviorIndex(index_dir, schema, groups["key"]), totals)
 

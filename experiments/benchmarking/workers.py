@@ -37,6 +37,7 @@ class Worker:
         self.case = case
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered, or a line of the protocol could wait in the worker's buffer.
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
         with open(log, "w") as errors:
             self._process = subprocess.Popen(
@@ -122,9 +123,9 @@ def measure(
             entries.append({"case": dataclasses.asdict(case)})
             running[number] = start(case, workload, log_dir, peer_python)
             turns[number] = []
-            _guarded(entries, running, number, lambda worker: worker.read())
+            _guarded(entries, running, number, lambda worker: worker.read())  # built and warm
         for _ in range(rounds):
-            for number in list(running):
+            for number in list(running):  # a copy: a failed worker leaves `running`
                 figures = _guarded(
                     entries, running, number, lambda worker: worker.turn(), updates=False
                 )
@@ -133,7 +134,7 @@ def measure(
         for number in list(running):
             entries[number].update(summarize(turns[number]))
             _guarded(entries, running, number, lambda worker: worker.finish())
-    finally:
+    finally:  # an error or an interrupt must leave no process behind
         for worker in running.values():
             worker.stop()
     return entries

@@ -93,6 +93,7 @@ class Task:
         if distance is not None:
             places[:] = length - distance
         users = np.arange(self.batch)
+        # [users, time, items + 1]; the last column is the mark.
         events = np.zeros((self.batch, length, self.items + 1), np.float32)
         np.put_along_axis(events, items[..., np.newaxis], 1.0, axis=-1)
         events[users, places, -1] = 1.0
@@ -129,6 +130,7 @@ class Recall(tf.keras.Model):
             return self.recurrent(events, training=training)[1]
         state = self.recurrent(events, training=training)[0]
         users = tf.shape(events)[0]
+        # Sorted by name, so that the order does not depend on the cell.
         return tf.concat([tf.reshape(state[name], [users, -1]) for name in sorted(state)], -1)
 
 
@@ -150,7 +152,7 @@ def train_and_evaluate(model: str, task: Task, seed: int, batches: int = 8) -> d
       `floats` of the state, `seconds` of training, last `loss`, and `accuracy` by distance.
     """
     tf.keras.utils.set_random_seed(seed)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)  # training and evaluation draw fresh histories
     recall = Recall(model, task)
     optimizer = tf.keras.optimizers.legacy.Adam(task.learning_rate, clipnorm=1.0)
 
@@ -165,7 +167,7 @@ def train_and_evaluate(model: str, task: Task, seed: int, batches: int = 8) -> d
         return loss
 
     predict = tf.function(lambda events: tf.argmax(recall(events), -1), autograph=False)
-    floats = recall.last_state(task.draw(rng)[0]).shape[-1]
+    floats = recall.last_state(task.draw(rng)[0]).shape[-1]  # creates the weights too
     start_time, loss = time.perf_counter(), tf.constant(np.nan)
     for _ in range(task.steps):
         loss = step(*map(tf.constant, task.draw(rng)))
@@ -195,7 +197,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     for model, entries in result["models"].items():
         cells = []
         for distance in distances:
-            values = [entry["accuracy"][distance] for entry in entries]
+            values = [entry["accuracy"][distance] for entry in entries]  # one a seed
             spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.3f}{spread}")
         lines.append(f"| {LABELS[model]} | {entries[0]['floats']} | {' | '.join(cells)} |")

@@ -11,7 +11,7 @@ import ml_collections
 from dgin_tf.schema import Schema
 from dgin_tf.training.loop import differences
 from experiments.reporting import paper_tables
-from experiments.running import runs
+from experiments.running import defaults, runs
 
 _PARTS = {"config", "seeds", "machine", "versions", "deviation", *runs.SPLITS}
 
@@ -60,6 +60,8 @@ class EarlierResults:
                 continue
             before = {name: value for name, value in result["config"].items() if name != "seed"}
             now = runs.plain_config(config)
+            # Settings that the package did not have then are at their defaults.
+            before = _complete(before, runs.plain_config(defaults.get_config(config.model.name)))
             if runs.DATA_SCHEMA in before:
                 now[runs.DATA_SCHEMA] = Schema.load(data_dir).fingerprint()
             if runs.STATISTIC_EDGES in before:
@@ -72,8 +74,21 @@ class EarlierResults:
                 )
             if set(seeds) <= set(paper_tables.seed_values(result)):
                 return result
-            parts.append(result)
+            parts.append(result)  # too few seeds; other files may have more
         return runs.merge(parts) if parts else None
+
+
+def _complete(config: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the settings that a nested config lacks."""
+    return {
+        **default,
+        **{
+            name: _complete(value, default[name])
+            if isinstance(value, Mapping) and isinstance(default.get(name), Mapping)
+            else value
+            for name, value in config.items()
+        },
+    }
 
 
 def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -81,7 +96,7 @@ def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     try:
         results = json.loads(text)["results"]
         parts = [set(result) for rows in results.values() for result in rows.values()]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):  # whatever the file holds instead
         parts = [set()]
     if not all(part >= _PARTS for part in parts):
         raise ValueError(

@@ -83,7 +83,7 @@ def compare(results: Mapping[str, Mapping[str, Any]], worse: str, better: str) -
       a single seed leaves the noise unknown.
     """
     high, low = seed_values(results[better]), seed_values(results[worse])
-    seeds = [seed for seed in high if seed in low]
+    seeds = [seed for seed in high if seed in low]  # a paired test needs both
     test = metrics.paired_test([high[seed] for seed in seeds], [low[seed] for seed in seeds])
     no_test = math.isnan(test["p_value"])
     holds = None if no_test else bool(test["difference"] > 0 and test["p_value"] < LEVEL)
@@ -127,7 +127,7 @@ def markdown(
     for row in table.rows:
         if any(row.key in models for models in results.values()):
             lines.append(_line(_cells(table, row, previous, results, measures, yardsticks)))
-            previous = row
+            previous = row  # gains are over the last row with results, not over an empty one
     return "\n".join(lines) + "\n" if previous else ""
 
 
@@ -157,6 +157,7 @@ def origin(results: Results, labels: Mapping[str, str]) -> str:
             for place in runs.origins(result):
                 short, full = _place(place)
                 rows.setdefault(full, {}).setdefault(name, []).append(labels[key])
+    # One place is one line for all rows; several are listed with their rows.
     measurement_lines = _origin_of_measurements(results)
     if len(rows) == 1:
         return "\n".join([short, *measurement_lines])
@@ -200,6 +201,7 @@ def _measures(table, models):
 
 def _cells(table, row, previous, results, measures, yardsticks):
     paper_values = row.paper_values or [math.nan] * len(table.columns)
+    # NaN, the only value that differs from itself, is a cell that the paper leaves empty.
     cells = [row.label, *("-" if value != value else f"{value:.4f}" for value in paper_values)]
     for name, models in results.items():
         cells += _metrics(row, previous, models) if row.key in models else [""] * 4

@@ -70,6 +70,7 @@ def write_report(
     if result.is_file():
         add_result(report, json.loads(result.read_text(encoding="utf-8")))
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
+    # The first batches are enough for a histogram and for users of a typical length.
     batches = [dict(batch) for batch in data.evaluation(split, options).take(20)]
     lengths = np.concatenate([_lengths(batch) for batch in batches])
     report.section("Histories", "Lengths of the histories of the first batches, in events.")
@@ -77,12 +78,12 @@ def write_report(
     batch = min(batches, key=lambda batch: np.abs(_lengths(batch) - _TYPICAL_LENGTH).min())
     nearest = np.argsort(np.abs(_lengths(batch) - _TYPICAL_LENGTH), kind="stable")
     for number, row in enumerate(nearest[:users], start=1):
-        if _lengths(batch)[row] > 0:
+        if _lengths(batch)[row] > 0:  # neither padding nor a user without events
             features = traces.with_candidates(batch, int(row), candidates, data.schema)
             report.section(f"User {number}")
             for name, figure in draw_user(model, features, traces.Names(data.data_dir)).items():
                 _add(report, folder, f"user-{number}-{name}", figure)
-    report.section("Settings")
+    report.section("Settings")  # last, since they are long
     report.preformatted(json.dumps(config, indent=2))
     return report.save(folder)
 

@@ -66,6 +66,7 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
     def make_optimizer(model):
         rate = settings["learning_rate"]
         if settings["decay"] != 1.0:
+            # Once an epoch, in a staircase.
             rate = tf.keras.optimizers.schedules.ExponentialDecay(
                 rate, data.steps("train", batches), settings["decay"], staircase=True
             )
@@ -114,7 +115,7 @@ def train_seed(
     keep_freed_memory()
     strategy = strategy or tf.distribute.get_strategy()
     distribution.check_batch(config["data"]["batch_rows"], strategy)
-    tf.keras.backend.clear_session()
+    tf.keras.backend.clear_session()  # the graphs of the seed before
     tf.keras.mixed_precision.set_global_policy(config["precision"])
     data = PreparedData(data_dir)
     options = LoopOptions(**{**config["loop"], "seed": seed})
@@ -152,7 +153,7 @@ class SeedPool:
     """
 
     def __init__(self, processes: int):
-        self._pool = None
+        self._pool = None  # seeds are trained one after the other
         if processes > 1:
             # TensorFlow does not survive a fork; each process imports it once, for all its runs.
             self._pool = concurrent.futures.ProcessPoolExecutor(
@@ -173,6 +174,7 @@ class SeedPool:
         """Starts the seeds of one model; returns a function that waits and gives their result."""
         plain = plain_config(config)
         calls = [(plain, data_dir, str(model_dir / f"seed-{seed}"), seed) for seed in seeds]
+        # Each waits for a run: of another process, or by training here when it is called.
         waiting: list[Callable[[], dict[str, Any]]]
         if self._pool:
             waiting = [self._pool.submit(train_seed, *call).result for call in calls]
@@ -273,6 +275,7 @@ def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel
     trained = dataclasses.replace(data.schema, statistic_edges=config.get(STATISTIC_EDGES, {}))
     model = make_model(config, trained)
     spec = data.training(BatchOptions(**config["data"]), seed=0, epoch=0).element_spec
+    # Tracing one call creates the weights without computing anything.
     call = tf.function(lambda features: model(features, training=False), autograph=False)
     call.get_concrete_function(spec)
     checkpoints.load_best(model, directory, data.schema.fingerprint())
@@ -288,6 +291,7 @@ def find_run(model_dir: str | os.PathLike) -> pathlib.Path:
     directory = pathlib.Path(model_dir)
     if (directory / CONFIG_FILE).is_file():
         return directory
+    # By number: seed-10 comes after seed-9.
     seeds = sorted(directory.glob(f"seed-*/{CONFIG_FILE}"), key=lambda path: _seed(path.parent))
     if not seeds:
         raise FileNotFoundError(
@@ -334,7 +338,7 @@ def _share_cores(threads: int) -> None:
     """Prepares a worker: its share of the threads, and its end with the command that started it."""
     end_with_parent()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(2)  # fewer would stall the input pipeline
 
 
 def _over_seeds(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

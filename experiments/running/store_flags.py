@@ -53,9 +53,10 @@ def open_totals(schema: Schema, key: str) -> BehaviorTotals | None:
     if distinct is None:
         has_items = ITEM in [field.name for field in schema.with_role(HISTORY)]
         distinct = [ITEM] if has_items and key != ITEM else []
+    # A namespace for each key, so that several models' engines share one store.
     store = open_store(_TOTALS_STORE.value, f"totals.{key}")
     totals = BehaviorTotals(store, schema, key, distinct)
-    totals.check()
+    totals.check()  # before hours of counting, not after
     return totals
 
 
