@@ -38,7 +38,7 @@ from experiments.benchmarking.workload import Workload
 
 STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
 CONDENSE, EXTRACT, EXPORT = "condense", "extract", "export"
-UNIFORM = "uniform"
+UNIFORM, RELEASED = "uniform", "released"
 
 # Parts of a model under a name of their own: MIMN without its regularization and its induction unit,
 # and with both.
@@ -61,7 +61,7 @@ class Case:
       name: of the table's row.
       kind: one of the module's nine, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
-      variant: "paper" or "released", of models that have variants.
+      variant: "paper", or "released" for the authors' code of models that have it.
       users, candidates: of a batch or a request; of a center, the users and the events of a batch.
       data: file of batches (step, score), directory of records (fit, read, extract, export), or one for
         records, an export and what it is served with (request).
@@ -112,6 +112,8 @@ class Case:
         from dgin_tf.models import registry
 
         name, values = PARTS.get(self.model, (self.model, {}))
+        if self.variant == RELEASED and f"{name}_{RELEASED}" in registry.MODELS:
+            name = f"{name}_{RELEASED}"
         known_settings = registry.settings(name) if name in registry.MODELS else {}
         if "variant" in known_settings:
             values = {**values, "variant": self.variant}

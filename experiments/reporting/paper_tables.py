@@ -23,7 +23,7 @@ class Row:
       label: its name in the paper.
       paper_values: the paper's figures, mostly AUC, one a column; NaN where it has none.
       override: settings in which the row differs from the model's config, such as
-        {"model.variant": "released"}.
+        {"model.slots": 8}.
     """
 
     model: str
@@ -208,7 +208,8 @@ def _cells(table, row, previous, results, measures, yardsticks):
         values = models.get(row.key, {}).get(runs.MEASURED, {})
         cells += [f"{values[m]:.2f}" if m in values else "-" for m in measures[name]]
         if name in yardsticks:
-            value = yardsticks[name].get(row.model)
+            # Public code is a yardstick for our model by its paper and by its released code.
+            value = yardsticks[name].get(row.model.removesuffix("_released"))
             cells.append(f"{value:.3f}" if value else "-")
     return cells
 
