@@ -25,9 +25,9 @@ def target_loss(
 
     Args:
       logits: [users, candidates].
-      labels: 1 for a click, 0 for none, [users, candidates].
-      mask: True where the candidate is real, [users, candidates]. What stands under padding, NaN
-        included, reaches neither the loss nor a gradient.
+      labels: 1 for a click, 0 for a negative, [users, candidates].
+      mask: True where the candidate is real, [users, candidates]. Values under padding, NaN
+        included, reach neither the loss nor a gradient.
       weights: of the samples' losses, [users, candidates]; all 1 by default.
       loss_scale: `mean_over_samples`, the paper's L; or `official_half`, half of it, which is what
         the authors' released TF1 code computes (it averages over samples times two classes), and
@@ -64,14 +64,15 @@ def global_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """
     values = tf.where(mask, tf.cast(values, tf.float32), 0.0)
     count = tf.reduce_sum(tf.cast(mask, tf.float32))
+    # The mean is over the global batch, of which replicas hold parts with different numbers of samples.
     replica = tf.distribute.get_replica_context()
     if replica is not None and replica.num_replicas_in_sync > 1:
         count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
-    return tf.reduce_sum(values) / tf.maximum(count, 1.0)
+    return tf.reduce_sum(values) / tf.maximum(count, 1.0)  # 0, not NaN, for an empty batch
 
 
 def scale(optimizer: tf.keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
-    """The loss as a loss-scaling optimizer (mixed_float16) wants it differentiated."""
+    """Scales the loss where the optimizer asks for it (mixed_float16), else returns it as it is."""
     if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
         return optimizer.get_scaled_loss(loss)
     return loss

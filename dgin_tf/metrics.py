@@ -1,4 +1,4 @@
-"""What a ranking is worth: exact AUC, GAUC, log loss, calibration, each also by history length.
+"""Metrics of click probabilities: exact AUC, GAUC, log loss, calibration, each also by history length.
 
 Everything works on flat numpy arrays, one entry a sample. AUC is exact (no thresholds): ties between
 a positive and a negative count one half. All of it is sorting and cumulative sums, so millions of
@@ -12,12 +12,12 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-HISTORY_EDGES = (0, 1, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+HISTORY_BOUNDARIES = (0, 1, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a model said about a set of samples, one entry each.
+    """A model's scores of a set of samples with their labels, one entry a sample.
 
     Attributes:
       logits: scores before the sigmoid, float.
@@ -41,11 +41,9 @@ class Predictions:
                 f"labels must be 0 or 1; sample {np.argmax(wrong)} has {self.labels[wrong][0]}."
             )
 
-    def select(self, chosen: np.ndarray) -> "Predictions":
-        """The samples where the boolean array `chosen` is True."""
-        return Predictions(
-            *(getattr(self, field.name)[chosen] for field in dataclasses.fields(self))
-        )
+    def select(self, mask: np.ndarray) -> "Predictions":
+        """Selects the samples where the boolean `mask`, [samples], is True."""
+        return Predictions(*(getattr(self, field.name)[mask] for field in dataclasses.fields(self)))
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -102,25 +100,27 @@ def group_aucs(
             f"cannot rank NaN; sample {np.argmax(np.isnan(scores))} has it. The model has diverged."
         )
     order = _order_by_group_and_score(np.asarray(groups), scores)
+    # From here on samples lie group by group, within a group by rising score.
     labels, scores, groups = (np.asarray(array)[order] for array in (labels, scores, groups))
+    # True at the first sample of every group, and of every run of equal scores within one.
     new_group = np.ones(len(order), bool)
     new_group[1:] = groups[1:] != groups[:-1]
     new_tie = new_group.copy()
     new_tie[1:] |= scores[1:] != scores[:-1]
 
-    group_start, tie_start = np.flatnonzero(new_group), np.flatnonzero(new_tie)
+    group_start, tie_start = np.flatnonzero(new_group), np.flatnonzero(new_tie)  # [groups], [ties]
     size = np.diff(np.append(group_start, len(order)))
     tie_size = np.diff(np.append(tie_start, len(order)))
-    # Midrank of a run of equal scores, counted from 1 at the start of its group.
+    # Midrank of a run of equal scores, counted from 1 at the start of its group, [ties].
     midrank = tie_start - np.repeat(group_start, size)[tie_start] + (tie_size + 1) / 2.0
     positives_in_tie = _segment_sums(labels.astype(np.int64), tie_start)
     positives = _segment_sums(labels.astype(np.int64), group_start)
-    first_tie = np.searchsorted(tie_start, group_start)
+    first_tie = np.searchsorted(tie_start, group_start)  # every group starts a run, so it is exact
     rank_sum = _segment_sums(positives_in_tie * midrank, first_tie)
     negatives = size - positives
-    both = (positives > 0) & (negatives > 0)
+    has_both = (positives > 0) & (negatives > 0)
     size, positives, negatives, rank_sum = (
-        array[both].astype(np.float64) for array in (size, positives, negatives, rank_sum)
+        array[has_both].astype(np.float64) for array in (size, positives, negatives, rank_sum)
     )
     return size, (rank_sum - positives * (positives + 1.0) / 2.0) / (positives * negatives)
 
@@ -142,7 +142,7 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def calibration(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Predicted clicks over clicks, sum p / sum y: 1 is right, 1.1 promises a tenth too many.
+    """Ratio of predicted to observed clicks, sum p / sum y: 1.1 predicts a tenth too many.
 
     Args:
       labels: 0 or 1, [samples].
@@ -152,8 +152,8 @@ def calibration(labels: np.ndarray, logits: np.ndarray) -> float:
       The ratio; NaN where there is no click.
     """
     clicks = float(np.sum(labels))
-    predicted = float(np.sum(scipy.special.expit(np.asarray(logits, np.float64))))
-    return predicted / clicks if clicks else float("nan")
+    predicted_clicks = float(np.sum(scipy.special.expit(np.asarray(logits, np.float64))))
+    return predicted_clicks / clicks if clicks else float("nan")
 
 
 def expected_calibration_error(labels: np.ndarray, logits: np.ndarray, bins: int = 20) -> float:
@@ -171,12 +171,13 @@ def expected_calibration_error(labels: np.ndarray, logits: np.ndarray, bins: int
         return float("nan")
     order = np.argsort(logits, kind="stable")
     gap = scipy.special.expit(np.asarray(logits, np.float64)[order]) - np.asarray(labels)[order]
+    # With fewer samples than bins every sample is a bin of its own; reduceat wants rising starts.
     starts = np.unique(np.arange(min(bins, len(order))) * len(order) // min(bins, len(order)))
     return float(np.abs(_segment_sums(gap, starts)).sum() / len(order))
 
 
 def summary(predictions: Predictions) -> dict[str, float | int]:
-    """All figures of a set of samples: what `result.json` holds for a split.
+    """All metrics of a set of samples, as `result.json` holds them for a split.
 
     Returns:
       `auc`, `gauc`, `log_loss`, `calibration`, `calibration_error` (NaN where undefined) and
@@ -194,39 +195,35 @@ def summary(predictions: Predictions) -> dict[str, float | int]:
 
 
 def by_history_length(
-    predictions: Predictions, edges: Sequence[int] = HISTORY_EDGES
+    predictions: Predictions, boundaries: Sequence[int] = HISTORY_BOUNDARIES
 ) -> dict[str, dict[str, float | int]]:
     """`summary` of the samples in each interval of history length.
 
     Args:
       predictions: the samples.
-      edges: rising lower ends of the intervals; the last one is open.
+      boundaries: rising lower ends of the intervals; the last one is open.
 
     Returns:
       Interval such as `10-19`, `0` or `1000+` -> summary; intervals without samples are left out.
     """
-    interval = np.searchsorted(edges, predictions.history_lengths, side="right") - 1
+    interval = np.searchsorted(boundaries, predictions.history_lengths, side="right") - 1
     return {
-        _interval_name(edges, index): summary(predictions.select(interval == index))
+        _interval_name(boundaries, index): summary(predictions.select(interval == index))
         for index in np.unique(interval)
     }
 
 
-def relative_improvement(model_auc: float, base_auc: float) -> float:
-    """RelaImpr in per cent: ((AUC_model - 0.5) / (AUC_base - 0.5) - 1) x 100 (DIN, Eq. 11)."""
-    return ((model_auc - 0.5) / (base_auc - 0.5) - 1.0) * 100.0
-
-
 def paired_test(better: Sequence[float], worse: Sequence[float]) -> Mapping[str, float]:
-    """Paired t-test over seeds of whether one model outranks another.
+    """Paired one-sided t-test over seeds that one model is better than another.
 
     Args:
-      better: one figure a seed of the model that is claimed to be better.
-      worse: the same seeds of the other.
+      better: a metric of the model that is claimed to be better, one value a seed.
+      worse: the same metric of the other model, of the same seeds.
 
     Returns:
-      `difference`, the mean gain; `p_value`, one-sided: how likely a gain as large is where there is
-      none. NaN with fewer than two seeds, 0 or 1 where every seed gains or loses the same.
+      `difference`, the mean gain; `p_value`, the probability of a gain as large without a difference
+      between the models. NaN with fewer than two seeds, 0 or 1 where every seed gains or loses the
+      same.
 
     Raises:
       ValueError: the two have different numbers of seeds.
@@ -241,7 +238,7 @@ def paired_test(better: Sequence[float], worse: Sequence[float]) -> Mapping[str,
             "difference": float(gains.mean()) if len(gains) else float("nan"),
             "p_value": float("nan"),
         }
-    if np.ptp(gains) == 0.0:
+    if np.ptp(gains) == 0.0:  # the statistic of the test divides by the deviation
         return {"difference": float(gains[0]), "p_value": float(gains[0] <= 0.0)}
     test = scipy.stats.ttest_rel(better, worse, alternative="greater")
     return {"difference": float(gains.mean()), "p_value": float(test.pvalue)}
@@ -250,7 +247,7 @@ def paired_test(better: Sequence[float], worse: Sequence[float]) -> Mapping[str,
 def _order_by_group_and_score(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Indices that sort by group and, within a group, by score."""
     order = np.argsort(scores, kind="stable")
-    if len(groups) and groups.min() == groups.max():
+    if len(groups) and groups.min() == groups.max():  # plain AUC: one sort is half the time
         return order
     return order[np.argsort(groups[order], kind="stable")]
 
@@ -260,8 +257,8 @@ def _segment_sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values, starts) if len(starts) else values[:0]
 
 
-def _interval_name(edges: Sequence[int], index: int) -> str:
-    if index == len(edges) - 1:
-        return f"{edges[index]}+"
-    low, high = edges[index], edges[index + 1] - 1
+def _interval_name(boundaries: Sequence[int], index: int) -> str:
+    if index == len(boundaries) - 1:
+        return f"{boundaries[index]}+"
+    low, high = boundaries[index], boundaries[index + 1] - 1
     return str(low) if low == high else f"{low}-{high}"

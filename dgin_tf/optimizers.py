@@ -23,7 +23,7 @@ LearningRate: TypeAlias = float | tf.keras.optimizers.schedules.LearningRateSche
 class RowwiseAdam(tf.keras.optimizers.Optimizer):
     """Adam that moves only the rows of a table that the batch looked up ("lazy" Adam).
 
-    It is not Adam: the moments of a row that is not in the batch do not decay and the row does not
+    It differs from Adam: the moments of a row that is not in the batch do not decay and the row does not
     move, where Adam would decay both moments and keep moving the row by what is left of its
     momentum. Where every row is touched at every step the two agree. The bias correction counts the
     optimizer's steps, as in Adam, not the touches of a row: the first step of a row that turns up
@@ -54,10 +54,10 @@ class RowwiseAdam(tf.keras.optimizers.Optimizer):
         name: str = "RowwiseAdam",
         **kwargs: Any,
     ):
-        sweeping = [option for option in ("weight_decay", "use_ema") if kwargs.get(option)]
-        if sweeping:
+        table_wide = [option for option in ("weight_decay", "use_ema") if kwargs.get(option)]
+        if table_wide:
             raise ValueError(
-                f"RowwiseAdam expects no {' and no '.join(sweeping)}, which would rewrite the whole "
+                f"RowwiseAdam expects no {' and no '.join(table_wide)}, which would rewrite the whole "
                 "table at every step; use tf.keras.optimizers.Adam, or regularize the rows looked up."
             )
         # The base class's default weight_decay=0 is not None and would multiply the table by one;
@@ -69,7 +69,7 @@ class RowwiseAdam(tf.keras.optimizers.Optimizer):
         self.epsilon = epsilon
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Makes the two moments of every variable, once."""
+        """Creates the two moments of every variable, once."""
         super().build(var_list)
         if getattr(self, "_built", False):
             return
@@ -82,16 +82,18 @@ class RowwiseAdam(tf.keras.optimizers.Optimizer):
         index = self._index_dict[self._var_key(variable)]
         first, second = self._first_moments[index], self._second_moments[index]
         step = self._step_size(variable.dtype)
+        # m += (1 - beta_1) (g - m) is beta_1 m + (1 - beta_1) g with one multiplication less.
         if not isinstance(gradient, tf.IndexedSlices):
             first.assign_add((gradient - first) * (1.0 - self.beta_1))
             second.assign_add((tf.square(gradient) - second) * (1.0 - self.beta_2))
             variable.assign_sub(step * first / (tf.sqrt(second) + self.epsilon))
             return
         rows, values = gradient.indices, gradient.values
-        first_rows, second_rows = read_rows(first, rows), read_rows(second, rows)
+        first_rows, second_rows = read_rows(first, rows), read_rows(second, rows)  # [rows, dim]
         first_rows += (values - first_rows) * (1.0 - self.beta_1)
         second_rows += (tf.square(values) - second_rows) * (1.0 - self.beta_2)
         change = step * first_rows / (tf.sqrt(second_rows) + self.epsilon)
+        # Rows are distinct, see `_deduplicate_sparse_grad`, so that writing them in any order is safe.
         first.scatter_update(tf.IndexedSlices(first_rows, rows))
         second.scatter_update(tf.IndexedSlices(second_rows, rows))
         variable.scatter_sub(tf.IndexedSlices(change, rows))
@@ -121,11 +123,10 @@ class RowwiseAdam(tf.keras.optimizers.Optimizer):
 
 
 def _sum_repeated(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
-    """The same gradient with every row in it once."""
-    rows, place = tf.unique(gradient.indices)
-    return tf.IndexedSlices(
-        sum_slices(gradient.values, place, tf.size(rows)), rows, gradient.dense_shape
-    )
+    """Sums the slices of repeated rows, so that every row occurs once."""
+    rows, row_index = tf.unique(gradient.indices)
+    row_sums = sum_slices(gradient.values, row_index, tf.size(rows))
+    return tf.IndexedSlices(row_sums, rows, gradient.dense_shape)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -135,7 +136,7 @@ class PartitionedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
     tensorflow-recommenders' `CompositeOptimizer` applies gradients and is checkpointed correctly, but
     next to optimizers of Keras 2.11 and later its `weights`, its `variables` and everything that asks
     for a learning rate raise AttributeError, and a `LossScaleOptimizer` cannot wrap it, because it
-    returns no operation and makes its slots late. This class mends that and changes nothing else.
+    returns no operation and creates its slots late. This class corrects that and nothing else.
 
     Args:
       parts: pairs of an optimizer and a function that returns its variables; no variable may be in
@@ -151,11 +152,11 @@ class PartitionedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
         super().__init__(parts, name=name)
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Makes the slots of all parts, so that a checkpoint can be restored in full at once."""
-        wanted = {variable.ref() for variable in var_list}
+        """Creates the slots of all parts, so that a checkpoint can be restored in full at once."""
+        refs = {variable.ref() for variable in var_list}
         for optimizer, variables in self._optimizers_and_vars:
             with tf.name_scope(optimizer.name):
-                optimizer.build([v for v in variables() if v.ref() in wanted])
+                optimizer.build([v for v in variables() if v.ref() in refs])
 
     def _create_all_weights(self, var_list: Sequence[tf.Variable]) -> None:
         self.build(var_list)  # LossScaleOptimizer calls it, ahead of its conditional
@@ -180,7 +181,7 @@ class PartitionedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
         for optimizer in self.optimizers:
             optimizer.learning_rate = value
 
-    lr = learning_rate  # what Keras's callbacks ask for
+    lr = learning_rate  # the name by which Keras's callbacks set it
 
     def get_config(self) -> dict[str, Any]:
         """The parts' own configurations; which variables each has is the model's to say."""
@@ -234,8 +235,8 @@ def restore_optimizer(model: tf.keras.Model, config: Any) -> Any:
 def dense_adam(
     model: tf.keras.Model, learning_rate: LearningRate = 0.001
 ) -> tf.keras.optimizers.Optimizer:
-    """Adam on every weight, sweeping the tables: the papers' optimizer, and the slow one."""
-    del model
+    """Adam on every weight, which sweeps the tables at every step: the papers' optimizer, slower."""
+    del model  # all optimizers of `OPTIMIZERS` are called alike
     return tf.keras.optimizers.Adam(learning_rate, jit_compile=False)
 
 

@@ -5,9 +5,9 @@
 
 An event is a JSON line, {"user_id": "u17", "sequence": 12, "item_id": "B0017", "timestamp": 1700000000},
 with ids as the log has them (--ids=dense for the model's). `--events` takes a file or - for standard
-input. Events that come again change nothing; lines that are no events go to a dead-letter file. With
---state_store in the place of --totals_store they are appended to an index alone. Each event is one
-write to the store; one process at a time is to append what one person does.
+input. An event that is read again changes nothing; lines that are no events go to a dead-letter file.
+With --state_store in the place of --totals_store events are appended to an index alone. Each event is
+one write to the store; one process at a time may append the events of one user.
 """
 
 import contextlib
@@ -53,40 +53,44 @@ def append_all(
     letters: DeadLetters,
     stop: threading.Event,
 ) -> tuple[int, int, int]:
-    """Appends a source's events until it ends; returns how many were new, known and bad."""
-    new = known = bad = 0
+    """Appends a source's events until it ends; returns the numbers of new, repeated and bad ones."""
+    new = repeats = bad = 0
     while not (source.is_finished or stop.is_set()):
-        refused = []
+        bad_lines = []
         lines = source.read(_LINES)
         for line in lines:
             try:
                 event = parser(line)
-            except BadEventError as error:
-                refused.append((line, str(error)))
+            except BadEventError as error:  # one bad line must not stop a stream
+                bad_lines.append((line, str(error)))
                 continue
             if index.append(event.person, event.values, event.sequence):
                 new += 1
             else:
-                known += 1
-        if refused:
-            letters.write(refused)
-            bad += len(refused)
-        if lines:
+                repeats += 1
+        if bad_lines:
+            letters.write(bad_lines)
+            bad += len(bad_lines)
+        if lines:  # after they are stored: a kill in between repeats events, and loses none
             source.acknowledge()
-    return new, known, bad
+    return new, repeats, bad
 
 
 def main(_: object) -> None:
-    """Appends, and prints how many events and how fast."""
+    """Appends, and prints the number of events and the throughput."""
     schema = Schema.load(_DATA_DIR.value)
     vocabularies = Vocabularies(_DATA_DIR.value) if _IDS.value == "raw" else None
     parser = EventParser(schema, load_catalogue(_DATA_DIR.value), vocabularies)
     late = store_flags.open_late_events(_STATE_STORE.value) if _STATE_STORE.value else None
     index = store_flags.open_index(_INDEX_DIR.value, schema, late)
+    # An index on disk is never written to; appended events lie in a store beside it.
     if late is None and isinstance(index, BehaviorIndex):
         raise ValueError("events need a place: give --totals_store, or --state_store.")
     stop, began = threading.Event(), time.monotonic()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the batch of lines in progress is finished first
         signal.signal(number, lambda *_: stop.set())
     source: EventSource = StandardInput()
     if _EVENTS.value != "-":
@@ -94,11 +98,11 @@ def main(_: object) -> None:
         source = GrowingFile(_EVENTS.value, offset_file, _FOLLOW.value)
     letters = DeadLetters(_DEAD_LETTERS.value or _beside("append_events.dead_letters.jsonl"))
     with contextlib.closing(source):
-        new, known, bad = append_all(source, index, parser, letters, stop)
+        new, repeats, bad = append_all(source, index, parser, letters, stop)
     seconds = time.monotonic() - began
     sys.stdout.write(
-        f"{new:,} events appended, {known:,} were known, {bad:,} bad lines; "
-        f"{(new + known) / max(seconds, 1e-9):,.0f} events/s\n"
+        f"{new:,} events appended, {repeats:,} were known, {bad:,} bad lines; "
+        f"{(new + repeats) / max(seconds, 1e-9):,.0f} events/s\n"
     )
 
 

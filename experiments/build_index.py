@@ -2,8 +2,8 @@
 
     python -m experiments.build_index --data_dir=D --output_dir=I --key=category_id
 
-For DGIN's engine (UBPE) the statistics of all groups are counted in the same reading; what a stream
-brought before or brings meanwhile counts once:
+For DGIN's engine (UBPE) the statistics of all groups are counted in the same reading; events that a
+stream has appended before or appends meanwhile count once:
 
     python -m experiments.build_index --data_dir=D --output_dir=I --key=category_id \\
         --totals_store=lmdb:T
@@ -44,19 +44,20 @@ def lookups_per_second(index: BehaviorIndex, users: int) -> float:
     """Keys looked up in a second of one core, in requests of several keys of a random user.
 
     Args:
-      index: what to ask.
-      users: ids to choose from, beginning with 0.
+      index: the index.
+      users: number of user ids, from 0.
     """
+    # All requests are drawn before the clock starts.
     rng = np.random.default_rng(0)
-    known = (user for user in rng.permutation(users).tolist() if len(index.keys(user)))
+    with_events = (user for user in rng.permutation(users).tolist() if len(index.keys(user)))
     requests = [
         (user, rng.permutation(index.keys(user))[:_KEYS_A_REQUEST])
-        for user in itertools.islice(known, _SAMPLE_USERS)
+        for user in itertools.islice(with_events, _SAMPLE_USERS)
     ]
     if not requests:
         return 0.0
     done, began, seconds = 0, time.process_time(), 0.0
-    while seconds < _SAMPLE_SECONDS:
+    while seconds < _SAMPLE_SECONDS:  # processor time of this one thread
         for user, keys in requests:
             index.lookup(user, keys)
             done += len(keys)
@@ -65,15 +66,16 @@ def lookups_per_second(index: BehaviorIndex, users: int) -> float:
 
 
 def main(_: object) -> None:
-    """Builds the index, and prints what it holds and how fast it answers."""
+    """Builds the index, and prints its size and the throughput of lookups."""
 
     def bar(items: Iterable, total: int, description: str) -> Iterable:
         return tqdm(items, description, total, disable=not _PROGRESS.value, file=sys.stderr)
 
     schema = Schema.load(_DATA_DIR.value)
     totals = store_flags.open_totals(schema, _KEY.value)
-    with totals.loading() if totals else contextlib.nullcontext(_pass_over) as load:
-        found = build_index(
+    # Histories are read once, for the index and for the statistics.
+    with totals.loading() if totals else contextlib.nullcontext(_ignore) as load:
+        summary = build_index(
             _DATA_DIR.value,
             _OUTPUT_DIR.value,
             _KEY.value,
@@ -84,23 +86,24 @@ def main(_: object) -> None:
     index = BehaviorIndex(_OUTPUT_DIR.value, schema, _KEY.value)
     rate = lookups_per_second(index, schema.vocabulary_sizes["user_id"])
     sys.stdout.write(
-        f"{found.users:,} users, {found.lists:,} lists by {found.key}, {found.events:,} events of "
-        f"{found.events_seen:,} (the newest {found.max_events_per_key} of each list)\n"
-        f"{found.bytes:,} bytes: {found.bytes_per_user:.1f} a user, {found.bytes_per_event:.2f} an "
+        f"{summary.users:,} users, {summary.lists:,} lists by {summary.key}, {summary.events:,} "
+        f"events of {summary.events_seen:,} (the newest {summary.max_events_per_key} of each list)\n"
+        f"{summary.bytes:,} bytes: {summary.bytes_per_user:.1f} a user, {summary.bytes_per_event:.2f} an "
         "event\n"
         f"{rate:,.0f} keys looked up in a second of one core, in requests of up to {_KEYS_A_REQUEST}\n"
     )
     if totals:
+        # Events that were appended while the index was being built.
         beyond = BehaviorEngine(index, totals).catch_up()
-        people = sum(1 for _ in totals.users())
+        users = sum(1 for _ in totals.users())
         sys.stdout.write(
-            f"{people:,} users with {', '.join(totals.names)} of every group; {beyond:,} late events "
+            f"{users:,} users with {', '.join(totals.names)} of every group; {beyond:,} late events "
             "count beside what was loaded\n"
         )
 
 
-def _pass_over(user: int, events: Events) -> None:
-    """For an index alone nothing is counted."""
+def _ignore(user: int, events: Events) -> None:
+    """Counts nothing, for an index without statistics."""
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", 
 _NAME = flags.DEFINE_string("name", "benchmark_versions", "Of the two files.")
 _TURNS = flags.DEFINE_integer("turns", 5, "How often each side runs.", lower_bound=1)
 _MODELS = flags.DEFINE_list("models", ["dien", "mimn", "sim_soft"], "Models to measure.")
-_SHAPE = flags.DEFINE_string("shape", "amazon", "Sizes, see experiments.benchmark.")
+_WORKLOAD = flags.DEFINE_string("workload", "amazon", "Sizes, see experiments.benchmark.")
 _PARTS = flags.DEFINE_string("parts", "train", "Parts, see experiments.benchmark.")
 _SECONDS = flags.DEFINE_float("seconds", 3.0, "Length of a turn of a case.", lower_bound=0.0)
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -49,7 +49,7 @@ def main(_: object) -> None:
     content = {
         "machine": sides["after"][0]["machine"],
         "commits": {"before": _commit(before), "after": _commit(_ROOT)},
-        "shape": sides["after"][0]["shape"],
+        "workload": sides["after"][0]["workload"],
         "cases": _compare(sides),
     }
     (output_dir / f"{_NAME.value}.json").write_text(json.dumps(content, indent=2) + "\n")
@@ -87,7 +87,7 @@ def _run(root: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
         "output_dir": folder,
         "models": ",".join(_MODELS.value),
         "parts": _PARTS.value,
-        "shape": _SHAPE.value,
+        "shape": _WORKLOAD.value,  # versions until 0.5 do not know it as workload
         "seconds": _SECONDS.value,
         "variants": "paper",
         "rounds": 1,

@@ -1,4 +1,4 @@
-"""Scores a trained run on a split of a prepared data set and prints the figures as JSON.
+"""Evaluates a trained run on a split of a prepared data set and prints the metrics as JSON.
 
 python -m experiments.evaluate --data_dir=D --model_dir=M --split=test
 """
@@ -17,16 +17,16 @@ from experiments.running import runs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "A run, or a folder of seeds.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "What to score.")
+_SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "Split to score.")
 
 
 def main(_: object) -> None:
-    """Scores the split."""
+    """Scores the split and prints its metrics."""
     data = PreparedData(_DATA_DIR.value)
     model, config = runs.load_model(_MODEL_DIR.value, data)
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
-    figures = Evaluator(model).evaluate(data.evaluation(_SPLIT.value, options, model.condense))
-    sys.stdout.write(json.dumps(loop.without_nan(figures), indent=2) + "\n")
+    metrics = Evaluator(model).evaluate(data.evaluation(_SPLIT.value, options, model.condense))
+    sys.stdout.write(json.dumps(loop.without_nan(metrics), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _MODEL_NAME = flags.DEFINE_string("model_name", "", "Name for servers; the model
 
 
 def main(_: object) -> None:
-    """Exports as the flags say, and prints how to serve the result."""
+    """Exports a run, and prints the commands that serve it."""
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every function that it saves
     data = PreparedData(_DATA_DIR.value)
     version = publishing.export_run(_MODEL_DIR.value, data, _EXPORT_DIR.value, _MODEL_NAME.value)

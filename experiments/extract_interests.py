@@ -3,10 +3,10 @@
     python -m experiments.extract_interests --data_dir=D --export_dir=E --store=lmdb:S
     python -m experiments.extract_interests --data_dir=D --model_dir=M --store=lmdb:S
 
-The first form runs the newest version of an export; `Ranker("E", states=store).rank_stored(person,
-candidates)` scores from its states. The second runs a training's best weights, for Python:
-`dgin_tf.serving.extraction.load_state` reads its states. Stopped and started again, either goes on
-where it was; with other weights it begins anew.
+The first form runs the newest version of an export; `Ranker("E", states=store).rank_stored(user,
+candidates)` scores from its states. The second runs the best weights of a training; its states are read
+in Python by `dgin_tf.serving.extraction.load_state`. Either resumes when it is started again, and starts
+over with other weights.
 """
 
 import sys
@@ -37,7 +37,7 @@ _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 
 def main(_: object) -> None:
-    """Extracts, and prints how many users and how fast."""
+    """Extracts, and prints the number of users and the throughput."""
 
     def bar(items, total, description):
         return tqdm(items, description, total, disable=not _PROGRESS.value, file=sys.stderr)
@@ -47,28 +47,31 @@ def main(_: object) -> None:
             "expected one of --export_dir, for states that an exported model is served from, and "
             f"--model_dir; got {'both' if _MODEL_DIR.value else 'neither'}."
         )
-    keep_freed_memory()
+    keep_freed_memory()  # batches have one size; the allocator would return and fetch it every time
     data = PreparedData(_DATA_DIR.value)
     with open_store(_STORE.value, _NAMESPACE.value) as store:
         if _EXPORT_DIR.value:
             version_dir, metadata = open_bundle(_EXPORT_DIR.value)
-            found = extraction.extract_for_bundle(version_dir, data, store, _BATCH_USERS.value, bar)
+            extract = extraction.extract_for_bundle(
+                version_dir, data, store, _BATCH_USERS.value, bar
+            )
+            # From here on requests may be switched to this version.
             StateVersions(store, metadata["name"]).mark_warm(metadata)
             version = state_version(metadata)
         else:
             model, config = runs.load_model(_MODEL_DIR.value, data)
-            found = extraction.extract(
+            extract = extraction.extract(
                 model, data, store, config["data"]["max_history"], _BATCH_USERS.value, bar
             )
-            version = extraction.weights_version(model)
+            version = extraction.weights_version(model)  # a hash: a run has no version number
     text = (
-        f"{found.users:,} users written, {found.kept:,} kept, of weights {version}; "
-        f"{found.bytes / max(found.users, 1):,.0f} bytes a user. {found.seconds:.1f} s"
+        f"{extract.users:,} users written, {extract.kept:,} kept, of weights {version}; "
+        f"{extract.bytes / max(extract.users, 1):,.0f} bytes a user. {extract.seconds:.1f} s"
     )
-    if found.users_per_second:
+    if extract.users_per_second:
         text += (
-            f", of which {found.first.seconds:.1f} for the first {found.first.users:,}, compiling "
-            f"included; then {found.users_per_second:,.0f} users/s"
+            f", of which {extract.first.seconds:.1f} for the first {extract.first.users:,}, compiling "
+            f"included; then {extract.users_per_second:,.0f} users/s"
         )
     sys.stdout.write(text + "\n")
 

@@ -1,10 +1,10 @@
-"""Prints how far back models of long histories reach, and what an ALSH index finds of a soft search.
+"""Prints the reach of models of long histories, and the recall of ALSH indexes of soft searches.
 
     python -m experiments.inspect_reach --data_dir=D --model_dir=din=M1,sim_soft=M2
 
-First figure 4 and table 6 of the SIM paper: days since people last met the category of what each model
-ranks first, beside that of what they clicked. Then, for every run of soft search, the recall of its
-index by the number of tables.
+First figure 4 and table 6 of the SIM paper: days since the last event of the category that each model
+ranks first, and of the categories that users clicked. Then, for every run of soft search, the recall of
+its index by the number of tables.
 """
 
 import sys
@@ -27,20 +27,22 @@ _TABLES = flags.DEFINE_list("tables", ["8", "32", "128"], "Numbers of tables to 
 def main(_: object) -> None:
     """Prints a line for every model, and for every index."""
     data = PreparedData(_DATA_DIR.value)
-    loaded = searches.load(_MODEL_DIR.value, data)
-    days = searches.days_since_category(loaded, data, _SPLIT.value, _MAX_HISTORY.value)
+    models = searches.load(_MODEL_DIR.value, data)
+    days = searches.days_since_category(models, data, _SPLIT.value, _MAX_HISTORY.value)
     for name, values in days.items():
-        found, shares = returns.summarize(values), returns.distribution(values)
+        statistics, shares = returns.summarize(values), returns.distribution(values)
         sys.stdout.write(
-            f"{name}: {found.samples} samples, mean {found.mean:.1f} days, p(> -1) "
-            f"{found.known:.3f}, 14 days or more {found.long_term:.3f}; never and by days "
+            f"{name}: {statistics.samples} samples, mean {statistics.mean:.1f} days, p(> -1) "
+            f"{statistics.share:.3f}, 14 days or more {statistics.long_term:.3f}; never and by days "
             f"{' '.join(f'{share:.3f}' for share in shares)}\n"
         )
-    for name, run in loaded.items():
+    for name, run in models.items():
         if run[1]["model"]["name"].startswith("sim_soft"):
             indexes = searches.index_recall(run, data, [int(count) for count in _TABLES.value])
-            for tables, (share, seen) in indexes.items():
-                sys.stdout.write(f"{name}, {tables} tables: recall {share:.3f}, seen {seen:.3f}\n")
+            for tables, (recall, share) in indexes.items():
+                sys.stdout.write(
+                    f"{name}, {tables} tables: recall {recall:.3f}, read {share:.3f}\n"
+                )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The relevance indicator of ENCODE's table 3 for any trained models of long histories.
+"""Prints the relevance indicator of ENCODE's table 3 for any trained models of long histories.
 
     python -m experiments.inspect_relevance --data_dir=D --model_dirs=encode=M1,eta=M2 \\
         --reference_dir=M3
 
-The reference is a `din_long`. Prints each model's cross-entropy against its attention; lower is nearer.
+The indicator is a model's cross-entropy against the attention of the reference, a `din_long`; the lower,
+the nearer.
 """
 
 import sys
@@ -19,21 +20,21 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required
 _MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Runs, NAME=PATH each.", required=True)
 _REFERENCE_DIR = flags.DEFINE_string("reference_dir", None, "Run of a din_long.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "Whose histories to look at.")
-_BATCHES = flags.DEFINE_integer("batches", 8, "Batches to look through.", lower_bound=1)
+_BATCHES = flags.DEFINE_integer("batches", 8, "Batches to read.", lower_bound=1)
 
 
 def main(_: object) -> None:
     """Prints the indicators."""
-    named = [value.partition("=") for value in _MODEL_DIRS.value]
-    wrong = [name for name, separator, _ in named if not separator]
+    parts = [value.partition("=") for value in _MODEL_DIRS.value]
+    wrong = [name for name, separator, _ in parts if not separator]
     if wrong:
         raise ValueError(f"expected runs as NAME=PATH in --model_dirs; got {wrong[0]!r}.")
     data = PreparedData(_DATA_DIR.value)
-    model_dirs = {name: path for name, _, path in named}
-    found = relevance.indicators(
+    model_dirs = {name: path for name, _, path in parts}
+    indicators = relevance.indicators(
         model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value
     )
-    sys.stdout.write("".join(f"{name}: {value:.3f}\n" for name, value in found.items()))
+    sys.stdout.write("".join(f"{name}: {value:.3f}\n" for name, value in indicators.items()))
 
 
 if __name__ == "__main__":

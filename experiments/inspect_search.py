@@ -1,10 +1,9 @@
-"""Compares what the search units of trained models find, and writes a report.
+"""Compares the events that search units of trained models retrieve, and writes a report.
 
     python -m experiments.inspect_search --data_dir=D --model_dirs=hard=M1,soft=M2,eta=M3 \\
         --reference_dir=M4 --output_dir=O
 
-The reference is a `din_long`, whose attention over the whole history says what was worth finding.
-Writes `O/search.json` and `O/report.html`.
+The reference is a `din_long`: the events of its highest attention count as relevant. Writes `O/search.json` and `O/report.html`.
 """
 
 import pathlib
@@ -25,41 +24,43 @@ _MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Runs, NAME=PATH each.", req
 _REFERENCE_DIR = flags.DEFINE_string("reference_dir", None, "Run of a din_long.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the report goes.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "Whose histories to look at.")
-_BATCHES = flags.DEFINE_integer("batches", 8, "Batches to look through.", lower_bound=1)
-_K = flags.DEFINE_integer("k", 50, "How many of the attention's favorites to ask for.", 1)
+_BATCHES = flags.DEFINE_integer("batches", 8, "Batches to read.", lower_bound=1)
+_K = flags.DEFINE_integer("k", 50, "Events of the highest attention that count.", 1)
 
 
 def main(_: object) -> None:
-    """Compares, writes the report and says where it is."""
-    model_dirs = dict(_named(value) for value in _MODEL_DIRS.value)
+    """Compares, writes the report and prints its path."""
+    model_dirs = dict(_name_and_path(value) for value in _MODEL_DIRS.value)
     data, folder = PreparedData(_DATA_DIR.value), pathlib.Path(_OUTPUT_DIR.value)
-    found = searches.compare_units(
+    comparison = searches.compare_units(
         model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value, _K.value
     )
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / "search.json", found)
-    report = Report("What search units find")
+    runs.write_json(folder / "search.json", comparison)
+    report = Report("Events that search units retrieve")
     report.section(
         "Against full target attention",
-        f"recall: share of the attention's {_K.value} favorites that the unit found; attention: "
-        "share of the attention on what it found; found: events a candidate.",
+        f"recall: share of the {_K.value} events of the highest attention that the unit retrieves; "
+        "attention: share of the attention on its events; found: events a candidate.",
     )
     columns = ("recall", "attention", "found")
-    rows = [[name, *(unit[c] for c in columns)] for name, unit in found["recall"].items()]
+    rows = [[name, *(unit[c] for c in columns)] for name, unit in comparison["recall"].items()]
     report.table(["unit", *columns], rows)
-    report.picture(plots.search_recall(found["recall"]))
+    report.picture(plots.search_recall(comparison["recall"]))
     report.section(
-        "Against each other", "Share of what the column's unit found that the row's did."
+        "Against each other", "Share of the events of the column's unit that the row's has too."
     )
-    names = list(model_dirs)
+    names = list(
+        model_dirs
+    )  # not symmetric: the row's unit may retrieve more events than the column's
     report.table(
         ["unit", *names],
-        [[name, *(found["overlap"][name][other] for other in names)] for name in names],
+        [[name, *(comparison["overlap"][name][other] for other in names)] for name in names],
     )
     sys.stdout.write(f"{report.save(folder)}\n")
 
 
-def _named(value):
+def _name_and_path(value):
     name, separator, path = value.partition("=")
     if not separator:
         raise ValueError(f"expected runs as NAME=PATH in --model_dirs; got {value!r}.")

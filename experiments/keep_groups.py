@@ -1,10 +1,10 @@
-"""Makes what an exported DGIN reads of everybody's groups, before requests ask for it.
+"""Computes the cached groups of all users that an exported DGIN is served from.
 
     python -m experiments.keep_groups --export_dir=E --index_dir=I --totals_store=lmdb:T \\
         --groups_store=lmdb:G
 
-To be run after every export, before `experiments.serve --groups_store` serves it. States of this model
-of whoever did nothing since are passed over: stopped and started again, it goes on where it was.
+To be run after every export, before `experiments.serve --groups_store` serves it. Users whose state of
+this version is up to date are skipped, so that the command resumes when it is started again.
 """
 
 import sys
@@ -25,12 +25,12 @@ _INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behavior index.", required=
 _GROUPS_STORE = flags.DEFINE_string(
     "groups_store", None, f"Where the states go: {store_flags.STORES}.", required=True
 )
-_BATCH = flags.DEFINE_integer("batch_users", 64, "People in one call of the model.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch_users", 64, "Users in one call of the model.", lower_bound=1)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 
 def main(_: object) -> None:
-    """Makes the states, and prints how many and how fast."""
+    """Computes the states, and prints their number and the throughput."""
     from dgin_tf.serving.export.versions import (
         ASSETS,  # TensorFlow takes seconds: after the flags
         open_bundle,
@@ -44,20 +44,20 @@ def main(_: object) -> None:
     if not isinstance(index, BehaviorEngine):
         raise ValueError("groups are made of an index and its totals; give --totals_store too.")
     ranker = Ranker(version, index=index, states=store_flags.open_store(_GROUPS_STORE.value))
-    people = list(index.users())
-    made, first, began = 0, 0, time.monotonic()
-    with tqdm(total=len(people), desc="groups", disable=not _PROGRESS.value) as bar:
-        for start in range(0, len(people), _BATCH.value):
-            batch = people[start : start + _BATCH.value]
-            made += ranker.keep_states(batch)
+    users = list(index.users())
+    count, first, start_time = 0, 0, time.monotonic()
+    with tqdm(total=len(users), desc="groups", disable=not _PROGRESS.value) as bar:
+        for start in range(0, len(users), _BATCH.value):
+            batch = users[start : start + _BATCH.value]
+            count += ranker.keep_states(batch)
             bar.update(len(batch))
-            if not first:
-                first, began = made, time.monotonic()  # the first ones pay for loading
-    seconds = time.monotonic() - began
-    text = f"{made:,} states of {metadata['name']} version {version.name} made, "
-    text += f"{len(people) - made:,} were kept"
-    if made > first:
-        text += f"; {(made - first) / seconds:,.0f} users/s"
+            if not first:  # the first batch pays for loading, and is left out of the throughput
+                first, start_time = count, time.monotonic()
+    seconds = time.monotonic() - start_time
+    text = f"{count:,} states of {metadata['name']} version {version.name} made, "
+    text += f"{len(users) - count:,} were kept"
+    if count > first:
+        text += f"; {(count - first) / seconds:,.0f} users/s"
     sys.stdout.write(text + "\n")
 
 

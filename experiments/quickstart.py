@@ -1,11 +1,11 @@
-"""The whole road once: log -> prepare -> train DIN and DIEN -> evaluate -> export -> score -> report.
+"""Runs every step once: log -> prepare -> train DIN and DIEN -> evaluate -> export -> score -> report.
 
     python -m experiments.quickstart --output_dir=/tmp/quickstart
     python -m experiments.quickstart --dataset=movielens --input=ml-1m/ratings.dat --output_dir=/tmp/ml
 
-Without an input the log is made up (`data_prep.synthetic`), with a known cause for every click, and
-the report says how much of the attention lies on the true causes. Run again with the same folder, it
-goes on with what is not done yet. A few minutes on two cores.
+Without an input the log is synthetic (`data_prep.synthetic`), with causes on record for every click, and
+the report has the share of the attention that lies on them. Started again with the same folder, the
+command resumes at the first step that is not finished. A few minutes on two cores.
 """
 
 import dataclasses
@@ -41,8 +41,8 @@ _MAX_HISTORY = flags.DEFINE_integer("max_history", 100, "Longest history that th
 _USERS = flags.DEFINE_integer("users", 3_000, "Users of the synthetic log.", lower_bound=20)
 _SEED = flags.DEFINE_integer("seed", 1, "Of the log, the split and the weights.")
 
-# All that the fresh process has: TensorFlow, the exported directory and a request. A name that maps to
-# None cannot be imported.
+# A fresh process has TensorFlow, the exported directory and a request. A name that maps to None in
+# sys.modules cannot be imported.
 _SCORE = """
 import json, sys
 sys.modules.update(dict.fromkeys(("dgin_tf", "tf_keras", "tensorflow_recommenders")))
@@ -56,15 +56,15 @@ print(json.dumps(score(**inputs)["probabilities"].numpy()[0].tolist()))
 
 
 def main(_: object) -> None:
-    """Goes the whole road and says where everything is."""
+    """Runs all steps and prints where their results are."""
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint's sharding
-    began = time.monotonic()
+    start_time = time.monotonic()
     folder = pathlib.Path(_OUTPUT_DIR.value)
     folder.mkdir(parents=True, exist_ok=True)
     data_dir = folder / "data"
     log = _log(folder)
     _prepare(log, data_dir)
-    # TensorFlow comes in only now: the workers that prepare data need not load it.
+    # TensorFlow is imported from here on only: the workers that prepare data need not load it.
     results = {name: _train(name, data_dir, folder / name) for name in MODELS}
     _say("the test split, scored once with the weights that did best on validation:")
     for name, result in results.items():
@@ -76,7 +76,7 @@ def main(_: object) -> None:
     versions = {name: _export(name, data_dir, folder) for name in MODELS}
     ranking = _score_in_a_fresh_process(versions["dien"], data_dir, folder / "dien")
     report = _report(folder, data_dir, {"results": results, "ranking": ranking, "log": log})
-    _say(f"done in {time.monotonic() - began:.0f} s")
+    _say(f"done in {time.monotonic() - start_time:.0f} s")
     _say(f"  data     {data_dir}  (see {data_dir / 'report.html'})")
     for name, version in versions.items():
         _say(f"  {name:8} {folder / name}, exported to {version}")
@@ -87,13 +87,13 @@ def main(_: object) -> None:
 
 
 def _log(folder: pathlib.Path) -> list[str]:
-    """Files of the raw log, made up unless there is an input."""
+    """Files of the raw log, a synthetic one unless there is an input."""
     if _DATASET.value != SYNTHETIC:
         if not _INPUT.value:
             raise ValueError(f"expected --input=FILE of the {_DATASET.value} log; got none.")
         return _INPUT.value
     if _INPUT.value:
-        raise ValueError("the synthetic log takes no --input; say whose log it is by --dataset.")
+        raise ValueError("the synthetic log takes no --input; name its layout by --dataset.")
     path = folder / "log.csv"
     if not path.exists() or not synthetic.truth_path(path).exists():
         preset = synthetic.PRESETS["quickstart"]
@@ -101,13 +101,14 @@ def _log(folder: pathlib.Path) -> list[str]:
         users = _USERS.value
         population = dataclasses.replace(preset.population, users=users, events=users * per_user)
         _say(f"writing a synthetic log of {population.events:,} events")
+        # Users as dense in events as the preset's, whatever their number.
         log = dataclasses.replace(preset, population=population)
         synthetic.write_log(log, path, _SEED.value, _TARGETS.value)
     return [os.fspath(path)]
 
 
 def _prepare(log: list[str], data_dir: pathlib.Path) -> None:
-    """Prepares the log; nothing is done again where the same preparation is finished."""
+    """Prepares the log, unless the same preparation is finished already."""
     dataset = "taobao" if _DATASET.value == SYNTHETIC else _DATASET.value
     options: dict[str, object] = {}
     if dataset == "movielens":
@@ -123,14 +124,14 @@ def _prepare(log: list[str], data_dir: pathlib.Path) -> None:
 
 
 def _train(name: str, data_dir: pathlib.Path, model_dir: pathlib.Path) -> Mapping[str, Any]:
-    """Trains a model, or goes on with it."""
+    """Trains a model, or resumes its training."""
     from experiments.running import defaults, runs
 
     config = defaults.get_config(name)
     config.data.batch_rows = 128
     config.data.max_history = _MAX_HISTORY.value
     config.loop.epochs = _EPOCHS.value
-    config.loop.patience = 1
+    config.loop.patience = 1  # a second epoch without a better validation would cost a minute
     config.optimizer.learning_rate = 2e-3
     _say(f"training {name}")
     return runs.train_seeds(config, os.fspath(data_dir), model_dir, [_SEED.value])
@@ -149,10 +150,10 @@ def _export(name: str, data_dir: pathlib.Path, folder: pathlib.Path) -> pathlib.
 def _score_in_a_fresh_process(
     version: pathlib.Path, data_dir: pathlib.Path, model_dir: pathlib.Path
 ) -> list[tuple[str, float, bool]]:
-    """Scores one person's candidates with TensorFlow and the exported directory alone.
+    """Scores one user's candidates with TensorFlow and the exported directory alone.
 
     Returns:
-      Name, probability and whether it was clicked, most probable first.
+      Name, probability and label (True for a click), most probable first.
     """
     import numpy as np
 
@@ -162,10 +163,12 @@ def _score_in_a_fresh_process(
 
     data = PreparedData(data_dir)
     model, config = runs.load_model(model_dir, data)
+    # The user's own candidates, and clicks of other users in the batch.
     (batch,) = data.evaluation("test", BatchOptions(64, config["data"]["max_history"])).take(1)
-    person = traces.with_candidates(batch, 0, 10, data.schema)
-    request = {name: value.numpy().tolist() for name, value in person.items()}
+    user = traces.with_candidates(batch, 0, 10, data.schema)
+    request = {name: value.numpy().tolist() for name, value in user.items()}
     process = subprocess.run(
+        # -I: neither this checkout nor the environment's paths.
         [sys.executable, "-I", "-c", _SCORE, os.fspath(version.resolve())],
         input=json.dumps(request),
         capture_output=True,
@@ -175,19 +178,21 @@ def _score_in_a_fresh_process(
     if process.returncode:
         raise RuntimeError(f"the fresh process failed: {process.stderr[-2000:]}")
     scores = np.array(json.loads(process.stdout))
-    found = traces.trace(model, person)
-    difference = float(np.abs(scores - found.outputs["probabilities"][0]).max())
-    _say(f"a fresh process scores one person's candidates (within {difference:.1e} of the model):")
-    names = traces.candidate_names(found.features, data.schema, traces.Names(data_dir))
-    clicked = found.features["label"][0] > 0
-    ranking = [(names[n], float(scores[n]), bool(clicked[n])) for n in np.argsort(-scores)]
-    for name, score, was_clicked in ranking:
-        _say(f"  {score:.4f}  {name}{'  <- what was clicked next' if was_clicked else ''}")
+    trace = traces.trace(model, user)
+    difference = float(np.abs(scores - trace.probabilities[0]).max())
+    _say(f"a fresh process scores one user's candidates (within {difference:.1e} of the model):")
+    names = traces.candidate_names(trace.features, data.schema, traces.Names(data_dir))
+    is_click = trace.features["label"][0] > 0
+    ranking = [(names[n], float(scores[n]), bool(is_click[n])) for n in np.argsort(-scores)]
+    for name, score, label in ranking:
+        _say(f"  {score:.4f}  {name}{'  <- the next click' if label else ''}")
     return ranking
 
 
-def _report(folder: pathlib.Path, data_dir: pathlib.Path, found: Mapping[str, Any]) -> pathlib.Path:
-    """The pages of both runs, and one over them."""
+def _report(
+    folder: pathlib.Path, data_dir: pathlib.Path, outcome: Mapping[str, Any]
+) -> pathlib.Path:
+    """Writes the report of each run, and one of both; returns the path of the latter."""
     from dgin_tf.inputs.pipeline import PreparedData
     from dgin_tf.inspection.report import Report
     from experiments.running import publishing
@@ -196,23 +201,23 @@ def _report(folder: pathlib.Path, data_dir: pathlib.Path, found: Mapping[str, An
     pages = {name: publishing.write_report(folder / name, data) for name in MODELS}
     report = Report("dgin_tf: from a raw log to a served model")
     report.section("Test split")
-    figures = ("auc", "gauc", "log_loss", "calibration", "examples")
+    metrics = ("auc", "gauc", "log_loss", "calibration", "examples")
     report.table(
-        ["model", *figures],
+        ["model", *metrics],
         [
-            [name, *(result["test"][key] for key in figures)]
-            for name, result in found["results"].items()
+            [name, *(result["test"][key] for key in metrics)]
+            for name, result in outcome["results"].items()
         ],
     )
-    report.section("One person's candidates, scored by the exported DIEN in a fresh process")
-    report.table(["candidate", "probability", "clicked"], found["ranking"])
+    report.section("One user's candidates, scored by the exported DIEN in a fresh process")
+    report.table(["candidate", "probability", "clicked"], outcome["ranking"])
     if _DATASET.value == SYNTHETIC:
         report.section(
             "Attention on the true causes",
-            "The synthetic log knows which past events caused each click. Share of the attention "
+            "The synthetic log has the past events that caused each click. Share of the attention "
             "that lies on them, mean over the clicks of the test split that have a cause.",
         )
-        rows = [[name, *_cause_share(name, data, folder, found["log"][0])] for name in MODELS]
+        rows = [[name, *_cause_share(name, data, folder, outcome["log"][0])] for name in MODELS]
         report.table(["model", "attention on causes", "equal attention", "clicks"], rows)
         for name, share, chance, _ in rows:
             _say(
@@ -224,7 +229,7 @@ def _report(folder: pathlib.Path, data_dir: pathlib.Path, found: Mapping[str, An
 
 
 def _cause_share(name: str, data: Any, folder: pathlib.Path, log: str) -> tuple[float, float, int]:
-    """Mean share of the attention on the causes, that of equal attention, and clicks counted."""
+    """Mean share of the attention on the causes, that of equal attention, and number of clicks."""
     import numpy as np
 
     from dgin_tf.inputs.pipeline import BatchOptions
@@ -235,16 +240,16 @@ def _cause_share(name: str, data: Any, folder: pathlib.Path, log: str) -> tuple[
     finder = causes.CauseFinder(data.data_dir, "test", synthetic.Truth.load(log))
     shares, chances = [], []
     for batch in data.evaluation("test", BatchOptions(128, config["data"]["max_history"])):
-        found = traces.trace(model, batch)
-        if found.attention is None:
+        trace = traces.trace(model, batch)
+        if trace.attention is None:
             raise ValueError(f"expected a model with attention; {name} has none.")
-        marked = finder.masks(found.features)
-        mask = found.features["hist_mask"]
-        shares.append(causes.cause_share(found.attention, mask, marked))
-        chances.append(causes.chance_share(mask, marked))
+        is_cause = finder.masks(trace.features)  # [users, candidates, time]
+        mask = trace.features["hist_mask"]
+        shares.append(causes.cause_share(trace.attention, mask, is_cause))
+        chances.append(causes.chance_share(mask, is_cause))
     share, chance = np.concatenate(shares), np.concatenate(chances)
-    known = np.isfinite(share)
-    return float(share[known].mean()), float(chance[known].mean()), int(known.sum())
+    has_cause = np.isfinite(share)
+    return float(share[has_cause].mean()), float(chance[has_cause].mean()), int(has_cause.sum())
 
 
 def _say(line: str) -> None:

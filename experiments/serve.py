@@ -1,15 +1,15 @@
-"""Serves an exported model over HTTP (and gRPC) with the addresses and messages of TF Serving.
+"""Serves an exported model over HTTP and gRPC with the addresses and messages of TF Serving.
 
     python -m experiments.serve --export_dir=/tmp/dien --rest_port=8501
     curl -d @/tmp/dien/1/assets.extra/requests/serving_default.json \\
         http://127.0.0.1:8501/v1/models/dien:predict
 
-With a behavior index (`experiments.build_index`) people are ranked for by their ids alone:
+With a behavior index (`experiments.build_index`) requests name the user by id alone:
 
     python -m experiments.serve --export_dir=/tmp/sim --index_dir=/tmp/index
     curl -d '{"user_id": 7, "candidates": [42, 43]}' http://127.0.0.1:8501/v1/models/sim_hard:rank
 
-DGIN is served from its engine (UBPE): an index, statistics, and the groups that were made of them:
+DGIN is served from its engine (UBPE): an index, statistics, and the groups that are cached of them:
 
     python -m experiments.serve --export_dir=/tmp/dgin --index_dir=/tmp/index \\
         --totals_store=lmdb:/tmp/totals --groups_store=lmdb:/tmp/groups
@@ -30,17 +30,17 @@ flags.DEFINE_string("model_name", "", "Name in the address; that of the export w
 flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; this machine alone by default.")
 flags.DEFINE_integer("rest_port", 8501, "Port for HTTP; 0 for a free one.", 0, 65535)
 flags.DEFINE_integer("grpc_port", -1, "Port for gRPC; 0 for a free one, -1 for none.", -1, 65535)
-flags.DEFINE_string("index_dir", "", "Behavior index, for :rank requests that name a person.")
+flags.DEFINE_string("index_dir", "", "Behavior index, for :rank requests that name a user.")
 flags.DEFINE_string(
     "state_store",
     "",
-    "Store of events that came after the index was built, for models without kept groups: "
+    "Store of events that came after the index was built, for models without cached groups: "
     f"{store_flags.STORES}.",
 )
 flags.DEFINE_string(
     "groups_store",
     "",
-    "What a model with kept groups reads of people's groups, as experiments.keep_groups makes it: "
+    "Cached groups of users, as experiments.keep_groups computes them: "
     f"{store_flags.STORES}. In memory where empty.",
 )
 flags.DEFINE_float("poll_seconds", 5.0, "How often to look for a newer version.", 0.1)
@@ -64,9 +64,10 @@ def main(arguments):
     groups = store_flags.open_store(FLAGS.groups_store) if FLAGS.groups_store else None
     servable = service.Servable(name, FLAGS.export_dir, index, groups)
     stop = threading.Event()
+    # A thread of its own loads newer versions, while requests go on with the old one.
     service.watch(servable, FLAGS.poll_seconds, stop)
     grpc_server = None
-    if FLAGS.grpc_port >= 0:
+    if FLAGS.grpc_port >= 0:  # an optional dependency: imported only where it is used
         from dgin_tf.serving.online import grpc_service
 
         grpc_server, port = grpc_service.make_grpc_server(servable, FLAGS.host, FLAGS.grpc_port)
@@ -78,7 +79,7 @@ def main(arguments):
         try:
             server.serve_forever()
         finally:
-            stop.set()
+            stop.set()  # on an interrupt too, so that requests in progress are answered
             if grpc_server is not None:
                 grpc_server.stop(grace=1).wait()
 

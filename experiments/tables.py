@@ -1,14 +1,13 @@
-"""Trains the models of a paper's tables on our data and prints the tables with ours beside theirs.
+"""Trains the models of a paper's tables on our data and prints the tables with our results beside.
 
     python -m experiments.tables --paper=dien --config=movielens --data_dir=uniform=D1,popular=D2 \\
         --output_dir=O --seeds=5 --parallel_seeds=2 [--results=EARLIER/dien.json]
 
-Runs that are finished are not trained again, so a stopped command is continued by the same command.
-The seeds that files of `--results` have, with the same config, are taken from there and the others are
-trained, so that a table can be put together from runs of several days or machines.
-With `--measure` the runs of O are measured too, for the tables that have such columns (ENCODE's
-relevance indicator and time of a request), one seed of each row; do that on a quiet machine.
-Writes `O/<data set>/<row>/` for every model, `O/dien.json` and `O/dien.md`.
+Finished runs are not trained again, so that the same command resumes a stopped one. Seeds that files of
+`--results` have, with the same config, are read from there and the others are trained; a table can so be
+put together from runs of several days or machines. With `--measure` the runs of O are measured too, for
+the tables that have such columns (ENCODE's relevance indicator and time of a request), one seed of each
+row; this needs a quiet machine. Writes `O/<data set>/<row>/` for every model, `O/dien.json` and `O/dien.md`.
 """
 
 import importlib
@@ -41,25 +40,25 @@ _RESULTS = flags.DEFINE_list(
 )
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of every model.", lower_bound=1)
 _MEASURE = flags.DEFINE_boolean(
-    "measure", False, "Measure what tables have beside test figures, on the runs in --output_dir."
+    "measure", False, "Measure the runs in --output_dir for the tables' other columns."
 )
 _PARALLEL = flags.DEFINE_integer("parallel_seeds", 1, "Runs at a time.", lower_bound=1)
 
 
 def main(_: object) -> None:
-    """Trains what is missing and writes the tables after every model."""
+    """Trains missing runs and writes the tables after every model."""
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint's sharding
     paper = _module("paper")
     config_module = _module(_CONFIG.value)
     rows = {row.key: row for table in paper.TABLES for row in table.rows}
-    # A row that stands in several tables is called what the first one calls it.
+    # A row of several tables is called as in the first one.
     labels = {row.key: row.label for table in reversed(paper.TABLES) for row in table.rows}
     unknown = sorted(set(_MODELS.value) - set(rows))
     if unknown:
         raise ValueError(f"expected models among {', '.join(rows)}; got {', '.join(unknown)}.")
-    if _MEASURE.value and not _measured_rows(paper):
+    if _MEASURE.value and not _rows_by_measure(paper):
         raise ValueError(f"the tables of {_PAPER.value} have nothing to measure; drop --measure.")
-    chosen = [row for key, row in rows.items() if key in (_MODELS.value or rows)]
+    selection = [row for key, row in rows.items() if key in (_MODELS.value or rows)]
     earlier = EarlierResults(_RESULTS.value)
     data = _data_sets(_DATA_DIR.value)
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
@@ -67,25 +66,29 @@ def main(_: object) -> None:
     seeds = range(1, _SEEDS.value + 1)
     cells = [
         (row, name, path, _config(config_module, row))
-        for row in chosen
+        for row in selection
         for name, path in data.items()
     ]
-    # All are looked up before any is trained, so that a refusal comes at once.
-    found = [earlier.find(name, row.key, config, path, seeds) for row, name, path, config in cells]
+    # All are looked up before any is trained, so that an error comes at once.
+    known_results = [
+        earlier.find(name, row.key, config, path, seeds) for row, name, path, config in cells
+    ]
     results: dict[str, dict[str, Mapping]] = {name: {} for name in data}
     with runs.SeedPool(_PARALLEL.value) as pool:
+        # All runs are submitted before the first one is waited for.
         waiting = {
             (name, row.key): pool.gather(config, path, output_dir / name / row.key, missing)
-            for taken, (row, name, path, config) in zip(found, cells, strict=True)
-            if (missing := _missing(seeds, taken))
+            for known_result, (row, name, path, config) in zip(known_results, cells, strict=True)
+            if (missing := _missing(seeds, known_result))
         }
-        for taken, (row, name, _, _) in zip(found, cells, strict=True):
-            trained = waiting[name, row.key]() if (name, row.key) in waiting else None
-            parts = [part for part in (taken, trained) if part]
+        for known_result, (row, name, _, _) in zip(known_results, cells, strict=True):
+            new_result = waiting[name, row.key]() if (name, row.key) in waiting else None
+            parts = [part for part in (known_result, new_result) if part]
             results[name][row.key] = parts[0] if len(parts) == 1 else runs.merge(parts)
             auc = results[name][row.key]["test"]["auc"]
             sys.stdout.write(f"{labels[row.key]} on {name}: test AUC {auc:.4f}\n")
             sys.stdout.flush()
+            # After every model, so that a stopped command leaves the tables of what is done.
             text = _write(paper, results, labels, output_dir)
     if _MEASURE.value:
         for name, path in data.items():
@@ -95,37 +98,37 @@ def main(_: object) -> None:
 
 
 def _measure(paper, results, run_dir, data):
-    """Measures the runs that are in a folder, and adds what was found to the results."""
+    """Measures the runs in a folder, and adds the measurements to the results."""
     run_dirs = {row: str(run_dir / row) for row in results if (run_dir / row).is_dir()}
-    found: dict[str, dict[str, float]] = {}  # row -> measure -> value
-    for name, rows in _measured_rows(paper).items():
-        chosen = [row for row in rows if row in run_dirs]
-        for row, value in measures.MEASURES[name](chosen, run_dirs, data).items():
-            found.setdefault(row, {})[name] = value
+    measurements: dict[str, dict[str, float]] = {}  # row -> measure -> value
+    for name, rows in _rows_by_measure(paper).items():
+        rows_with_run = [row for row in rows if row in run_dirs]
+        for row, value in measures.MEASURES[name](rows_with_run, run_dirs, data).items():
+            measurements.setdefault(row, {})[name] = value
         if left_out := [row for row in rows if row in results and row not in run_dirs]:
             sys.stdout.write(f"no {name} of {', '.join(left_out)}: no run in {run_dir}\n")
-    for row, measured in found.items():
-        where = {runs.MEASURED: measured, runs.MEASURED_ON: runs.machine()}
-        results[row] = {**results[row], **where}
+    for row, values in measurements.items():
+        entry = {runs.MEASURED: values, runs.MEASURED_ON: runs.machine()}
+        results[row] = {**results[row], **entry}
 
 
-def _measured_rows(paper):
+def _rows_by_measure(paper):
     """Measure -> the rows of all tables that have it as a column, in order."""
-    wanted: dict[str, dict[str, None]] = {}
+    rows_by_measure: dict[str, dict[str, None]] = {}
     for table in paper.TABLES:
-        for name in table.measured:
-            wanted.setdefault(name, {}).update({row.key: None for row in table.rows})
-    return {name: list(rows) for name, rows in wanted.items()}
+        for name in table.measures:
+            rows_by_measure.setdefault(name, {}).update({row.key: None for row in table.rows})
+    return {name: list(rows) for name, rows in rows_by_measure.items()}
 
 
-def _missing(seeds, taken):
-    """The seeds that an earlier result, or None, does not have."""
-    known = {entry["seed"] for entry in taken["seeds"]} if taken else set()
-    return [seed for seed in seeds if seed not in known]
+def _missing(seeds, known_result):
+    """Seeds that an earlier result, or None, lacks."""
+    known_seeds = {entry["seed"] for entry in known_result["seeds"]} if known_result else set()
+    return [seed for seed in seeds if seed not in known_seeds]
 
 
 def _write(paper, results, labels, output_dir):
-    """Writes the tables of what is there so far; returns them as Markdown."""
+    """Writes the tables of the results so far; returns them as Markdown."""
     done = {name: models for name, models in results.items() if models}
     claims = paper_tables.check_claims(done, paper.CLAIMS)
     origin = paper_tables.origin(done, labels)
@@ -141,7 +144,7 @@ def _write(paper, results, labels, output_dir):
                 "title": table.title,
                 "columns": table.columns,
                 "rows": [
-                    {"key": row.key, "label": row.label, "printed": row.printed}
+                    {"key": row.key, "label": row.label, "printed": row.paper_values}
                     for row in table.rows
                 ],
             }
@@ -154,8 +157,8 @@ def _write(paper, results, labels, output_dir):
 
 
 def _config(config_module, row):
-    """The settings of a row: its model's, and what the row overrides."""
-    config = config_module.get_config(row.model)
+    """Settings of a row: its model's, and the row's own."""
+    config = config_module.get_config(row.model)  # locked: an unknown setting of a row fails
     config.update_from_flattened_dict(row.override)
     return config
 
@@ -164,10 +167,10 @@ def _module(name):
     """A module of the paper's folder."""
     full = f"experiments.{_PAPER.value}.{name}"
     try:
-        found = importlib.util.find_spec(full)
+        spec = importlib.util.find_spec(full)
     except ModuleNotFoundError:
-        found = None
-    if found is None:
+        spec = None
+    if spec is None:
         raise FileNotFoundError(
             f"expected a file experiments/{_PAPER.value}/{name}.py, found none; check --paper and "
             "--config."
@@ -177,14 +180,14 @@ def _module(name):
 
 def _data_sets(values):
     """Name -> path; a path without a name is called after its last part."""
-    named = {}
+    paths: dict[str, str] = {}
     for value in values:
         name, _, path = value.rpartition("=")
         name = name or pathlib.Path(path).name
-        if name in named:
+        if name in paths:
             raise ValueError(f"expected data sets of different names; {name!r} occurs twice.")
-        named[name] = path
-    return named
+        paths[name] = path
+    return paths
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Trains a model on a prepared data set; started again, it goes on where it stopped.
+"""Trains a model on a prepared data set; started again, it resumes.
 
     python -m experiments.train --config=experiments/dien/movielens.py:din --data_dir=D --model_dir=M
 
 `--config.model.units=36` changes a setting, `--seeds=5` trains five seeds, `--parallel_seeds=2` two
-of them at a time, `--strategy=mirrored` uses all GPUs. `M/result.json` holds the figures,
+of them at a time, `--strategy=mirrored` uses all GPUs. `M/result.json` holds the metrics,
 `M/seed-1/tensorboard` the curves.
 """
 
@@ -21,7 +21,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and :mod
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the runs go.", required=True)
 _SEED = flags.DEFINE_integer("seed", 1, "The first seed.")
-_SEEDS = flags.DEFINE_integer("seeds", 1, "How many seeds to train.", lower_bound=1)
+_SEEDS = flags.DEFINE_integer("seeds", 1, "Number of seeds to train.", lower_bound=1)
 _PARALLEL = flags.DEFINE_integer("parallel_seeds", 1, "Seeds at a time.", lower_bound=1)
 _STRATEGY = flags.DEFINE_enum(
     "strategy", "default", distribution.STRATEGIES, "How to distribute one run."
@@ -35,6 +35,7 @@ flags.mark_flag_as_required("config")
 def main(_: object) -> None:
     """Trains as the flags say."""
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint's sharding
+    # With TF_CONFIG every machine runs this command; servers never return from `serve`.
     if _STRATEGY.value == "parameter_server" and distribution.serves_others():
         distribution.serve()
     seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
@@ -47,7 +48,7 @@ def main(_: object) -> None:
 
 
 def _summary(result, model_dir):
-    """The test figures, with their deviation over seeds where there are several."""
+    """Test metrics as text, with their deviation over seeds where there are several."""
     test, deviation = result["test"], result["deviation"]["test"]
     lines = []
     for name in ("auc", "gauc", "log_loss", "calibration"):
@@ -61,7 +62,7 @@ def _summary(result, model_dir):
 def _distributed(model_dir, seeds):
     if _PARALLEL.value > 1:
         raise ValueError("expected --parallel_seeds=1 with a strategy that uses every device.")
-    if _CPUS.value > 1:
+    if _CPUS.value > 1:  # before TensorFlow creates its devices
         distribution.split_cpu(_CPUS.value)
     strategy = distribution.make_strategy(_STRATEGY.value)
     config = runs.plain_config(_CONFIG.value)
@@ -69,10 +70,10 @@ def _distributed(model_dir, seeds):
         seed: runs.train_seed(config, _DATA_DIR.value, model_dir / f"seed-{seed}", seed, strategy)
         for seed in seeds
     }
-    combined = runs.combine(config, results)
-    if distribution.is_chief(strategy):
-        runs.write_json(model_dir / runs.RESULT_FILE, combined)
-    return combined
+    common_result = runs.combine(config, results)
+    if distribution.is_chief(strategy):  # workers share the folder
+        runs.write_json(model_dir / runs.RESULT_FILE, common_result)
+    return common_result
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def test_calibration_error_of_one_bin_is_the_mean_gap_and_of_many_sees_both_ends
 
 def test_history_intervals_split_the_samples():
     predictions = make_predictions()
-    parts = metrics.by_history_length(predictions, edges=(0, 1, 10, 20))
+    parts = metrics.by_history_length(predictions, boundaries=(0, 1, 10, 20))
     assert list(parts) == ["0", "1-9", "10-19", "20+"]
     assert sum(part["examples"] for part in parts.values()) == 211
     chosen = (predictions.history_lengths >= 10) & (predictions.history_lengths < 20)
@@ -118,10 +118,6 @@ def test_predictions_of_unequal_lengths_or_odd_labels_are_refused():
         metrics.Predictions(np.zeros(3), np.zeros(2), np.zeros(3), np.zeros(3))
     with pytest.raises(ValueError, match="sample 1 has 2"):
         metrics.Predictions(np.zeros(2), np.array([0, 2]), np.zeros(2), np.zeros(2))
-
-
-def test_relative_improvement_measures_what_is_above_chance():
-    assert metrics.relative_improvement(0.75, 0.7) == pytest.approx(25.0)
 
 
 def test_paired_test_is_the_one_sided_t_test_of_the_gains():

@@ -1,8 +1,8 @@
-"""Does attention look at what caused a click? Asked of logs whose causes are known.
+"""Attention on the events that caused a click, on synthetic logs, whose causes are on record.
 
 A synthetic log comes with the truth: which earlier events caused each event, by position in the
-user's own sequence. Records keep that position, batches do not, so that a batch row finds it by its
-user and its candidate's second.
+user's own sequence. Records keep that position, batches do not; the user and the time of the
+candidate identify it.
 """
 
 import os
@@ -19,7 +19,7 @@ _USER, _TIME = "user_id", "cand_timestamp"
 
 
 class Truth(Protocol):
-    """Knows the causes of every event of a log, as `data_prep.synthetic.Truth` does."""
+    """Causes of every event of a log, as in `data_prep.synthetic.Truth`."""
 
     def causes(self, user_id: int, position: int) -> np.ndarray:
         """Positions of the events that caused the one at `position`, both in the user's sequence."""
@@ -42,16 +42,16 @@ def cause_share(attention: np.ndarray, mask: np.ndarray, causes: np.ndarray) -> 
             "expected attention and causes [users, candidates, time] and mask [users, time]; got "
             f"{attention.shape}, {causes.shape} and {mask.shape}."
         )
-    weights = np.abs(attention) * mask[:, None]
+    weights = np.abs(attention) * mask[:, None]  # [users, candidates, time]
     causes = causes & mask[:, None]
-    total = weights.sum(axis=-1)
-    known = causes.any(axis=-1) & (total > 0)
-    share = np.where(causes, weights, 0.0).sum(axis=-1) / np.where(known, total, 1.0)
-    return np.where(known, share, np.nan)
+    total = weights.sum(axis=-1)  # [users, candidates]
+    is_defined = causes.any(axis=-1) & (total > 0)
+    share = np.where(causes, weights, 0.0).sum(axis=-1) / np.where(is_defined, total, 1.0)
+    return np.where(is_defined, share, np.nan)
 
 
 def chance_share(mask: np.ndarray, causes: np.ndarray) -> np.ndarray:
-    """`cause_share` of equal attention, [users, candidates]: what to compare with."""
+    """`cause_share` of equal attention, [users, candidates], as a baseline."""
     return cause_share(np.ones(causes.shape), mask, causes)
 
 
@@ -63,7 +63,7 @@ class CauseFinder:
 
     Args:
       data_dir: the prepared data set, with `vocabulary/user_id.txt`.
-      split: the split whose batches are asked about.
+      split: name of the split that the batches are of.
       truth: of the log that it was prepared from.
     """
 
@@ -72,14 +72,15 @@ class CauseFinder:
         lines = (pathlib.Path(data_dir) / "vocabulary" / f"{_USER}.txt").read_text().split()
         self._raw_user: Sequence[str] = lines
         self._truth = truth
+        # (user, second of the click) -> position in the user's sequence
         self._position: dict[tuple[int, int], int] = {}
         for path in shard_paths(data_dir, Manifest.load(data_dir, schema).splits[split]):
             for payload in read_records(path):
                 record = decode_record(schema, payload)
                 user = int(record[_USER][0])
-                clicked = record[LABEL] > 0
+                is_click = record[LABEL] > 0
                 for second, position in zip(
-                    record[_TIME][clicked], record[POSITION][clicked], strict=True
+                    record[_TIME][is_click], record[POSITION][is_click], strict=True
                 ):
                     self._position[user, int(second)] = int(position)
 
@@ -93,14 +94,14 @@ class CauseFinder:
           bool [users, candidates, time]; all False for candidates that were not clicked and for
           clicks without a cause.
         """
-        clicked = np.asarray(features[LABEL]) > 0
+        is_click = np.asarray(features[LABEL]) > 0
         length = np.asarray(features["hist_mask"]).sum(axis=1)
-        marked = np.zeros((*clicked.shape, np.asarray(features["hist_mask"]).shape[1]), bool)
-        for row, column in np.argwhere(clicked & np.asarray(features["cand_mask"])):
+        is_cause = np.zeros((*is_click.shape, np.asarray(features["hist_mask"]).shape[1]), bool)
+        for row, column in np.argwhere(is_click & np.asarray(features["cand_mask"])):
             user = int(features[_USER][row])
             position = self._position[user, int(features[_TIME][row, column])]
-            first = position - length[row]  # older events were cut off
+            first = position - length[row]  # events before it were cut off
             raw = int(self._raw_user[user - FIRST_ID])
             causes = self._truth.causes(raw, position) - first
-            marked[row, column, causes[causes >= 0]] = True
-        return marked
+            is_cause[row, column, causes[causes >= 0]] = True
+        return is_cause

@@ -1,7 +1,7 @@
-"""How users' memories are used (MIMN, Pi et al., KDD 2019, figure 6).
+"""Use of the slots of users' memories (MIMN, Pi et al., KDD 2019, figure 6).
 
-Without regularization a few slots take most of the writing, and the others hold nothing. The figure
-has one bar for every slot: the share of all writing that went to it.
+Without regularization a few slots get most of the write weight, and the others stay empty. The figure
+has one bar for every slot: its share of the write weight of all events.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ USAGE = "usage"
 
 
 def slot_use(trace: Trace) -> np.ndarray:
-    """Share of each user's writing that went to each slot.
+    """Share of each slot in a user's write weights.
 
     Args:
       trace: of a model whose state has `usage`, the write weights summed over the events.
@@ -26,17 +26,18 @@ def slot_use(trace: Trace) -> np.ndarray:
     Raises:
       ValueError: the model has no such memory.
     """
-    if USAGE not in trace.outputs:
+    usage = trace.find(USAGE)
+    if usage is None:
         raise ValueError(
             "expected a model with a memory, such as mimn; got one whose outputs are "
-            f"{', '.join(sorted(trace.outputs))}."
+            f"{', '.join(trace.names)}."
         )
-    usage = trace.outputs[USAGE][trace.length > 0]
+    usage = usage[trace.length > 0]  # [users with events, slots]
     return -np.sort(-usage / usage.sum(axis=1, keepdims=True), axis=1)
 
 
 def summarize(use: np.ndarray) -> dict[str, float]:
-    """How evenly slots are used.
+    """Evenness of the use of slots.
 
     Args:
       use: as of `slot_use`, [users, slots].
@@ -45,6 +46,7 @@ def summarize(use: np.ndarray) -> dict[str, float]:
       Means over users: `largest`, the share of the most used slot, and `effective_slots`, the
       exponential of the entropy, which is the number of slots where all are used alike.
     """
+    # 0 log 0 is 0.
     entropy = -np.sum(use * np.log(np.maximum(use, 1e-12)), axis=1)
     return {"largest": float(use[:, 0].mean()), "effective_slots": float(np.exp(entropy).mean())}
 

@@ -1,4 +1,4 @@
-"""Pictures of what a model does: attention over events, interests on their way, curves, lengths.
+"""Plots of trained models: attention over events, evolving interests, curves, lengths.
 
 Every function draws and returns a matplotlib figure of its own, without a display and without
 touching pyplot's global state.
@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 NO_TARGET = "None"  # the paper's name for equal attention
-_MOST_LABELS = 60  # more events than these are numbered, not named
+_MAX_LABELS = 60  # with more events than these, labels would overlap
 _LABEL_LENGTH = 40
 _PIXELS_PER_INCH = 90
 
@@ -23,17 +23,17 @@ def principal_components(points: np.ndarray, count: int = 2) -> np.ndarray:
 
     Args:
       points: [points, dim].
-      count: components wanted.
+      count: number of components.
 
     Returns:
       [points, count]; each direction's largest coordinate is positive, so that the same points
       always give the same picture. Components beyond the rank are zero.
     """
-    centerd = points - points.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centerd, full_matrices=False)
-    scores = (left * singular)[:, :count]
+    left, singular, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    scores = (left * singular)[:, :count]  # coordinates along the right singular vectors
     if not scores.size:
         return np.zeros((len(points), count))
+    # An SVD leaves the sign of every direction open.
     largest = np.abs(scores).argmax(axis=0)
     scores = scores * np.where(scores[largest, range(scores.shape[1])] < 0, -1.0, 1.0)
     return np.pad(scores, ((0, 0), (0, count - scores.shape[1])))
@@ -42,12 +42,12 @@ def principal_components(points: np.ndarray, count: int = 2) -> np.ndarray:
 def attention_over_events(
     attention: np.ndarray, events: Sequence[str], candidates: Sequence[str]
 ) -> Figure:
-    """One row of bars a candidate: how much each past event matters to it.
+    """Attention of each candidate to past events, one row of bars a candidate.
 
     Args:
       attention: [candidates, time], oldest event first.
-      events: what the events were, [time].
-      candidates: what the candidates are, [candidates].
+      events: names of the events, [time].
+      candidates: names of the candidates, [candidates].
 
     Raises:
       ValueError: there are not as many names as events or candidates.
@@ -73,7 +73,7 @@ def interest_evolution(
       paths: evolving states h'_t, [candidates, time, units].
       attention: a_t, [candidates, time].
       candidates: names of the targets, `NO_TARGET` among them where it is, [candidates].
-      events: what the events were, [time]; numbered where left out.
+      events: names of the events, [time]; their numbers where left out.
 
     Raises:
       ValueError: the arrays do not fit each other.
@@ -91,8 +91,8 @@ def interest_evolution(
     width = 0.8 / len(candidates)
     colors = iter(f"C{number}" for number in range(len(candidates)))  # as in attention's bars
     for number, name in enumerate(candidates):
-        none = name == NO_TARGET
-        style = {"color": "0.4", "linestyle": "--"} if none else {"color": next(colors)}
+        is_none = name == NO_TARGET
+        style = {"color": "0.4", "linestyle": "--"} if is_none else {"color": next(colors)}
         states.plot(*flat[number].T, marker="o", markersize=3, label=name[:_LABEL_LENGTH], **style)
         states.annotate("end", flat[number, -1], fontsize=7)
         places = np.arange(len(events)) + (number - (len(candidates) - 1) / 2) * width
@@ -104,25 +104,27 @@ def interest_evolution(
     return figure
 
 
-def events_found(found: Mapping[str, np.ndarray], events: Sequence[str], title: str = "") -> Figure:
-    """Which past events each search unit found for one candidate: a row of marks a unit.
+def retrieved_events(
+    retrievals: Mapping[str, np.ndarray], events: Sequence[str], title: str = ""
+) -> Figure:
+    """Past events that search units retrieve for one candidate: a row of marks a unit.
 
     Args:
-      found: unit -> bool [time], oldest event first.
-      events: what the events were, [time].
+      retrievals: unit -> bool [time], oldest event first.
+      events: names of the events, [time].
       title: the candidate.
 
     Raises:
       ValueError: there are not as many names as events.
     """
-    marks = np.stack(list(found.values()))
-    _check_names(marks, events, list(found))
-    figure = _figure(min(4 + 0.18 * len(events), 24), 1.5 + 0.35 * len(found))
+    marks = np.stack(list(retrievals.values()))  # [units, time]
+    _check_names(marks, events, list(retrievals))
+    figure = _figure(min(4 + 0.18 * len(events), 24), 1.5 + 0.35 * len(retrievals))
     axis = figure.subplots()
     for row, unit in enumerate(marks):
         axis.scatter(np.flatnonzero(unit), np.full(unit.sum(), row), marker="s", s=18)
-    axis.set_yticks(range(len(found)), list(found), fontsize=8)
-    axis.set_ylim(len(found) - 0.5, -0.5)
+    axis.set_yticks(range(len(retrievals)), list(retrievals), fontsize=8)
+    axis.set_ylim(len(retrievals) - 0.5, -0.5)
     axis.set_xlim(-0.5, max(len(events), 1) - 0.5)
     axis.set_title(title[:_LABEL_LENGTH], fontsize=9, loc="left")
     _name_events(axis, events)
@@ -130,7 +132,7 @@ def events_found(found: Mapping[str, np.ndarray], events: Sequence[str], title: 
 
 
 def search_recall(units: Mapping[str, Mapping[str, float]]) -> Figure:
-    """What each unit finds of full target attention; argument as `searches.recall` returns it."""
+    """Recall of full target attention by each unit; argument as `searches.recall` returns it."""
     figure = _figure(1.5 + 1.1 * len(units), 3.4)
     axis = figure.subplots()
     places = np.arange(len(units))
@@ -144,7 +146,7 @@ def search_recall(units: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def slot_use(models: Mapping[str, np.ndarray]) -> Figure:
-    """Figure 6 of the MIMN paper: how much of all writing goes to each slot, for several models.
+    """Figure 6 of the MIMN paper: share of the write weight of each slot, for several models.
 
     Args:
       models: name -> share of the slots, the most used first, [slots].
@@ -170,7 +172,7 @@ def clusters(
     Args:
       points: embedded events, [time, dim].
       assignment: number of each event's cluster, [time].
-      labels: what the events were, such as their categories, [time].
+      labels: names of the events, such as their categories, [time].
       weights: of the events for one candidate, [time].
 
     Raises:
@@ -183,15 +185,16 @@ def clusters(
         )
     figure = _figure(9, 6)
     axis = figure.subplots()
-    flat = principal_components(points)
+    flat = principal_components(points)  # [time, 2]
     largest = max(float(np.max(weights, initial=0.0)), 1e-12)
     numbers = np.unique(assignment)
     for color, number in enumerate(numbers):
         members = assignment == number
         size = 12 + 150 * weights[members] / largest
         axis.scatter(flat[members, 0], flat[members, 1], size, color=f"C{color % 10}", alpha=0.7)
-        kinds, counts = np.unique(np.asarray(labels)[members], return_counts=True)
-        text = str(kinds[counts.argmax()])[:_LABEL_LENGTH]
+        # A cluster is called after its most frequent label.
+        names, counts = np.unique(np.asarray(labels)[members], return_counts=True)
+        text = str(names[counts.argmax()])[:_LABEL_LENGTH]
         axis.annotate(text, flat[members].mean(axis=0), fontsize=7)
     axis.set_title(f"{len(numbers)} clusters; the larger, the more weight", fontsize=9, loc="left")
     axis.tick_params(labelsize=7)
@@ -199,20 +202,20 @@ def clusters(
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Training losses and validation figures over steps.
+    """Training losses and validation metrics over steps.
 
     Args:
       history: entries of a run's `result.json`: `step`, `losses`, `validation`.
     """
     steps = [entry["step"] for entry in history]
-    figures = [name for name in ("auc", "gauc", "log_loss") if name in history[0]["validation"]]
+    metrics = [name for name in ("auc", "gauc", "log_loss") if name in history[0]["validation"]]
     figure = _figure(12, 3.4)
-    axes = figure.subplots(1, 1 + len(figures))
+    axes = figure.subplots(1, 1 + len(metrics))
     for name in history[0]["losses"]:
         axes[0].plot(steps, [entry["losses"][name] for entry in history], "o-", label=name)
     axes[0].set_title("training losses", fontsize=9)
     axes[0].legend(fontsize=7)
-    for axis, name in zip(axes[1:], figures, strict=True):
+    for axis, name in zip(axes[1:], metrics, strict=True):
         values = [entry["validation"][name] for entry in history]
         axis.plot(steps, [np.nan if value is None else value for value in values], "o-")
         axis.set_title(f"validation {name}", fontsize=9)
@@ -223,10 +226,11 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def length_histogram(lengths: np.ndarray) -> Figure:
-    """How long the histories are, in events, on a logarithmic axis."""
+    """Histogram of the lengths of histories, in events, on a logarithmic axis."""
     figure = _figure(6, 3.2)
     axis = figure.subplots()
     longest = max(int(np.max(lengths, initial=1)), 2)
+    # A logarithmic axis has no place for zero; empty histories fall into the first bin.
     axis.hist(np.maximum(lengths, 1), bins=np.geomspace(1, longest, 30).tolist())
     axis.set_xscale("log")
     axis.set_xlabel("events in the history", fontsize=8)
@@ -273,7 +277,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _name_events(axis, events: Sequence[str]) -> None:
-    if len(events) <= _MOST_LABELS:
+    if len(events) <= _MAX_LABELS:
         labels = [event[:_LABEL_LENGTH] for event in events]
         axis.set_xticks(range(len(events)), labels, rotation=90, fontsize=6)
     else:

@@ -1,9 +1,9 @@
-"""How a model weighs past events for a candidate, and how near that is to full target attention.
+"""Relevance indicator of ENCODE (Zhou et al., 2024, section 4.6.1), and the weights it compares.
 
-ENCODE (Zhou et al., 2024, section 4.6.1) calls it the relevance indicator: the cross-entropy of a
-model's weights over the long history against those of DIN-L, which attends to every event. Models that
-read few events weigh the others zero; ENCODE's weights are those within a cluster times the cluster's;
-SDIM's are how many hash tables an event shares with the candidate.
+The indicator is the cross-entropy of a model's weights over the long history against those of DIN-L,
+which attends to every event. In models that read few events the others have weight zero; ENCODE's
+weights are those within a cluster times the cluster's; SDIM's are the share of hash tables in which an
+event collides with the candidate.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inspection import searches
-from dgin_tf.inspection.traces import Trace, trace
-from dgin_tf.layers.events import History
+from dgin_tf.inspection.traces import Trace
+from dgin_tf.inspection.traces import trace as run_trace
+from dgin_tf.layers.events import History, embed_history
 from dgin_tf.layers.interest_clusters import INTEREST_WEIGHTS, InterestClusters
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.pooling import Pooling
@@ -23,11 +24,12 @@ from dgin_tf.models.base import CTRModel
 
 FLOOR = 1e-6
 
-_ATTENTION, _FOUND, _FOUND_MASK = "long_attention", "long_found", "long_found_mask"
+_LONG = "long"
+_ATTENTION, _EVENTS, _EVENT_MASK = (_LONG, "attention"), (_LONG, "found"), (_LONG, "found_mask")
 
 
 def long_weights(model: CTRModel, features: Mapping[str, tf.Tensor]) -> np.ndarray:
-    """The weight of each event of the long history for each candidate.
+    """Weight of each event of the long history for each candidate.
 
     Args:
       model: of two parts, whose long one weighs events: `din_long`, `encode`, the searching models,
@@ -35,7 +37,7 @@ def long_weights(model: CTRModel, features: Mapping[str, tf.Tensor]) -> np.ndarr
       features: a batch.
 
     Returns:
-      [users, candidates, time], summing to one over time, or to zero where nothing is weighed.
+      [users, candidates, time], summing to one over time, or to zero where no event has a weight.
 
     Raises:
       ValueError: the model has no long part that weighs events.
@@ -47,22 +49,22 @@ def long_weights(model: CTRModel, features: Mapping[str, tf.Tensor]) -> np.ndarr
             f"din_long; got {model.name!r}."
         )
     history = all_but_newest(model.embedding.history(features), encoder.short_events)
-    found = trace(model, features)
+    trace = run_trace(model, features)
     if isinstance(encoder.long, InterestClusters):
-        weights = _clustered(encoder.long, history, found)
+        weights = _cluster_weights(encoder.long, history, trace)
     elif isinstance(encoder.long, HashedInterest):
         target = model.embedding.target(features).embedding
-        weights = _colliding(encoder.long, history, target)
+        weights = _collision_shares(encoder.long, history, target)
     elif isinstance(encoder.long, Pooling):
         real = history.mask.numpy().astype(np.float64)[:, np.newaxis]
-        weights = np.repeat(real, found.features["cand_mask"].shape[1], axis=1)
-    elif _FOUND in found.outputs:
-        weights = _found(found, history.mask.shape[1])
-    elif _ATTENTION in found.outputs:
-        weights = searches.long_attention(found).astype(np.float64)
+        weights = np.repeat(real, trace.features["cand_mask"].shape[1], axis=1)
+    elif trace.find(*_EVENTS) is not None:
+        weights = _retrieval_weights(trace, history.mask.shape[1])
+    elif trace.find(*_ATTENTION) is not None:
+        weights = searches.long_attention(trace).astype(np.float64)
     else:
         raise ValueError(f"the long part of {model.name!r} names no weights of events.")
-    weights = searches.padded(weights, found.features["hist_mask"].shape[1])
+    weights = searches.pad_time(weights, trace.features["hist_mask"].shape[1])
     total = weights.sum(axis=-1, keepdims=True)
     return weights / np.where(total > 0, total, 1.0)
 
@@ -70,33 +72,35 @@ def long_weights(model: CTRModel, features: Mapping[str, tf.Tensor]) -> np.ndarr
 def relevance_indicator(
     weights: np.ndarray, reference: np.ndarray, mask: np.ndarray, floor: float = FLOOR
 ) -> float:
-    """Table 3: cross-entropy of weights against those of DIN-L, averaged over candidates; low is near.
+    """Cross-entropy of weights against those of DIN-L (table 3), averaged over candidates.
 
-    The paper does not say what becomes of events of weight zero, whose logarithm is infinite. Here
-    every real event is lifted by a floor before the weights are made to sum to one again.
+    The lower, the nearer to full target attention. The paper does not treat events of weight zero,
+    whose logarithm is infinite. Here a floor is added to the weight of every real event before the
+    weights are normalized again.
 
     Args:
       weights: of a model, [users, candidates, time].
       reference: of full target attention, in the same shape.
-      mask: which candidates count, bool [users, candidates]; without a long history none does.
+      mask: True for candidates that count, bool [users, candidates]; those without a long history
+        never do.
       floor: added to every weight on events that the reference weighs.
 
     Returns:
       -sum_t reference_t log(weight_t); NaN where no candidate counts.
     """
     real = reference > 0
-    lifted = np.where(real, weights + floor, 0.0)
-    total = lifted.sum(axis=-1, keepdims=True)
-    logs = np.log(np.where(real, lifted / np.where(total > 0, total, 1.0), 1.0))
-    entropy = -(reference * logs).sum(axis=-1)
-    counted = mask & real.any(axis=-1)
-    return float(entropy[counted].mean()) if counted.any() else float("nan")
+    positive = np.where(real, weights + floor, 0.0)
+    total = positive.sum(axis=-1, keepdims=True)
+    logs = np.log(np.where(real, positive / np.where(total > 0, total, 1.0), 1.0))
+    entropy = -(reference * logs).sum(axis=-1)  # [users, candidates]
+    has_long = mask & real.any(axis=-1)
+    return float(entropy[has_long].mean()) if has_long.any() else float("nan")
 
 
 def clusters_of(
     model: CTRModel, features: Mapping[str, tf.Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ENCODE's clusters of the long history, and the events that they are of.
+    """ENCODE's clusters of the long history, and the events in them.
 
     Returns:
       Each event's cluster, int32 [users, time], -1 for the newest events and padding; and the
@@ -109,42 +113,47 @@ def clusters_of(
     long: InterestEncoder | None = getattr(encoder, "long", None)
     if not isinstance(long, InterestClusters):
         raise ValueError(f"expected a model that clusters events, an encode; got {model.name!r}.")
-    history = model.embedding.history(features)
-    found, _ = long.extract(all_but_newest(history, encoder.short_events))
+    history = embed_history(model.embedding.history(features), model.embedding.compute_dtype)
+    clusters, _ = long.extract(all_but_newest(history, encoder.short_events))
+    # The long part is the first events of the history, so its time axis is shorter at the end.
     assignment = np.full(history.mask.shape, -1, np.int32)
-    assignment[:, : found.assignment.shape[1]] = found.assignment.numpy()
+    assignment[:, : clusters.assignment.shape[1]] = clusters.assignment.numpy()
     return assignment, tf.cast(history.events, tf.float32).numpy()
 
 
-def _clustered(long: InterestClusters, history: History, found: Trace) -> np.ndarray:
-    """Within times between."""
+def _cluster_weights(long: InterestClusters, history: History, trace: Trace) -> np.ndarray:
+    """Weight of an event within its cluster times the weight of the cluster."""
     clusters, within = long.extract(history)
-    between = found.outputs[f"long_{INTEREST_WEIGHTS}"].astype(np.float64)
-    place = np.maximum(clusters.assignment.numpy(), 0)[:, np.newaxis]
-    place = np.broadcast_to(place, (*between.shape[:2], place.shape[-1]))
-    return np.take_along_axis(between, place, axis=2) * within.numpy()[:, np.newaxis]
+    between = trace.array(_LONG, INTEREST_WEIGHTS).astype(
+        np.float64
+    )  # [users, candidates, clusters]
+    cluster = np.maximum(clusters.assignment.numpy(), 0)[:, np.newaxis]  # [users, 1, time]
+    cluster = np.broadcast_to(cluster, (*between.shape[:2], cluster.shape[-1]))
+    return np.take_along_axis(between, cluster, axis=2) * within.numpy()[:, np.newaxis]
 
 
-def _colliding(long: HashedInterest, history: History, target: tf.Tensor) -> np.ndarray:
-    """The share of hash tables in which event and candidate collide."""
-    events, picked = long.buckets(history.events), long.buckets(target)
-    same = tf.equal(picked[:, :, tf.newaxis], events[:, tf.newaxis])
-    share = np.mean(same.numpy(), axis=-1)
-    return share * history.mask.numpy()[:, np.newaxis]
+def _collision_shares(long: HashedInterest, history: History, target: tf.Tensor) -> np.ndarray:
+    """Share of hash tables in which event and candidate collide."""
+    history = embed_history(history, long.compute_dtype)
+    events, targets = long.buckets(history.events), long.buckets(target)
+    # [users, candidates, time, tables]
+    same = tf.equal(targets[:, :, tf.newaxis], events[:, tf.newaxis])
+    return np.mean(same.numpy(), axis=-1) * history.mask.numpy()[:, np.newaxis]
 
 
-def _found(found: Trace, time: int) -> np.ndarray:
-    """The reader's weights of the found events, averaged over its heads; equal where it has none."""
-    places, mask = found.outputs[_FOUND], found.outputs[_FOUND_MASK]
-    weights = found.outputs.get(_ATTENTION)
+def _retrieval_weights(trace: Trace, time: int) -> np.ndarray:
+    """Weights of the retrieved events, averaged over heads; equal ones where the model has none."""
+    indices, mask = trace.array(*_EVENTS), trace.array(*_EVENT_MASK)
+    weights = trace.find(*_ATTENTION)
     if weights is None:
         weights = mask.astype(np.float64)
-    elif places.ndim == 3:
+    elif indices.ndim == 3:
         weights = weights.mean(axis=2)
-    places, mask, weights = (
-        array.reshape(*array.shape[:2], -1) for array in (places, mask, weights)
+    # Where every head retrieves its own events, [users, candidates, heads, top_k], all are added up.
+    indices, mask, weights = (
+        array.reshape(*array.shape[:2], -1) for array in (indices, mask, weights)
     )
-    total = np.zeros((*places.shape[:2], time + 1))
-    users, candidates = np.indices(places.shape)[:2]
-    np.add.at(total, (users, candidates, np.where(mask, places, time)), weights * mask)
+    total = np.zeros((*indices.shape[:2], time + 1))  # one column more, for padding
+    users, candidates = np.indices(indices.shape)[:2]
+    np.add.at(total, (users, candidates, np.where(mask, indices, time)), weights * mask)
     return total[..., :time]

@@ -1,4 +1,4 @@
-"""A run's `report.html`: one file that holds its figures and its pictures."""
+"""A run's `report.html`: one file with its metrics and plots."""
 
 import base64
 import html
@@ -17,7 +17,7 @@ _STYLE = (
     "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2rem .6rem;text-align:right}"
     "td:first-child,th:first-child{text-align:left}img{max-width:100%}pre{overflow-x:auto}"
 )
-_FIGURES = ("auc", "gauc", "log_loss", "calibration", "examples")
+_METRICS = ("auc", "gauc", "log_loss", "calibration", "examples")
 
 
 class Report:
@@ -48,20 +48,21 @@ class Report:
     def picture(self, figure: Any, caption: str = "") -> None:
         """Adds a matplotlib figure."""
         data = base64.b64encode(plots.to_png(figure)).decode()
-        text = html.escape(caption)
+        text = html.escape(caption)  # captions and names come from the data
         self._parts.append(
             f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
             f"<figcaption>{text}</figcaption></figure>"
         )
 
     def preformatted(self, text: str) -> None:
-        """Adds text as it is: commands, settings."""
+        """Adds text with its line breaks: commands, settings."""
         self._parts.append(f"<pre>{html.escape(text)}</pre>")
 
     def save(self, folder: str | os.PathLike) -> pathlib.Path:
         """Writes `report.html` into `folder`, whole or not at all."""
         path = pathlib.Path(folder) / REPORT_FILE
         body = "\n".join(self._parts)
+        # Styles and plots are inside the page, so that it can be moved or sent alone.
         page = (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             f"<title>{self._title}</title><style>{_STYLE}</style></head>"
@@ -72,16 +73,16 @@ class Report:
 
 
 def add_result(report: Report, result: Mapping[str, Any]) -> None:
-    """Adds the figures of a run's `result.json`: overall, by history length, and the curves."""
-    report.section("Figures", f"Best weights after epoch {result['best_epoch']:g}.")
+    """Adds the metrics of a run's `result.json`: overall, by history length, and as curves."""
+    report.section("Metrics", f"Best weights after epoch {result['best_epoch']:g}.")
     splits = [name for name in ("validation", "test") if name in result]
-    rows = [[name, *(result[name].get(key) for key in _FIGURES)] for name in splits]
-    report.table(["split", *_FIGURES], rows)
+    rows = [[name, *(result[name].get(key) for key in _METRICS)] for name in splits]
+    report.table(["split", *_METRICS], rows)
     by_length = result["test"].get("by_history_length") or {}
     report.section("Test, by history length")
     report.table(
-        ["events", *_FIGURES],
-        [[name, *(found.get(key) for key in _FIGURES)] for name, found in by_length.items()],
+        ["events", *_METRICS],
+        [[name, *(metrics.get(key) for key in _METRICS)] for name, metrics in by_length.items()],
     )
     report.section("Curves")
     report.picture(plots.learning_curves(result["history"]), "over training steps")

@@ -1,8 +1,8 @@
-"""Days till the last event of the candidate's category (SIM, section 4.5, figure 4 and table 6).
+"""Days since the last event of the candidate's category (SIM, section 4.5, figure 4 and table 6).
 
-A model of long histories should choose more of what somebody has not come back to for weeks. The
-paper compares what people clicked under two models; offline, what two models rank first for the same
-people is compared.
+A model of long histories should rank higher what a user has not come back to for weeks. The paper
+compares the clicks under two models online; offline, the candidates are compared that two models
+rank first for the same users.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 DAY = 86_400
-SHORT_TERM_DAYS = 14  # the paper's short-term features reach back so far
+SHORT_TERM_DAYS = 14  # span of the paper's short-term features
 NEVER = -1
 
 
@@ -22,14 +22,15 @@ def days_since(features: Mapping[str, Any], field: str = "category_id") -> np.nd
     Args:
       features: a batch with `hist_<field>`, `hist_timestamp`, `hist_mask` [users, time],
         `cand_<field>` and `cand_timestamp` [users, candidates].
-      field: what makes two things the same.
+      field: by which events and candidates are compared.
 
     Returns:
-      Whole days since the last such event, int64 [users, candidates]; -1 where there is none. A
-      history that was cut to its newest events knows nothing of those before.
+      Whole days since the last event that equals the candidate in `field`, int64
+      [users, candidates]; -1 where there is none in the history, which may have been cut to its
+      newest events.
     """
-    past, wanted = np.asarray(features[f"hist_{field}"]), np.asarray(features[f"cand_{field}"])
-    same = past[:, None] == wanted[..., None]
+    past, target = np.asarray(features[f"hist_{field}"]), np.asarray(features[f"cand_{field}"])
+    same = past[:, None] == target[..., None]  # [users, candidates, time]
     same &= np.asarray(features["hist_mask"])[:, None]
     times = np.where(same, np.asarray(features["hist_timestamp"])[:, None], np.iinfo(np.int64).min)
     last = times.max(axis=-1, initial=np.iinfo(np.int64).min)
@@ -43,43 +44,46 @@ class Returns:
 
     Attributes:
       mean: average days over the samples that have such an event.
-      known: share of those samples, p(d_category > -1).
+      share: of those samples, p(d_category > -1).
       long_term: share of samples whose last such event is 14 days or more ago.
       samples: how many there are.
     """
 
     mean: float
-    known: float
+    share: float
     long_term: float
     samples: int
 
 
 def summarize(days: np.ndarray) -> Returns:
     """Statistics of `days_since` of any number of samples; NaN where there are none."""
-    known = days[days > NEVER]
-    share = len(known) / len(days) if len(days) else np.nan
+    finite = days[days > NEVER]
     return Returns(
-        mean=float(known.mean()) if len(known) else np.nan,
-        known=share,
+        mean=float(finite.mean()) if len(finite) else np.nan,
+        share=len(finite) / len(days) if len(days) else np.nan,
         long_term=float(np.mean(days >= SHORT_TERM_DAYS)) if len(days) else np.nan,
         samples=len(days),
     )
 
 
 def distribution(
-    days: np.ndarray, edges: Sequence[int] = (0, 1, 2, 4, 7, 14, 30, 90)
+    days: np.ndarray, boundaries: Sequence[int] = (0, 1, 2, 4, 7, 14, 30, 90)
 ) -> np.ndarray:
-    """Figure 4: shares of samples by days, [1 + edges]: without such an event, then up to each edge.
+    """Figure 4: shares of samples in intervals of days.
 
     Args:
       days: of `days_since`, [samples].
-      edges: ascending, from zero; the last interval is open.
+      boundaries: ascending, from zero; the last interval is open.
+
+    Returns:
+      [1 + boundaries]: the share without such an event, then those of the intervals that begin at
+      each boundary.
     """
-    slots = np.where(days <= NEVER, 0, np.searchsorted(edges, days, side="right"))
-    return np.bincount(slots, minlength=len(edges) + 1) / max(len(days), 1)
+    bucket = np.where(days <= NEVER, 0, np.searchsorted(boundaries, days, side="right"))
+    return np.bincount(bucket, minlength=len(boundaries) + 1) / max(len(days), 1)
 
 
 def ranked_first(logits: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Which candidate of each row a model ranks first, bool [users, candidates]; none where masked."""
+    """Mask of the candidate that a model ranks first in each row, bool [users, candidates]."""
     best = np.where(mask, logits, -np.inf).argmax(axis=-1)
-    return (np.arange(mask.shape[-1]) == best[:, None]) & mask
+    return (np.arange(mask.shape[-1]) == best[:, None]) & mask  # none in rows that are all padding

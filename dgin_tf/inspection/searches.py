@@ -1,8 +1,8 @@
-"""What search units find: against each other, and against attention over everything.
+"""Events that search units retrieve, compared with each other and with full target attention.
 
-SIM (Pi et al., 2020, section 5.3) reports that hard search covers 75% of what soft search selects;
-TWIN (Chang et al., 2023) measures a unit by how much of the attention's own favorites it finds. Both
-questions are asked here of any models that name what they found.
+SIM (Pi et al., 2020, section 5.3) reports that hard search covers 75% of the events that soft search
+selects; TWIN (Chang et al., 2023) measures a unit by its recall of the events that have the highest
+attention. Both figures are here for any models that name the events they retrieve.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ import numpy as np
 
 from dgin_tf.inspection.traces import Trace
 
-_FOUND, _FOUND_MASK, _ATTENTION = "found", "found_mask", "long_attention"
+_EVENTS, _MASK, _LONG, _ATTENTION = "found", "found_mask", "long", "attention"
 
 
-def found_events(trace: Trace) -> np.ndarray:
-    """Which past events a model's search unit found for each candidate.
+def retrieved_events(trace: Trace) -> np.ndarray:
+    """Mask of the past events that a model's search unit retrieves for each candidate.
 
     Args:
       trace: of a model with a search unit.
@@ -26,13 +26,13 @@ def found_events(trace: Trace) -> np.ndarray:
     Raises:
       ValueError: the model searches nothing.
     """
-    places = _output(trace, _FOUND)
-    mask = _output(trace, _FOUND_MASK) & trace.features["cand_mask"][..., np.newaxis]
+    indices = trace.array(_EVENTS)  # [users, candidates, top_k], in time
+    mask = trace.array(_MASK) & trace.features["cand_mask"][..., np.newaxis]
     time = trace.features["hist_mask"].shape[1]
-    # One column more, in which whatever was not found ends up.
-    found = np.zeros((*places.shape[:2], time + 1), bool)
-    np.put_along_axis(found, np.where(mask, places, time), True, axis=2)
-    return found[..., :time]
+    # Padding among the indices is written to one column more, which is cut off.
+    is_retrieved = np.zeros((*indices.shape[:2], time + 1), bool)
+    np.put_along_axis(is_retrieved, np.where(mask, indices, time), True, axis=2)
+    return is_retrieved[..., :time]
 
 
 def long_attention(trace: Trace) -> np.ndarray:
@@ -43,94 +43,86 @@ def long_attention(trace: Trace) -> np.ndarray:
     Raises:
       ValueError: the model has no such attention.
     """
-    attention = _output(trace, _ATTENTION)
-    if attention.ndim != 3 or any(name.endswith(_FOUND) for name in trace.outputs):
+    attention = trace.array(_LONG, _ATTENTION)
+    if attention.ndim != 3 or trace.find(_EVENTS) is not None:
         raise ValueError(
             "expected attention over all events, as a din_long has it; got one over "
-            f"{list(attention.shape[2:])} events that were found. Give a run of din_long."
+            f"{list(attention.shape[2:])} retrieved events. Give a run of din_long."
         )
-    return padded(attention, trace.features["hist_mask"].shape[1])
+    return pad_time(attention, trace.features["hist_mask"].shape[1])
 
 
-def padded(weights: np.ndarray, time: int) -> np.ndarray:
-    """Weights of the first events, [..., events], as those of all, [..., time]: zero where they end."""
+def pad_time(weights: np.ndarray, time: int) -> np.ndarray:
+    """Pads the last axis of weights with zeros, [..., events] -> [..., time]."""
     missing = time - weights.shape[-1]
     return np.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, missing)])
 
 
-def favorites(attention: np.ndarray, k: int) -> np.ndarray:
-    """The k events of the highest attention, bool like `attention`; none where it is zero."""
-    order = np.argsort(-attention, axis=-1, kind="stable")[..., :k]
-    chosen = np.zeros(attention.shape, bool)
-    np.put_along_axis(chosen, order, True, axis=-1)
-    return chosen & (attention > 0)
+def top_attention(attention: np.ndarray, k: int) -> np.ndarray:
+    """Mask of the k events of the highest attention, bool like `attention`; none where it is zero."""
+    order = np.argsort(-attention, axis=-1, kind="stable")[..., :k]  # ties: the older event first
+    is_top = np.zeros(attention.shape, bool)
+    np.put_along_axis(is_top, order, True, axis=-1)
+    return is_top & (attention > 0)
 
 
-def coverage(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Share of the wanted events that were found, averaged over candidates.
+def coverage(retrieval: np.ndarray, relevant: np.ndarray) -> float:
+    """Share of the relevant events that were retrieved, averaged over candidates.
 
     Args:
-      found: bool [users, candidates, time].
-      wanted: bool in the same shape.
+      retrieval: mask of the retrieved events, bool [users, candidates, time].
+      relevant: mask of the relevant ones, bool in the same shape.
 
     Returns:
-      Between 0 and 1; NaN where no candidate wants anything.
+      Between 0 and 1; NaN where no candidate has a relevant event.
     """
-    count = wanted.sum(axis=-1)
-    share = (found & wanted).sum(axis=-1)[count > 0] / count[count > 0]
+    count = relevant.sum(axis=-1)  # [users, candidates]
+    share = (retrieval & relevant).sum(axis=-1)[count > 0] / count[count > 0]
     return float(share.mean()) if share.size else float("nan")
 
 
-def captured(found: np.ndarray, attention: np.ndarray) -> float:
-    """Attention that lies on the found events, averaged over candidates that have any.
+def attention_mass(retrieval: np.ndarray, attention: np.ndarray) -> float:
+    """Attention on the retrieved events, averaged over candidates that attend to any event.
 
     Args:
-      found: bool [users, candidates, time].
+      retrieval: mask of the retrieved events, bool [users, candidates, time].
       attention: in the same shape, summing to one over time or to zero.
     """
-    real = attention.sum(axis=-1) > 0
-    mass = np.where(found, attention, 0.0).sum(axis=-1)[real]
+    has_attention = attention.sum(axis=-1) > 0
+    mass = np.where(retrieval, attention, 0.0).sum(axis=-1)[has_attention]
     return float(mass.mean()) if mass.size else float("nan")
 
 
-def overlap(found: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Unit -> other unit -> share of what the other found that the first found too."""
+def overlap(retrievals: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Unit -> other unit -> share of the other's events that the first retrieves too."""
     return {
-        name: {other: coverage(mine, theirs) for other, theirs in found.items()}
-        for name, mine in found.items()
+        name: {other: coverage(mine, theirs) for other, theirs in retrievals.items()}
+        for name, mine in retrievals.items()
     }
 
 
 def recall(
-    found: Mapping[str, np.ndarray], attention: np.ndarray, k: int
+    retrievals: Mapping[str, np.ndarray], attention: np.ndarray, k: int
 ) -> dict[str, dict[str, float]]:
-    """How much of full target attention each unit finds.
+    """Recall of full target attention by each unit.
 
     Args:
-      found: unit -> bool [users, candidates, time].
-      attention: of a model that attends to everything, in the same shape.
-      k: how many favorites of the attention are asked for.
+      retrievals: unit -> bool [users, candidates, time].
+      attention: of a model that attends to all events, in the same shape.
+      k: number of events of the highest attention that count as relevant.
 
     Returns:
-      Unit -> `recall`, the share of the k favorites that it found; `attention`, the share of the
-      attention on what it found; `found`, the number of events found for a candidate.
+      Unit -> `recall`, the share of the relevant events that it retrieves; `attention`, the share of
+      the attention on its events; `found`, the number of events for a candidate.
     """
-    wanted, real = favorites(attention, k), attention.sum(axis=-1) > 0
+    relevant, has_attention = top_attention(attention, k), attention.sum(axis=-1) > 0
     return {
         name: {
-            "recall": coverage(mine, wanted),
-            "attention": captured(mine, attention),
-            "found": float(mine.sum(axis=-1)[real].mean()) if real.any() else float("nan"),
+            "recall": coverage(mine, relevant),
+            "attention": attention_mass(mine, attention),
+            "found": float(mine.sum(axis=-1)[has_attention].mean())
+            if has_attention.any()
+            else float("nan"),
         }
-        for name, mine in found.items()
+        for name, mine in retrievals.items()
     }
-
-
-def _output(trace: Trace, wanted: str) -> np.ndarray:
-    for name, value in trace.outputs.items():
-        if name == wanted or name.endswith("_" + wanted):
-            return value
-    raise ValueError(
-        f"expected a model that names {wanted!r} among its outputs; this one has "
-        f"{sorted(trace.outputs)}."
-    )

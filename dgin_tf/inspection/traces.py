@@ -1,16 +1,18 @@
-"""What a model computes on the way to a score, as numpy arrays with names that people can read.
+"""Intermediates of a model for one batch, as numpy arrays, and readable names for ids.
 
-Nothing is hooked: attention, gates and states are part of what `CTRModel.call` returns.
+There are no hooks: attention, gates and states are part of what `CTRModel.call` returns.
 """
 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from dgin_tf.layers.interest_evolution import InterestEvolution
 from dgin_tf.models.base import CTRModel
 from dgin_tf.records import LABEL
 from dgin_tf.schema import CANDIDATE, HISTORY, Schema, feature_name
@@ -19,6 +21,7 @@ VOCABULARY = "vocabulary"
 _RESERVED = ("padding", "unknown")
 
 Arrays = dict[str, np.ndarray]
+NestedArrays = Mapping[str, Any]  # name -> an array, or such a mapping again
 
 
 class Names:
@@ -44,21 +47,57 @@ class Names:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """A batch and everything that a model says about it.
+    """A batch and everything that a model computes from it.
 
     Attributes:
       features: the batch.
-      outputs: `probabilities` [users, candidates], the state, and the model's named intermediates.
+      probabilities: of a click, [users, candidates].
+      outputs: encoder name -> its named intermediates, those of its parts nested.
+      state: encoder name -> its state, nested likewise.
     """
 
     features: Arrays
-    outputs: Arrays
+    probabilities: np.ndarray
+    outputs: NestedArrays
+    state: NestedArrays = dataclasses.field(default_factory=dict)
+
+    def find(self, *path: str) -> np.ndarray | None:
+        """Finds an array by the end of its path through the nested outputs and state.
+
+        Args:
+          *path: names, such as `"long", "attention"`, or the last one alone.
+
+        Returns:
+          The first such array, outputs before state and encoders in the model's order; None where
+          there is none.
+        """
+        values = (*_leaves(self.outputs), *_leaves(self.state))
+        return next((array for names, array in values if names[-len(path) :] == path), None)
+
+    def array(self, *path: str) -> np.ndarray:
+        """Finds an array as `find` does.
+
+        Raises:
+          ValueError: the model has none; names the path and what there is.
+        """
+        array = self.find(*path)
+        if array is None:
+            raise ValueError(
+                f"expected a model that names {'/'.join(path)!r} among its outputs; this one has "
+                f"{self.names}."
+            )
+        return array
+
+    @property
+    def names(self) -> list[str]:
+        """Paths of all arrays, `encoder/part/name`, for error messages."""
+        values = (*_leaves(self.outputs), *_leaves(self.state))
+        return sorted("/".join(names) for names, _ in values)
 
     @property
     def attention(self) -> np.ndarray | None:
         """Attention [users, candidates, time], or None where the model has none."""
-        names = [name for name in self.outputs if name.split("_")[-1] == "attention"]
-        return self.outputs[names[0]] if names else None
+        return self.find("attention")
 
     @property
     def length(self) -> np.ndarray:
@@ -67,21 +106,23 @@ class Trace:
 
 
 def trace(model: CTRModel, features: Mapping[str, tf.Tensor]) -> Trace:
-    """Runs a batch through a model and keeps all named outputs."""
-    outputs = dict(model(features, training=False))
-    outputs["probabilities"] = tf.sigmoid(outputs["logits"])
-    return Trace(_numpy(features), _numpy(outputs))
+    """Runs a batch through a model and returns all named intermediates."""
+    output = model(features, training=False)
+    probabilities = tf.sigmoid(output["logits"]).numpy()
+    return Trace(
+        _numpy(dict(features)), probabilities, _numpy(output["outputs"]), _numpy(output["state"])
+    )
 
 
 def has_evolution(model: CTRModel) -> bool:
-    """Whether a model evolves interests step by step, so that `trace_evolution` can follow them."""
-    return hasattr(getattr(model, "interest_encoder", None), "evolution")
+    """Returns True where a model evolves interests step by step, as `trace_evolution` needs it."""
+    return any(isinstance(encoder, InterestEvolution) for encoder in model.encoders.values())
 
 
 def trace_evolution(
     model: CTRModel, features: Mapping[str, tf.Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The interests of users on their way towards each candidate, and towards none.
+    """Interests of users as they evolve towards each candidate, and towards none (DIEN, figure 3).
 
     Args:
       model: a DIEN or one of its ablations, see `has_evolution`.
@@ -96,11 +137,15 @@ def trace_evolution(
     """
     if not has_evolution(model):
         raise ValueError(f"model {model.name!r} has no interest evolution; it needs a DIEN.")
-    encoder = model.interest_encoder
-    state = model.encode_user(features)
+    name, encoder = next(
+        (name, encoder)
+        for name, encoder in model.encoders.items()
+        if isinstance(encoder, InterestEvolution)
+    )
+    state = model.encode_user(features)[name]
     attention = encoder.attend(state, model.embedding.target(features))
     paths = [encoder.evolution(state), encoder.evolution(state, attention)]
-    real = features["hist_mask"].numpy().astype(np.float32)
+    real = features["hist_mask"].numpy().astype(np.float32)  # [users, time]
     equal = real / np.maximum(real.sum(axis=1, keepdims=True), 1.0)
     return (
         np.concatenate([path.numpy() for path in paths], axis=1).astype(np.float32),
@@ -115,50 +160,50 @@ def with_candidates(
 
     Args:
       features: a batch.
-      row: the row whose history to keep.
-      count: candidates wanted; fewer where the batch has not so many different items.
+      row: the row whose history is used.
+      count: number of candidates; fewer where the batch has fewer different items.
       schema: what the features are.
 
     Returns:
       A batch of one row, without padding in its history.
     """
-    arrays = _numpy(features)
+    arrays = _numpy(dict(features))
     mask, label = arrays["cand_mask"], arrays[LABEL]
     own = [(row, n) for n in np.flatnonzero(mask[row])]
-    own.sort(key=lambda at: -label[at])
+    own.sort(key=lambda at: -label[at])  # clicks first; the order is stable otherwise
     others = [tuple(at) for at in np.argwhere(mask & (label > 0)) if at[0] != row]
     item = arrays[feature_name(CANDIDATE, schema.field("item_id"))]
-    chosen: dict[int, tuple[int, int]] = {}
+    place_of_item: dict[int, tuple[int, int]] = {}  # in the batch: row and column
     for at in own + others:
-        chosen.setdefault(int(item[at]), at)
-    rows, columns = np.array(list(chosen.values())[:count]).T
+        place_of_item.setdefault(int(item[at]), at)
+    rows, columns = np.array(list(place_of_item.values())[:count]).T
     real = arrays["hist_mask"][row]
-    only = {}
+    single_row = {}
     for name, value in arrays.items():
         if name.startswith("hist_"):
-            only[name] = value[row, real][None]
-        elif name == LABEL:  # what others clicked is no click of this person's
-            only[name] = np.where(rows == row, value[rows, columns], 0)[None]
+            single_row[name] = value[row, real][None]
+        elif name == LABEL:  # other users' clicks are negatives of this one
+            single_row[name] = np.where(rows == row, value[rows, columns], 0)[None]
         elif name.startswith("cand_"):
-            only[name] = value[rows, columns][None]
+            single_row[name] = value[rows, columns][None]
         else:
-            only[name] = value[row : row + 1]
-    return {name: tf.constant(value) for name, value in only.items()}
+            single_row[name] = value[row : row + 1]
+    return {name: tf.constant(value) for name, value in single_row.items()}
 
 
 def event_names(features: Mapping[str, np.ndarray], schema: Schema, names: Names) -> list[str]:
-    """What each real event of a batch of one row was: `category, behavior`."""
+    """Names of the real events of a batch of one row, such as `category 7, behavior click`."""
     return _labels(features, schema, names, HISTORY, features["hist_mask"][0])
 
 
 def candidate_names(features: Mapping[str, np.ndarray], schema: Schema, names: Names) -> list[str]:
-    """What each real candidate of a batch of one row is: `category, item`."""
+    """Names of the real candidates of a batch of one row, such as `category 7, item 35`."""
     return _labels(features, schema, names, CANDIDATE, features["cand_mask"][0])
 
 
 def _labels(features, schema, names, role, mask) -> list[str]:
     fields = [f for f in schema.with_role(role) if f.is_categorical]
-    fields.sort(key=lambda field: field.name == "item_id")  # what many events share comes first
+    fields.sort(key=lambda field: field.name == "item_id")  # the most specific name goes last
     columns = [
         names.of(field.vocabulary, np.asarray(features[feature_name(role, field)])[0][mask])
         for field in fields
@@ -170,11 +215,22 @@ def _labels(features, schema, names, role, mask) -> list[str]:
     ]
 
 
-def _numpy(tensors: Mapping[str, tf.Tensor]) -> Arrays:
-    """Tensors as arrays, low precision as float32."""
-    return {
-        name: tf.cast(tensor, tf.float32).numpy()
-        if tensor.dtype in (tf.bfloat16, tf.float16)
-        else tensor.numpy()
-        for name, tensor in tensors.items()
-    }
+def _numpy(tensors: Any) -> Any:
+    """Nested tensors as arrays, low precision as float32."""
+
+    def convert(tensor: tf.Tensor) -> np.ndarray:
+        is_low = tensor.dtype in (tf.bfloat16, tf.float16)
+        return (tf.cast(tensor, tf.float32) if is_low else tensor).numpy()
+
+    return tf.nest.map_structure(convert, tensors)
+
+
+def _leaves(
+    values: NestedArrays, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """Arrays with their paths, in the order of the mappings (tf.nest would sort them by name)."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, name))
+        else:
+            yield (*path, name), value

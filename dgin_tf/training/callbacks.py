@@ -1,11 +1,11 @@
-"""What watches the steps of `model.fit`: a loss that is no number, and curves for TensorBoard."""
+"""Callbacks of `model.fit`: a stop where a loss is not finite, and curves for TensorBoard."""
 
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
-_NAMED = 3
+_MAX_NAMES = 3  # of broken weights in a message
 
 
 class DivergenceError(ValueError):
@@ -13,7 +13,7 @@ class DivergenceError(ValueError):
 
 
 class StopOnNan(tf.keras.callbacks.Callback):
-    """Stops a run whose loss is NaN or infinite, before a checkpoint keeps the broken weights.
+    """Stops a run whose loss is NaN or infinite, before a checkpoint saves the broken weights.
 
     Args:
       finished_steps: steps taken before this call of `fit`.
@@ -26,11 +26,12 @@ class StopOnNan(tf.keras.callbacks.Callback):
         self.finished_steps = finished_steps
 
     def on_train_batch_end(self, batch, logs=None):
-        """Raises DivergenceError: the step, the loss that is no number, and the weights that are none."""
+        """Raises DivergenceError, which names the step, the loss and the weights that are not finite."""
         if np.isfinite(float(logs["loss"])):
             return
         values = {name: float(value) for name, value in logs.items()}
         broken = [name for name, value in values.items() if not np.isfinite(value)]
+        # The total is broken whenever a part of it is; the part says more.
         name = next((name for name in broken if name != "loss"), "loss")
         raise DivergenceError(
             f"the {name} loss became {values[name]} at step {self.finished_steps + batch + 1}; expected "
@@ -40,12 +41,12 @@ class StopOnNan(tf.keras.callbacks.Callback):
 
 
 def _broken_weights(model: tf.keras.Model) -> str:
-    """A sentence that names the weights with a NaN or an infinity; embeddings come first."""
+    """Sentence that names the weights with a NaN or an infinity; embeddings come first."""
     names = [v.name for v in model.trainable_variables if not np.all(np.isfinite(v.numpy()))]
     if not names:
         return ""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f" Weights that are no numbers: {', '.join(names[:_NAMED])}{more}."
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f" Weights that are no numbers: {', '.join(names[:_MAX_NAMES])}{more}."
 
 
 class StepCurves(tf.keras.callbacks.Callback):
@@ -85,7 +86,7 @@ class Curves:
         """Writes every number in `values` as `prefix/name`."""
         with self._writer.as_default(step=step):
             for name, value in values.items():
-                if not isinstance(value, dict):
+                if not isinstance(value, dict):  # metrics by history length: too many for curves
                     tf.summary.scalar(f"{prefix}/{name}", value)
         self._writer.flush()
 

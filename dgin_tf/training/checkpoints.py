@@ -102,6 +102,7 @@ class Checkpoints:
         self._writes = writes
         self._weights = _weights(model)
         parts = {"optimizer": getattr(model, "optimizer", None), "generators": _generators(model)}
+        # Loaded for inference, a model has no optimizer; without dropout it has no generators.
         present = {name: part for name, part in parts.items() if part}
         self._state = tf.train.Checkpoint(model=model, **present)
 
@@ -148,7 +149,7 @@ class Checkpoints:
             return
         target = self.directory / f"{kind}-{evaluation:04d}"
         temporary = self.directory / f".{target.name}.{os.getpid()}.tmp"
-        for stale in self.directory.glob(".*.tmp"):
+        for stale in self.directory.glob(".*.tmp"):  # of a killed run
             shutil.rmtree(stale)
         temporary.mkdir(parents=True)
         try:
@@ -160,13 +161,14 @@ class Checkpoints:
                 (temporary / name).write_text(json.dumps(content, indent=2) + "\n")
             if target.exists():  # a run that was killed between this and its next state
                 shutil.rmtree(target)
-            os.replace(temporary, target)
+            os.replace(temporary, target)  # atomic: the checkpoint is there whole, or not at all
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _restore(self, checkpoint, path):
         identity = Identity(**json.loads((path / _IDENTITY).read_text(encoding="utf-8")))
         self.identity.check(identity, path)
+        # Raises where a weight has no value, rather than leave it at its initial one.
         checkpoint.read(str(path / _VALUES)).assert_existing_objects_matched()
 
 

@@ -1,4 +1,4 @@
-"""From a name on the command line to a `tf.distribute` strategy; nothing home-made.
+"""`tf.distribute` strategies by their names on the command line.
 
 With several machines, each runs the same command and `TF_CONFIG` says which of them it is.
 """
@@ -12,7 +12,7 @@ STRATEGIES = ("default", "mirrored", "multi_worker", "parameter_server")
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy called `name`; call it before anything else touches TensorFlow's devices.
+    """Creates a strategy by name, before anything else touches TensorFlow's devices.
 
     Args:
       name: `default` (one device), `mirrored` (all GPUs of this machine, or all logical CPUs where it
@@ -34,6 +34,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         cluster = _cluster_of(name, "ps")
         return tf.distribute.ParameterServerStrategy(
             tf.distribute.cluster_resolver.TFConfigClusterResolver(),
+            # Only tables are large enough to be spread over several servers.
             variable_partitioner=tf.distribute.experimental.partitioners.MinSizePartitioner(
                 min_shard_bytes=1 << 20, max_shards=len(cluster["ps"])
             ),
@@ -42,7 +43,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def split_cpu(devices: int) -> None:
-    """Makes `devices` logical CPUs of the one there is, so that strategies can be tried without GPUs.
+    """Splits the CPU into logical devices, so that strategies can be tried without GPUs.
 
     Raises:
       ValueError: TensorFlow has already made its devices.
@@ -60,7 +61,7 @@ def split_cpu(devices: int) -> None:
 
 
 def serves_others() -> bool:
-    """Whether TF_CONFIG makes this process a server of a `parameter_server` run: a ps or a worker."""
+    """Returns True where TF_CONFIG makes this process a ps or a worker of a `parameter_server` run."""
     return _task_type() in ("ps", "worker") and "ps" in _cluster()
 
 
@@ -78,17 +79,17 @@ def serve() -> None:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the files: all but one of several workers do not."""
+    """Returns True in the process that writes the files, one of several workers."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
         return True
-    if resolver.task_type == "worker":
+    if resolver.task_type == "worker":  # the first one is the chief of a cluster without a chief
         return "chief" not in resolver.cluster_spec().as_dict() and resolver.task_id == 0
     return resolver.task_type == "chief"
 
 
 def is_asynchronous(strategy: tf.distribute.Strategy) -> bool:
-    """Whether workers step on their own, so that no two runs are alike: `parameter_server`."""
+    """Returns True where workers step on their own, so that runs differ: `parameter_server`."""
     return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 

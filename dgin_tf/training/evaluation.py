@@ -1,4 +1,4 @@
-"""Scores a split with a model and sums it up: one compiled pass, exact metrics at the end."""
+"""Evaluation of a model on a split: compiled scoring of its batches, then exact metrics."""
 
 import functools
 from collections.abc import Mapping
@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf import metrics
-from dgin_tf.layers.interest_encoder import HISTORY_LENGTH
 
 CLICK, REAL, HISTORY_MASK, USER = "label", "cand_mask", "hist_mask", "user_id"
+HISTORY_LENGTH = "history_length"  # in batches whose histories are grouped
 
 
 class Evaluator:
-    """Scores whole data sets with a model, tracing it once however often it is used.
+    """Scores whole data sets with a model, which is traced once for all of them.
 
     Args:
       model: gives `logits` [users, candidates] for a batch of features.
@@ -39,21 +39,22 @@ class Evaluator:
         """
         if isinstance(self.strategy, tf.distribute.MirroredStrategy):
             dataset = self.strategy.experimental_distribute_dataset(dataset)
-        rows, collected = 0, []
+        rows, batches = 0, []
         for features in dataset:
-            scored = {
+            # Replica by replica, each a flat array of its real candidates.
+            arrays = {
                 name: np.concatenate([part.numpy() for part in parts])
                 for name, parts in self._step(features).items()
             }
-            batch_rows = scored.pop("rows").sum()
-            if "groups" not in scored:
-                scored["groups"] = scored.pop("row") + rows
+            batch_rows = arrays.pop("rows").sum()
+            if "groups" not in arrays:
+                arrays["groups"] = arrays.pop("row") + rows
             rows += batch_rows
-            collected.append(scored)
-        if not any(len(part["logits"]) for part in collected):
+            batches.append(arrays)
+        if not any(len(arrays["logits"]) for arrays in batches):
             raise ValueError("expected a split with examples to evaluate on; it holds none.")
         return metrics.Predictions(
-            **{name: np.concatenate([part[name] for part in collected]) for name in collected[0]}
+            **{name: np.concatenate([arrays[name] for arrays in batches]) for name in batches[0]}
         )
 
     def evaluate(self, dataset: tf.data.Dataset) -> dict:
@@ -63,15 +64,15 @@ class Evaluator:
         return {**metrics.summary(predictions), "by_history_length": by_length}
 
     def _score_replicas(self, features):
-        scored = self.strategy.run(self._score, (features,))
-        parts = {n: self.strategy.experimental_local_results(v) for n, v in scored.items()}
+        results = self.strategy.run(self._score, (features,))
+        parts = {n: self.strategy.experimental_local_results(v) for n, v in results.items()}
         if isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
             # Every replica of every worker has scored the whole batch: exact metrics need all of it.
             return {name: values[:1] for name, values in parts.items()}
         return parts
 
     def _score(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Flat arrays, one entry a real candidate, and the number of rows."""
+        """Flat tensors, one entry a real candidate, and the number of rows."""
         logits = self.model(features, training=False)["logits"]
         real = features[REAL]
         rows, width = tf.unstack(tf.shape(logits))
@@ -79,16 +80,17 @@ class Evaluator:
         if length is None:
             length = tf.reduce_sum(tf.cast(features[HISTORY_MASK], tf.int32), axis=1)
 
-        def flat(per_row):
+        def flat(per_row):  # [users] -> [real candidates]
             return tf.boolean_mask(tf.repeat(per_row[:, None], width, axis=1), real)
 
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        scored = {
+        samples = {
             "logits": tf.boolean_mask(logits, real),
             "labels": tf.boolean_mask(features[CLICK], real),
             "history_lengths": flat(length),
             "rows": rows[None],
         }
         if USER in features:
-            return {**scored, "groups": flat(features[USER])}
-        return {**scored, "row": flat(tf.range(rows) + rows * replica)}
+            return {**samples, "groups": flat(features[USER])}
+        # Every replica has as many rows, so that this numbers the rows of the global batch.
+        return {**samples, "row": flat(tf.range(rows) + rows * replica)}

@@ -124,14 +124,14 @@ class Progress:
                 f"the {monitor} of the validation split is undefined; expected both positives and "
                 "negatives in it. Prepare more users for it, or monitor log_loss."
             )
-        sign = 1.0 if HIGHER_IS_BETTER[monitor] else -1.0
-        improved = self.best is None or sign * value > sign * self.best
-        if improved:
+        sign = 1.0 if HIGHER_IS_BETTER[monitor] else -1.0  # of an improvement
+        is_best = self.best is None or sign * value > sign * self.best
+        if is_best:
             self.best, self.best_evaluation = value, self.evaluations
             self.evaluations_since_best = 0
         else:
             self.evaluations_since_best += 1
-        return improved
+        return is_best
 
 
 def train(
@@ -196,7 +196,7 @@ class _Session:
                 steps_per_execution=options.steps_per_execution,
                 jit_compile=options.jit_compile,
             )
-            self.model.optimizer.build(self.model.trainable_variables)
+            self.model.optimizer.build(self.model.trainable_variables)  # slots, to restore into
             writes = distribution.is_chief(strategy)
             self.checkpoints = Checkpoints(run_dir, self.model, task.schema, writes)
             self.progress = Progress(**(self.checkpoints.restore_state() or {}))
@@ -218,6 +218,7 @@ class _Session:
                 "validation split needs positives and negatives."
             )
         self.checkpoints.restore_best()
+        # The test split is scored once a run, never for a choice.
         best = self.progress.history[self.progress.best_evaluation - 1]
         result = {
             "validation": best["validation"],
@@ -237,7 +238,7 @@ class _Session:
         """Trains until the next evaluation, evaluates and writes a checkpoint."""
         progress, model = self.progress, self.model
         steps, dataset = self._interval(progress.evaluations)
-        # Keras calls every call of its inner loop an epoch; here that is one interval.
+        # Keras numbers the calls of its loop as epochs; here each of them is one interval.
         fit_history = model.fit(
             dataset,
             initial_epoch=progress.evaluations,

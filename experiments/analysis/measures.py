@@ -1,7 +1,8 @@
-"""What the paper measures beside accuracy, on trained runs: the relevance of table 3, figure 1's time.
+"""Measurements of trained runs beside accuracy (ENCODE, Zhou et al., 2024): table 3, figure 1.
 
-A request has one person, whose state is at hand, and so many candidates as the paper has. People are
-those of the test split with the longest histories, candidates are drawn from the split's own.
+Table 3 has the relevance indicator, figure 1 the time of a request: one user, whose state is stored, and
+as many candidates as in the paper. The users are those of the test split with the longest histories,
+candidates are drawn from the split's own.
 """
 
 import statistics
@@ -22,10 +23,10 @@ REFERENCE = "din_long"
 USER_ID = "user_id"
 
 _SPLIT = "test"
-_ROWS = 64  # of a batch that is looked through
-_BATCHES = 16
-_PEOPLE = 8
-_TURNS = 12  # of every model over all people
+_ROWS = 64  # of a batch
+_BATCHES = 16  # of which the users are selected
+_USERS = 8
+_TURNS = 12  # of every model over all users
 
 Features = dict[str, tf.Tensor]
 
@@ -36,9 +37,9 @@ def relevance_indicators(
     """Row -> its relevance indicator (table 3) against the row `din_long`.
 
     Args:
-      rows: whose are wanted.
-      run_dirs: row -> its run, or a directory of the runs of several seeds, whose first is taken.
-      data: that they were trained on.
+      rows: keys of the rows to measure.
+      run_dirs: row -> its run, or a directory of the runs of several seeds, of which the first is used.
+      data: the data set that they were trained on.
 
     Raises:
       ValueError: there is no row to compare with.
@@ -48,9 +49,9 @@ def relevance_indicators(
             f"the relevance indicator compares with the row {REFERENCE!r}, which has no run here; "
             "train it too (--models)."
         )
-    wanted = {row: run_dirs[row] for row in rows}
-    found = relevance.indicators(wanted, run_dirs[REFERENCE], data, _SPLIT, _BATCHES)
-    return {row: found[row] for row in rows}
+    model_dirs = {row: run_dirs[row] for row in rows}
+    indicators = relevance.indicators(model_dirs, run_dirs[REFERENCE], data, _SPLIT, _BATCHES)
+    return {row: indicators[row] for row in rows}
 
 
 def request_times(
@@ -60,21 +61,23 @@ def request_times(
 
     Arguments as for `relevance_indicators`.
     """
-    loaded = {row: runs.load_model(run_dirs[row], data) for row in rows}
-    lengths = {row: config["data"]["max_history"] for row, (_, config) in loaded.items()}
-    people, candidates = _asked(_batches(data, max(lengths.values())))
+    models = {row: runs.load_model(run_dirs[row], data) for row in rows}
+    lengths = {row: config["data"]["max_history"] for row, (_, config) in models.items()}
+    users, candidates = _users_and_candidates(_batches(data, max(lengths.values())))
     answers = {}
-    for row, (model, _) in loaded.items():
-        histories = _histories(_batches(data, lengths[row]), people)
-        answers[row] = stored_answers(model, [{**found, **candidates} for found in histories])
+    for row, (model, _) in models.items():
+        histories = _histories(_batches(data, lengths[row]), users)
+        requests = [{**history, **candidates} for history in histories]
+        answers[row] = stored_answers(model, requests)
+    # Interleaved, so that a load from outside slows all models alike.
     milliseconds: dict[str, list[float]] = {row: [] for row in rows}
     for turn in range(_TURNS + 1):
-        for person in range(len(people)):
+        for user in range(len(users)):
             for row in rows:
-                began = time.perf_counter()
-                answers[row][person]()
+                start_time = time.perf_counter()
+                answers[row][user]()
                 if turn:  # the first one compiles and warms up
-                    milliseconds[row].append(1000 * (time.perf_counter() - began))
+                    milliseconds[row].append(1000 * (time.perf_counter() - start_time))
     return {row: statistics.median(values) for row, values in milliseconds.items()}
 
 
@@ -88,29 +91,30 @@ def _batches(data: PreparedData, max_history: int) -> list[Features]:
     return list(data.evaluation(_SPLIT, BatchOptions(_ROWS, max_history)).take(_BATCHES))
 
 
-def _asked(batches: Sequence[Features]) -> tuple[list[int], Features]:
-    """The people with the longest histories, and candidates [1, 3000] for each of them."""
+def _users_and_candidates(batches: Sequence[Features]) -> tuple[list[int], Features]:
+    """Ids of the users with the longest histories, and candidates [1, 3000] for each of them."""
     users = np.concatenate([batch[USER_ID].numpy() for batch in batches])
     lengths = np.concatenate(
         [np.count_nonzero(batch["hist_mask"].numpy(), axis=1) for batch in batches]
     )
+    # A user has several rows, of histories of different lengths; the longest one counts.
     longest = list(dict.fromkeys(users[np.argsort(-lengths, kind="stable")].tolist()))
     pool = {
         name: tf.concat([tf.boolean_mask(b[name], b["cand_mask"]) for b in batches], axis=0)
         for name in batches[0]
         if name.startswith(PREFIX[CANDIDATE])
     }
-    drawn = np.random.default_rng(0).integers(0, len(pool["cand_mask"]), CANDIDATES)
-    candidates = {name: tf.gather(values, drawn)[tf.newaxis] for name, values in pool.items()}
-    return longest[:_PEOPLE], candidates
+    indices = np.random.default_rng(0).integers(0, len(pool["cand_mask"]), CANDIDATES)
+    candidates = {name: tf.gather(values, indices)[tf.newaxis] for name, values in pool.items()}
+    return longest[:_USERS], candidates
 
 
-def _histories(batches: Sequence[Features], people: Sequence[int]) -> list[Features]:
-    """Everything of the people but candidates, [1, ...] each."""
-    found: dict[int, Features] = {}
+def _histories(batches: Sequence[Features], users: Sequence[int]) -> list[Features]:
+    """All features of the users but those of candidates, [1, ...] each."""
+    features_of: dict[int, Features] = {}
     for batch in batches:
         for row, user in enumerate(batch[USER_ID].numpy().tolist()):
-            found.setdefault(
+            features_of.setdefault(
                 user,
                 {
                     name: values[row : row + 1]
@@ -118,4 +122,4 @@ def _histories(batches: Sequence[Features], people: Sequence[int]) -> list[Featu
                     if not name.startswith(PREFIX[CANDIDATE])
                 },
             )
-    return [found[user] for user in people]
+    return [features_of[user] for user in users]

@@ -1,4 +1,4 @@
-"""What searches do with trained runs: how far back they reach, what they and an index find."""
+"""Searches of trained runs: their reach into the past, their recall, and that of an index (SIM)."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,35 +16,33 @@ from dgin_tf.models.base import CTRModel
 from dgin_tf.records import LABEL
 from experiments.running import runs
 
-Run: TypeAlias = tuple[
-    CTRModel, dict[str, Any]
-]  # a model and its settings, as `runs.load_model` gives them
+Run: TypeAlias = tuple[CTRModel, dict[str, Any]]  # model and config, see `runs.load_model`
 
 CLICKS = "clicks"
 
 
 def days_since_category(
-    loaded: Mapping[str, Run], data: PreparedData, split: str, max_history: int
+    models: Mapping[str, Run], data: PreparedData, split: str, max_history: int
 ) -> dict[str, np.ndarray]:
-    """Figure 4 and table 6: d_category of what each model ranks first.
+    """d_category of the candidates that each model ranks first (SIM, figure 4 and table 6).
 
     Args:
-      loaded: name -> run.
+      models: name -> run.
       data: the data set.
-      split: whose candidates are ranked, all models the same ones.
-      max_history: events in which days are counted, whatever a model sees.
+      split: name of the split, whose candidates all models rank.
+      max_history: events in which days are counted, whatever a model reads.
 
     Returns:
-      Name -> days as of `returns.days_since`, one a row; under `clicks` those of what was clicked.
+      Name -> days as of `returns.days_since`, one a row; under `clicks` those of the clicks.
     """
-    days: dict[str, list[np.ndarray]] = {name: [] for name in (CLICKS, *loaded)}
+    days: dict[str, list[np.ndarray]] = {name: [] for name in (CLICKS, *models)}
     for features in data.evaluation(split, BatchOptions(128, max_history)):
-        since = returns.days_since(features)
+        since = returns.days_since(features)  # [users, candidates]
         mask = features["cand_mask"].numpy()
         days[CLICKS].append(since[mask & (features[LABEL].numpy() > 0)])
-        for name, (model, config) in loaded.items():
-            seen = _newest(features, config["data"]["max_history"])
-            logits = model(seen, training=False)["logits"].numpy()
+        for name, (model, config) in models.items():
+            batch = _newest(features, config["data"]["max_history"])
+            logits = model(batch, training=False)["logits"].numpy()
             days[name].append(since[returns.ranked_first(logits, mask)])
     return {name: np.concatenate(parts) for name, parts in days.items()}
 
@@ -52,14 +50,14 @@ def days_since_category(
 def index_recall(
     run: Run, data: PreparedData, tables: Sequence[int], hashes: int = 6, batches: int = 4
 ) -> dict[int, tuple[float, float]]:
-    """How much of a trained soft search its ALSH index finds, on histories of the test split.
+    """Recall of ALSH indexes of a trained soft search, on histories of the test split.
 
     Args:
       run: of a model with soft search.
       data: the data set.
       tables: numbers of tables to try.
-      hashes: of a table.
-      batches: about how many batches of 64 rows are searched.
+      hashes: hashes of a table.
+      batches: number of batches of 64 rows, approximately.
 
     Returns:
       Tables -> recall of the exact search, and share of the events that were compared.
@@ -68,59 +66,61 @@ def index_recall(
       ValueError: the run's model has no soft search, or no history is longer than its k.
     """
     model, config = run
-    trained = getattr(getattr(model.encoders.get(""), "long", None), "unit", None)
-    if not isinstance(trained, SoftSearch):
+    encoder = next(iter(model.encoders.values()))
+    soft_search = getattr(getattr(encoder, "long", None), "unit", None)
+    if not isinstance(soft_search, SoftSearch):
         raise ValueError(
             f"expected a run of soft search; got one of {config['model']['name']!r}, which has no "
             "products to index."
         )
     options = BatchOptions(64, config["data"]["max_history"])
-    # Shards are in the order of their lengths; every so many batches, for histories of all lengths.
-    apart = max(data.steps("test", options) // batches, 1)
-    searched = list(data.evaluation("test", options).shard(apart, apart - 1))
-    found = {}
+    # Records are in the order of their lengths; evenly spaced batches have histories of all lengths.
+    spacing = max(data.steps("test", options) // batches, 1)
+    test_batches = list(data.evaluation("test", options).shard(spacing, spacing - 1))
+    recall_of = {}
     for count in tables:
         unit = ALSHSearch(
             AsymmetricHash(count, hashes),
             bucket=options.max_history,
             fallback=False,
-            k=trained.k,
-            dim=trained.dim,
+            k=soft_search.k,
+            dim=soft_search.dim,
         )
-        unit(tf.zeros([1, 1, model.embedding.event_dim]))
-        unit.target_kernel.assign(trained.target_kernel)
-        unit.event_kernel.assign(trained.event_kernel)
+        unit(tf.zeros([1, 1, model.embedding.event_dim]))  # creates the weights
+        unit.target_kernel.assign(soft_search.target_kernel)
+        unit.event_kernel.assign(soft_search.event_kernel)
         shares = [
             recall(unit, model.embedding.history(batch), model.embedding.target(batch))
-            for batch in searched
+            for batch in test_batches
         ]
-        with_choice = [pair for pair in shares if not np.isnan(pair).any()]
-        if not with_choice:
+        finite_shares = [pair for pair in shares if not np.isnan(pair).any()]
+        if not finite_shares:
             raise ValueError(
-                f"expected test histories of more than k = {trained.k} events, found none; there is "
-                "nothing to choose from."
+                f"expected test histories of more than k = {soft_search.k} events, found none; every "
+                "search would retrieve all of them."
             )
-        share, seen = np.mean(with_choice, axis=0)
-        found[count] = float(share), float(seen)
-    return found
+        mean_recall, read_share = np.mean(finite_shares, axis=0)
+        recall_of[count] = float(mean_recall), float(read_share)
+    return recall_of
 
 
-def load(named: Sequence[str], data: PreparedData) -> dict[str, Run]:
-    """Runs by name, from NAME=PATH each; a path without a name is called after its last part."""
-    loaded = {}
-    for value in named:
+def load(addresses: Sequence[str], data: PreparedData) -> dict[str, Run]:
+    """Loads runs by name, from NAME=PATH each; a path without a name is called after its last part."""
+    models = {}
+    for value in addresses:
         name, _, path = value.rpartition("=")
-        loaded[name or os.path.basename(path)] = runs.load_model(path, data)
-    return loaded
+        models[name or os.path.basename(path)] = runs.load_model(path, data)
+    return models
 
 
 def _newest(features, count):
-    """The batch with histories of the newest events alone, as the model was trained on."""
+    """Batch with histories of the newest events alone, as the model was trained on."""
     length = features["hist_mask"].numpy().sum(axis=1)
     width = min(count, features["hist_mask"].shape[1])
-    places = np.maximum(length - width, 0)[:, None] + np.arange(width)
+    # Padding is at the end: the newest events are those up to the length of each row.
+    indices = np.maximum(length - width, 0)[:, None] + np.arange(width)  # [users, width]
     return {
-        name: tf.gather(values, places, batch_dims=1) if name.startswith("hist_") else values
+        name: tf.gather(values, indices, batch_dims=1) if name.startswith("hist_") else values
         for name, values in features.items()
     }
 
@@ -133,15 +133,15 @@ def compare_units(
     batches: int,
     k: int,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Overlap of the units, and their recall of full target attention.
+    """Overlap of search units, and their recall of full target attention.
 
     Args:
       model_dirs: name -> run of a model with a search unit.
       reference_dir: run of a `din_long`.
-      data: what they were trained on.
-      split: whose histories.
-      batches: how many batches to look through.
-      k: how many favorites of the attention are asked for.
+      data: the data set that they were trained on.
+      split: name of the split.
+      batches: number of batches to read.
+      k: number of events of the highest attention that count as relevant.
 
     Returns:
       `overlap` and `recall`, as the functions of `dgin_tf.inspection.searches` give them.
@@ -151,20 +151,16 @@ def compare_units(
     """
     reference, config = runs.load_model(reference_dir, data)
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
-    chosen = list(data.evaluation(split, options).take(batches))
-    attention = [units.long_attention(traces.trace(reference, batch)) for batch in chosen]
-    width = max(part.shape[2] for part in attention)
-    found = {}
+    split_batches = list(data.evaluation(split, options).take(batches))
+    parts = [units.long_attention(traces.trace(reference, batch)) for batch in split_batches]
+    width = max(part.shape[2] for part in parts)  # batches differ in the length of their histories
+    attention = np.concatenate([units.pad_time(part, width) for part in parts])
+    retrievals = {}
     for name, path in model_dirs.items():
         model, _ = runs.load_model(path, data)
-        parts = [units.found_events(traces.trace(model, batch)) for batch in chosen]
-        found[name] = np.concatenate([_padded(part, width) for part in parts])
-    joined = np.concatenate([_padded(part, width) for part in attention])
+        parts = [units.retrieved_events(traces.trace(model, batch)) for batch in split_batches]
+        retrievals[name] = np.concatenate([units.pad_time(part, width) for part in parts])
     return {
-        "overlap": units.overlap(found),
-        "recall": units.recall(found, joined, k),
+        "overlap": units.overlap(retrievals),
+        "recall": units.recall(retrievals, attention, k),
     }
-
-
-def _padded(part, width):
-    return np.pad(part, [(0, 0), (0, 0), (0, width - part.shape[2])])

@@ -1,1 +1,1 @@
-"""What `experiments.benchmark` measures, and how its workers take turns."""
+"""Workloads, cases, worker processes and report of `experiments.benchmark`."""

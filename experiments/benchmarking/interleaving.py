@@ -1,9 +1,9 @@
-"""How measured processes take turns, so that a busy machine slows all of them alike.
+"""Interleaved measurements of several processes, so that a busy machine slows all of them alike.
 
 The benchmark starts one process for every case, waits until each has built its model and taken its
 first step, and then lets them run one after the other, round after round. A worker writes one line
-of JSON for its facts, one for every turn and one when its input ends. This half runs inside workers,
-also in those of a peer's environment, and therefore needs the standard library alone.
+of JSON for its facts, one for every turn and one when its input ends. This half of the protocol runs
+inside workers; it imports the standard library alone, since a peer's environment has nothing of ours.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ def serve(prepare: Callable[[], tuple[dict[str, Any], Callable[[], dict[str, Any
     """Prepares a case, then measures one turn for every line of the standard input.
 
     Args:
-      prepare: returns the case's facts and the function that measures one turn; the time that it
-        takes is reported as `seconds_to_ready`.
+      prepare: returns the case's facts and the function that measures one turn; its duration is
+        reported as `seconds_to_ready`.
     """
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     with _own_output() as write:
         facts, turn = prepare()
-        write({**facts, "seconds_to_ready": time.perf_counter() - began})
+        write({**facts, "seconds_to_ready": time.perf_counter() - start_time})
         for _ in sys.stdin:
             write(turn())
         # Kibibytes on Linux; the peak of this process alone, with its libraries.
@@ -37,9 +37,9 @@ def serve(prepare: Callable[[], tuple[dict[str, Any], Callable[[], dict[str, Any
 
 @contextlib.contextmanager
 def _own_output() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Keeps the standard output for the protocol; what libraries print goes to the log."""
+    """Reserves the standard output for the protocol; output of libraries goes to the log."""
     with os.fdopen(os.dup(1), "w") as output:
-        os.dup2(2, 1)
+        os.dup2(2, 1)  # the descriptor, since C++ libraries do not write by sys.stdout
 
         def write(content: dict[str, Any]) -> None:
             output.write(MARK + json.dumps(content) + "\n")
@@ -49,14 +49,14 @@ def _own_output() -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def resident_mib() -> float:
-    """What this process holds in memory now; from here on `peak_mib` counts anew (Linux)."""
+    """Resident memory of this process; `peak_mib` starts again from it (Linux)."""
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
+        file.write("5")  # resets the peak, VmHWM
     return _status("VmRSS")
 
 
 def peak_mib() -> float:
-    """The most that this process held at a time since `resident_mib` was called."""
+    """Peak of this process's resident memory since `resident_mib` was called."""
     return _status("VmHWM")
 
 
@@ -67,25 +67,25 @@ def _status(name: str) -> float:
 
 
 def rate(step: Callable[[int], Any], examples: int, seconds: float) -> dict[str, Any]:
-    """Calls `step(number)` for some seconds.
+    """Measures the throughput of `step(number)`.
 
     Args:
       step: one step, which must have finished when it returns.
-      examples: in one step.
-      seconds: how long to go on.
+      examples: number of examples in one step.
+      seconds: duration of the measurement; at least one step is taken.
 
     Returns:
       `rate` in examples per second, `steps`, and `cpu_ms`, the processor time of a step over all
-      threads, which depends less than the rate on what else the machine does.
+      threads, which depends less than the rate on other processes of the machine.
     """
-    began, cpu = time.perf_counter(), time.process_time()
-    steps, elapsed = 0, 0.0
-    while elapsed < seconds or steps == 0:
+    start_time, start_cpu = time.perf_counter(), time.process_time()
+    steps, duration = 0, 0.0
+    while duration < seconds or steps == 0:
         step(steps)
         steps += 1
-        elapsed = time.perf_counter() - began
+        duration = time.perf_counter() - start_time
     return {
-        "rate": steps * examples / elapsed,
+        "rate": steps * examples / duration,
         "steps": steps,
-        "cpu_ms": 1000 * (time.process_time() - cpu) / steps,
+        "cpu_ms": 1000 * (time.process_time() - start_cpu) / steps,
     }

@@ -1,8 +1,8 @@
-"""How large the tensors are that live at a time, as an allocator of TensorFlow reports them.
+"""Peak size of the live tensors of a step, as an allocator of TensorFlow reports them.
 
-What a process holds in memory is not what a step needs: allocators keep what was freed, in pieces, and
-oneDNN's never gives it back. The allocator that reports itself is used only where it is asked for, and
-before TensorFlow is imported (`report_allocations`); it is none that anybody trains with.
+The memory of a process is more than a step needs: allocators keep freed pieces, and oneDNN's never
+returns them. The allocator that reports allocations has to be selected before TensorFlow is imported
+(`report_allocations`), and is not the one of trainings.
 """
 
 import os
@@ -11,23 +11,23 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_MADE, _FREED = "MemoryAllocation", "MemoryDeallocation"
+_ALLOCATION, _RELEASE = "MemoryAllocation", "MemoryDeallocation"
 _SETTINGS = {"TF_CPU_ALLOCATOR_USE_BFC": "true", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 def report_allocations() -> None:
-    """Has TensorFlow report every tensor that it makes or frees, once it is imported."""
+    """Selects the allocator that reports every allocation, before TensorFlow is imported."""
     os.environ.update(_SETTINGS)
 
 
 def peak_mib(step: Callable[[], Any]) -> float:
-    """The most that tensors made within a step hold at a time, in MiB.
+    """Peak size of the tensors that a step creates, in MiB.
 
     Args:
-      step: done once; what lives before it, such as variables and batches, does not count.
+      step: called once; tensors from before it, such as variables and batches, do not count.
 
     Raises:
-      RuntimeError: nothing was reported.
+      RuntimeError: the allocator reported nothing.
     """
     import tensorflow as tf
 
@@ -39,20 +39,20 @@ def peak_mib(step: Callable[[], Any]) -> float:
         changes = sorted(_changes(path))
     if not changes:
         raise RuntimeError("TensorFlow reported no allocation; call report_allocations before.")
-    sizes: dict[int, int] = {}
-    now = most = 0
+    sizes: dict[int, int] = {}  # address -> bytes of the live tensors
+    total = peak = 0
     for _, address, size in changes:
-        now += size - sizes.pop(address, 0)
+        total += size - sizes.pop(address, 0)  # 0: a tensor from before the step
         if size:
             sizes[address] = size
-        most = max(most, now)
-    return most / 2**20
+        peak = max(peak, total)
+    return peak / 2**20
 
 
 def _changes(path: pathlib.Path) -> Iterator[tuple[int, int, int]]:
-    """(time, address, bytes) of every tensor made, and with no bytes of every one freed.
+    """(time, address, bytes) of every allocation; zero bytes for every release.
 
-    The bytes are those asked for. What the allocator counts itself is as large as the pieces it gave.
+    The bytes are the requested ones: the allocator's own counts are rounded up to its pieces.
     """
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
@@ -63,7 +63,8 @@ def _changes(path: pathlib.Path) -> Iterator[tuple[int, int, int]]:
         for line in plane.lines:
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name
-                if name in (_MADE, _FREED):
-                    found = {stats[stat.metadata_id]: stat.int64_value for stat in event.stats}
-                    time = 1000 * line.timestamp_ns + event.offset_ps
-                    yield time, found["addr"], found["requested_bytes"] if name == _MADE else 0
+                if name in (_ALLOCATION, _RELEASE):
+                    values = {stats[stat.metadata_id]: stat.int64_value for stat in event.stats}
+                    time = 1000 * line.timestamp_ns + event.offset_ps  # picoseconds
+                    size = values["requested_bytes"] if name == _ALLOCATION else 0
+                    yield time, values["addr"], size

@@ -1,10 +1,9 @@
-"""DeepCTR's DIN and DIEN on the same batches; runs in an environment that has DeepCTR.
+"""Training steps of DeepCTR's DIN and DIEN on our batches, in an environment that has DeepCTR.
 
     python peer_deepctr.py '{"model": "dien", "batches": "batches.npz", ...}'
 
-DeepCTR (0.9) was written for TensorFlow 1 and early 2: its DIEN needs graph mode, and reads names
-that TensorFlow has since taken away. They are put back here, from outside; none of its code is
-changed. Optimizer and loss are those of its documentation, `compile("adam", "binary_crossentropy")`;
+DeepCTR (0.9) was written for TensorFlow 1 and early 2: its DIEN needs graph mode, and names that
+TensorFlow has since removed. They are restored here, from outside; none of its code is changed. Optimizer and loss are those of its documentation, `compile("adam", "binary_crossentropy")`;
 the L2 term of the embeddings, which would read the whole tables in each step, is off.
 """
 
@@ -23,8 +22,8 @@ from tensorflow.python.util import nest
 
 
 def restore_removed_names() -> None:
-    """Gives TensorFlow back what DeepCTR imports from it and newer versions no longer have."""
-    moved = {
+    """Restores names of TensorFlow that DeepCTR imports and newer versions lack."""
+    replacements = {
         nest: {"is_sequence": nest.is_nested},
         array_ops: {"stack": tf.stack, "unstack": tf.unstack},
         control_flow_ops: {
@@ -34,7 +33,7 @@ def restore_removed_names() -> None:
         },
         math_ops: {"to_int32": tf.compat.v1.to_int32},
     }
-    for module, names in moved.items():
+    for module, names in replacements.items():
         for name, value in names.items():
             if not hasattr(module, name):
                 setattr(module, name, value)
@@ -48,7 +47,7 @@ def restore_removed_names() -> None:
 
 
 def build(case: dict):
-    """The peer's model at the released sizes."""
+    """Builds the peer's model at the authors' sizes."""
     from deepctr.feature_column import SparseFeat, VarLenSparseFeat
     from deepctr.models import DIEN, DIN
 
@@ -58,6 +57,7 @@ def build(case: dict):
         "category_id", case["categories"], embedding_dim=width, embedding_name="category_id"
     )
     columns = [SparseFeat("user_id", case["users"], embedding_dim=width), item, category]
+    # Histories and sampled negatives share the tables of the candidates.
     prefixes = ["hist_"] + (["neg_hist_"] if case["model"] == "dien" else [])
     columns += [
         VarLenSparseFeat(
@@ -91,35 +91,35 @@ def build(case: dict):
 
 
 def load_batches(path: str, history: int) -> list[tuple[dict, np.ndarray]]:
-    """The batches of (users x 1 candidate) under DeepCTR's names."""
-    with np.load(path) as arrays:
-        stacked = dict(arrays)
+    """Loads batches of users with one candidate each, under DeepCTR's names."""
+    with np.load(path) as file:
+        arrays = dict(file)  # [batches, users, ...]
     batches = []
-    for n in range(len(stacked["label"])):
+    for n in range(len(arrays["label"])):
         inputs = {
-            "user_id": stacked["user_id"][n],
-            "item_id": stacked["cand_item_id"][n, :, 0],
-            "category_id": stacked["cand_category_id"][n, :, 0],
-            "hist_item_id": stacked["hist_item_id"][n],
-            "hist_category_id": stacked["hist_category_id"][n],
-            "seq_length": np.full(len(stacked["user_id"][n]), history),
+            "user_id": arrays["user_id"][n],
+            "item_id": arrays["cand_item_id"][n, :, 0],
+            "category_id": arrays["cand_category_id"][n, :, 0],
+            "hist_item_id": arrays["hist_item_id"][n],
+            "hist_category_id": arrays["hist_category_id"][n],
+            "seq_length": np.full(len(arrays["user_id"][n]), history),
         }
         for field in ("item_id", "category_id"):
-            if f"hist_negative_{field}" in stacked:
-                inputs[f"neg_hist_{field}"] = stacked[f"hist_negative_{field}"][n]
-        batches.append((inputs, stacked["label"][n, :, 0]))
+            if f"hist_negative_{field}" in arrays:
+                inputs[f"neg_hist_{field}"] = arrays[f"hist_negative_{field}"][n]
+        batches.append((inputs, arrays["label"][n, :, 0]))
     return batches
 
 
 def prepare(case: dict):
     """Builds, compiles and takes the first step."""
     restore_removed_names()
-    if case["model"] == "dien":
+    if case["model"] == "dien":  # before anything else is built
         tf.compat.v1.disable_eager_execution()
     model = build(case)
     model.compile("adam", "binary_crossentropy")
     if case["model"] == "dien":
-        # Its cells make their variables outside of Keras's sight, so nobody else initializes them.
+        # Its cells create variables that Keras does not track, and so does not initialize.
         tf.compat.v1.keras.backend.get_session().run(tf.compat.v1.global_variables_initializer())
     batches = load_batches(case["batches"], case["history"])
     batches = [({k: x[k] for k in model.input_names}, y) for x, y in batches]

@@ -1,4 +1,4 @@
-"""A virtual environment for a peer, so that its requirements never meet ours."""
+"""Virtual environment of a peer, apart from ours, since their requirements conflict."""
 
 import pathlib
 import subprocess
@@ -11,24 +11,24 @@ PEER_PACKAGES = {"deepctr": ("deepctr",)}
 
 
 def ensure(peer: str, folder: pathlib.Path) -> str:
-    """Makes the environment unless it is there; returns its Python.
+    """Creates the environment unless it exists; returns the path of its Python.
 
-    Our versions of TensorFlow and tf_keras are installed beside the peer: same work, same kernels.
+    It has our versions of TensorFlow and tf_keras, so that both sides run the same kernels.
 
     Raises:
       RuntimeError: pip could not install the peer.
     """
     python = folder / "bin" / "python"
     marker = folder / MARKER
-    wanted = [f"{name}=={metadata.version(name)}" for name in ("tensorflow", "tf_keras")]
-    wanted += PEER_PACKAGES[peer]
-    if marker.is_file() and marker.read_text().split() == wanted:
+    requirements = [f"{name}=={metadata.version(name)}" for name in ("tensorflow", "tf_keras")]
+    requirements += PEER_PACKAGES[peer]
+    if marker.is_file() and marker.read_text().split() == requirements:
         return str(python)
     venv.EnvBuilder(with_pip=True, clear=True).create(folder)
-    command = [str(python), "-m", "pip", "install", "--quiet", *wanted]
+    command = [str(python), "-m", "pip", "install", "--quiet", *requirements]
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         words = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"pip could not install {' '.join(wanted)} into {folder}: {words}")
-    marker.write_text("\n".join(wanted) + "\n")
+        raise RuntimeError(f"pip could not install {' '.join(requirements)} into {folder}: {words}")
+    marker.write_text("\n".join(requirements) + "\n")
     return str(python)

@@ -1,4 +1,4 @@
-"""Rows per second and memory of `python -m data_prep.prepare` on a synthetic log."""
+"""Throughput and memory of `python -m data_prep.prepare` on a synthetic log."""
 
 import pathlib
 import shutil
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.1
 
 
 def write_log(path: pathlib.Path, rows: int, seed: int) -> None:
-    """Writes a synthetic log of `rows` rows in Taobao's layout, unless it is there already."""
+    """Writes a synthetic log of `rows` rows in Taobao's layout, unless it exists."""
     if path.is_file():
         return
     is_large = rows >= SCALE_ROWS
@@ -34,16 +34,16 @@ def write_log(path: pathlib.Path, rows: int, seed: int) -> None:
 def measure_preparations(
     log: pathlib.Path, rows: int, output_dir: pathlib.Path, protocols: Sequence[str], runs: int
 ) -> dict[str, dict[str, Any]]:
-    """Prepares a log several times from nothing, the protocols by turns.
+    """Prepares a log several times from scratch, the protocols by turns.
 
     Returns:
       For each protocol `rate` (median rows per second, with `rate_min` and `rate_max`), `peak_mib`,
       the largest sum of resident sets over the process tree, in which memory shared by workers counts
-      for each, and `records_mib`, what was written.
+      for each, and `records_mib`, the size of the records.
     """
     rates: dict[str, list[float]] = {protocol: [] for protocol in protocols}
     peaks: dict[str, list[float]] = {protocol: [] for protocol in protocols}
-    written = {}
+    records_mib = {}
     for _ in range(runs):
         for protocol in protocols:
             settings = [
@@ -53,14 +53,14 @@ def measure_preparations(
                 f"--protocol={protocol}",
                 "--noprogress",
             ]
-            shutil.rmtree(output_dir, ignore_errors=True)
-            began = time.perf_counter()
+            shutil.rmtree(output_dir, ignore_errors=True)  # or it would find its own output
+            start_time = time.perf_counter()
             peaks[protocol].append(
                 _run(["data_prep.prepare", *settings], output_dir.with_suffix(".log"))
             )
-            rates[protocol].append(rows / (time.perf_counter() - began))
+            rates[protocol].append(rows / (time.perf_counter() - start_time))
             sizes = (path.stat().st_size for path in output_dir.rglob("*.tfrecord"))
-            written[protocol] = sum(sizes) / 2**20
+            records_mib[protocol] = sum(sizes) / 2**20
     return {
         protocol: {
             "rate": sorted(rates[protocol])[len(rates[protocol]) // 2],
@@ -69,20 +69,20 @@ def measure_preparations(
             "turns": runs,
             "rows": rows,
             "peak_mib": max(peaks[protocol]),
-            "records_mib": written[protocol],
+            "records_mib": records_mib[protocol],
         }
         for protocol in protocols
     }
 
 
 def _run(arguments: Sequence[str], log: pathlib.Path) -> float:
-    """Runs a module; returns the peak of its process tree in MiB."""
+    """Runs a module; returns the peak memory of its process tree in MiB."""
     with open(log, "w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments], cwd=ROOT, stdout=output, stderr=output
         )
         peak = 0.0
-        while process.poll() is None:
+        while process.poll() is None:  # sampled: workers come and go
             peak = max(peak, resident_mib(process.pid))
             time.sleep(POLL_SECONDS)
     if process.returncode:
@@ -99,9 +99,10 @@ def resident_mib(root: int) -> float:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             pages = int((folder / "statm").read_text().split()[1])
         except (OSError, ValueError, IndexError):
-            continue  # it has just ended
+            continue  # the process has just ended
         parents[int(folder.name)] = int(fields[1])
         resident[int(folder.name)] = pages * 4096 / 2**20
+    # One generation of descendants more in every round, until there are no more.
     tree, before = {root}, 0
     while len(tree) > before:
         before = len(tree)

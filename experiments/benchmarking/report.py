@@ -1,4 +1,4 @@
-"""The benchmark's table, and the machine that it was measured on."""
+"""Report of the benchmark: tables, ratios, and the machine of the measurements."""
 
 import os
 import pathlib
@@ -26,11 +26,11 @@ COLUMNS = (
     "events/s",
     "tensors MiB",
 )
-ENVIRONMENT = ("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")  # that decides how fast TensorFlow is
+ENVIRONMENT = ("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")  # variables that change TensorFlow's speed
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, load when asked, versions, and what the environment asks of TensorFlow."""
+    """Processor, cores, memory, current load, versions, and variables that change TensorFlow's speed."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -44,18 +44,20 @@ def machine() -> dict[str, Any]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The result as Markdown: what was measured, on what, the table, and the ratios."""
-    found = result["machine"]
+    """Formats the result as Markdown: machine and workload, tables, ratios."""
+    place = result["machine"]
     lines = [
         "# Benchmark",
         "",
-        f"{found['processor']}, {found['cores']} cores, {found['memory_gib']} GiB; load average "
-        f"{found['load_average'][0]} at the start; "
-        + ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-        + "".join(f"; {name}={value}" for name, value in found.get("environment", {}).items())
+        f"{place['processor']}, {place['cores']} cores, {place['memory_gib']} GiB; load average "
+        f"{place['load_average'][0]} at the start; "
+        + ", ".join(f"{name} {version}" for name, version in place["versions"].items())
+        + "".join(f"; {name}={value}" for name, value in place.get("environment", {}).items())
         + ".",
         "",
-        "Shape: " + ", ".join(f"{name} {value}" for name, value in result["shape"].items()) + ".",
+        "Workload: "
+        + ", ".join(f"{name} {value}" for name, value in result["workload"].items())
+        + ".",
         "Medians over the turns of a case; the cases of one block took turns.",
         "",
     ]
@@ -76,41 +78,41 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def ratios(parts: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """What is to be compared: ours over the peer, training from records over the step alone, one
-    protocol of the preparation over the first, and the 99th percentile of requests with longer
-    histories over that with the first.
+    """Ratios of cases: ours over the peer, training from records over the step alone, protocols of the
+    preparation over the first one, states cached over no state, models over each other, and the 99th
+    percentile of requests with longer histories over that with the first.
     """
     rates = {e["case"]["name"]: e["rate"] for part in parts.values() for e in part if "rate" in e}
-    found: dict[str, float] = {}
+    ratio_of: dict[str, float] = {}
     for entries in parts.values():
         names = [entry["case"]["name"] for entry in entries if "rate" in entry]
         steps = [name for name in names if " step " in name]
         for name in names:
             if PEER in name:
-                found |= {f"{step} / {name}": rates[step] / rates[name] for step in steps}
+                ratio_of |= {f"{step} / {name}": rates[step] / rates[name] for step in steps}
             elif " fit " in name and steps:
-                found[f"{name} / {steps[0]}"] = rates[name] / rates[steps[0]]
+                ratio_of[f"{name} / {steps[0]}"] = rates[name] / rates[steps[0]]
             elif name.startswith("prepare") and name != names[0]:
-                found[f"{name} / {names[0]}"] = rates[name] / rates[names[0]]
+                ratio_of[f"{name} / {names[0]}"] = rates[name] / rates[names[0]]
             elif "state cached" in name:
                 cold = name.replace("state cached", "no state")
                 if cold in rates:
-                    found[f"{name} / {cold}"] = rates[name] / rates[cold]
-        found |= _rivals([entry for entry in entries if "rate" in entry])
-        asked = [e for e in entries if e["case"].get("kind") == REQUEST and "p99_ms" in e]
+                    ratio_of[f"{name} / {cold}"] = rates[name] / rates[cold]
+        ratio_of |= _ratios_of_models([entry for entry in entries if "rate" in entry])
+        requests = [e for e in entries if e["case"].get("kind") == REQUEST and "p99_ms" in e]
         first: dict[str, Mapping[str, Any]] = {}
-        for entry in asked:
+        for entry in requests:
             shortest = first.setdefault(entry["case"].get("model", ""), entry)
             if entry is not shortest:
                 name = f"p99 of {entry['case']['name']} / {shortest['case']['name']}"
-                found[name] = entry["p99_ms"] / shortest["p99_ms"]
-    return found
+                ratio_of[name] = entry["p99_ms"] / shortest["p99_ms"]
+    return ratio_of
 
 
-def _rivals(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The first model over every other one of the block, in the cases that both have."""
+def _ratios_of_models(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Ratios of the first model over the others of the block, in the cases that both have."""
 
-    def what(entry):
+    def sizes(entry):
         names = ("kind", "variant", "users", "candidates", "has_state", "history")
         return [entry["case"].get(name) for name in names]
 
@@ -119,7 +121,7 @@ def _rivals(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         f"{mine['case']['name']} / {other['case']['name']}": mine["rate"] / other["rate"]
         for other in entries
         for mine in own
-        if other not in own and what(mine) == what(other)
+        if other not in own and sizes(mine) == sizes(other)
     }
 
 
@@ -128,23 +130,23 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:
-    def shown(name: str, digits: int = 0) -> str:
+    def cell(name: str, digits: int = 0) -> str:
         return f"{entry[name]:,.{digits}f}" if name in entry else ""
 
     return [
         entry["case"]["name"],
-        shown("rate"),
-        shown("rate_min"),
-        shown("rate_max"),
-        shown("turns"),
-        shown("cpu_ms", 1),
-        shown("p50_ms", 2),
-        shown("p99_ms", 2),
-        shown("seconds_to_first_step", 1),
-        shown("peak_mib"),
-        shown("step_mib"),
-        shown("events_per_second"),
-        shown("tensors_mib"),
+        cell("rate"),
+        cell("rate_min"),
+        cell("rate_max"),
+        cell("turns"),
+        cell("cpu_ms", 1),
+        cell("p50_ms", 2),
+        cell("p99_ms", 2),
+        cell("seconds_to_first_step", 1),
+        cell("peak_mib"),
+        cell("step_mib"),
+        cell("events_per_second"),
+        cell("tensors_mib"),
     ]
 
 

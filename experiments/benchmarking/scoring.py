@@ -1,4 +1,4 @@
-"""Requests whose user's state is at hand: what a server does that keeps states."""
+"""Scoring of requests from stored user states, as a server does it."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +11,9 @@ from dgin_tf.models.base import CTRModel
 def stored_answers(
     model: CTRModel, requests: Sequence[Mapping[str, tf.Tensor]]
 ) -> list[Callable[[], tf.Tensor]]:
-    """For every request a function that scores it, logits [users, candidates].
+    """Returns, for every request, a function that scores it: logits [users, candidates].
 
-    The states are encoded here. Of what a candidate's key can find, a state holds what an index of
-    behaviors gives.
+    The states are encoded here; those of searches hold the events that a behavior index would return.
     """
     encode = tf.function(
         lambda r: model.encode_user(model.condense(r)), reduce_retracing=True, autograph=False

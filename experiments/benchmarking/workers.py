@@ -1,4 +1,4 @@
-"""Starts measured processes and lets them take turns; the other half of `interleaving`."""
+"""Worker processes of the benchmark and their turns; the other half of `interleaving`."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.benchmarking.cases import Case
 from experiments.benchmarking.interleaving import MARK
-from experiments.benchmarking.workload import Shape
+from experiments.benchmarking.workload import Workload
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEER_SCRIPT = pathlib.Path(__file__).with_name("peer_deepctr.py")
@@ -21,15 +21,15 @@ PEER = "deepctr"
 
 
 class WorkerFailedError(RuntimeError):
-    """A measured process ended before its time; the message is its last words."""
+    """A measured process ended early; the message is its last error."""
 
 
 class Worker:
     """One measured process.
 
     Args:
-      case: what it measures.
-      command: what starts it.
+      case: the case that it measures.
+      command: that starts it.
       log: file for its standard error.
     """
 
@@ -37,6 +37,7 @@ class Worker:
         self.case = case
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered, or a line of the protocol could wait in the worker's buffer.
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
         with open(log, "w") as errors:
             self._process = subprocess.Popen(
@@ -53,7 +54,7 @@ class Worker:
         self._requests, self._replies = self._process.stdin, self._process.stdout
 
     def read(self) -> dict[str, Any]:
-        """The next line of the protocol.
+        """Reads the next line of the protocol.
 
         Raises:
           WorkerFailedError: the process ended instead.
@@ -61,24 +62,24 @@ class Worker:
         for line in self._replies:
             if line.startswith(MARK):
                 return json.loads(line.removeprefix(MARK))
-        # Its output closes before its traceback is written.
+        # The output of a failing process closes before its traceback is in the log.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=60)
-        raise WorkerFailedError(f"{self.case.name}: {_last_words(self.log)}")
+        raise WorkerFailedError(f"{self.case.name}: {_last_error(self.log)}")
 
     def turn(self) -> dict[str, Any]:
-        """Lets the process measure once."""
+        """Has the process measure once; returns its figures."""
         self._requests.write("turn\n")
         self._requests.flush()
         return self.read()
 
     def finish(self) -> dict[str, Any]:
-        """Ends the process and returns what it says of itself at the end."""
+        """Ends the process; returns its last figures."""
         self._requests.close()
         return self.read()
 
     def stop(self) -> None:
-        """Ends the process whatever it does."""
+        """Kills the process."""
         self._process.kill()
         with contextlib.suppress(BrokenPipeError):
             self._requests.close()
@@ -86,24 +87,24 @@ class Worker:
         self._process.wait()
 
 
-def start(case: Case, shape: Shape, log_dir: pathlib.Path, peer_python: str) -> Worker:
+def start(case: Case, workload: Workload, log_dir: pathlib.Path, peer_python: str) -> Worker:
     """Starts the process of a case, a peer's in the peer's environment."""
     log = log_dir / f"{case.name.replace(' ', '_').replace('/', '_')}.log"
     if case.kind == PEER:
         settings = {
-            **dataclasses.asdict(shape),  # its `users` is the vocabulary, not the batch
+            **dataclasses.asdict(workload),  # its `users` is the vocabulary, not the batch
             "model": case.model,
             "batches": case.data,
             "seconds": case.seconds,
         }
         return Worker(case, [peer_python, str(PEER_SCRIPT), json.dumps(settings)], log)
-    arguments = [json.dumps(dataclasses.asdict(value)) for value in (case, shape)]
+    arguments = [json.dumps(dataclasses.asdict(value)) for value in (case, workload)]
     return Worker(case, [sys.executable, "-m", "experiments.benchmarking.cases", *arguments], log)
 
 
 def measure(
     cases: Sequence[Case],
-    shape: Shape,
+    workload: Workload,
     rounds: int,
     log_dir: pathlib.Path,
     peer_python: str = "",
@@ -112,7 +113,7 @@ def measure(
 
     Returns:
       One entry a case: the case, its facts, `rate` (median, min, max over the rounds) and the medians
-      of whatever else a turn measured; or the case and its `error`, where a process failed.
+      of the other figures of a turn; or the case and its `error`, where a process failed.
     """
     entries: list[dict[str, Any]] = []
     running: dict[int, Worker] = {}
@@ -120,18 +121,20 @@ def measure(
     try:
         for number, case in enumerate(cases):
             entries.append({"case": dataclasses.asdict(case)})
-            running[number] = start(case, shape, log_dir, peer_python)
+            running[number] = start(case, workload, log_dir, peer_python)
             turns[number] = []
-            _guarded(entries, running, number, lambda worker: worker.read())
+            _guarded(entries, running, number, lambda worker: worker.read())  # built and warm
         for _ in range(rounds):
-            for number in list(running):
-                found = _guarded(entries, running, number, lambda worker: worker.turn(), keep=False)
-                if found:
-                    turns[number].append(found)
+            for number in list(running):  # a copy: a failed worker leaves `running`
+                figures = _guarded(
+                    entries, running, number, lambda worker: worker.turn(), updates=False
+                )
+                if figures:
+                    turns[number].append(figures)
         for number in list(running):
             entries[number].update(summarize(turns[number]))
             _guarded(entries, running, number, lambda worker: worker.finish())
-    finally:
+    finally:  # an error or an interrupt must leave no process behind
         for worker in running.values():
             worker.stop()
     return entries
@@ -150,20 +153,20 @@ def summarize(turns: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
-def _guarded(entries, running, number, action, keep=True) -> dict[str, Any]:
-    """What `action` gives; a failed worker leaves the round with its error in its entry."""
+def _guarded(entries, running, number, action, updates=True) -> dict[str, Any]:
+    """Figures of `action`; a failed worker leaves the rounds, with its error in its entry."""
     try:
-        found = action(running[number])
+        figures = action(running[number])
     except WorkerFailedError as error:
         entries[number]["error"] = str(error)
         running.pop(number).stop()
         return {}
-    if keep:
-        entries[number].update(found)
-    return found
+    if updates:
+        entries[number].update(figures)
+    return figures
 
 
-def _last_words(log: pathlib.Path) -> str:
+def _last_error(log: pathlib.Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    named = [line for line in lines if "Error" in line or "Exception" in line]
-    return (named or lines or ["it ended without a word"])[-1]
+    errors = [line for line in lines if "Error" in line or "Exception" in line]
+    return (errors or lines or ["it ended without a message"])[-1]

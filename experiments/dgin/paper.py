@@ -53,7 +53,7 @@ TABLES = (
         columns=COLUMNS,
         rows=(
             TWIN,
-            Row("dsin", "session", DSIN.printed),
+            Row("dsin", "session", DSIN.paper_values),
             Row("dgin_session", "session, as groups"),
             Row("dgin_category_without_tm", "category_id/wo TM", (0.6985, 0.7408)),
             Row("dgin_category", "category_id", (0.7015, 0.7639)),

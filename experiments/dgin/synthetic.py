@@ -1,9 +1,9 @@
-"""DGIN and its baselines on a synthetic log of all kinds of behavior, with causes deep in the past.
+"""DGIN and its baselines on a synthetic log of all behavior types, with causes deep in the past.
 
-Claim: table 2, SIM < TWIN < DGIN; table 3, every component adds; table 4, all kinds of behavior are
+Claim: table 2, SIM < TWIN < DGIN; table 3, every component adds; table 4, all behavior types are
 better than clicks alone; table 5, sessions < categories <= items. In this log six events in ten tell
-stories of single items: whether somebody clicks an item again is told by the kinds of events in the
-item's own history and by the time since (`data_prep.synthetic`).
+stories of single items: the next click on an item depends on the behavior types of the item's own
+history and on the time since (`data_prep.synthetic`).
 
     python -m data_prep.synthetic --output=log.csv --preset=lifelong --seed=7
     python -m data_prep.prepare --dataset=taobao --input=log.csv --output_dir=D \\
@@ -12,8 +12,8 @@ item's own history and by the time since (`data_prep.synthetic`).
         --model_dir=M --seeds=5
 
 `:dgin` is a row of `experiments.dgin.variants.ROWS` or any model of
-`dgin_tf.models.registry.MODELS`. Half of the negatives are items that the same person met before, so
-that having met an item is not the answer.
+`dgin_tf.models.registry.MODELS`. Half of the negatives are items of the same user's past, so that
+a past event alone does not tell positives from negatives.
 
 Cost: 23,800 rows of five candidates an epoch; on one core of an AMD EPYC DGIN takes two minutes an epoch,
 by category four and a half, without aggregation and target module a third of a minute.

@@ -1,4 +1,4 @@
-"""DGIN and its baselines on Taobao's UserBehavior log, all four kinds of behavior.
+"""DGIN and its baselines on Taobao's UserBehavior log, all four behavior types.
 
 Claim: table 2, AUC DIN .6622 < DIEN .6806 < DMT .6955 < NINN .7017 < SIM .7137 < DMBIN .7252 < SIM-TM
 .7256 < DSIN .7286 < TEM4CTR .7311 < ETA .7334 < SDIM .7355 < TWIN .7394 < DGIN .7663; table 3, identity alone .7006, with statistics .7364, with the aggregated

@@ -1,4 +1,4 @@
-"""What the configs of this folder share: the rows of the paper's tables by name, and its head."""
+"""Settings common to the configs of this folder: rows of the paper's tables, and its head."""
 
 from typing import Any
 
@@ -24,12 +24,12 @@ SESSIONS, SESSION_EVENTS = 20, 25  # of DSIN on a long history; its authors keep
 
 
 def get_config(model: str, max_history: int, short_events: int) -> ml_collections.ConfigDict:
-    """The settings of a row.
+    """Settings of a row.
 
     Args:
       model: a name of `ROWS` or of `dgin_tf.models.registry.MODELS`.
-      max_history: events that the model sees in all.
-      short_events: how many of them are the short part, all that DIN and DIEN see.
+      max_history: events that the model reads in all.
+      short_events: number of the newest events, the short part, which DIN and DIEN read alone.
     """
     if model in ROWS:
         config = defaults.get_config("dgin")
@@ -47,10 +47,10 @@ def get_config(model: str, max_history: int, short_events: int) -> ml_collection
 
 
 def start_attending(config: ml_collections.ConfigDict) -> None:
-    """Has attention over hundreds of groups start at a candidate's own (BUILD_NOTES.md has the figures).
+    """Initializes attention over hundreds of groups at a candidate's own (figures: BUILD_NOTES.md).
 
-    Embeddings start large, so that scores tell them apart. The averages that the head normalizes then
-    move by their own deviation within a hundred steps, which moving averages have to follow.
+    Embeddings start large, so that their scores differ. The means of the head's inputs then move by
+    their own deviation within a hundred steps, and the moving averages of its normalization follow.
     """
     config.network.embedding_limit = 2.0
     config.network.momentum = 0.9

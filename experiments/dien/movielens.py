@@ -35,8 +35,8 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
     config.loop.epochs = 6
     config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3  # at 1e-3 the AUC on validation peaks some epochs later
-    if model == "din":
+    if model in ("din", "din_released"):
         config.model.softmax = True  # without, as in Eq. 3, .73 on validation in place of .78
-    if model == "dien":
+    if model in ("dien", "dien_released"):
         config.data.history_negatives = "popularity"  # as the released code draws them
     return config

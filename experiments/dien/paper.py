@@ -7,8 +7,6 @@ released code builds them, which is what the yardsticks below were measured with
 
 from experiments.reporting.paper_tables import PaperTable, Row
 
-RELEASED = {"model.variant": "released"}
-
 TABLES = (
     PaperTable(
         title="Table 2: results on public data sets",
@@ -38,9 +36,9 @@ TABLES = (
         title="The authors' released models",
         columns=(),
         rows=(
-            Row("base_model", "BaseModel (released)", override=RELEASED),
-            Row("pnn", "PNN (released)", override=RELEASED),
-            Row("din", "DIN (released)", override=RELEASED),
+            Row("base_model_released", "BaseModel (released)"),
+            Row("pnn_released", "PNN (released)"),
+            Row("din_released", "DIN (released)"),
         ),
     ),
 )

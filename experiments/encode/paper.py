@@ -8,7 +8,6 @@ figure 1. `experiments.inspect_relevance` prints the indicator of any runs.
 
 from experiments.reporting.paper_tables import PaperTable, Row
 
-NOT_PRINTED = float("nan")
 INDUSTRIAL = ("industrial AUC", "industrial GAUC")
 
 _DIN = Row("din", "DIN", (0.71739, 0.67864))
@@ -47,7 +46,7 @@ TABLES = (
             Row("encode_minus", "ENCODE-", (0.72250, 0.68663, 6.731)),
             Row("encode", "ENCODE", (*_ENCODE, 6.170)),
         ),
-        measured=("relevance indicator",),
+        measures=("relevance indicator",),
     ),
     PaperTable(
         title="Table 4: variants of ETA",
@@ -98,11 +97,11 @@ TABLES = (
         title="Figure 1: accuracy against the time of a request",
         columns=_OTHERS.columns[:2],
         rows=tuple(
-            Row(row.model, row.label, row.printed[:2])
-            for row in sorted(_OTHERS.rows, key=lambda row: row.printed[1:2])
-            if row.printed and row.model != "din"  # which reads no long history
+            Row(row.model, row.label, row.paper_values[:2])
+            for row in sorted(_OTHERS.rows, key=lambda row: row.paper_values[1:2])
+            if row.paper_values and row.model != "din"  # which reads no long history
         ),
-        measured=("request ms",),
+        measures=("request ms",),
     ),
     PaperTable(
         title="Figure 3 (a): number of clusters, best at 30",

@@ -1,4 +1,4 @@
-"""What the configs of this folder share: the rows of the paper's tables by name, and its training."""
+"""Settings common to the configs of this folder: rows of the paper's tables, and its training."""
 
 from typing import Any
 
@@ -30,13 +30,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def get_config(model: str, max_history: int, short_events: int = 50) -> ml_collections.ConfigDict:
-    """The paper's settings (section 4.2) of a model.
+    """Settings of the paper (section 4.2) of a model.
 
     Args:
       model: a name of `dgin_tf.models.registry.MODELS`, such as `encode`; or a row of tables 3 to 7
         and of figure 3: see `VARIANTS`.
-      max_history: events that the model sees, the newest among them.
-      short_events: how many of them are the real-time part; DIN sees these alone.
+      max_history: events that the model reads, the newest among them.
+      short_events: number of the newest events, the real-time part; DIN reads these alone.
     """
     name, settings = VARIANTS.get(model, (model, {}))
     config = defaults.get_config(name)

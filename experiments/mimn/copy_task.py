@@ -1,12 +1,12 @@
-"""Recall of an item seen long ago: does a memory of a few slots keep what a GRU of its size forgets?
+"""Recall of an item of long ago, by a memory of a few slots and by a GRU of the same state size.
 
 One event of a history is marked, somewhere among events that mean nothing, and after the last event
-the model names its item. Training draws the marked event's distance from the end log-uniformly; it is
-then asked at fixed ones, also beyond the length that it was trained on. From a nearest distance of 1
-on a model can learn to keep at short distances, and only has to keep longer; where the nearest one is
-far, nothing can be learned that does not reach so far from the start. MIMN's memory by the paper's equations is compared with a GRU whose
-state has as many floats, and with the authors' cell, which keeps a sum of what was ever written
-besides.
+the model predicts its item. Training draws the marked event's distance from the end log-uniformly;
+evaluation uses fixed distances, also beyond the length of training histories. With a nearest distance of
+1 a model can learn from short distances first, and then extend them; with a far one all learning needs
+gradients over long distances from the start. MIMN's memory by the paper's equations is compared with a
+GRU whose state has as many floats, and with the authors' cell, which also has a running sum of all
+writes.
 
     python -m experiments.mimn.copy_task --output_dir=D1 --seeds=3 --events=50
     python -m experiments.mimn.copy_task --output_dir=D2 --seeds=3 --events=200 --nearest=150
@@ -46,12 +46,12 @@ class Task:
     """Sizes of the task and of its training.
 
     Attributes:
-      items: how many different ones; an event is a one-hot item and its mark.
+      items: number of distinct items; an event is a one-hot item and its mark.
       time: events of a history in training.
       nearest: distance of the marked event from the end in training, at least.
-      distances: at which the trained models are asked; 1 is the last event. Histories are as long as
-        in training, or as the distance where that is longer.
-      slots, dim, units: of the memories; the GRU gets as many units as their state has floats.
+      distances: of evaluation; 1 is the last event. Histories are as long as in training, or as the
+        distance where that is longer.
+      slots, dim, units: of the memories; the GRU has as many units as their state has floats.
       batch: users in a batch.
       steps: of training.
       learning_rate: of Adam.
@@ -75,7 +75,7 @@ class Task:
             )
 
     def draw(self, rng: np.random.Generator, distance: int | None = None) -> tuple[Any, Any]:
-        """Histories and what is to be recalled.
+        """Draws histories and the items to recall.
 
         Args:
           rng: draws items and, where `distance` is None, distances.
@@ -86,11 +86,13 @@ class Task:
         """
         length = max(self.time, distance or 0)
         items = rng.integers(self.items, size=(self.batch, length))
-        far = ((length + 1) / self.nearest) ** rng.random(self.batch)
-        places = length - np.floor(self.nearest * far).astype(int)
+        # nearest * ratio^u with u uniform is log-uniform.
+        factor = ((length + 1) / self.nearest) ** rng.random(self.batch)
+        places = length - np.floor(self.nearest * factor).astype(int)
         if distance is not None:
             places[:] = length - distance
         users = np.arange(self.batch)
+        # [users, time, items + 1]; the last column is the mark.
         events = np.zeros((self.batch, length, self.items + 1), np.float32)
         np.put_along_axis(events, items[..., np.newaxis], 1.0, axis=-1)
         events[users, places, -1] = 1.0
@@ -122,11 +124,12 @@ class Recall(tf.keras.Model):
         return self.head(self.last_state(events, training))
 
     def last_state(self, events: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """All that is kept of the events, [users, floats]."""
+        """Whole state after the last event, [users, floats]."""
         if self.is_gru:
             return self.recurrent(events, training=training)[1]
         state = self.recurrent(events, training=training)[0]
         users = tf.shape(events)[0]
+        # Sorted by name, so that the order does not depend on the cell.
         return tf.concat([tf.reshape(state[name], [users, -1]) for name in sorted(state)], -1)
 
 
@@ -135,20 +138,20 @@ def state_floats(task: Task) -> int:
     return task.slots * task.dim + task.slots + task.units + task.dim
 
 
-def train_and_ask(model: str, task: Task, seed: int, batches: int = 8) -> dict[str, Any]:
-    """Trains a model and asks it at every distance.
+def train_and_evaluate(model: str, task: Task, seed: int, batches: int = 8) -> dict[str, Any]:
+    """Trains a model and evaluates it at every distance.
 
     Args:
       model: one of `MODELS`.
       task: the sizes.
       seed: of weights and histories.
-      batches: to ask at each distance.
+      batches: of the evaluation at each distance.
 
     Returns:
       `floats` of the state, `seconds` of training, last `loss`, and `accuracy` by distance.
     """
     tf.keras.utils.set_random_seed(seed)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)  # training and evaluation draw fresh histories
     recall = Recall(model, task)
     optimizer = tf.keras.optimizers.legacy.Adam(task.learning_rate, clipnorm=1.0)
 
@@ -162,26 +165,26 @@ def train_and_ask(model: str, task: Task, seed: int, batches: int = 8) -> dict[s
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 
-    name = tf.function(lambda events: tf.argmax(recall(events), -1), autograph=False)
-    floats = recall.last_state(task.draw(rng)[0]).shape[-1]
-    began, loss = time.perf_counter(), tf.constant(np.nan)
+    predict = tf.function(lambda events: tf.argmax(recall(events), -1), autograph=False)
+    floats = recall.last_state(task.draw(rng)[0]).shape[-1]  # creates the weights too
+    start_time, loss = time.perf_counter(), tf.constant(np.nan)
     for _ in range(task.steps):
         loss = step(*map(tf.constant, task.draw(rng)))
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start_time
     accuracy = {}
     for distance in task.distances:
-        asked = [task.draw(rng, distance) for _ in range(batches)]
-        right = [name(tf.constant(events)).numpy() == item for events, item in asked]
-        accuracy[str(distance)] = float(np.mean(right))
+        samples = [task.draw(rng, distance) for _ in range(batches)]
+        is_right = [predict(tf.constant(events)).numpy() == item for events, item in samples]
+        accuracy[str(distance)] = float(np.mean(is_right))
     return {"floats": floats, "seconds": seconds, "loss": float(loss), "accuracy": accuracy}
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Mean accuracy at every distance and its deviation over the seeds."""
+    """Formats mean accuracies at every distance and their deviations over the seeds as Markdown."""
     task = result["task"]
     distances = [str(distance) for distance in task["distances"]]
     lines = [
-        "# Recall of an item seen long ago",
+        "# Recall of an item of long ago",
         "",
         f"{task['items']} items, trained on {task['time']} events, the marked one {task['nearest']} or "
         f"more from the end, {task['steps']} steps of {task['batch']}; {len(result['seeds'])} seeds; guessing gives {1 / task['items']:.3f}. "
@@ -190,29 +193,29 @@ def markdown(result: Mapping[str, Any]) -> str:
         "| model | floats of state | " + " | ".join(distances) + " |",
         "|" + " --- |" * (2 + len(distances)),
     ]
-    for model, found in result["models"].items():
+    for model, entries in result["models"].items():
         cells = []
         for distance in distances:
-            values = [entry["accuracy"][distance] for entry in found]
+            values = [entry["accuracy"][distance] for entry in entries]  # one a seed
             spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.3f}{spread}")
-        lines.append(f"| {LABELS[model]} | {found[0]['floats']} | {' | '.join(cells)} |")
+        lines.append(f"| {LABELS[model]} | {entries[0]['floats']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def run(task: Task, models: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """Every model with every seed."""
+    """Trains and evaluates every model with every seed."""
     return {
         "task": dataclasses.asdict(task),
         "seeds": list(seeds),
-        "models": {m: [train_and_ask(m, task, seed) for seed in seeds] for m in models},
+        "models": {m: [train_and_evaluate(m, task, seed) for seed in seeds] for m in models},
         "machine": runs.machine(),
         "versions": runs.versions(),
     }
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Adds the command's flags to `values`; not on import, which other commands do too."""
+    """Adds the command's flags to `values`; not on import, since tests import this module."""
     flags.DEFINE_string("output_dir", None, "For the results.", flag_values=values, required=True)
     flags.DEFINE_integer("seeds", 3, "Trainings of each model.", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("steps", Task.steps, "Of a training.", flag_values=values)
@@ -222,7 +225,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "nearest", Task.nearest, "Distance of the marked event, at least.", flag_values=values
     )
-    flags.DEFINE_multi_enum("models", list(MODELS), MODELS, "What to train.", flag_values=values)
+    flags.DEFINE_multi_enum("models", list(MODELS), MODELS, "Models to train.", flag_values=values)
 
 
 def main(_: object) -> None:

@@ -1,4 +1,4 @@
-"""The same as `synthetic_200` on the newest 1,000 of 5,000 clicks.
+"""MIMN and its baselines on the newest 1,000 of 5,000 synthetic clicks; otherwise `synthetic_200`.
 
 Claim: that of `synthetic_200`, with more that a state has to hold.
 

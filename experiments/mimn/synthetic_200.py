@@ -12,7 +12,7 @@ Claim: Embedding&MLP < DIN < MIMN, and GRU4Rec < MIMN.
 
 Cost: 39,470 rows of two candidates an epoch; on one core half a minute for MIMN.
 
-Expected: what a person comes back to is one of some dozens of topics, each after a period of its own;
+Expected: a user comes back to one of some dozens of topics, each after a period of its own;
 DIN, which looks at the events with the candidate in hand, had .903, MIMN and the other memories .67.
 """
 

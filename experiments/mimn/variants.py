@@ -1,4 +1,4 @@
-"""What the configs of this folder share: the rows of the paper's tables by name, its training."""
+"""Settings common to the configs of this folder: rows of the paper's tables, and its training."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def get_config(model: str, max_history: int) -> ml_collections.ConfigDict:
-    """The paper's settings (section 5.1) of a model.
+    """Settings of the paper (section 5.1) of a model.
 
     Args:
       model: a name of `dgin_tf.models.registry.MODELS`, such as `mimn`; or a row of tables 3 and 4:
@@ -27,7 +27,7 @@ def get_config(model: str, max_history: int) -> ml_collections.ConfigDict:
         `mimn_without_induction` is the one with utilization regularization, and
         `mimn_without_utilization`, which the paper does not have, the one with the induction unit.
         Those that end in `_released` are of the authors' code.
-      max_history: events that the model sees.
+      max_history: events that the model reads.
     """
     name = model
     if model in VARIANTS:

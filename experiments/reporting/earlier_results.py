@@ -1,4 +1,4 @@
-"""Results that `experiments.tables` wrote on other days or machines, to be taken instead of trained."""
+"""Results of `experiments.tables` from other days or machines, used in place of new runs."""
 
 import json
 import os
@@ -11,20 +11,20 @@ import ml_collections
 from dgin_tf.schema import Schema
 from dgin_tf.training.loop import differences
 from experiments.reporting import paper_tables
-from experiments.running import runs
+from experiments.running import defaults, runs
 
 _PARTS = {"config", "seeds", "machine", "versions", "deviation", *runs.SPLITS}
 
 
 class EarlierResults:
-    """The results in some files, the first files first.
+    """Results in files, of which the first ones take precedence.
 
     Args:
       paths: JSON files of `experiments.tables`.
 
     Raises:
       FileNotFoundError: one of them is not there.
-      ValueError: one of them is another kind of file.
+      ValueError: one of them has other content.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike]):
@@ -38,18 +38,17 @@ class EarlierResults:
         data_dir: str | os.PathLike,
         seeds: Sequence[int],
     ) -> Mapping[str, Any] | None:
-        """The common result of a row of a table, or None where no file has any of its seeds.
+        """Finds the common result of a row of a table, None where no file has any of its seeds.
 
-        It is that of the first file with all of them; where there is none, of the seeds of all files
-        together, which are fewer than wanted as long as others are not trained.
+        It is that of the first file with all seeds; where there is none, that of the seeds of all files
+        together, which may lack some.
 
         Args:
           data_set: its name in the tables.
           key: of the row, see `paper_tables.Row`.
-          config: settings that are wanted now.
-          data_dir: the data set that is meant; read only where a file says under which schema its
-            runs were trained.
-          seeds: that are wanted now; a result may have more of them.
+          config: settings of the row.
+          data_dir: the data set; read only where a file records the schema of its runs.
+          seeds: of the row; a result may have more of them.
 
         Raises:
           ValueError: a file has this row, but with another config.
@@ -59,22 +58,37 @@ class EarlierResults:
             result = results.get(data_set, {}).get(key)
             if result is None:
                 continue
-            found = {name: value for name, value in result["config"].items() if name != "seed"}
-            wanted = runs.plain_config(config)
-            if runs.DATA_SCHEMA in found:
-                wanted[runs.DATA_SCHEMA] = Schema.load(data_dir).fingerprint()
-            if runs.STATISTIC_EDGES in found:
-                wanted = json.loads(json.dumps(runs.with_edges(wanted, Schema.load(data_dir))))
-            if differing := differences(found, wanted):
+            before = {name: value for name, value in result["config"].items() if name != "seed"}
+            now = runs.plain_config(config)
+            # Settings that the package did not have then are at their defaults.
+            before = _complete(before, runs.plain_config(defaults.get_config(config.model.name)))
+            if runs.DATA_SCHEMA in before:
+                now[runs.DATA_SCHEMA] = Schema.load(data_dir).fingerprint()
+            if runs.STATISTIC_EDGES in before:
+                now = json.loads(json.dumps(runs.with_edges(now, Schema.load(data_dir))))
+            if differing_settings := differences(before, now):
                 raise ValueError(
                     f"{path} holds {key} on {data_set} with another config, which differs in "
-                    f"{', '.join(differing)}; leave the file out of --results, or the model out of "
-                    "--models."
+                    f"{', '.join(differing_settings)}; leave the file out of --results, or the model "
+                    "out of --models."
                 )
             if set(seeds) <= set(paper_tables.seed_values(result)):
                 return result
-            parts.append(result)
+            parts.append(result)  # too few seeds; other files may have more
         return runs.merge(parts) if parts else None
+
+
+def _complete(config: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the settings that a nested config lacks."""
+    return {
+        **default,
+        **{
+            name: _complete(value, default[name])
+            if isinstance(value, Mapping) and isinstance(default.get(name), Mapping)
+            else value
+            for name, value in config.items()
+        },
+    }
 
 
 def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -82,7 +96,7 @@ def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     try:
         results = json.loads(text)["results"]
         parts = [set(result) for rows in results.values() for result in rows.values()]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):  # whatever the file holds instead
         parts = [set()]
     if not all(part >= _PARTS for part in parts):
         raise ValueError(

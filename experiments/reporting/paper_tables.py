@@ -1,4 +1,4 @@
-"""Tables of a paper beside our own results: rows, paired tests, and whether the claims hold."""
+"""Tables of a paper with our results beside its own: rows, paired tests, and verdicts on claims."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from experiments.running import runs
 
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # data set -> key of a row -> common result
 
-LEVEL = 0.05  # a claim holds where its paired test is below
+LEVEL = 0.05  # of significance, for the paired tests of claims
 VERDICTS = {True: "yes", False: "no", None: "not tested"}
 
 
@@ -19,21 +19,21 @@ class Row:
     """One row of a paper's table.
 
     Attributes:
-      model: what the paper's configs call it, mostly its name in the registry.
+      model: its name in the paper's configs, mostly that in the registry.
       label: its name in the paper.
-      printed: the paper's AUC, one a column; NaN where it has none.
+      paper_values: the paper's figures, mostly AUC, one a column; NaN where it has none.
       override: settings in which the row differs from the model's config, such as
-        {"model.variant": "released"}.
+        {"model.slots": 8}.
     """
 
     model: str
     label: str
-    printed: tuple[float, ...] = ()
+    paper_values: tuple[float, ...] = ()
     override: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """Names the row's results and runs: the model, and what the row overrides."""
+        """Name of the row's results and runs: the model, and the values of `override`."""
         return "_".join([self.model, *map(str, self.override.values())])
 
 
@@ -45,48 +45,48 @@ class PaperTable:
       title: its caption.
       columns: the paper's data sets; none where the paper prints no figures.
       rows: its rows, in the paper's order.
-      measured: what is measured on our runs beside their test figures, names in
+      measures: measurements of our runs beside their test metrics, names in
         `experiments.analysis.measures.MEASURES`; columns of ours, where any row has them.
 
     Raises:
-      ValueError: a row prints figures, but not one a column.
+      ValueError: a row has figures of the paper, but not one a column.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    measured: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
 
     def __post_init__(self):
         for row in self.rows:
-            if row.printed and len(row.printed) != len(self.columns):
+            if row.paper_values and len(row.paper_values) != len(self.columns):
                 raise ValueError(
                     f"{row.label} in {self.title!r} expects {len(self.columns)} printed figures, one a "
-                    f"column, or none; got {len(row.printed)}."
+                    f"column, or none; got {len(row.paper_values)}."
                 )
 
 
-def seed_values(result: Mapping[str, Any], figure: str = "auc") -> dict[int, float]:
-    """Seed -> its test figure, of a common result."""
-    return {entry["seed"]: entry["test"][figure] for entry in result["seeds"]}
+def seed_values(result: Mapping[str, Any], metric: str = "auc") -> dict[int, float]:
+    """Seed -> a test metric of its run, of a common result."""
+    return {entry["seed"]: entry["test"][metric] for entry in result["seeds"]}
 
 
 def compare(results: Mapping[str, Mapping[str, Any]], worse: str, better: str) -> dict[str, Any]:
-    """Whether one model beats another on one data set, by the paired test over the seeds of both.
+    """Compares two models on one data set by the paired test over the seeds of both.
 
     Args:
       results: key of a row -> common result.
       worse, better: keys of rows, as the claim has them.
 
     Returns:
-      `worse`, `better`, `difference` of the mean AUC, one-sided `p_value`, and `holds`, None
-      where one seed is all there is, which says nothing of noise.
+      `worse`, `better`, `difference` of the mean AUC, one-sided `p_value`, and `holds`, None where
+      a single seed leaves the noise unknown.
     """
     high, low = seed_values(results[better]), seed_values(results[worse])
-    shared = [seed for seed in high if seed in low]
-    test = metrics.paired_test([high[seed] for seed in shared], [low[seed] for seed in shared])
-    untested = math.isnan(test["p_value"])
-    holds = None if untested else bool(test["difference"] > 0 and test["p_value"] < LEVEL)
+    seeds = [seed for seed in high if seed in low]  # a paired test needs both
+    test = metrics.paired_test([high[seed] for seed in seeds], [low[seed] for seed in seeds])
+    no_test = math.isnan(test["p_value"])
+    holds = None if no_test else bool(test["difference"] > 0 and test["p_value"] < LEVEL)
     return {"worse": worse, "better": better, **test, "holds": holds}
 
 
@@ -103,36 +103,36 @@ def check_claims(results: Results, claims: Sequence[tuple[str, str]]) -> list[di
 def markdown(
     table: PaperTable, results: Results, yardsticks: Mapping[str, Mapping[str, float]]
 ) -> str:
-    """A table as Markdown: the paper's figures, then ours for every data set.
+    """Formats a table as Markdown: the paper's figures, then ours for every data set.
 
     Args:
       table: the paper's.
-      results: ours; a row without results on any data set is left out, and its cells are empty
-        where it has none on one of several.
+      results: ours; a row without results on any data set is left out, and has empty cells where it
+        lacks them on one of several.
       yardsticks: data set -> model -> AUC of public code on the same examples.
 
     Returns:
       The title and a table with, for each data set, mean and deviation of the test AUC over seeds,
-      GAUC, log loss, the gain over the row above with its paired test, what was measured, and the
+      GAUC, log loss, the gain over the row above with its paired test, the measurements, and the
       yardstick. Empty where none of its rows has results.
     """
-    measured = {name: _measured(table, models) for name, models in results.items()}
+    measures = {name: _measures(table, models) for name, models in results.items()}
     head = ["model", *(f"paper, {column}" for column in table.columns)]
     for name in results:
         head += [f"{name}: AUC", "GAUC", "log loss", "gain on the row above (p)"]
-        head += measured[name]
+        head += measures[name]
         head += ["public code"] if name in yardsticks else []
     lines = [f"### {table.title}", "", _line(head), _line(["---"] * len(head))]
     previous = None
     for row in table.rows:
         if any(row.key in models for models in results.values()):
-            lines.append(_line(_cells(table, row, previous, results, measured, yardsticks)))
-            previous = row
+            lines.append(_line(_cells(table, row, previous, results, measures, yardsticks)))
+            previous = row  # gains are over the last row with results, not over an empty one
     return "\n".join(lines) + "\n" if previous else ""
 
 
 def claims_markdown(claims: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
-    """The claimed orders as Markdown, and whether each holds."""
+    """Formats the claimed orders and their verdicts as Markdown."""
     head = ["data", "claim", "gain in AUC", "p, one-sided", "holds"]
     lines = ["### Claimed orders", "", _line(head), _line(["---"] * len(head))]
     for claim in claims:
@@ -144,43 +144,44 @@ def claims_markdown(claims: Sequence[Mapping[str, Any]], labels: Mapping[str, st
 
 
 def origin(results: Results, labels: Mapping[str, str]) -> str:
-    """Where the results come from: one line, or one for each machine and its versions.
+    """Formats the origin of the results: one line, or one for each machine and its versions.
 
     Args:
       results: ours.
       labels: key of a row -> its name in the table.
     """
-    rows: dict[str, dict[str, list[str]]] = {}  # where -> data set -> labels
+    rows: dict[str, dict[str, list[str]]] = {}  # place in full -> data set -> labels
     short = ""
     for name, models in results.items():
         for key, result in models.items():
             for place in runs.origins(result):
                 short, full = _place(place)
                 rows.setdefault(full, {}).setdefault(name, []).append(labels[key])
-    measured = _measured_on(results)
+    # One place is one line for all rows; several are listed with their rows.
+    measurement_lines = _origin_of_measurements(results)
     if len(rows) == 1:
-        return "\n".join([short, *measured])
+        return "\n".join([short, *measurement_lines])
     lines = ["The rows were not all run in one place:", ""]
-    for where, found in rows.items():
-        which = "; ".join(f"{name}: {', '.join(chosen)}" for name, chosen in found.items())
-        lines.append(f"- {which}: {where}")
-    return "\n".join([*lines, *measured])
+    for full, labels_by_data in rows.items():
+        which = "; ".join(f"{name}: {', '.join(names)}" for name, names in labels_by_data.items())
+        lines.append(f"- {which}: {full}")
+    return "\n".join([*lines, *measurement_lines])
 
 
-def _measured_on(results):
-    """Lines that say where what stands beside test figures was measured; none where nothing was."""
-    found = [
+def _origin_of_measurements(results):
+    """Lines with the machines of measurements beside test metrics; none without such measurements."""
+    machines = [
         result[runs.MEASURED_ON]
         for models in results.values()
         for result in models.values()
         if runs.MEASURED_ON in result
     ]
-    places = dict.fromkeys(f"{place['cpu']}, {place['cores']} cores" for place in found)
+    places = dict.fromkeys(f"{machine['cpu']}, {machine['cores']} cores" for machine in machines)
     return ["", f"Measured, of one seed each, on {'; '.join(places)}."] if places else []
 
 
 def _place(place: Mapping[str, Any]) -> tuple[str, str]:
-    """Where some seeds were run, in short and in full."""
+    """Place where seeds were run, in short and in full."""
     machine, count = place["machine"], len(place["seeds"])
     seeds = f"{count} seeds" if count > 1 else "one seed"
     short = (
@@ -192,38 +193,40 @@ def _place(place: Mapping[str, Any]) -> tuple[str, str]:
     return short, f"{short} {machine['system']}, {gpus}; {versions}."
 
 
-def _measured(table, models):
-    """What was measured of any of a table's rows on one data set, in the table's order."""
-    found = [models[row.key].get(runs.MEASURED, {}) for row in table.rows if row.key in models]
-    return [name for name in table.measured if any(name in figures for figures in found)]
+def _measures(table, models):
+    """Names of the measures that any of a table's rows has on one data set, in the table's order."""
+    rows = [models[row.key].get(runs.MEASURED, {}) for row in table.rows if row.key in models]
+    return [name for name in table.measures if any(name in values for values in rows)]
 
 
-def _cells(table, row, previous, results, measured, yardsticks):
-    printed = row.printed or [math.nan] * len(table.columns)
-    cells = [row.label, *("-" if value != value else f"{value:.4f}" for value in printed)]
+def _cells(table, row, previous, results, measures, yardsticks):
+    paper_values = row.paper_values or [math.nan] * len(table.columns)
+    # NaN, the only value that differs from itself, is a cell that the paper leaves empty.
+    cells = [row.label, *("-" if value != value else f"{value:.4f}" for value in paper_values)]
     for name, models in results.items():
-        cells += _figures(row, previous, models) if row.key in models else [""] * 4
-        figures = models.get(row.key, {}).get(runs.MEASURED, {})
-        cells += [f"{figures[m]:.2f}" if m in figures else "-" for m in measured[name]]
+        cells += _metrics(row, previous, models) if row.key in models else [""] * 4
+        values = models.get(row.key, {}).get(runs.MEASURED, {})
+        cells += [f"{values[m]:.2f}" if m in values else "-" for m in measures[name]]
         if name in yardsticks:
-            value = yardsticks[name].get(row.model)
+            # Public code is a yardstick for our model by its paper and by its released code.
+            value = yardsticks[name].get(row.model.removesuffix("_released"))
             cells.append(f"{value:.3f}" if value else "-")
     return cells
 
 
-def _figures(row, previous, models):
+def _metrics(row, previous, models):
     result = models[row.key]
     test, deviation = result["test"], result["deviation"]["test"]
     spread = f" ± {deviation['auc']:.4f}" if len(result["seeds"]) > 1 else ""
     gain = "-"
     if previous is not None and previous.key in models:
-        found = compare(models, previous.key, row.key)
-        gain = f"{found['difference']:+.4f} ({_p(found['p_value'])})"
+        test_of_gain = compare(models, previous.key, row.key)
+        gain = f"{test_of_gain['difference']:+.4f} ({_p(test_of_gain['p_value'])})"
     return [f"{test['auc']:.4f}{spread}", f"{test['gauc']:.4f}", f"{test['log_loss']:.4f}", gain]
 
 
 def _p(value: float) -> str:
-    if value != value:
+    if value != value:  # NaN: a test needs two
         return "one seed"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 

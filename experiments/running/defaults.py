@@ -1,7 +1,7 @@
-"""The settings that all experiments start from; a config file changes only what differs.
+"""Default settings of all experiments; a config file changes only what differs.
 
 Every setting can be changed on the command line too: `--config.data.batch_rows=128`. A setting that
-does not exist is an error, so a misspelt one cannot be ignored in silence.
+does not exist is an error, so that a misspelt one is not silently ignored.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from dgin_tf.training.loop import LoopOptions
 
 
 def get_config(model: str = "dien") -> ml_collections.ConfigDict:
-    """The default settings of a model.
+    """Default settings of a model.
 
     Args:
       model: its name in `dgin_tf.models.registry.MODELS`.
@@ -35,8 +35,8 @@ def get_config(model: str = "dien") -> ml_collections.ConfigDict:
     config.model = _arguments(model)
     config.network = _fields(ModelConfig)
     config.data = dataclasses.asdict(BatchOptions())
-    config.data.history_negatives = config_dict.placeholder(str)  # what the model's losses want
-    config.evaluation_rows = 512  # rows of a batch that is only scored
+    config.data.history_negatives = config_dict.placeholder(str)  # the model's losses decide
+    config.evaluation_rows = 512  # rows of a batch of evaluation
     config.loop = dataclasses.asdict(LoopOptions())
     del config.loop.seed  # a flag of the commands
     config.optimizer = ml_collections.ConfigDict()

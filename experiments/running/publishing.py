@@ -1,4 +1,4 @@
-"""What a trained run leaves for others: an exported bundle, and a page that shows what it does."""
+"""Outputs of a trained run: an exported bundle, and a report with plots."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from dgin_tf.serving.export.bundle import Release, export_bundle
 from dgin_tf.training.loop import RESULT_FILE
 from experiments.running import runs
 
-_WANTED_LENGTH = 40  # events: enough for an interest to evolve, few enough to be drawn
+_TYPICAL_LENGTH = 40  # events: enough for an interest to evolve, few enough to be drawn
 
 
 def export_run(
@@ -27,9 +27,9 @@ def export_run(
 
     Args:
       model_dir: a run, or a model directory, whose first seed is taken.
-      data: what it was trained on.
+      data: the data set that it was trained on.
       export_dir: base path of the versions.
-      name: under which servers know the model; the model's own where empty.
+      name: of the model for servers; its own where empty.
 
     Returns:
       The directory of the new version.
@@ -44,17 +44,19 @@ def write_report(
     model_dir: str | os.PathLike,
     data: PreparedData,
     output_dir: str | os.PathLike = "",
-    people: tuple[int, int] = (3, 4),
+    users: int = 3,
+    candidates: int = 4,
     split: str = "test",
 ) -> pathlib.Path:
-    """Draws a trained run: figures, curves, and pictures of some people.
+    """Writes the report of a trained run: metrics, curves, and plots of some users.
 
     Args:
       model_dir: a run, or a model directory, whose first seed is taken.
-      data: what it was trained on.
-      output_dir: where the report and its PNG files go; the run's directory where empty.
-      people: how many people to look at, and against how many candidates each.
-      split: whose.
+      data: the data set that it was trained on.
+      output_dir: for the report and its PNG files; the run's directory where empty.
+      users: number of users to draw.
+      candidates: number of candidates for each.
+      split: name of the split that the users are of.
 
     Returns:
       The path of `report.html`.
@@ -68,64 +70,61 @@ def write_report(
     if result.is_file():
         add_result(report, json.loads(result.read_text(encoding="utf-8")))
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
+    # The first batches are enough for a histogram and for users of a typical length.
     batches = [dict(batch) for batch in data.evaluation(split, options).take(20)]
     lengths = np.concatenate([_lengths(batch) for batch in batches])
-    report.section("Histories", "Length of the histories of the rows looked through, in events.")
+    report.section("Histories", "Lengths of the histories of the first batches, in events.")
     _add(report, folder, "lengths", plots.length_histogram(lengths))
-    batch = min(batches, key=lambda batch: np.abs(_lengths(batch) - _WANTED_LENGTH).min())
-    nearest = np.argsort(np.abs(_lengths(batch) - _WANTED_LENGTH), kind="stable")
-    for number, row in enumerate(nearest[: people[0]], start=1):
-        if _lengths(batch)[row] > 0:
-            features = traces.with_candidates(batch, int(row), people[1], data.schema)
-            report.section(f"Person {number}")
-            for name, figure in draw_person(model, features, traces.Names(data.data_dir)).items():
-                _add(report, folder, f"person-{number}-{name}", figure)
-    report.section("Settings")
+    batch = min(batches, key=lambda batch: np.abs(_lengths(batch) - _TYPICAL_LENGTH).min())
+    nearest = np.argsort(np.abs(_lengths(batch) - _TYPICAL_LENGTH), kind="stable")
+    for number, row in enumerate(nearest[:users], start=1):
+        if _lengths(batch)[row] > 0:  # neither padding nor a user without events
+            features = traces.with_candidates(batch, int(row), candidates, data.schema)
+            report.section(f"User {number}")
+            for name, figure in draw_user(model, features, traces.Names(data.data_dir)).items():
+                _add(report, folder, f"user-{number}-{name}", figure)
+    report.section("Settings")  # last, since they are long
     report.preformatted(json.dumps(config, indent=2))
     return report.save(folder)
 
 
-def draw_person(
+def draw_user(
     model: CTRModel, features: Mapping[str, tf.Tensor], names: traces.Names
 ) -> dict[str, Figure]:
-    """Pictures of one history against some candidates.
+    """Plots of one history against some candidates.
 
     Args:
-      model: any model; without attention there is nothing to draw.
+      model: any model; one without attention has no plots.
       features: a batch of one row without padding in its history, see `traces.with_candidates`.
       names: raw values of ids.
 
     Returns:
       `attention`, and `evolution` (the paper's figure 3) for a DIEN.
     """
-    found = traces.trace(model, features)
-    if found.attention is None:
+    trace = traces.trace(model, features)
+    if trace.attention is None:
         return {}
-    events = traces.event_names(found.features, model.schema, names)
-    candidates = [
+    events = traces.event_names(trace.features, model.schema, names)
+    candidate_names = traces.candidate_names(trace.features, model.schema, names)
+    labels = [
         f"{name}: {probability:.3f}"
-        for name, probability in zip(
-            traces.candidate_names(found.features, model.schema, names),
-            found.outputs["probabilities"][0],
-            strict=True,
-        )
+        for name, probability in zip(candidate_names, trace.probabilities[0], strict=True)
     ]
-    attention = found.attention[0]
-    figures = {"attention": plots.attention_over_events(attention, events, candidates)}
+    figures = {"attention": plots.attention_over_events(trace.attention[0], events, labels)}
     if traces.has_evolution(model):
         paths, weights = traces.trace_evolution(model, features)
-        named = [plots.NO_TARGET, *candidates]
-        figures["evolution"] = plots.interest_evolution(paths[0], weights[0], named, events)
+        targets = [plots.NO_TARGET, *labels]
+        figures["evolution"] = plots.interest_evolution(paths[0], weights[0], targets, events)
     return figures
 
 
 def _lengths(batch: Mapping[str, tf.Tensor]) -> np.ndarray:
-    """Events of each real row, -1 for rows that are all padding."""
+    """Numbers of events of real rows, -1 for rows that are all padding, [users]."""
     length = batch["hist_mask"].numpy().sum(axis=1)
     return np.where(batch["cand_mask"].numpy().any(axis=1), length, -1)
 
 
 def _add(report: Report, folder: pathlib.Path, name: str, figure: Figure) -> None:
-    """Puts a picture into the report and beside it."""
+    """Adds a plot to the report, and writes it beside it as a PNG file."""
     (folder / f"{name}.png").write_bytes(plots.to_png(figure))
     report.picture(figure, name)

@@ -1,10 +1,11 @@
-"""From a config and a prepared data set to trained runs: one seed, or several side by side.
+"""Runs of a config on a prepared data set: one seed, or several side by side.
 
-A run of one seed lives in `seed-<n>/` of the model directory; the directory's own `result.json` holds
-the means over the seeds, their deviations, and under `seeds` the values behind them.
+A run of one seed is in `seed-<n>/` of the model directory; the directory's own `result.json` holds the
+means over the seeds, their deviations, and the values of each seed under `seeds`.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -33,9 +34,9 @@ from dgin_tf.training import checkpoints, distribution
 from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, train, write_json
 
 SPLITS = ("validation", "test")
-DATA_SCHEMA = "data_dir_schema"  # what a run adds to its config beside the seed
-STATISTIC_EDGES = "statistic_edges"  # and where its model read some, those of the schema
-# Of a common result: what was measured beside test figures, and the machine.
+DATA_SCHEMA = "data_dir_schema"  # a run adds it to its config, beside the seed
+STATISTIC_EDGES = "statistic_edges"  # where its model reads some of the schema, these too
+# In a common result: measurements beside test metrics, and the machine they are of.
 MEASURED, MEASURED_ON = "measured", "measured_on"
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
@@ -55,7 +56,7 @@ def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
 def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
     """Model, optimizer and batches of one seed."""
     batches = BatchOptions(**config["data"])
-    scored = BatchOptions(batch_rows=config["evaluation_rows"], max_history=batches.max_history)
+    evaluation_batches = BatchOptions(config["evaluation_rows"], batches.max_history)
     settings = config["optimizer"]
     if settings["name"] not in OPTIMIZERS:
         raise ValueError(
@@ -65,16 +66,17 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
     def make_optimizer(model):
         rate = settings["learning_rate"]
         if settings["decay"] != 1.0:
+            # Once an epoch, in a staircase.
             rate = tf.keras.optimizers.schedules.ExponentialDecay(
                 rate, data.steps("train", batches), settings["decay"], staircase=True
             )
         return OPTIMIZERS[settings["name"]](model, rate)
 
-    def training(number, condense=None):
-        return data.training(batches, seed, number, condense)
+    def training(epoch, condense=None):
+        return data.training(batches, seed, epoch, condense)
 
     def evaluation(split, condense=None):
-        return data.evaluation(split, scored, condense)
+        return data.evaluation(split, evaluation_batches, condense)
 
     return Task(
         make_model=lambda: make_model(config, data.schema),
@@ -109,11 +111,11 @@ def train_seed(
     seed: int,
     strategy: tf.distribute.Strategy | None = None,
 ) -> dict[str, Any]:
-    """Trains one seed, or goes on with it; returns its result."""
+    """Trains one seed, or resumes it; returns its result."""
     keep_freed_memory()
     strategy = strategy or tf.distribute.get_strategy()
     distribution.check_batch(config["data"]["batch_rows"], strategy)
-    tf.keras.backend.clear_session()
+    tf.keras.backend.clear_session()  # the graphs of the seed before
     tf.keras.mixed_precision.set_global_policy(config["precision"])
     data = PreparedData(data_dir)
     options = LoopOptions(**{**config["loop"], "seed": seed})
@@ -127,12 +129,12 @@ def train_seeds(
     seeds: Sequence[int],
     processes: int = 1,
 ) -> dict[str, Any]:
-    """Trains several seeds, skipping those that are finished, and writes their common result.
+    """Trains several seeds, except those that are finished, and writes their common result.
 
     Args:
       config: settings as `experiments.running.defaults` has them.
       data_dir: prepared data set.
-      model_dir: where the seeds' directories and the common `result.json` go.
+      model_dir: for the seeds' directories and the common `result.json`.
       seeds: one run for each.
       processes: runs side by side, each on its share of the cores.
 
@@ -144,16 +146,16 @@ def train_seeds(
 
 
 class SeedPool:
-    """Processes that train seeds side by side; with one, everything stays in this process.
+    """Processes that train seeds side by side.
 
     Args:
-      processes: how many.
+      processes: number of them; with one, seeds are trained in this process, one after the other.
     """
 
     def __init__(self, processes: int):
-        self._pool = None
+        self._pool = None  # seeds are trained one after the other
         if processes > 1:
-            # TensorFlow does not survive a fork. Each process imports it once, for all its runs.
+            # TensorFlow does not survive a fork; each process imports it once, for all its runs.
             self._pool = concurrent.futures.ProcessPoolExecutor(
                 processes,
                 multiprocessing.get_context("spawn"),
@@ -172,6 +174,7 @@ class SeedPool:
         """Starts the seeds of one model; returns a function that waits and gives their result."""
         plain = plain_config(config)
         calls = [(plain, data_dir, str(model_dir / f"seed-{seed}"), seed) for seed in seeds]
+        # Each waits for a run: of another process, or by training here when it is called.
         waiting: list[Callable[[], dict[str, Any]]]
         if self._pool:
             waiting = [self._pool.submit(train_seed, *call).result for call in calls]
@@ -180,23 +183,23 @@ class SeedPool:
 
         def result():
             results = dict(zip(seeds, [wait() for wait in waiting], strict=True))
-            found = combine(with_edges(plain, Schema.load(data_dir)), results)
-            write_json(model_dir / RESULT_FILE, found)
-            return found
+            common_result = combine(with_edges(plain, Schema.load(data_dir)), results)
+            write_json(model_dir / RESULT_FILE, common_result)
+            return common_result
 
         return result
 
 
 def combine(config: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over seeds, and what is behind them.
+    """Means of several seeds, with the values of each.
 
     Args:
       config: of the runs.
       results: seed -> result of its run.
 
     Returns:
-      `validation` and `test` with every figure's mean; `deviation` with the same figures' standard
-      deviation over seeds (null for one seed); `seeds`, each seed's own figures; `seconds`,
+      `validation` and `test` with every metric's mean; `deviation` with the same metrics' standard
+      deviation over seeds (null for one seed); `seeds`, each seed's own metrics; `seconds`,
       `parameters`, `config`, `machine` and `versions`.
     """
     entries = [
@@ -213,25 +216,25 @@ def combine(config: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]])
 
 
 def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One common result of several, of one config's seeds on different days or machines.
+    """Merges common results of one config's seeds, run on different days or machines.
 
     Args:
-      parts: what `combine` or this gave; of a seed that several have, the first one's figures count.
+      parts: results of `combine` or `merge`; where several have a seed, the first one counts.
 
     Returns:
       As `combine`, with the `machine` and `versions` of the last part that adds seeds, under
-      `earlier` the `seeds`, `machine` and `versions` of those before it, and what was measured of the
-      first part of which something was.
+      `earlier` the `seeds`, `machine` and `versions` of the parts before it, and the measurements of
+      the first part that has any.
     """
     entries: dict[int, Mapping[str, Any]] = {}
-    found: list[dict[str, Any]] = []
+    places: list[dict[str, Any]] = []
     for part in parts:
         for origin in origins(part):
             new = [seed for seed in origin["seeds"] if seed not in entries]
             entries |= {entry["seed"]: entry for entry in part["seeds"] if entry["seed"] in new}
-            found += [{**origin, "seeds": new}] if new else []
-    *earlier, last = found
-    measured = next((part for part in parts if MEASURED in part), {})
+            places += [{**origin, "seeds": new}] if new else []
+    *earlier, last = places
+    measurements = next((part for part in parts if MEASURED in part), {})
     return {
         **_over_seeds([entries[seed] for seed in sorted(entries)]),
         "parameters": parts[0]["parameters"],
@@ -239,21 +242,21 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "machine": last["machine"],
         "versions": last["versions"],
         **({"earlier": earlier} if earlier else {}),
-        **{name: measured[name] for name in (MEASURED, MEASURED_ON) if name in measured},
+        **{n: measurements[n] for n in (MEASURED, MEASURED_ON) if n in measurements},
     }
 
 
 def origins(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Where the seeds of a common result were run: `seeds`, `machine` and `versions` of each place."""
+    """`seeds`, `machine` and `versions` of each place where seeds of a common result were run."""
     earlier = list(result.get("earlier", []))
-    known = {seed for origin in earlier for seed in origin["seeds"]}
-    seeds = [entry["seed"] for entry in result["seeds"] if entry["seed"] not in known]
+    earlier_seeds = {seed for origin in earlier for seed in origin["seeds"]}
+    seeds = [entry["seed"] for entry in result["seeds"] if entry["seed"] not in earlier_seeds]
     place = {name: result[name] for name in ("machine", "versions")}
     return [*earlier, {"seeds": seeds, **place}]
 
 
 def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel, dict[str, Any]]:
-    """The model of a finished or interrupted run with its best weights.
+    """Loads the model of a finished or interrupted run with its best weights.
 
     Args:
       run_dir: directory of one seed's run, or a model directory, whose first seed is taken.
@@ -272,6 +275,7 @@ def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel
     trained = dataclasses.replace(data.schema, statistic_edges=config.get(STATISTIC_EDGES, {}))
     model = make_model(config, trained)
     spec = data.training(BatchOptions(**config["data"]), seed=0, epoch=0).element_spec
+    # Tracing one call creates the weights without computing anything.
     call = tf.function(lambda features: model(features, training=False), autograph=False)
     call.get_concrete_function(spec)
     checkpoints.load_best(model, directory, data.schema.fingerprint())
@@ -279,7 +283,7 @@ def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel
 
 
 def find_run(model_dir: str | os.PathLike) -> pathlib.Path:
-    """The directory of one run in a model directory: itself, or that of its first seed.
+    """Directory of one run in a model directory: itself, or that of its first seed.
 
     Raises:
       FileNotFoundError: there is neither.
@@ -287,6 +291,7 @@ def find_run(model_dir: str | os.PathLike) -> pathlib.Path:
     directory = pathlib.Path(model_dir)
     if (directory / CONFIG_FILE).is_file():
         return directory
+    # By number: seed-10 comes after seed-9.
     seeds = sorted(directory.glob(f"seed-*/{CONFIG_FILE}"), key=lambda path: _seed(path.parent))
     if not seeds:
         raise FileNotFoundError(
@@ -297,17 +302,17 @@ def find_run(model_dir: str | os.PathLike) -> pathlib.Path:
 
 
 def plain_config(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """A config as plain JSON values, the sampling of non-clicks decided where it was left open."""
+    """Config as plain JSON values, with the model's choice of negatives where it was left open."""
     plain = json.loads(config.to_json())
     if plain["data"]["history_negatives"] is None:
         model = plain["model"]
-        wanted = registry.find(model["name"]).wants_negatives(model)
-        plain["data"]["history_negatives"] = "uniform" if wanted else "none"
+        has_loss = registry.find(model["name"]).wants_negatives(model)
+        plain["data"]["history_negatives"] = "uniform" if has_loss else "none"
     return plain
 
 
 def machine() -> dict[str, Any]:
-    """What the runs ran on."""
+    """System, processor, memory and GPUs of this machine."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
     return {
@@ -321,46 +326,44 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    # An editable installation goes on saying the version that it was installed with.
-    found = {"python": platform.python_version(), "dgin_tf": dgin_tf.__version__}
+    # The metadata of an editable installation keep the version of its day; the package has its own.
+    versions_by_name = {"python": platform.python_version(), "dgin_tf": dgin_tf.__version__}
     for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue  # run from a checkout
-    return found
+        with contextlib.suppress(metadata.PackageNotFoundError):  # a checkout is not installed
+            versions_by_name[package] = metadata.version(package)
+    return versions_by_name
 
 
 def _share_cores(threads: int) -> None:
-    """Starts a worker that has so many threads and ends with the command that it works for."""
+    """Prepares a worker: its share of the threads, and its end with the command that started it."""
     end_with_parent()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(2)  # fewer would stall the input pipeline
 
 
 def _over_seeds(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a common result says of its seeds' own figures."""
+    """Means and deviations of a common result, with the seeds' own metrics."""
     splits = {split: [entry[split] for entry in entries] for split in SPLITS}
     return {
-        **{split: _merge(found, np.mean) for split, found in splits.items()},
-        "deviation": {split: _merge(found, _deviation) for split, found in splits.items()},
+        **{split: _reduce(metrics, np.mean) for split, metrics in splits.items()},
+        "deviation": {split: _reduce(metrics, _deviation) for split, metrics in splits.items()},
         "seeds": list(entries),
         "seconds": sum(entry["seconds"] for entry in entries),
     }
 
 
-def _merge(found: Sequence[Mapping[str, Any]], statistic: Any) -> dict[str, Any]:
-    """A statistic of every number that all of `found` have, nested as they are."""
-    merged: dict[str, Any] = {}
-    for name in found[0]:
-        values: list[Any] = [entry.get(name) for entry in found]
-        if any(value is None for value in values):
+def _reduce(entries: Sequence[Mapping[str, Any]], statistic: Any) -> dict[str, Any]:
+    """Statistic of every number that all entries have, nested as they are."""
+    statistics: dict[str, Any] = {}
+    for name in entries[0]:
+        values: list[Any] = [entry.get(name) for entry in entries]
+        if any(value is None for value in values):  # undefined, or an interval that one seed lacks
             continue
         if isinstance(values[0], Mapping):
-            merged[name] = _merge(values, statistic)
+            statistics[name] = _reduce(values, statistic)
         else:
-            merged[name] = float(statistic(values))
-    return merged
+            statistics[name] = float(statistic(values))
+    return statistics
 
 
 def _deviation(values: Sequence[float]) -> float:

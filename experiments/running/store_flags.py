@@ -1,4 +1,4 @@
-"""Flags and stores of DGIN's engine (UBPE), which several commands open."""
+"""Flags of DGIN's engine (UBPE), shared by several commands, and the stores that they name."""
 
 import functools
 
@@ -17,30 +17,30 @@ STORES = "lmdb:PATH or redis://host:port/db?prefix=NAME"
 _TOTALS_STORE = flags.DEFINE_string(
     "totals_store",
     "",
-    f"Statistics of people's groups, and what they did since the index was built: {STORES}.",
+    f"Statistics of users' groups, and their events since the index was built: {STORES}.",
 )
 _DISTINCT = flags.DEFINE_list(
     "distinct",
     None,
-    "Fields whose different values are counted in each group; by default item_id, as DGIN does, unless "
+    "Fields whose distinct values are counted in each group; by default item_id, as in DGIN, unless "
     "that is the key.",
 )
 
-_opened = functools.cache(addresses.open_store)  # LMDB is to be opened once a process
+_open_once = functools.cache(addresses.open_store)  # LMDB may be opened once in a process
 
 
 def open_store(address: str, namespace: str = "") -> StateStore:
-    """A namespace of the store at an address, which several may share."""
-    return _opened(address).scoped(namespace)
+    """Opens a namespace of the store at an address, which several namespaces may share."""
+    return _open_once(address).scoped(namespace)
 
 
 def open_late_events(address: str) -> StateStore:
-    """Where a store keeps what came after an index was built, for an index alone."""
+    """Opens the events that came after an index was built, for an index without totals."""
     return open_store(address, "behaviors")
 
 
 def open_totals(schema: Schema, key: str) -> BehaviorTotals | None:
-    """The totals of the flags; None where they name no store.
+    """Opens the totals of the flags; None where they name no store.
 
     Raises:
       ValueError: the store holds totals of something else, or --distinct is given without a store.
@@ -53,21 +53,25 @@ def open_totals(schema: Schema, key: str) -> BehaviorTotals | None:
     if distinct is None:
         has_items = ITEM in [field.name for field in schema.with_role(HISTORY)]
         distinct = [ITEM] if has_items and key != ITEM else []
+    # A namespace for each key, so that several models' engines share one store.
     store = open_store(_TOTALS_STORE.value, f"totals.{key}")
     totals = BehaviorTotals(store, schema, key, distinct)
-    totals.check()
+    totals.check()  # before hours of counting, not after
     return totals
 
 
 def open_index(
     index_dir: str, schema: Schema, late: StateStore | None = None
 ) -> BehaviorIndex | BehaviorEngine:
-    """The index in a folder, with the totals of the flags an engine.
+    """Opens the index in a folder; with the totals of the flags, the engine of both.
 
     Args:
-      index_dir: what `experiments.build_index` wrote; whether its key is a model's is not asked here.
+      index_dir: output of `experiments.build_index`; its key is not compared with a model's here.
       schema: of the model that reads it.
-      late: what came since, for an index alone.
+      late: events that came since, for an index without totals.
+
+    Raises:
+      ValueError: there are totals and `late`, or the totals are of something else.
     """
     if late is not None and _TOTALS_STORE.value:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What the configs of this folder share: "with Timeinfo" by name, and the cut of the history."""
+"""Settings common to the configs of this folder: "with Timeinfo" by name, lengths of histories."""
 
 import ml_collections
 
@@ -8,14 +8,14 @@ TIME = "_time"
 
 
 def get_config(model: str, max_history: int, short_events: int) -> ml_collections.ConfigDict:
-    """The default settings of a model on histories in two parts.
+    """Default settings of a model on histories in two parts.
 
     Args:
       model: a name of `dgin_tf.models.registry.MODELS`, such as `sim_soft`; `sim_soft_time` is that
         model with time gaps.
-      max_history: events that the model sees in all.
-      short_events: how many of them are the short part, where the model has one; a model without a
-        long part sees these alone, as in the paper's tables.
+      max_history: events that the model reads in all.
+      short_events: number of the newest events, the short part, where the model has one; a model
+        without a long part reads these alone, as in the paper's tables.
     """
     base = model.removesuffix(TIME)
     config = defaults.get_config(base)

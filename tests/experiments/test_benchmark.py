@@ -1,4 +1,4 @@
-"""The benchmark on a tiny shape: what it writes, not how fast anything is."""
+"""The benchmark on a tiny workload: what it writes, not how fast anything is."""
 
 import dataclasses
 import json
@@ -21,10 +21,10 @@ from experiments.benchmarking.cases import (
     prepare_read,
     prepare_request,
 )
-from experiments.benchmarking.workload import Shape, draw_batches, write_data_set
+from experiments.benchmarking.workload import Workload, draw_batches, write_data_set
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = Shape(items=53, categories=7, users=31, width=5, history=11, batch=6, seed=3)
+TINY = Workload(items=53, categories=7, users=31, width=5, history=11, batch=6, seed=3)
 
 
 def run_benchmark(output_dir, *flags):
@@ -70,9 +70,9 @@ def test_requests_report_their_latencies(result):
         assert entry["case"]["users"] * entry["case"]["candidates"] == 13
 
 
-def test_the_report_names_machine_shape_seed_and_versions(result):
+def test_the_report_names_machine_workload_seed_and_versions(result):
     content, printed, written = result
-    assert content["shape"]["seed"] == 1
+    assert content["workload"]["seed"] == 1
     assert content["machine"]["cores"] == os.cpu_count()
     assert set(content["machine"]["versions"]) == set(report.PACKAGES)
     assert printed == written
@@ -86,11 +86,11 @@ def test_training_from_records_is_compared_with_the_step_alone(result):
 
 @pytest.mark.slow
 def test_long_histories_are_trained_on_and_scored_in_batches_without_records(tmp_path):
-    flags = ["--shape=long", "--parts=train,batch", "--records=0", "--models=twin"]
+    flags = ["--workload=long", "--parts=train,batch", "--records=0", "--models=twin"]
     done = run_benchmark(tmp_path, *flags, "--variants=paper")
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "benchmark.json").read_text())
-    assert (content["shape"]["width"], content["shape"]["history"]) == (16, 11)
+    assert (content["workload"]["width"], content["workload"]["history"]) == (16, 11)
     for part, kind in (("Training", "step"), ("Scoring batches", "score")):
         entries = content["parts"][f"{part}, twin paper"]
         names = [entry["case"]["name"] for entry in entries]
@@ -149,7 +149,7 @@ def test_written_records_are_read_back_in_full_batches(tmp_path):
     assert all(batch["hist_mask"].numpy().all() for batch in batches)
 
 
-def test_a_turn_of_reading_is_one_pass_over_the_records(tmp_path):
+def test_a_turn_of_reading_is_one_epoch_of_the_records(tmp_path):
     write_data_set(TINY, tmp_path, users=17, candidates=2)
     case = Case("read", "read", users=4, data=str(tmp_path))
     facts, turn = prepare_read(case, TINY)
@@ -241,7 +241,7 @@ def test_preparing_reports_rows_and_the_peak_of_the_process_tree(tmp_path):
 
 @pytest.mark.slow  # a process for each of ten cases
 def test_lifelong_histories_are_condensed_where_they_are_read(tmp_path):
-    flags = ["--shape=groups", "--parts=train,request", "--records=7", "--models=dgin,sim_hard"]
+    flags = ["--workload=groups", "--parts=train,request", "--records=7", "--models=dgin,sim_hard"]
     sizes = ["--variants=paper", "--together", "--request=5", "--request_histories=17"]
     sizes.append("--live_tensors")
     done = run_benchmark(tmp_path, *flags, *sizes)
@@ -254,13 +254,13 @@ def test_lifelong_histories_are_condensed_where_they_are_read(tmp_path):
     assert 0 < entries["dgin paper step 3x2"]["tensors_mib"] < 5
     assert "dgin paper step 3x2 / sim_hard paper step 3x2" in content["ratios"]
     (own,) = (entry for entry in requests if entry["case"]["model"] == "dgin")
-    assert (own["case"]["history"], own["source"]) == (17, "kept groups and index")
+    assert (own["case"]["history"], own["source"]) == (17, "cached groups and index")
 
 
 def test_histories_of_interests_come_back_to_few_items_in_the_order_of_time():
-    shape = dataclasses.replace(TINY, history=300, interests=5, behavior_types=2, items=1000)
-    drawn = shape.draw_histories(np.random.default_rng(1), (4,))
+    workload = dataclasses.replace(TINY, history=300, interests=5, behavior_types=2, items=1000)
+    drawn = workload.draw_histories(np.random.default_rng(1), (4,))
     assert all(len(np.unique(row)) <= 5 for row in drawn["hist_item_id"])
     assert np.all(np.diff(drawn["hist_timestamp"], axis=-1) >= 0)
     assert set(np.unique(drawn["hist_behavior_type"])) == {2, 3}
-    assert shape.schema().behavior_types == ("type_0", "type_1")
+    assert workload.schema().behavior_types == ("type_0", "type_1")

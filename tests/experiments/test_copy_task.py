@@ -52,8 +52,8 @@ def test_a_nearest_distance_beyond_the_history_is_refused():
 
 
 @pytest.mark.parametrize("model", ["memory", "gru"])
-def test_a_model_trains_and_is_asked_at_every_distance(model):
-    found = copy_task.train_and_ask(model, SMALL, seed=1, batches=1)
+def test_a_model_trains_and_is_evaluated_at_every_distance(model):
+    found = copy_task.train_and_evaluate(model, SMALL, seed=1, batches=1)
     assert set(found["accuracy"]) == {"1", "7"}
     assert np.isfinite(found["loss"])
     assert found["floats"] == copy_task.state_floats(SMALL) == 3 * 2 + 3 + 11 + 2

@@ -76,6 +76,17 @@ def test_another_config_is_refused_with_the_setting_that_differs(data_dir):
         find([path], data_dir, 3)
 
 
+def test_a_setting_that_came_later_counts_as_its_default(data_dir):
+    network = runs.plain_config(movielens.get_config("din"))["network"]
+    del network["activation"]
+    path = write(data_dir / "earlier.json", result_of(3, network=network))
+    assert find([path], data_dir, 3)
+    config = movielens.get_config("din")
+    config.network.activation = "prelu"
+    with pytest.raises(ValueError, match=r"network.activation \('dice', now 'prelu'\)"):
+        EarlierResults([path]).find("popular", "din", config, data_dir, range(1, 4))
+
+
 def test_the_seed_of_a_run_is_no_difference_and_the_schema_of_its_data_is(data_dir):
     here = {"seed": 1, "data_dir_schema": Schema.load(data_dir).fingerprint()}
     assert find([write(data_dir / "earlier.json", result_of(3, **here))], data_dir, 3)

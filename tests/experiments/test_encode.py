@@ -93,7 +93,7 @@ def test_din_reads_the_real_time_part_alone():
 
 def test_the_printed_figures_agree_with_the_claims():
     for worse, better in paper.CLAIMS:
-        assert ROWS[worse].printed[0] < ROWS[better].printed[0]
+        assert ROWS[worse].paper_values[0] < ROWS[better].paper_values[0]
 
 
 def test_the_tables_print():
@@ -145,7 +145,7 @@ def test_relevance_without_a_reference_is_refused(trained, data_dir):
 def test_people_with_the_longest_histories_ask_every_model_for_the_same_candidates(data_dir):
     data = PreparedData(data_dir)
     batches = measures._batches(data, 1000)
-    people, candidates = measures._asked(batches)
+    people, candidates = measures._users_and_candidates(batches)
     assert len(set(people)) == len(people)
     assert candidates["cand_mask"].shape == (1, measures.CANDIDATES)
     lengths = [int(np.sum(h["hist_mask"])) for h in measures._histories(batches, people)]

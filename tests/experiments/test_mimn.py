@@ -77,7 +77,7 @@ def test_non_clicks_are_sampled_where_the_auxiliary_loss_is_used(model, weight, 
 @pytest.mark.parametrize("column", [0, 1])
 def test_the_printed_figures_agree_with_the_claims(column):
     for worse, better in paper.CLAIMS:
-        assert ROWS[worse].printed[column] < ROWS[better].printed[column]
+        assert ROWS[worse].paper_values[column] < ROWS[better].paper_values[column]
 
 
 def test_the_tables_print():

@@ -39,14 +39,14 @@ def test_every_step_leaves_its_result(finished):
         assert (folder / name / "seed-1" / "report.html").is_file()
         assert (folder / "exported" / name / "1" / "saved_model.pb").is_file()
     assert "Attention on the true causes" in (folder / "report.html").read_text()
-    assert list((folder / "dien").rglob("person-1-evolution.png"))
+    assert list((folder / "dien").rglob("user-1-evolution.png"))
 
 
 def test_it_says_how_well_the_models_do_and_where_everything_is(finished):
     folder, said = finished
     assert said.count("AUC") >= 2
-    assert "a fresh process scores one person's candidates" in said
-    assert "<- what was clicked next" in said
+    assert "a fresh process scores one user's candidates" in said
+    assert "<- the next click" in said
     assert str(folder / "report.html") in said
     assert "curl -d @" in said
 

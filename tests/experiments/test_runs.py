@@ -194,7 +194,7 @@ def test_a_row_is_shown_as_soon_as_one_data_set_has_it():
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
-def test_a_variant_has_a_key_of_its_own_and_the_yardstick_of_its_model():
+def test_a_released_model_has_a_key_of_its_own_and_the_yardstick_of_its_model():
     released = paper.TABLES[2]
     keys = ["base_model_released", "pnn_released", "din_released"]
     assert [row.key for row in released.rows] == keys
@@ -203,10 +203,10 @@ def test_a_variant_has_a_key_of_its_own_and_the_yardstick_of_its_model():
     assert line == "| PNN (released) | 0.7650 ± 0.0071 | 0.7650 | 0.5000 | - | 0.771 |"
 
 
-def test_a_variants_settings_are_its_models_and_what_it_overrides():
+def test_a_released_models_settings_are_those_of_the_data():
     for row in paper.TABLES[2].rows:
         config = tables._config(movielens, row)
-        assert (config.model.name, config.model.variant) == (row.model, "released")
+        assert config.model.name == row.model == row.key
         assert config.network.user_fields == ()
 
 
@@ -268,7 +268,7 @@ def test_tables_train_what_is_missing_and_no_more(small_tables, monkeypatch, cap
     assert (folder / "dien.md").read_text() == first
     results = json.loads((folder / "dien.json").read_text())["results"]["toy"]
     assert list(results) == ["base_model", "din_released"]
-    assert results["din_released"]["config"]["model"]["variant"] == "released"
+    assert results["din_released"]["config"]["model"]["name"] == "din_released"
     assert (folder / "toy" / "din_released" / "seed-1" / "result.json").exists()
 
 

@@ -11,7 +11,7 @@ MASK = np.array([[True, True], [False, False], [True, False]])
 
 
 def trace(usage=USAGE):
-    return Trace({"hist_mask": MASK}, {"usage": usage})
+    return Trace({"hist_mask": MASK}, np.zeros([3, 1]), {}, {"memory": {"usage": usage}})
 
 
 def test_shares_are_sorted_for_each_user_and_users_without_events_left_out():
@@ -27,7 +27,7 @@ def test_equal_use_makes_all_slots_effective_and_a_single_slot_one():
 
 def test_a_model_without_memory_is_refused():
     with pytest.raises(ValueError, match="expected a model with a memory"):
-        memories.slot_use(Trace({"hist_mask": MASK}, {"probabilities": USAGE}))
+        memories.slot_use(Trace({"hist_mask": MASK}, USAGE, {"interest": {"attention": USAGE}}))
 
 
 def test_the_figure_has_a_bar_for_every_slot_and_model():

@@ -28,7 +28,7 @@ def test_weights_lie_on_the_long_history_and_sum_to_one_or_nothing(entry):
     weights = relevance.long_weights(model, features)
     mask = features["hist_mask"].numpy()
     newest = mask.sum(1, keepdims=True) - 1 - np.arange(mask.shape[1])
-    is_long = mask & (newest >= model.encoders[""].short_events)
+    is_long = mask & (newest >= model.encoders["interest"].short_events)
     assert not np.any(weights[~np.broadcast_to(is_long[:, None], weights.shape)])
     total = weights.sum(-1)
     np.testing.assert_allclose(total[total > 0], 1.0, rtol=1e-6)
@@ -40,8 +40,8 @@ def test_encodes_weights_reproduce_its_interest():
     weights = relevance.long_weights(model, features)
     assignment, events = relevance.clusters_of(model, features)
     assert (assignment[0] >= 0).sum() == 5
-    outputs = trace(model, features).outputs
-    interests, between = outputs["long_interests"], outputs["long_interest_weights"]
+    run = trace(model, features)
+    interests, between = run.find("long", "interests"), run.find("long", "interest_weights")
     np.testing.assert_allclose(weights @ events, between @ interests, rtol=1e-4, atol=1e-6)
 
 

@@ -33,12 +33,12 @@ def test_the_batch_of_users_without_a_time_axis_has_met_nothing():
 def test_the_table_averages_days_over_those_who_came_back():
     found = summarize(np.array([2, 7, -1, 28, -1]))
     assert found.mean == pytest.approx(37 / 3)
-    assert (found.known, found.long_term, found.samples) == (0.6, 0.2, 5)
+    assert (found.share, found.long_term, found.samples) == (0.6, 0.2, 5)
     assert np.isnan(summarize(np.array([])).mean)
 
 
 def test_the_figure_has_a_share_for_never_and_for_every_interval():
-    found = distribution(np.array([-1, 0, 0, 3, 7, 50]), edges=(0, 1, 7))
+    found = distribution(np.array([-1, 0, 0, 3, 7, 50]), boundaries=(0, 1, 7))
     np.testing.assert_allclose(found, np.array([1, 2, 1, 2]) / 6)
 
 

@@ -36,11 +36,20 @@ def dien(data, batch):
 
 def test_a_trace_holds_the_batch_the_probabilities_and_the_attention(dien, batch):
     trace = traces.trace(dien, batch)
-    np.testing.assert_allclose(
-        trace.outputs["probabilities"], tf.sigmoid(trace.outputs["logits"]), rtol=1e-6
-    )
+    np.testing.assert_allclose(trace.probabilities, tf.sigmoid(dien(batch)["logits"]), rtol=1e-6)
     assert trace.attention.shape == (17, 3, 29)
     np.testing.assert_array_equal(trace.length, batch["hist_mask"].numpy().sum(1))
+
+
+def test_arrays_are_found_by_the_end_of_their_path_in_the_models_order():
+    first, second, state = np.zeros(2), np.ones(3), np.ones(5)
+    outputs = {"interest": {"short": {"attention": first}, "long": {"attention": second}}}
+    trace = traces.Trace({}, np.zeros([1, 1]), outputs, {"interest": {"usage": state}})
+    assert trace.find("attention") is first
+    assert trace.find("long", "attention") is second
+    assert trace.find("usage") is state
+    assert trace.find("interest", "attention") is None
+    assert trace.names == ["interest/long/attention", "interest/short/attention", "interest/usage"]
 
 
 def test_a_model_without_attention_says_none(data, batch):
@@ -53,7 +62,7 @@ def test_index_zero_of_an_evolution_is_equal_attention_and_the_end_is_the_intere
     mask = batch["hist_mask"].numpy()
     equal = mask / mask.sum(1, keepdims=True)
     np.testing.assert_allclose(attention[:, 0], equal, rtol=1e-6)
-    interest = traces.trace(dien, batch).outputs["interest"]
+    interest = traces.trace(dien, batch).find("interest", "interest")
     np.testing.assert_allclose(paths[:, 1:, -1], interest, atol=1e-6)
 
 
@@ -62,7 +71,7 @@ def test_a_model_that_does_not_evolve_interests_is_refused(data, batch):
         traces.trace_evolution(MODELS["din"](data.schema), batch)
 
 
-def test_one_person_keeps_history_and_clicks_and_borrows_others_clicks(data, batch):
+def test_one_user_keeps_history_and_clicks_and_borrows_others_clicks(data, batch):
     arrays = {name: value.numpy() for name, value in batch.items()}
     person = {
         name: value.numpy()
@@ -85,7 +94,7 @@ def test_names_are_the_logs_own_where_there_is_a_vocabulary(data):
     assert names.of("category_id", [7]) == ["#7"]
 
 
-def test_every_event_and_candidate_of_a_person_has_a_name(data, batch):
+def test_every_event_and_candidate_of_a_user_has_a_name(data, batch):
     person = traces.with_candidates(batch, 3, 4, data.schema)
     features = {name: value.numpy() for name, value in person.items()}
     names = traces.Names(data.data_dir)
