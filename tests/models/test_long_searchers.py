@@ -50,10 +50,10 @@ class Golden:
         attention = MultiHeadAttention(int(self.file["cfg_heads"]), key_dim=4, name="attention")
         weights = golden_files.weights(self.file, f"{name}_attention_W_")
         attention(self.target.embedding, self.history.events, self.mask)
-        attention.query_kernels.kernel.assign(weights["q_kernel"])
-        attention.key_kernels.kernel.assign(weights[f"{key}_kernel"])
-        attention.value_kernels.kernel.assign(weights["v_kernel"])
-        attention.output_kernels.kernel.assign(weights["o_kernel"].T)
+        attention.query_kernel.assign(weights["q_kernel"])
+        attention.key_kernel.assign(weights[f"{key}_kernel"])
+        attention.value_kernel.assign(weights["v_kernel"])
+        attention.output_kernel.assign(weights["o_kernel"].T)
         return attention
 
     def short_interest(self):

@@ -162,6 +162,8 @@ class ALSHSearch(SoftSearch):
         """Retrieves events; auxiliary logits need all events, so that training alone has them."""
         if _PLACES not in state:
             return super().search(state, target, training=training)
+        if not self.network.built:  # which nothing below calls
+            super().search(_without_index(state), target, training=training)
         query = self.query(target.embedding)
         result = self._search_buckets(state, query, target)
         if not self.fallback:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention, head_kernel
 from dgin_tf.layers.search.readers import ExactSearchUnit, MeanReader
 from dgin_tf.layers.search.unit import RetrievedEvents
 from dgin_tf.layers.time_gap import GapEmbedding
@@ -33,11 +33,8 @@ def test_the_exact_search_unit_is_equations_3_and_4_over_events_and_gaps(time):
     if time:
         z = tf.concat([EVENTS, reader.gap_embedding(GAPS)], -1)
     kernels = [
-        kernel(x).numpy()
-        for kernel, x in (
-            (reader.attention.query_kernels, TARGET),
-            (reader.attention.key_kernels, z),
-        )
+        head_kernel(kernel, HEADS, tf.float32).numpy()
+        for kernel in (reader.attention.query_kernel, reader.attention.key_kernel)
     ]
     for user in range(USERS):
         for candidate, count in enumerate(COUNTS[user]):

@@ -161,7 +161,7 @@ def test_golden_longctr_sim_soft():
         layer(target.embedding, keys, mask)
         for letter, part in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output")):
             kernel = golden[f"w_{name}_W_{letter}_kernel"]
-            stored = getattr(layer, f"{part}_kernels").kernel
+            stored = getattr(layer, f"{part}_kernel")
             stored.assign(kernel.T if letter == "o" else kernel)
         return layer(target.embedding, keys, mask)[0][:, 0]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.multi_head_attention import MultiHeadAttention
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention, head_kernel
 from dgin_tf.layers.search.ranking import take_turns
 from dgin_tf.layers.search.twin import KEYS, ConsistentInterest, CrossFeature
 from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK
@@ -50,12 +50,15 @@ def test_heads_name_events_in_turn(heads, k):
 def test_scores_are_those_of_keys_projected_before_the_candidate_is_known():
     data, encoder = Data(), layer(4, heads=3)
     keys, query = encoder.encode(data.history)[KEYS], data.target.embedding
-    query_kernel = encoder.attention.query_kernels(query)
-    key_kernel = encoder.attention.key_kernels(keys)
+    attention = encoder.attention
+    found = encoder.search_scores(encoder.encode(data.history), data.target)
+    query_kernel, key_kernel = (
+        head_kernel(kernel, 3, tf.float32)
+        for kernel in (attention.query_kernel, attention.key_kernel)
+    )
     asked = np.einsum("ucq,qhk->uchk", query, query_kernel)
     projected = np.einsum("utd,dhk->uthk", keys, key_kernel)  # K_h W_h
     wanted = np.einsum("uchk,uthk->ucht", asked, projected) / np.sqrt(key_kernel.shape[-1])
-    found = encoder.search_scores(encoder.encode(data.history), data.target)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
