@@ -122,7 +122,8 @@ class InterestEvolution(InterestEncoder):
         if self.auxiliary_loss is None:
             return state, {}
         if negatives is None:
-            if not self.auxiliary_loss.built:  # its weights exist from the first call on
+            score = self.auxiliary_loss.score
+            if score is not None and not score.weights:  # which exist from the first call on
                 self.auxiliary_loss(states, events, events, history.mask)
             return state, {}
         return state, {"auxiliary": self.auxiliary_loss(states, events, negatives, history.mask)}

@@ -38,7 +38,11 @@ class MemoryFamilyModel(CTRModel):
     """
 
     def __init__(
-        self, schema: Schema, encoder: InterestEncoder, config: ModelConfig | None, variant: str
+        self,
+        schema: Schema,
+        encoder: InterestEncoder,
+        config: ModelConfig | None,
+        variant: str = "paper",
     ):
         if variant == RELEASED:
             config = config or ModelConfig()

@@ -143,6 +143,7 @@ class ReleasedSessionInterest(SessionInterest):
 
     Example:
 
+      >>> from dgin_tf.layers.state_attention import BilinearAttention
       >>> times, ids = tf.constant([[100, 200, 90_000]], tf.int64), tf.constant([[2, 3, 4]])
       >>> attentions = BilinearAttention(4), BilinearAttention(4)
       >>> encoder = ReleasedSessionInterest(
@@ -182,8 +183,10 @@ class DSINReleased(DSIN):
     ):
         config = config or ModelConfig()
         user_fields = ("user_id",) if config.user_fields is None else config.user_fields
-        head = {"user_fields": user_fields, "activation": "relu", "normalization": "none"}
-        super().__init__(schema, dataclasses.replace(config, **head), encoder)
+        config = dataclasses.replace(
+            config, user_fields=user_fields, activation="relu", normalization="none"
+        )
+        super().__init__(schema, config, encoder)
 
     @classmethod
     def make_encoder(cls, width: int, settings: DSIN.Settings) -> SessionInterest:

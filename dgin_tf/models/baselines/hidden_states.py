@@ -29,7 +29,7 @@ class GRU4Rec(MemoryFamilyModel):
 
     def __init__(self, schema: Schema, config: ModelConfig | None = None, units: int | None = None):
         gru = self.gru_class(units or event_width(schema, config), name="gru")
-        super().__init__(schema, self.encoder_class(gru, name=INTEREST), config, "paper")
+        super().__init__(schema, self.encoder_class(gru, name=INTEREST), config)
         self.units = units
 
 
