@@ -87,6 +87,7 @@ class SessionInterest(InterestEncoder):
         """
         del training
         sessions = self.divide(history)
+        # Only the K x T events that are read: [users, sessions, time, dim].
         events = embed_events_at(history, sessions.places, sessions.event_mask, self.compute_dtype)
         return {**self.read(events, sessions.event_mask, sessions.mask), MASK: sessions.mask}
 
@@ -97,6 +98,7 @@ class SessionInterest(InterestEncoder):
                 f"sessions need times of events, the feature {TIMESTAMP!r}; the history has "
                 f"{sorted(history.features)}. Prepare the data with timestamps."
             )
+        # A session's key counts the pauses before it, so that grouping by keys is session division.
         keys = session_keys(history.features[TIMESTAMP], history.mask, self.gap)
         return group_events(keys, history.mask, self.sessions, self.events)
 
@@ -112,8 +114,8 @@ class SessionInterest(InterestEncoder):
           `sessions` and `states`, see the class.
         """
         if self.encoding is not None:
-            events = self.encoding(events)
-        interests = self.extractor(events, event_mask)
+            events = self.encoding(events)  # Eq. (2)
+        interests = self.extractor(events, event_mask)  # I_k, Eqs. (4)-(6)
         return {SESSIONS: interests, STATES: self.interacting(interests, mask)}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
