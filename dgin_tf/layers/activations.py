@@ -55,6 +55,7 @@ class PReLU(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
+        # As in the authors' code; zero would be a ReLU at first.
         self.alpha = self.add_weight(
             "alpha", [dim], initializer=tf.keras.initializers.Constant(0.1)
         )
@@ -91,6 +92,7 @@ class Dice(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
+        # Stays float32 under mixed precision, like the statistics that it is combined with.
         self.alpha = self.add_weight(
             "alpha", [dim], initializer="zeros", experimental_autocast=False
         )
@@ -172,6 +174,7 @@ def make_activation(
       ValueError: the name is not known.
     """
     if isinstance(activation, tf.keras.layers.Layer):
+        # A copy: each of several hidden layers has weights and statistics of its own.
         return type(activation).from_config({**activation.get_config(), "name": name})
     if isinstance(activation, Mapping):
         return make_activation(tf.keras.layers.deserialize(dict(activation)), name)

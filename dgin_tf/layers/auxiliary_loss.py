@@ -98,9 +98,12 @@ class AuxiliaryLoss(tf.keras.layers.Layer):
         # One shift of the states, to the event that they predict, instead of one of the events and
         # one of the negatives.
         before = tf.concat([tf.zeros_like(states[:, :1]), states[:, :-1]], 1)
+        # A pair needs a real event at t and at t + 1; padding may be on either side.
         pairs = mask & tf.concat([tf.zeros_like(mask[:, :1]), mask[:, :-1]], 1)
+        # -log sigmoid(x) = softplus(-x) and -log(1 - sigmoid(x)) = softplus(x), without overflow.
         losses = tf.nn.softplus(-self._logits(before, events))
         losses += tf.nn.softplus(self._logits(before, negatives))
+        # `where` rather than a product with the mask: an infinite loss under padding adds nothing.
         total = tf.reduce_sum(tf.where(pairs, losses, tf.zeros([], losses.dtype)), 1)
         return self.weight * total / self._count(pairs, total.dtype)
 

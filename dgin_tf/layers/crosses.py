@@ -65,8 +65,10 @@ class HistoryCross(InterestEncoder):
           `interest`, the wide logit, [users, candidates, 1] in float32.
         """
         del training
+        # [users, candidates, time]
         real = state[MASK][:, tf.newaxis, :] & target.mask[:, :, tf.newaxis]
         logit = tf.zeros(tf.shape(target.mask), self.table.dtype)
+        # The salt keeps equal ids of different fields in different buckets of the shared table.
         for salt, name in enumerate(self.fields):
             past, candidate = state[EVENTS][name], target.features[name]
             pair = past[:, tf.newaxis, :], candidate[:, :, tf.newaxis]  # [users, candidates, time]

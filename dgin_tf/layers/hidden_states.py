@@ -45,6 +45,7 @@ class LastHiddenState(InterestEncoder):
         """`interest` h_T, [users, candidates, units]."""
         del training
         candidates = tf.shape(target.embedding)[1]
+        # [users, units] -> [users, candidates, units]
         return {"interest": tf.repeat(state[LAST][:, tf.newaxis], candidates, axis=1)}
 
     def update(self, state: State, history: History) -> State:
@@ -109,6 +110,7 @@ class AttendedHiddenStates(LastHiddenState):
             training=training,
         )
         last = super().interest(state, target, training)["interest"]
+        # [h_T, sum of a_t h_t]
         interest = tf.concat([last, attend(weights, state[STATES])], -1)
         return {"interest": interest, "attention": weights}
 

@@ -65,6 +65,7 @@ class InterestEvolution(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Extracts the interest states, once per user."""
+        # h_t, Eqs. (3)-(6)
         states, _ = self.extractor(history.events, mask=history.mask, training=training)
         return {INTEREST_STATES: states, MASK: history.mask}
 
@@ -74,7 +75,8 @@ class InterestEvolution(InterestEncoder):
         Returns:
           `interest` h'_T [users, candidates, units] and `attention` a_t [users, candidates, time].
         """
-        attention = self.attend(state, target, training=training)
+        attention = self.attend(state, target, training=training)  # Eq. (9)
+        # h'_T, Eqs. (12), (13); candidates share the projection of the interest states.
         final = self.cell(state[INTEREST_STATES], attention, mask=state[MASK], training=training)
         return {"interest": final, "attention": attention}
 
@@ -122,7 +124,9 @@ class InterestEvolution(InterestEncoder):
         if self.auxiliary_loss is None:
             return state, {}
         if negatives is None:
-            if not self.auxiliary_loss.built:  # its weights exist from the first call on
+            score = self.auxiliary_loss.score
+            # Weights exist from the first call on, which may have no negatives: saving needs them.
+            if score is not None and not score.weights:
                 self.auxiliary_loss(states, events, events, history.mask)
             return state, {}
         return state, {"auxiliary": self.auxiliary_loss(states, events, negatives, history.mask)}
@@ -178,6 +182,7 @@ class TwoLayerGRUAttention(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Runs both GRUs over the history."""
+        # Padded steps repeat the state before them, and the second GRU's mask skips them too.
         lower, last = self.first(history.events, mask=history.mask, training=training)
         states, _ = self.second(lower, mask=history.mask, training=training)
         return {INTEREST_STATES: states, MASK: history.mask, FIRST_LAYER_STATE: last}

@@ -69,7 +69,7 @@ class MovingMoments(tf.keras.layers.Layer):
         """
         if not training:
             return tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.variance)
-        moments = masking.masked_moments(inputs, mask)
+        moments = masking.masked_moments(inputs, mask)  # over the global batch
         ramp = (1.0 + self.steps) / (10.0 + self.steps)
         decay = tf.minimum(tf.cast(self.momentum, ramp.dtype), ramp)
         # Early steps move the averages fast; a batch of padding alone does not move them.
@@ -118,6 +118,7 @@ class BatchNorm(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         dim = _last_dim(input_shape, type(self).__name__)
+        # Float32 under mixed precision: scale and shift are combined with the statistics first.
         self.gamma = self.add_weight(
             "gamma", [dim], initializer="ones", experimental_autocast=False
         )

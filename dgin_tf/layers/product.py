@@ -73,7 +73,8 @@ class ProductLayer(tf.keras.layers.Layer):
         """
         shape = tf.shape(fields)
         count, dim = fields.shape[-2:]
-        rows = tf.reshape(fields, [-1, count, dim])
+        rows = tf.reshape(fields, [-1, count, dim])  # [users * candidates, fields, dim]
+        # l_z + b_1
         signal = tf.matmul(tf.reshape(rows, [-1, count * dim]), self.kernel) + self.bias
         if self.products != OUTER:
             # ||sum_i theta_i f_i||^2 = sum_ij theta_i theta_j <f_i, f_j>: with few fields the right
@@ -82,6 +83,7 @@ class ProductLayer(tf.keras.layers.Layer):
             pairs = tf.reshape(inner_products(rows), [-1, count * count])
             signal += tf.matmul(pairs, tf.reshape(weights, [count * count, self.units]))
         if self.products != INNER:
+            # One matrix [dim, dim] for all pairs: W_p does not depend on which fields meet.
             pairs = tf.reshape(outer_products(rows), [-1, dim * dim])
             signal += tf.matmul(pairs, self.outer_kernel)
         return tf.reshape(signal, [shape[0], shape[1], self.units])

@@ -76,9 +76,10 @@ class BilinearAttention(tf.keras.layers.Layer):
         """
         del query_mask, training
         mask = tf.ones(tf.shape(keys)[:2], tf.bool) if mask is None else mask
-        mask = mask[:, tf.newaxis]
+        mask = mask[:, tf.newaxis]  # [users, 1, time]
         # W e_a first, [users, candidates, units]: once per candidate instead of once per event.
         projected_query = tf.tensordot(query, self.kernel, [[-1], [1]])
+        # [users, candidates, units] x [users, time, units]^T
         scores = tf.matmul(projected_query, tf.cast(keys, query.dtype), transpose_b=True)
         scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
         if self.softmax:

@@ -105,6 +105,7 @@ class ActivationUnit(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
+        # Rows in the order q, k, q - k, q * k, as in the published implementations.
         self.kernel = self.add_weight(
             "dense1/kernel",
             [4 * dim, self.units[0]],
@@ -132,6 +133,7 @@ class ActivationUnit(tf.keras.layers.Layer):
                 f"ActivationUnit compares queries and keys of one width; got {query.shape[-1]} and "
                 f"{keys.shape[-1]}. Project the query first (QueryProjection)."
             )
+        # [users, candidates, time, units]
         hidden = pairwise_dense(
             query,
             tf.cast(keys, query.dtype),
@@ -240,10 +242,11 @@ class TargetAttention(tf.keras.layers.Layer):
         """
         if mask is None:
             mask = tf.ones(tf.shape(keys)[:2], tf.bool)
-        mask = mask[:, tf.newaxis, :]
+        mask = mask[:, tf.newaxis, :]  # [users, 1, time]
+        # Padded candidates have scores too, but no part in Dice's statistics.
         pairs = mask if query_mask is None else mask & query_mask[:, :, tf.newaxis]
         scores = self.unit(query, keys, mask=pairs, training=training)
-        scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
+        scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))  # softmax in float32
         if self.scale:
             scores /= tf.sqrt(tf.cast(keys.shape[-1], scores.dtype))
         if self.softmax:
@@ -269,6 +272,7 @@ def attend(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     Returns:
       [users, candidates, dim] in the type of `values`.
     """
+    # [users, candidates, time] x [users, time, dim]: all candidates of a user in one product.
     return tf.matmul(tf.cast(weights, values.dtype), values)
 
 

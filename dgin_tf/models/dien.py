@@ -80,14 +80,14 @@ class AUGRUModel(_SequenceModel):
 class AGRUModel(AUGRUModel):
     """BaseModel + GRU + AGRU, Eq. (11); arguments as for `AUGRUModel`."""
 
-    cell_class = AGRU
+    cell_class: type = AGRU
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class AIGRUModel(AUGRUModel):
     """BaseModel + GRU + AIGRU, Eq. (10); arguments as for `AUGRUModel`."""
 
-    cell_class = AIGRU
+    cell_class: type = AIGRU
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")

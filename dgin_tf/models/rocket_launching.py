@@ -67,7 +67,7 @@ class RocketLaunching(CTRModel):
         light = self.make_net(schema, config, light_units)
         shared = _SharedEmbedding(**dataclasses.asdict(light.config), shared=light.embedding)
         super().__init__(schema, light.encoders, shared)
-        self.tower = light.tower
+        self.tower = light.tower  # in the place of one that nothing would train
         self.light = light
         self.booster = self.make_net(schema, shared, booster_units)
         self.config = self.booster.config = light.config  # a model's own config is plain values
@@ -115,7 +115,7 @@ class RocketLaunching(CTRModel):
         booster_losses.pop(
             "regularization", None
         )  # the light net's losses hold those of all layers
-        teacher = outputs[BOOSTER]["logits"]
+        teacher = outputs[BOOSTER]["logits"]  # z(x)
         if self.gradient_block:
             teacher = tf.stop_gradient(teacher)
         distance = tf.math.squared_difference(outputs["logits"], teacher)

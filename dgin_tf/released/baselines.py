@@ -52,6 +52,7 @@ class WideDeepReleased(PNNReleased):
     ) -> tf.Tensor:
         """Logits [users, candidates]: wide + deep."""
         wide = self.wide(tf.concat([parts["target"], parts[HISTORY_SUM]], axis=-1))
+        # The deep part goes without target * sum, the second half of the encoder's interest.
         pooled, _ = tf.split(parts[HISTORY_SUM], 2, axis=-1)
         return wide + super().head({**parts, HISTORY_SUM: pooled}, target, training=training)
 

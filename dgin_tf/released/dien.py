@@ -49,6 +49,7 @@ class ReleasedAuxiliaryLoss(AuxiliaryLoss):
         super().__init__(weight, score or click_net(name="click_net"), **kwargs)
 
     def _count(self, pairs, dtype):
+        # All steps of the padded length but the last, which has no next event.
         return tf.maximum(tf.cast(tf.shape(pairs)[1] - 1, dtype), 1.0)
 
 

@@ -105,7 +105,7 @@ class ReleasedSessionTransformer(tf.keras.layers.Layer):
         """
         query_rows = key_rows = rows
         if self.positions:
-            scale = rows.shape[-1] ** 0.5
+            scale = rows.shape[-1] ** 0.5  # of the authors' positional encoding
             query_rows, key_rows = (rows + scale * table for table in self.tables)
         query, key, value = (
             by_head(tf.tensordot(part, kernel, 1), self.heads)
@@ -117,6 +117,7 @@ class ReleasedSessionTransformer(tf.keras.layers.Layer):
         visible = mask[:, tf.newaxis, tf.newaxis]  # [sets, heads, query time, key time]
         if self.blinding:
             visible &= ~tf.eye(rows.shape[1], dtype=tf.bool)
+        # A finite minus infinity: a row without any visible event becomes uniform, not NaN.
         weights = tf.nn.softmax(tf.where(visible, scores, _BLIND))
         weights *= tf.cast(mask[:, tf.newaxis, :, tf.newaxis], weights.dtype)
         attention = side_by_side(tf.matmul(tf.cast(weights, value.dtype), value))
@@ -143,6 +144,7 @@ class ReleasedSessionInterest(SessionInterest):
 
     Example:
 
+      >>> from dgin_tf.layers.state_attention import BilinearAttention
       >>> times, ids = tf.constant([[100, 200, 90_000]], tf.int64), tf.constant([[2, 3, 4]])
       >>> attentions = BilinearAttention(4), BilinearAttention(4)
       >>> encoder = ReleasedSessionInterest(
@@ -182,8 +184,10 @@ class DSINReleased(DSIN):
     ):
         config = config or ModelConfig()
         user_fields = ("user_id",) if config.user_fields is None else config.user_fields
-        head = {"user_fields": user_fields, "activation": "relu", "normalization": "none"}
-        super().__init__(schema, dataclasses.replace(config, **head), encoder)
+        config = dataclasses.replace(
+            config, user_fields=user_fields, activation="relu", normalization="none"
+        )
+        super().__init__(schema, config, encoder)
 
     @classmethod
     def make_encoder(cls, width: int, settings: DSIN.Settings) -> SessionInterest:

@@ -34,6 +34,7 @@ class ReleasedLastHiddenState(LastHiddenState):
     def run(self, history: History, training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """See `LastHiddenState.run`; the states stand where the padding is in front."""
         events, mask = padding_first(history.events, history.mask)
+        # Without a mask: padding moves the state too.
         states, last = self.gru(events, training=training)
         return states, last, mask
 

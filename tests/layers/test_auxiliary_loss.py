@@ -127,3 +127,10 @@ def test_golden_dien_aux_loss_and_its_gradients():
         golden_files.assert_close(
             gradient / np.abs(expected).max(), expected / np.abs(expected).max()
         )
+
+
+def test_without_a_mask_every_event_is_real():
+    arguments = STATES, EVENTS, NEGATIVES
+    np.testing.assert_array_equal(
+        AuxiliaryLoss()(*arguments), AuxiliaryLoss()(*arguments, np.ones_like(MASK))
+    )

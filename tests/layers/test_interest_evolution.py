@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
+from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
 from dgin_tf.layers.events import History, Target
 from dgin_tf.layers.interest_evolution import (
     InterestEvolution,
@@ -218,3 +218,28 @@ def check_copy(encoder):
     interest(copy)
     copy.set_weights(encoder.get_weights())
     np.testing.assert_array_equal(interest(copy), expected)
+
+
+def test_an_encoder_is_called_on_embedded_events_from_a_notebook():
+    for encoder in (
+        evolution(),
+        two_layers(),
+        InterestEvolution(GRU(DIM), None, None, AuxiliaryLoss()),
+    ):
+        outputs = encoder(TARGET.embedding, (EVENTS, MASK))
+        expected = encoder.interest(encoder.encode(history()), TARGET)
+        np.testing.assert_array_equal(outputs["interest"], expected["interest"])
+        np.testing.assert_array_equal(outputs["attention"], expected["attention"])
+        assert outputs["losses"] == {}
+    with pytest.raises(ValueError, match="history must be a History"):
+        evolution()(TARGET.embedding, EVENTS)
+
+
+def test_the_auxiliary_network_has_weights_before_there_are_negatives():
+    encoder = evolution(auxiliary_loss=AuxiliaryLoss(score=click_net()))
+    encoder(TARGET.embedding, (EVENTS, MASK))
+    weights = encoder.auxiliary_loss.score.weights
+    assert weights
+    copy = tf.keras.layers.deserialize(tf.keras.layers.serialize(encoder))
+    copy(TARGET.embedding, (EVENTS, MASK))
+    assert len(copy.auxiliary_loss.score.weights) == len(weights)

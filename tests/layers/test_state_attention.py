@@ -87,3 +87,17 @@ def test_golden_longctr_dien_attention(name, softmax):
     else:
         attention.kernel.assign(weights.get("W_kernel", np.eye(units)))
     golden_files.assert_close(attention(*arguments)[:, 0], golden[f"out_{stem}"])
+
+
+def test_the_kernel_starts_by_the_initializer_and_is_regularized():
+    attention = BilinearAttention(UNITS, kernel_initializer="ones", kernel_regularizer="l2")
+    attention(TARGET, STATES)
+    assert (attention.kernel.numpy() == 1).all()
+    np.testing.assert_allclose(attention.losses, [0.01 * DIM * UNITS], rtol=1e-5)
+
+
+@attentions
+def test_without_a_mask_every_state_is_real(attention_class):
+    attention = attention_class(UNITS)
+    expected = attention(TARGET, STATES, np.ones_like(MASK))
+    np.testing.assert_array_equal(attention(TARGET, STATES), expected)

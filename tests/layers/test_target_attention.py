@@ -7,6 +7,7 @@ import tensorflow as tf
 from dgin_tf.layers.activations import Dice
 from dgin_tf.layers.target_attention import (
     ActivationUnit,
+    AttendedHistory,
     QueryProjection,
     TargetAttention,
     attend,
@@ -270,3 +271,26 @@ def test_golden_fuxictr_din_attention_in_training_has_statistics_over_padding_to
     golden_files.assert_close(raw[:, 0], golden["mid_dice_train_softmax_raw_scores"])
     weights = masked_softmax(raw, golden["in_mask"][:, None] > 0)
     golden_files.assert_close(attend(weights, events)[:, 0], golden["out_dice_train_softmax"])
+
+
+def test_every_kernel_of_a_unit_starts_by_the_initializer_and_is_regularized():
+    unit = ActivationUnit((11, 2), kernel_initializer="ones", kernel_regularizer="l2")
+    unit(QUERY, EVENTS)
+    kernels = [kernel for kernel, _ in layers_of(unit)]
+    assert all((kernel == 1).all() for kernel in kernels)
+    expected_loss = 0.01 * sum(kernel.size for kernel in kernels)
+    np.testing.assert_allclose(sum(unit.losses), expected_loss, rtol=1e-5)
+
+
+def test_din_is_called_on_embedded_events_from_a_notebook():
+    encoder = AttendedHistory(make("dice", softmax=True))
+    outputs = encoder(QUERY, (EVENTS, MASK))
+    np.testing.assert_array_equal(outputs["interest"], interest(encoder.attention))
+    noise = np.where(MASK[..., None], EVENTS, 77).astype(np.float32)
+    np.testing.assert_array_equal(encoder(QUERY, (noise, MASK))["interest"], outputs["interest"])
+
+
+def test_without_a_mask_every_event_is_real():
+    attention = make(softmax=True)
+    expected = attention(QUERY, EVENTS, np.ones_like(MASK))
+    np.testing.assert_array_equal(attention(QUERY, EVENTS), expected)

@@ -91,3 +91,18 @@ def test_settings_survive_the_config():
 def test_an_unknown_normalization_is_refused():
     with pytest.raises(ValueError, match="'batch', 'affine_only' or 'none'; got 'layer'"):
         Tower(normalization="layer")
+
+
+def test_every_kernel_starts_by_the_initializer_and_is_regularized():
+    tower = Tower(
+        (11, 2), kernel_initializer="he_uniform", kernel_regularizer=tf.keras.regularizers.L2(0.5)
+    )
+    tower(INPUTS)
+    kernels = [dense.kernel.numpy() for dense in (*tower.hidden, tower.output_layer)]
+    expected_loss = 0.5 * sum(np.square(kernel).sum() for kernel in kernels)
+    np.testing.assert_allclose(sum(tower.losses), expected_loss, rtol=1e-5)
+    for kernel in kernels:  # uniform within sqrt(6 / fan in)
+        assert np.abs(kernel).max() < np.sqrt(6 / len(kernel))
+    copy = Tower.from_config(tower.get_config())
+    assert copy.get_config() == tower.get_config()
+    assert type(copy.hidden[0].kernel_initializer) is tf.keras.initializers.HeUniform

@@ -38,9 +38,11 @@ class SessionInterest(InterestEncoder):
 
     Example:
 
-      >>> encoder = SessionInterest(
-      ...     SessionTransformer(heads=2), BiLSTM(3), (BilinearAttention(4), BilinearAttention(6))
-      ... )
+      >>> from dgin_tf.layers.sessions.bi_lstm import BiLSTM
+      >>> from dgin_tf.layers.sessions.transformer import SessionTransformer
+      >>> from dgin_tf.layers.state_attention import BilinearAttention
+      >>> attentions = BilinearAttention(4), BilinearAttention(6)
+      >>> encoder = SessionInterest(SessionTransformer(heads=2), BiLSTM(3), attentions)
       >>> times = tf.constant([[100, 200, 90_000]], tf.int64)  # two sessions
       >>> history = History(tf.random.normal([1, 3, 4]), times > 0, {"timestamp": times})
       >>> encoder(tf.random.normal([1, 2, 4]), history)["interest"].shape
@@ -67,10 +69,12 @@ class SessionInterest(InterestEncoder):
                 "sessions and events must be at least 1, and there are two attentions; got "
                 f"{sessions}, {events} and {len(attentions)} attentions."
             )
-        self.extractor, self.interacting, self.encoding, self.attention, self.state_attention = (
-            tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
-            for layer in (extractor, interacting, encoding, *attentions)
-        )
+        blocks: list[Any] = [
+            tf.keras.layers.deserialize(block) if isinstance(block, dict) else block
+            for block in (extractor, interacting, encoding, *attentions)
+        ]
+        self.extractor, self.interacting, self.encoding = blocks[:3]
+        self.attention, self.state_attention = blocks[3:]
         self.sessions = sessions
         self.events = events
         self.gap = gap
@@ -83,6 +87,7 @@ class SessionInterest(InterestEncoder):
         """
         del training
         sessions = self.divide(history)
+        # Only the K x T events that are read: [users, sessions, time, dim].
         events = embed_events_at(history, sessions.places, sessions.event_mask, self.compute_dtype)
         return {**self.read(events, sessions.event_mask, sessions.mask), MASK: sessions.mask}
 
@@ -93,6 +98,7 @@ class SessionInterest(InterestEncoder):
                 f"sessions need times of events, the feature {TIMESTAMP!r}; the history has "
                 f"{sorted(history.features)}. Prepare the data with timestamps."
             )
+        # A session's key counts the pauses before it, so that grouping by keys is session division.
         keys = session_keys(history.features[TIMESTAMP], history.mask, self.gap)
         return group_events(keys, history.mask, self.sessions, self.events)
 
@@ -108,8 +114,8 @@ class SessionInterest(InterestEncoder):
           `sessions` and `states`, see the class.
         """
         if self.encoding is not None:
-            events = self.encoding(events)
-        interests = self.extractor(events, event_mask)
+            events = self.encoding(events)  # Eq. (2)
+        interests = self.extractor(events, event_mask)  # I_k, Eqs. (4)-(6)
         return {SESSIONS: interests, STATES: self.interacting(interests, mask)}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:

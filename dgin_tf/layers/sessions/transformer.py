@@ -32,6 +32,7 @@ def block_diagonal(kernels: tf.Tensor) -> tf.Tensor:
     One product with it is faster than one per head, and so is its gradient.
     """
     heads, units, _ = kernels.shape
+    # [heads, 1, heads, 1]: one where row block and column block belong to the same head.
     own = tf.eye(heads, dtype=kernels.dtype)[:, tf.newaxis, :, tf.newaxis]
     return tf.reshape(kernels[:, :, tf.newaxis] * own, [heads * units, heads * units])
 
@@ -99,6 +100,7 @@ class SessionTransformer(tf.keras.layers.Layer):
         )
         projections = tf.split(tf.tensordot(rows, kernels, 1), 3, axis=-1)
         query, key, value = (by_head(part, self.heads) for part in projections)
+        # [users * sessions, heads, time, time]
         scores = tf.matmul(query, key, transpose_b=True)
         scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
         scores /= tf.sqrt(float(units if self.scale_by_head else dim))

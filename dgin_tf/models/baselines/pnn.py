@@ -44,7 +44,7 @@ class PNN(CTRModel):
         first, *others = config.tower_units
         behind = dataclasses.replace(config, tower_units=tuple(others))
         super().__init__(schema, {"pooled": Pooling(name="pooled")}, behind, name="pnn")
-        self.config = config
+        self.config = config  # with the first hidden width, for get_config
         self.products = products
         self.order = order
         self.product = ProductLayer(first, products, order, name="product")

@@ -38,7 +38,7 @@ class WideDeep(CTRModel):
     ) -> tf.Tensor:
         """Logits [users, candidates]: wide + deep."""
         deep = dict(parts)
-        wide = deep.pop(WIDE)[..., 0]
+        wide = deep.pop(WIDE)[..., 0]  # a logit already, [users, candidates]
         return wide + super().head(deep, target, training=training)
 
     @property

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.events import History
 from dgin_tf.layers.sessions.bi_lstm import BiLSTM
 from dgin_tf.layers.sessions.bias_encoding import BiasEncoding
+from dgin_tf.layers.sessions.session_interest import SessionInterest
 from dgin_tf.layers.sessions.transformer import SessionTransformer
+from dgin_tf.layers.state_attention import BilinearAttention
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
 from dgin_tf.released.dsin import ReleasedSessionTransformer
 from tests import golden_files
@@ -186,3 +189,27 @@ def test_heads_that_are_no_slices_are_refused(kind, heads):
 def test_other_stacks_are_refused(settings):
     with pytest.raises(ValueError, match="at least one layer"):
         BiLSTM(**settings)
+
+
+def test_without_a_mask_every_event_of_a_session_is_real():
+    layer = SessionTransformer(HEADS)
+    np.testing.assert_array_equal(layer(EVENTS), layer(EVENTS, np.ones_like(MASK)))
+
+
+def test_session_interests_are_computed_from_embedded_events_in_a_notebook():
+    attentions = BilinearAttention(DIM), BilinearAttention(8)
+    encoder = SessionInterest(
+        SessionTransformer(HEADS), BiLSTM(4), attentions, sessions=SESSIONS, events=TIME, gap=60
+    )
+    # Two sessions of two events; the newest one comes first.
+    times = np.array([[10, 20, 500, 510]])
+    events = EVENTS[:1, 0, :4]
+    history = History(tf.constant(events), tf.constant(times > 0), {"timestamp": times})
+    outputs = encoder(EVENTS[:1, 1, :3], history)
+    sessions = np.zeros([1, SESSIONS, TIME, DIM], np.float32)
+    sessions[0, 0, :2], sessions[0, 1, :2] = events[0, 2:], events[0, :2]
+    mask = np.broadcast_to(np.arange(TIME) < 2, sessions.shape[:3])
+    interests = encoder.extractor(sessions, mask)
+    np.testing.assert_allclose(outputs["state"]["sessions"], interests, rtol=1e-4, atol=1e-6)
+    first = attend(outputs["attention"], interests)
+    np.testing.assert_allclose(outputs["interest"][..., :DIM], first, rtol=1e-4, atol=1e-6)
