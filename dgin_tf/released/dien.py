@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
+from dgin_tf.layers.auxiliary_loss import SUM, AuxiliaryLoss, click_net
 from dgin_tf.layers.state_attention import ProjectedAttention
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.dien import (
@@ -46,11 +46,16 @@ class ReleasedAuxiliaryLoss(AuxiliaryLoss):
     def __init__(
         self, weight: float = 1.0, score: tf.keras.layers.Layer | None = None, **kwargs: Any
     ):
-        super().__init__(weight, score or click_net(name="click_net"), **kwargs)
+        super().__init__(weight, score or click_net(name="click_net"), SUM, **kwargs)
 
     def _count(self, pairs, dtype):
         # All steps of the padded length but the last, which has no next event.
         return tf.maximum(tf.cast(tf.shape(pairs)[1] - 1, dtype), 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["reduce"]  # there is no choice
+        return config
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")

@@ -71,7 +71,7 @@ class ReleasedSessionTransformer(tf.keras.layers.Layer):
         head_width(dim, self.heads)
         self.kernels = [self.add_weight(name, [dim, dim]) for name in ("query", "key", "value")]
         self.hidden = self.add_weight("hidden", [dim, 4 * dim])
-        self.output_kernel = self.add_weight("output", [4 * dim, dim])
+        self.output_kernel = self.add_weight("output_kernel", [4 * dim, dim])
         if self.positions:
             self.tables = [
                 self.add_weight(f"{name}_positions", [time, dim]) for name in ("query", "key")

@@ -75,7 +75,7 @@ class SessionTransformer(tf.keras.layers.Layer):
         units = head_width(dim, self.heads)
         # A kernel's row blocks are the heads' own [units, units] kernels, one below the other.
         self.kernels = [self.add_weight(name, [dim, units]) for name in ("query", "key", "value")]
-        self.output_kernel = self.add_weight("output", [dim, dim])
+        self.output_kernel = self.add_weight("output_kernel", [dim, dim])
         super().build(input_shape)
 
     def call(self, sessions: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
