@@ -124,10 +124,7 @@ class InterestEvolution(InterestEncoder):
         if self.auxiliary_loss is None:
             return state, {}
         if negatives is None:
-            score = self.auxiliary_loss.score
-            # Weights exist from the first call on, which may have no negatives: saving needs them.
-            if score is not None and not score.weights:
-                self.auxiliary_loss(states, events, events, history.mask)
+            self.auxiliary_loss.build_score(states.shape[-1] + events.shape[-1])
             return state, {}
         return state, {"auxiliary": self.auxiliary_loss(states, events, negatives, history.mask)}
 

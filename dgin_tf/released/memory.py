@@ -452,6 +452,8 @@ class ReleasedMemoryInterest(InterestEncoder):
             # The state of the padding before the first event has to foresee it too.
             pairs = mask | tf.concat([mask[:, 1:], tf.zeros_like(mask[:, :1])], 1)
             losses["auxiliary"] = self.auxiliary_loss(histories[OUTPUT], events, negatives, pairs)
+        elif self.auxiliary_loss is not None:
+            self.auxiliary_loss.build_score(self.memory.trace_shapes[OUTPUT][0] + events.shape[-1])
         return state, losses
 
     def utilization_loss(self, usage: tf.Tensor) -> tf.Tensor:

@@ -93,6 +93,10 @@ VARIANTS["mimn-two_channels-auxiliary"] = (
     "mimn",
     {"slots": 3, "top_k": 2, "auxiliary_weight": 0.5},
 )
+VARIANTS["mimn-auxiliary_released"] = (
+    "mimn_released",
+    {**SMALL["mimn_released"], "auxiliary_weight": 0.5},
+)
 VARIANTS["encode-minus"] = ("encode", {**SMALL["encode"], "metric": "dot"})
 VARIANTS["encode-routed-without_loss"] = (
     "encode",

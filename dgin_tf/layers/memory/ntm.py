@@ -378,6 +378,8 @@ class MultiChannelMemory(InterestEncoder):
             losses["utilization"] = self.memory.utilization.loss(state[USAGE])
         if foresees:
             losses["auxiliary"] = self.auxiliary_loss(traces[READ], events, negatives, mask)
+        elif self.auxiliary_loss is not None:
+            self.auxiliary_loss.build_score(self.memory.dim + events.shape[-1])
         return state, losses
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
