@@ -107,17 +107,18 @@ class AuxiliaryLoss(tf.keras.layers.Layer):
         total = tf.reduce_sum(tf.where(pairs, losses, tf.zeros([], losses.dtype)), 1)
         return self.weight * total / self._count(pairs, total.dtype)
 
-    def build_score(self, width: int) -> None:
+    def build_score(self, units: int, events: Any) -> None:
         """Creates the weights of the scoring network, where there is one.
 
         Encoders call it where a history has no negatives, so that all weights exist after the first
         call: a model is saved and loaded without a batch of training.
 
         Args:
-          width: of states and events together.
+          units: width of the states.
+          events: e_t, [users, time, dim].
         """
         if self.score is not None and not self.score.weights:
-            self.score(tf.zeros([1, 1, width], self.compute_dtype))
+            self.score(tf.zeros([1, 1, units + events.shape[-1]], self.compute_dtype))
 
     def _logits(self, states: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Logit of a click on each item, [users, time]."""

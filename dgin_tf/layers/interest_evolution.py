@@ -124,7 +124,7 @@ class InterestEvolution(InterestEncoder):
         if self.auxiliary_loss is None:
             return state, {}
         if negatives is None:
-            self.auxiliary_loss.build_score(states.shape[-1] + events.shape[-1])
+            self.auxiliary_loss.build_score(states.shape[-1], events)
             return state, {}
         return state, {"auxiliary": self.auxiliary_loss(states, events, negatives, history.mask)}
 

@@ -453,7 +453,7 @@ class ReleasedMemoryInterest(InterestEncoder):
             pairs = mask | tf.concat([mask[:, 1:], tf.zeros_like(mask[:, :1])], 1)
             losses["auxiliary"] = self.auxiliary_loss(histories[OUTPUT], events, negatives, pairs)
         elif self.auxiliary_loss is not None:
-            self.auxiliary_loss.build_score(self.memory.trace_shapes[OUTPUT][0] + events.shape[-1])
+            self.auxiliary_loss.build_score(self.memory.trace_shapes[OUTPUT][0], events)
         return state, losses
 
     def utilization_loss(self, usage: tf.Tensor) -> tf.Tensor:

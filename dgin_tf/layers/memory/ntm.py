@@ -379,7 +379,7 @@ class MultiChannelMemory(InterestEncoder):
         if foresees:
             losses["auxiliary"] = self.auxiliary_loss(traces[READ], events, negatives, mask)
         elif self.auxiliary_loss is not None:
-            self.auxiliary_loss.build_score(self.memory.dim + events.shape[-1])
+            self.auxiliary_loss.build_score(self.memory.dim, events)
         return state, losses
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
