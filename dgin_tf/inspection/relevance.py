@@ -25,7 +25,11 @@ from dgin_tf.models.base import CTRModel
 FLOOR = 1e-6
 
 _LONG = "long"
-_ATTENTION, _EVENTS, _EVENT_MASK = (_LONG, "attention"), (_LONG, "found"), (_LONG, "found_mask")
+_ATTENTION, _EVENTS, _EVENT_MASK = (
+    (_LONG, "attention"),
+    (_LONG, "topk_indices"),
+    (_LONG, "topk_mask"),
+)
 
 
 def long_weights(model: CTRModel, features: Mapping[str, tf.Tensor]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dgin_tf.inspection.traces import Trace
 
-_EVENTS, _MASK, _LONG, _ATTENTION = "found", "found_mask", "long", "attention"
+_EVENTS, _MASK, _LONG, _ATTENTION = "topk_indices", "topk_mask", "long", "attention"
 
 
 def retrieved_events(trace: Trace) -> np.ndarray:

@@ -84,11 +84,8 @@ def index_recall(
             bucket=options.max_history,
             fallback=False,
             k=soft_search.k,
-            dim=soft_search.dim,
         )
-        unit(tf.zeros([1, 1, model.embedding.event_dim]))  # creates the weights
-        unit.target_kernel.assign(soft_search.target_kernel)
-        unit.event_kernel.assign(soft_search.event_kernel)
+        unit.query = soft_search.query  # with its trained weights
         shares = [
             recall(unit, model.embedding.history(batch), model.embedding.target(batch))
             for batch in test_batches

@@ -60,7 +60,7 @@ class EarlierResults:
                 continue
             before = {name: value for name, value in result["config"].items() if name != "seed"}
             now = runs.plain_config(config)
-            # Settings that the package did not have then are at their defaults.
+            # Settings that the package did not have then, or the model decided, are the defaults.
             before = _complete(before, runs.plain_config(defaults.get_config(config.model.name)))
             if runs.DATA_SCHEMA in before:
                 now[runs.DATA_SCHEMA] = Schema.load(data_dir).fingerprint()
@@ -79,16 +79,14 @@ class EarlierResults:
 
 
 def _complete(config: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds the settings that a nested config lacks."""
-    return {
-        **default,
-        **{
-            name: _complete(value, default[name])
-            if isinstance(value, Mapping) and isinstance(default.get(name), Mapping)
-            else value
-            for name, value in config.items()
-        },
-    }
+    """Adds the settings that a nested config lacks, or leaves to the model by null."""
+    complete = dict(default)
+    for name, value in config.items():
+        if isinstance(value, Mapping) and isinstance(default.get(name), Mapping):
+            complete[name] = _complete(value, default[name])
+        elif value is not None:
+            complete[name] = value
+    return complete
 
 
 def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:

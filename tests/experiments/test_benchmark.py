@@ -100,7 +100,7 @@ def test_long_histories_are_trained_on_and_scored_in_batches_without_records(tmp
 
 @pytest.mark.parametrize(("name", "parts"), [("mimn_plain", False), ("mimn_full", True)])
 def test_mimn_is_measured_without_its_parts_and_with_them(name, parts):
-    memory = make_model(Case("", "step", name, "paper"), TINY).encoders[""].memory
+    memory = make_model(Case("", "step", name, "paper"), TINY).encoders["interest"].memory
     assert memory.slots == 4
     assert (memory.utilization is not None, memory.induction is not None) == (parts, parts)
 
