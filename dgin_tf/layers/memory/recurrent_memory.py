@@ -18,6 +18,21 @@ class RecurrentMemory(tf.keras.layers.Layer):
 
     Subclasses build weights and give the step, its weights and the state before any event. States add
     up over time, so they and all weights stay float32 under a half-precision policy.
+
+    Example:
+
+      >>> def add(state, values, weights):
+      ...     event, real = values
+      ...     return {"sum": state["sum"] + real[:, tf.newaxis] * event}
+      >>> class Sum(RecurrentMemory):
+      ...     step = staticmethod(add)
+      ...     def step_weights(self):
+      ...         return ()
+      ...     def initial_state(self, users):
+      ...         return {"sum": tf.zeros([users, 3])}
+      >>> state, _ = Sum()(tf.ones([2, 7, 3]))
+      >>> state["sum"][0].numpy().tolist()
+      [7.0, 7.0, 7.0]
     """
 
     @property
