@@ -24,7 +24,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -237,7 +237,7 @@ def _condense_to(path: str, case: Case, workload: Workload) -> None:
     (transform,) = make_model(case, workload).input_transforms
     transform = tf.function(transform, autograph=False)
     batches = [_flatten(transform(batch)) for batch in load_batches(case.data)]
-    arrays = {name: stack_padded([batch[name].numpy() for batch in batches]) for name in batches[0]}
+    arrays = {name: stack_padded([batch[name] for batch in batches]) for name in batches[0]}
     np.savez(path, allow_pickle=False, **arrays)
 
 
