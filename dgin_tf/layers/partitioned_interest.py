@@ -42,9 +42,9 @@ class PartitionedInterest(InterestEncoder):
       >>> table = tf.Variable(tf.random.normal([9, 4]))
       >>> items = tf.constant([[3, 5, 3, 8]])
       >>> features = {"item_id": items, "category_id": 2 + items % 3}
-      >>> history = History(None, items > 0, features, tables={"category_id": table})
-      >>> layer = PartitionedInterest(dim=4, parts=2)
-      >>> layer(tf.random.normal([1, 3, 4]), embed_history(history, tf.float32))["interest"].shape
+      >>> events = tf.gather(table, features["category_id"])
+      >>> history = History(events, items > 0, features, tables={"category_id": table})
+      >>> PartitionedInterest(4, parts=2)(tf.random.normal([1, 3, 4]), history)["interest"].shape
       TensorShape([1, 3, 4])
     """
 

@@ -146,8 +146,9 @@ class DGIN(CTRModel):
         per_key: int | None = 0
         if self.target_module is not None:
             history = self.target_module.history_slice
-            is_own_group = history is not None and history[:2] == (self.spec.key, 0)
-            per_key = history.per_key if is_own_group else None
+            per_key = None
+            if history is not None and history[:2] == (self.spec.key, 0):
+                per_key = history.per_key
         return (GroupTransform(self.spec, per_key, tuple(self._type_ids)),)
 
     @property
@@ -168,7 +169,8 @@ class DGIN(CTRModel):
         statistics = self.group_module.statistics
         if statistics is not None and statistics.num_bins is not None:
             sample = itertools.islice(dataset, _ADAPT_BATCHES)
-            statistics.adapt(self.past_events(features).groups for features in sample)
+            histories = map(self.past_events, sample)
+            statistics.adapt(h.groups for h in histories if h.groups is not None)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
