@@ -81,30 +81,14 @@ class Schema:
       max_history: the longest history that the records hold, in events.
       behavior_types: names of the behavior types in the order of their ids (the first has id 2);
         empty where the log has only one.
-      statistic_edges: interest key -> statistic -> first value of every class but the lowest, as
-        `experiments.dgin.learn_edges` learns them from the training split; empty where nothing was
-        learned. No part of the fingerprint: they say how a model reads what is stored, not what is
-        stored, so that learning them leaves checkpoints, indexes and states of the same data usable.
-        A run and an export carry those that they were trained with.
     """
 
     fields: tuple[Field, ...]
     vocabulary_sizes: Mapping[str, int]
     max_history: int
     behavior_types: tuple[str, ...] = ()
-    statistic_edges: Mapping[str, Mapping[str, tuple[int, ...]]] = dataclasses.field(
-        default_factory=dict
-    )
 
     def __post_init__(self):
-        edges = {
-            key: {name: tuple(values) for name, values in statistics.items()}
-            for key, statistics in self.statistic_edges.items()
-        }
-        object.__setattr__(
-            self, "statistic_edges", edges
-        )  # JSON has lists, and schemas are compared
-        # Names are unique over all roles: `hist_x` and `cand_x` are one field.
         names = [field.name for field in self.fields]
         duplicates = sorted({name for name in names if names.count(name) > 1})
         if duplicates:
@@ -167,8 +151,6 @@ class Schema:
     def to_json(self) -> str:
         """Canonical JSON text: the same schema always gives the same bytes."""
         content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
-        if not self.statistic_edges:
-            del content["statistic_edges"]  # which earlier versions do not know
         return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -193,8 +175,7 @@ class Schema:
 
     def fingerprint(self) -> str:
         """Hash by which records, checkpoints, bundles and stored states are matched."""
-        content = dataclasses.replace(self, statistic_edges={}).to_json()
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def save(self, data_dir: str | os.PathLike) -> pathlib.Path:
         """Writes `schema.json` into `data_dir`, whole or not at all."""

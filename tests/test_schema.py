@@ -1,8 +1,5 @@
 """The schema: the one description of the data."""
 
-import dataclasses
-import json
-
 import pytest
 
 from dgin_tf.schema import CANDIDATE, HISTORY, USER, Field, Schema, feature_name, negative_name
@@ -67,24 +64,5 @@ def test_an_unknown_role_is_refused():
         Field("item_id", ("history", "label"), "item_id")
 
 
-EDGES = {"item_id": {"count": (2, 3, 7), "types": (2,)}, "session": {"count": (5,)}}
-
-
-def test_learned_edges_come_back_from_the_file(tmp_path):
-    schema = dataclasses.replace(make_schema(), statistic_edges=EDGES)
-    schema.save(tmp_path)
-    assert Schema.load(tmp_path) == schema
-    assert Schema.load(tmp_path).statistic_edges == EDGES
-    assert Schema.load(tmp_path).to_json() == schema.to_json()
-
-
-def test_learned_edges_leave_the_fingerprint_as_it_was():
-    schema = make_schema()
-    learned = dataclasses.replace(schema, statistic_edges=EDGES)
-    assert learned != schema
-    assert learned.fingerprint() == schema.fingerprint()
-
-
-def test_a_schema_without_learned_edges_is_written_as_before_there_were_any():
-    assert "statistic_edges" not in json.loads(make_schema().to_json())
+def test_the_fingerprint_of_a_schema_stays_what_it_was():
     assert make_schema().fingerprint() == "e0c5a7018e8478c9"

@@ -9,7 +9,8 @@ every statistic ignores. Each row is therefore used exactly once an epoch and no
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +22,11 @@ from dgin_tf.schema import Schema
 
 SAMPLERS = ("none", "uniform", "popularity")
 
-Condense = Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]
+Transform = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Makes a batch of a batch, as `GroupTransform` does; runs while batches are read, compiled by TensorFlow.
+
+Equal transforms are traced once, so that one with settings is best a frozen dataclass.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,25 +96,29 @@ class PreparedData:
         return sum(math.ceil(shard.rows / options.batch_rows) for shard in self.shards(split))
 
     def training(
-        self, options: BatchOptions, seed: int, epoch: int, condense: Condense | None = None
+        self,
+        options: BatchOptions,
+        seed: int,
+        epoch: int,
+        transforms: Sequence[Transform] = (),
     ) -> tf.data.Dataset:
         """One epoch of shuffled training batches: the same arguments give the same batches.
 
         Args:
           options: how batches are made.
           seed, epoch: of the shuffling and the sampling.
-          condense: makes of a batch what a model reads of it, see `CTRModel.condense`; it runs while
-            batches are read, on other batches than the one that is trained on.
+          transforms: applied to every batch in their order, see `CTRModel.input_transforms`, while
+            training is at another one.
         """
-        return self._read("train", options, np.random.SeedSequence([seed, epoch]), condense)
+        return self._read("train", options, np.random.SeedSequence([seed, epoch]), transforms)
 
     def evaluation(
-        self, split: str, options: BatchOptions, condense: Condense | None = None
+        self, split: str, options: BatchOptions, transforms: Sequence[Transform] = ()
     ) -> tf.data.Dataset:
         """One pass over a split in the order of its files, without sampled non-clicks."""
-        return self._read(split, options, None, condense)
+        return self._read(split, options, None, transforms)
 
-    def _read(self, split, options, sequence, condense):
+    def _read(self, split, options, sequence, transforms):
         """Batches of a split, shuffled by `sequence` unless it is None.
 
         Every function of the pipeline is a cached `tf.function` of plain tensors, traced once and
@@ -142,7 +151,7 @@ class PreparedData:
             lengths[0] if len(lengths) == 1 else None,
             width,
             sequence is not None,
-            condense,
+            tuple(transforms),
         )
         first = 0 if sequence is None else int(sequence.generate_state(1)[0])
         seeds = np.stack([np.full(len(choice), first), np.arange(len(choice))], axis=1)
@@ -195,7 +204,7 @@ class PreparedData:
 
         return self._traced_once(("open", batch_rows, shuffled), make)
 
-    def _batch_maker(self, options, length, width, training, condense):
+    def _batch_maker(self, options, length, width, training, transforms):
         """Function from a seed and an uncut batch to features."""
 
         def make():
@@ -209,11 +218,13 @@ class PreparedData:
                 features = cut(rows, self.schema, chosen, longest, width)
                 if add_negatives is not None:
                     features = add_negatives(features, seed)
-                return features if condense is None else condense(features)
+                for transform in transforms:
+                    features = transform(features)
+                return features
 
             return make_batch
 
-        return self._traced_once(("batch", options, length, width, training, condense), make)
+        return self._traced_once(("batch", options, length, width, training, transforms), make)
 
     def _traced_once(self, key, make):
         """The `tf.function` of what `make` gives, the same one whenever the key is the same."""

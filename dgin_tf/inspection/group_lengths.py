@@ -1,15 +1,14 @@
-"""How much shorter histories become when their events are grouped (DGIN, figure 1)."""
+"""Lengths of histories before and after grouping (DGIN, figure 1)."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from dgin_tf.group_spec import SESSION, SESSION_GAP
 from dgin_tf.records import POSITION
 from dgin_tf.schema import HISTORY, PREFIX
 
-SESSION = "session"
-SESSION_GAP = 30 * 60  # a longer break begins a new session (DSIN, section 3.2)
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 SIZE_EDGES = (1, 2, 3, 6, 11, 51)
 
@@ -30,7 +29,7 @@ class GroupLengths:
 
 
 def interest_keys(record: Mapping[str, np.ndarray], key: str) -> np.ndarray:
-    """What the events of a record are grouped by, [time].
+    """Interest key of every event of a record, [time].
 
     Args:
       record: a user's arrays, as `dgin_tf.records.decode_record` gives them.
@@ -62,11 +61,11 @@ def measure(records: Iterable[Mapping[str, np.ndarray]], key: str) -> GroupLengt
     for record in records:
         keys = interest_keys(record, key)
         _, first, counts = np.unique(keys, return_index=True, return_counts=True)
-        opened = np.zeros(len(keys) + 1, np.int64)
-        opened[first + 1] = 1
+        is_first = np.zeros(len(keys) + 1, np.int64)  # of its group, [1 + time]
+        is_first[first + 1] = 1
         cuts = np.unique(record[POSITION])
         events.append(cuts)
-        groups.append(np.cumsum(opened)[cuts])
+        groups.append(np.cumsum(is_first)[cuts])
         sizes.append(counts)
     if not events:
         raise ValueError("expected at least one record to measure; got none.")
@@ -82,13 +81,13 @@ def at_quantiles(
       (quantile, events, groups) of each. `groups` is the mean over all samples of that many events,
       rounded, so that it does not depend on the order of equals.
     """
-    ranked = np.sort(lengths.events)
-    found = []
+    by_rank = np.sort(lengths.events)
+    rows = []
     for quantile in quantiles:
-        events = int(ranked[round(quantile * (len(ranked) - 1))])
+        events = int(by_rank[round(quantile * (len(by_rank) - 1))])
         groups = lengths.groups[lengths.events == events].mean()
-        found.append((quantile, events, round(float(groups))))
-    return found
+        rows.append((quantile, events, round(float(groups))))
+    return rows
 
 
 def size_shares(

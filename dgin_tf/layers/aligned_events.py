@@ -9,11 +9,11 @@ from dgin_tf.layers.event_attributes import events_of_types
 from dgin_tf.layers.events import History, State, Target, embed_events_at
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend, read_each
-from dgin_tf.ops.alignment import nearest_events, project_onto
 from dgin_tf.ops.event_order import newest_events
 from dgin_tf.schema import BEHAVIOR_TYPE
 
 CLICKS, AROUND, MASK = "clicks", "around", "mask"
+_TINY = 1e-12  # of the released code; the projection onto nothing is nothing
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -35,6 +35,13 @@ class AlignedEvents(InterestEncoder):
 
     Raises:
       ValueError: `clicks` or `nearest` is below 1.
+
+    Example:
+
+      >>> layer = AlignedEvents(clicks=4)
+      >>> history = tf.random.normal([2, 6, 8]), tf.ones([2, 6], tf.bool)
+      >>> layer(tf.random.normal([2, 3, 8]), history)["interest"].shape
+      TensorShape([2, 3, 8])
     """
 
     def __init__(
@@ -66,26 +73,27 @@ class AlignedEvents(InterestEncoder):
             self.around_attention = attention("around_attention")
 
     def encode(self, history: History, training: bool = False) -> State:
-        """Finds clicks and what is around them."""
+        """Gathers clicks and the events around them."""
         own = events_of_types(history, self.click_types) if self.click_types else history
         places, mask = newest_events(own.mask, self.clicks)
         clicks = embed_events_at(history, places, mask, self.compute_dtype)
         if not self.other_types:
             return {CLICKS: clicks, MASK: mask}
         others = events_of_types(history, self.other_types).mask
-        near, found = nearest_events(places, others, self.nearest)
-        found &= mask[..., tf.newaxis]
-        events = embed_events_at(history, near, found, self.compute_dtype)
+        near, is_near = nearest_events(places, others, self.nearest)
+        is_near &= mask[..., tf.newaxis]
+        events = embed_events_at(history, near, is_near, self.compute_dtype)
         dim = clicks.shape[-1]
+        # Every click is a user of its own, with one query.
         query = tf.reshape(clicks, [-1, 1, dim])
         keys = tf.reshape(events, [-1, 2 * self.nearest, dim])
-        found = tf.reshape(found, [-1, 2 * self.nearest])
-        weights = self.alignment(query, keys, found, training=training)
+        is_near = tf.reshape(is_near, [-1, 2 * self.nearest])
+        weights = self.alignment(query, keys, is_near, training=training)
         around = tf.reshape(attend(weights, keys), tf.shape(clicks))
         return {CLICKS: clicks + project_onto(around, clicks), AROUND: around, MASK: mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
-        """What clicks and what is around them say of candidates.
+        """Interests of the clicks, and of the events around them.
 
         Returns:
           `interest` [users, candidates, dim], or twice as wide with other types, and the weights of
@@ -106,3 +114,33 @@ class AlignedEvents(InterestEncoder):
             "nearest": self.nearest,
             "units": self.units,
         }
+
+
+def nearest_events(places: tf.Tensor, others: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Other events right before and right after some events.
+
+    Args:
+      places: where in time the events are, int32 [users, events].
+      others: which events are others, bool [users, time]; none of the former is among them.
+      count: R, how many to take on either side.
+
+    Returns:
+      Places, oldest first, int32 [users, events, 2 * count], zero where there is nothing; and whether
+      there is something, bool.
+    """
+    # One event more, so that a time axis of no length can be read.
+    number = tf.pad(tf.cumsum(tf.cast(others, tf.int32), axis=1), [[0, 0], [1, 0]])
+    before = tf.gather(number, places, batch_dims=1)
+    rank = before[..., tf.newaxis] + tf.range(1 - count, count + 1)  # [users, events, 2 * count]
+    is_event = (rank >= 1) & (rank <= number[:, -1, tf.newaxis, tf.newaxis])
+    # The n-th of the others is where their number reaches n.
+    flat = tf.reshape(rank, [tf.shape(rank)[0], -1])
+    near = tf.searchsorted(number, flat, side="left") - 1
+    return tf.where(is_event, tf.reshape(near, tf.shape(rank)), 0), is_event
+
+
+def project_onto(vectors: tf.Tensor, onto: tf.Tensor) -> tf.Tensor:
+    """The components of vectors [..., dim] along others [..., dim]; zero along zero."""
+    product = tf.reduce_sum(vectors * onto, axis=-1, keepdims=True)
+    square = tf.reduce_sum(tf.square(onto), axis=-1, keepdims=True)
+    return product / (square + _TINY) * onto

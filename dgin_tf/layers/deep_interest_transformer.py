@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.event_attributes import events_of_types
-from dgin_tf.layers.events import History, State, Target, embed_events_at
+from dgin_tf.layers.events import History, State, Target, embed_events_at, mask_padding
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.normalization import LayerNorm
@@ -31,6 +31,13 @@ class DeepInterestTransformer(InterestEncoder):
 
     Raises:
       ValueError: `events` is below 1.
+
+    Example:
+
+      >>> layer = DeepInterestTransformer(events=4)
+      >>> history = tf.random.normal([2, 6, 8]), tf.ones([2, 6], tf.bool)
+      >>> layer(tf.random.normal([2, 3, 8]), history)["interest"].shape
+      TensorShape([2, 3, 8])
     """
 
     def __init__(self, types: Sequence[int] = (), events: int = 50, heads: int = 4, **kwargs: Any):
@@ -54,9 +61,7 @@ class DeepInterestTransformer(InterestEncoder):
         own = events_of_types(history, self.types) if self.types else history
         places, mask = newest_events(own.mask, self.events)
         events = self.positions(embed_events_at(history, places, mask, self.compute_dtype))
-        encoded = self.encoder(events, mask)
-        encoded = tf.where(mask[..., tf.newaxis], encoded, tf.zeros([], encoded.dtype))
-        return {"events": encoded, "mask": mask}
+        return {"events": mask_padding(self.encoder(events, mask), mask), "mask": mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """The decoder.
@@ -66,9 +71,9 @@ class DeepInterestTransformer(InterestEncoder):
           zero where there are no events, since the sum with the candidate would speak of it alone.
         """
         del training
-        asked, mask = target.embedding, state["mask"]
-        attended, weights = self.attention(asked, state["events"], mask)
-        interest = self.feed_forward(self.norm(asked + attended))
+        query, mask = target.embedding, state["mask"]
+        sums, weights = self.attention(query, state["events"], mask)
+        interest = self.feed_forward(self.norm(query + sums))
         some = tf.reduce_any(mask, axis=1)[:, tf.newaxis, tf.newaxis]
         interest = tf.where(some, interest, tf.zeros([], interest.dtype))
         return {"interest": interest, "attention": weights}

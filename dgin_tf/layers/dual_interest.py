@@ -6,21 +6,28 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.event_attributes import events_of_types
-from dgin_tf.layers.events import History, State, Target, embed_events_at
+from dgin_tf.layers.events import History, State, Target, embed_events_at, mask_padding
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import SelfAttentionEncoder
 from dgin_tf.ops import masking
-from dgin_tf.ops.contrast import contrastive_loss
 from dgin_tf.ops.event_order import newest_events
 from dgin_tf.schema import BEHAVIOR_TYPE
 
+_NEVER = -1e9  # similarity of what is not there; that of vectors is at least -1
 CONTRAST = "contrast"
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class ContrastProjection(tf.keras.layers.Layer):
-    """Two layers as wide as their input, ReLU in between, ending in vectors of length one."""
+    """Two layers as wide as their input, ReLU in between, ending in vectors of length one.
+
+    Example:
+
+      >>> vectors = ContrastProjection()(tf.random.normal([2, 3, 8]))
+      >>> np.allclose(tf.norm(vectors, axis=-1), 1.0, atol=1e-5)
+      True
+    """
 
     def build(self, input_shape: Any) -> None:
         dim, policy = tf.TensorShape(input_shape)[-1], self.dtype_policy
@@ -30,8 +37,8 @@ class ContrastProjection(tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """[..., dim] -> [..., dim], float32."""
-        found = tf.cast(self.output_layer(self.hidden(inputs)), tf.float32)
-        return tf.math.l2_normalize(found, axis=-1)
+        outputs = tf.cast(self.output_layer(self.hidden(inputs)), tf.float32)
+        return tf.math.l2_normalize(outputs, axis=-1)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -53,6 +60,13 @@ class DualInterest(InterestEncoder):
 
     Raises:
       ValueError: there are not as many lengths as types.
+
+    Example:
+
+      >>> layer = DualInterest(lengths=(4,))
+      >>> history = tf.random.normal([2, 6, 8]), tf.ones([2, 6], tf.bool)
+      >>> layer(tf.random.normal([2, 3, 8]), history)["interest"].shape
+      TensorShape([2, 3, 16])
     """
 
     def __init__(
@@ -100,34 +114,32 @@ class DualInterest(InterestEncoder):
             places, mask = newest_events(own.mask, length)
             events = embed_events_at(history, places, mask, self.compute_dtype)
             for kind, encoder in (("specific", self.encoders[n]), ("common", self.common_encoder)):
-                refined = encoder(events, mask)
-                zero = tf.zeros([], refined.dtype)
-                state[f"{kind}{n}"] = tf.where(mask[..., tf.newaxis], refined, zero)
+                state[f"{kind}{n}"] = mask_padding(encoder(events, mask), mask)
             state[f"mask{n}"] = mask
         return state
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
-        """What a candidate finds in every sequence.
+        """Interests of every sequence in the candidates.
 
         Returns:
           `interest` [g, s^1, s^2, ...], [users, candidates, (1 + types) * dim], where g is the sum of
-          what is common to the types under `fusion` [users, candidates, types]; zero for what a user
+          the interests common to the types under `fusion` [users, candidates, types]; zero for what a user
           has no events of.
         """
         del training
-        asked = target.embedding
+        query = target.embedding
         specific, common, present = [], [], []
         for n, attention in enumerate(self.attentions):
             mask = state[f"mask{n}"]
-            specific.append(attention(asked, state[f"specific{n}"], mask)[0])
-            common.append(self.common_attention(asked, state[f"common{n}"], mask)[0])
+            specific.append(attention(query, state[f"specific{n}"], mask)[0])
+            common.append(self.common_attention(query, state[f"common{n}"], mask)[0])
             present.append(tf.reduce_any(mask, axis=1))
         if not self.has_pairs:
             return {"interest": tf.concat([*common, *specific], axis=-1)}
         shared = tf.stack(common, axis=2)
         is_there = tf.broadcast_to(tf.stack(present, axis=1)[:, tf.newaxis], tf.shape(shared)[:-1])
-        fused, weights = self.fusion(asked, shared, is_there)
-        interest = tf.concat([fused, *specific], axis=-1)
+        fusion, weights = self.fusion(query, shared, is_there)
+        interest = tf.concat([fusion, *specific], axis=-1)
         return {"interest": interest, "fusion": weights[:, :, 0]}
 
     def encode_with_losses(
@@ -163,3 +175,51 @@ class DualInterest(InterestEncoder):
             "weight": self.weight,
             "temperature": self.temperature,
         }
+
+
+def contrastive_loss(
+    common: tf.Tensor, specific: tf.Tensor, present: tf.Tensor, temperature: float
+) -> tf.Tensor:
+    """Contrastive loss between the vectors that two types of one user share (our reading of DMBIN).
+
+    For types c and c' of user u the positive is sim(g^c_u, g^c'_u); the negatives are the other
+    users' g^c' and the user's own specific vectors. The loss of a pair is the negative logarithm of
+    the positive's share, exp(sim / temperature) over all of them. Users of all replicas are
+    compared, so that a step of several equals the step of one device; they hold equally many.
+
+    Args:
+      common: g, vectors of length one (or zero), [users, types, dim].
+      specific: s, as well.
+      present: True where the user has events of the type, bool [users, types].
+      temperature: tau.
+
+    Returns:
+      Mean over the pairs of different types that a user has, float32 [users]; zero for none.
+    """
+    common, specific = tf.cast(common, tf.float32), tf.cast(specific, tf.float32)
+    types = common.shape[1]
+    everyone = _of_all_replicas(common)
+    is_there = _of_all_replicas(tf.cast(present, tf.float32)) > 0.5
+    against = tf.tensordot(common, everyone, [[2], [2]])  # [users, types, everyone, types]
+    against = tf.transpose(against, [0, 1, 3, 2])
+    against = tf.where(tf.transpose(is_there)[tf.newaxis, tf.newaxis], against, _NEVER)
+    own = tf.matmul(common, specific, transpose_b=True)
+    own = tf.where(present[:, tf.newaxis], own, _NEVER)[:, :, tf.newaxis]
+    own = tf.repeat(own, types, axis=2)
+    similarities = tf.concat([against, own], axis=-1) / temperature  # the positive is among them
+    positive = tf.matmul(common, common, transpose_b=True) / temperature
+    loss = tf.reduce_logsumexp(similarities, axis=-1) - positive
+    pairs = present[:, :, tf.newaxis] & present[:, tf.newaxis] & ~tf.eye(types, dtype=tf.bool)
+    total = tf.reduce_sum(tf.where(pairs, loss, 0.0), axis=[1, 2])
+    return total / tf.maximum(tf.reduce_sum(tf.cast(pairs, tf.float32), axis=[1, 2]), 1.0)
+
+
+def _of_all_replicas(values: tf.Tensor) -> tf.Tensor:
+    """Rows [users, ...] of all replicas behind each other; differentiable."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return values
+    count = replica.num_replicas_in_sync
+    place = tf.one_hot(replica.replica_id_in_sync_group, count, dtype=values.dtype)
+    blocks = masking.sum_over_replicas(tf.tensordot(place, values, 0))
+    return tf.reshape(blocks, tf.concat([[-1], tf.shape(values)[1:]], axis=0))

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.group_spec import GAP
-from dgin_tf.layers.events import History, State, only
+from dgin_tf.layers.events import History, only
 from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets, gap_starts
 from dgin_tf.ops.tables import read_few
 from dgin_tf.schema import BEHAVIOR_TYPE
@@ -85,7 +85,7 @@ class EventAttributes(tf.keras.layers.Layer):
         self.side_tables = tables
         super().build(input_shape)
 
-    def call(self, attributes: State) -> tf.Tensor:
+    def call(self, attributes: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Embeds attributes.
 
         Args:
@@ -108,7 +108,7 @@ class EventAttributes(tf.keras.layers.Layer):
         """Number of different embeddings: buckets of ages times ids of every other attribute."""
         return (BUCKETS if self.times else 1) * math.prod(self._ids.values())
 
-    def classes(self, attributes: State) -> tf.Tensor:
+    def classes(self, attributes: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Rows of `class_table` that hold each event's embedding, int32 [...]; see `call`."""
         row = gap_buckets(attributes[GAP]) if self.times else tf.zeros([], tf.int32)
         for name, size in self._ids.items():  # digits of a number, the age first

@@ -57,6 +57,12 @@ def statistic_boundaries(name: str, values: np.ndarray, num_bins: int) -> list[i
     return [1, *quantile_boundaries(values[is_known], num_bins - 1)]
 
 
+def _full_row(boundaries: Sequence[int], num_bins: int) -> list[int]:
+    """Boundaries of `num_bins` buckets, those that are left over never reached."""
+    row = list(boundaries)[: num_bins - 1]
+    return row + [int(_NEVER)] * (num_bins - 1 - len(row))
+
+
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class GroupStatistics(tf.keras.layers.Layer):
     """Embeds how many events a group has, of how many types, of each type, of how many items, and means.
@@ -101,6 +107,7 @@ class GroupStatistics(tf.keras.layers.Layer):
         self.dim = dim
         self.bin_boundaries = {n: list(values) for n, values in (bin_boundaries or {}).items()}
         self.num_bins = num_bins
+        self.learned_boundaries: Any = None
         if self.bin_boundaries and num_bins is not None:
             raise ValueError(
                 "expected bin_boundaries, or num_bins for boundaries to learn; got both."
@@ -124,10 +131,9 @@ class GroupStatistics(tf.keras.layers.Layer):
             or logarithmic_boundaries(_HIGHEST_MEAN if name.startswith(MEAN) else _HIGHEST)
             for name in self.names
         ]
-        self.learned_boundaries = None
         if self.num_bins is not None:
             # Rows of one length, so that learning changes no shape.
-            boundaries = [self._full_row(values) for values in boundaries]
+            boundaries = [_full_row(values, self.num_bins) for values in boundaries]
             self.learned_boundaries = self.add_weight(
                 "boundaries",
                 [len(boundaries), self.num_bins - 1],
@@ -161,12 +167,11 @@ class GroupStatistics(tf.keras.layers.Layer):
             raise ValueError("expected groups to learn boundaries from; the data hold none.")
         if not self.built:
             self.build(None)
-        self.learned_boundaries.assign(
-            [
-                self._full_row(statistic_boundaries(name, np.concatenate(values), self.num_bins))
-                for name, values in sample.items()
-            ]
-        )
+        boundaries = {
+            name: statistic_boundaries(name, np.concatenate(values), self.num_bins)
+            for name, values in sample.items()
+        }
+        self.learned_boundaries.assign([_full_row(b, self.num_bins) for b in boundaries.values()])
 
     def call(self, statistics: State, mask: tf.Tensor) -> tf.Tensor:
         """Embeds statistics.
@@ -192,11 +197,6 @@ class GroupStatistics(tf.keras.layers.Layer):
         embeddings = read_few(tf.pad(table, [[0, 1], [0, 0]]), rows)
         shape = [*tf.unstack(tf.shape(embeddings)[:-2]), len(self.names) * self.dim]
         return tf.reshape(embeddings, shape)  # statistics side by side
-
-    def _full_row(self, boundaries: Sequence[int]) -> list[int]:
-        """Boundaries of `num_bins` buckets, those that are left over never reached."""
-        boundaries = list(boundaries)[: self.num_bins - 1]
-        return boundaries + [int(_NEVER)] * (self.num_bins - 1 - len(boundaries))
 
     def get_config(self) -> dict[str, Any]:
         return {

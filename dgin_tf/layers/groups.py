@@ -143,10 +143,14 @@ class GroupModule(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.statistics, self.attributes, self.aggregation, self.attention = (
-            tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
-            for layer in (statistics, attributes, aggregation, attention)
-        )
+
+        def as_layer(layer: Any) -> Any:
+            return tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
+
+        self.statistics: GroupStatistics | None = as_layer(statistics)
+        self.attributes: EventAttributes | None = as_layer(attributes)
+        self.aggregation: Any = as_layer(aggregation)
+        self.attention: MultiHeadAttention = as_layer(attention)
         if self.attributes is not None and self.aggregation is None:
             raise ValueError(
                 "attributes of events need an aggregation, such as GroupAggregation()."
@@ -233,7 +237,12 @@ class GroupModule(InterestEncoder):
                 "types. Leave the aggregated attribute out."
             )
         reads_classes = getattr(self.aggregation, "reads_classes", False)
-        if reads_classes and not fields and attributes.class_count <= _MOST_CLASSES:
+        if (
+            reads_classes
+            and attributes is not None
+            and not fields
+            and attributes.class_count <= _MOST_CLASSES
+        ):
             table = attributes.class_table()
 
             def of_classes(classes, mask):

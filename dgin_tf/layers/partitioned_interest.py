@@ -1,16 +1,21 @@
 """Interests by parts of a history, whatever its order: the encoder of NINN (Zhao et al., 2021)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.layers.events import History, State, Target, embed_events_at
+from dgin_tf.layers.events import (
+    History,
+    State,
+    Target,
+    embed_events_at,
+)
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import SelfAttentionEncoder
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
-from dgin_tf.ops.partition import newest_of_each, partition, sum_in_parts
+from dgin_tf.ops.event_order import order_events
 
 EVENTS, MASK, PART = "events", "mask", "part"
 PART_NAMES, PART_MASK = "part_names", "part_mask"
@@ -31,6 +36,16 @@ class PartitionedInterest(InterestEncoder):
       parts: P, how many parts are kept, the largest; all others are one more.
       units: hidden layers of DIN's activation unit.
       heads: of both attentions.
+
+    Example:
+
+      >>> table = tf.Variable(tf.random.normal([9, 4]))
+      >>> items = tf.constant([[3, 5, 3, 8]])
+      >>> features = {"item_id": items, "category_id": 2 + items % 3}
+      >>> events = tf.gather(table, features["category_id"])
+      >>> history = History(events, items > 0, features, tables={"category_id": table})
+      >>> PartitionedInterest(4, parts=2)(tf.random.normal([1, 3, 4]), history)["interest"].shape
+      TensorShape([1, 3, 4])
     """
 
     def __init__(
@@ -99,8 +114,8 @@ class PartitionedInterest(InterestEncoder):
         )
         sums = sum_in_parts(tf.cast(weights, events.dtype), events, state[PART], self.parts + 1)
         mask = tf.broadcast_to(state[PART_MASK][:, tf.newaxis], tf.shape(sums)[:-1])
-        named = sums + self.naming(state[PART_NAMES])[:, tf.newaxis]
-        interest, attention = self.attention(target.embedding, self.encoder(named, mask), mask)
+        tokens = sums + self.naming(state[PART_NAMES])[:, tf.newaxis]
+        interest, attention = self.attention(target.embedding, self.encoder(tokens, mask), mask)
         return {"interest": interest, "attention": attention, "weights": weights}
 
     def get_config(self) -> dict[str, Any]:
@@ -113,3 +128,85 @@ class PartitionedInterest(InterestEncoder):
             "units": self.units,
             "heads": self.heads,
         }
+
+
+class Partition(NamedTuple):
+    """The largest parts of every history and, last, one for all others.
+
+    Attributes:
+      part: which part each event is in, int32 [users, time]; `parts` is that of all others, and of no
+        meaning under the mask.
+      mask: True where there is a part, bool [users, parts + 1].
+      places: where in time an event of each part is, int32 [users, parts]; zero where there is none.
+    """
+
+    part: tf.Tensor
+    mask: tf.Tensor
+    places: tf.Tensor
+
+
+def newest_of_each(keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Mask of the events that are the newest with their key, bool [users, time].
+
+    Args:
+      keys: integers below the highest number of their type, [users, time].
+      mask: True where the event is real, bool [users, time].
+    """
+    order = order_events(keys, mask)
+    behind = tf.pad(order.keys[:, 1:], [[0, 0], [0, 1]], constant_values=keys.dtype.max)
+    is_last = order.keys != behind
+    back = tf.argsort(order.places, axis=1)  # from the order by key to that in time
+    return tf.gather(is_last, back, batch_dims=1) & mask
+
+
+def partition(values: tf.Tensor, mask: tf.Tensor, parts: int) -> Partition:
+    """Cuts histories into the parts whose events share a value.
+
+    Args:
+      values: integers below the highest number of their type, [users, time].
+      mask: True where the event counts, bool [users, time].
+      parts: P, how many parts to keep, the largest; of equal ones that of the lower value.
+
+    Raises:
+      ValueError: `parts` is below 1.
+    """
+    if parts < 1:
+        raise ValueError(f"parts must be at least 1; got {parts}.")
+    by_value = order_events(values, mask)
+    sentinel = values.dtype.max
+    key = tf.pad(by_value.keys, [[0, 0], [0, parts]], constant_values=sentinel)
+    place = tf.pad(by_value.places, [[0, 0], [0, parts]])
+    start = tf.searchsorted(key, key, side="left")
+    size = tf.searchsorted(key, key, side="right") - start
+    is_first = (start == tf.range(tf.shape(key)[1])) & (key < sentinel)
+    sizes, first = tf.math.top_k(tf.where(is_first, size, 0), parts)
+    real = sizes > 0
+    value = tf.where(real, tf.gather(key, first, batch_dims=1), sentinel)
+    # Parts in the order of their values, so that an event finds its own by binary search.
+    order = tf.argsort(value, axis=1, stable=True)
+    value, first, real = (tf.gather(v, order, batch_dims=1) for v in (value, first, real))
+    near = tf.minimum(tf.searchsorted(value, values, side="left"), parts - 1)
+    is_own = tf.gather(value, near, batch_dims=1) == values
+    part = tf.where(is_own, near, parts)
+    rest = tf.reduce_any(mask & ~is_own, axis=1, keepdims=True)
+    places = tf.where(real, tf.gather(place, tf.where(real, first, 0), batch_dims=1), 0)
+    return Partition(part, tf.concat([real, rest], axis=1), places)
+
+
+def sum_in_parts(weights: tf.Tensor, values: tf.Tensor, part: tf.Tensor, parts: int) -> tf.Tensor:
+    """Weighted sums of the events of each part, for every candidate.
+
+    Args:
+      weights: [users, candidates, time], zero where an event does not count.
+      values: [users, time, dim].
+      part: int32 [users, time].
+      parts: how many there are.
+
+    Returns:
+      [users, candidates, parts, dim].
+    """
+    member = tf.one_hot(part, parts, dtype=weights.dtype, axis=1)  # [users, parts, time]
+    users, candidates, time = tf.unstack(tf.shape(weights))
+    rows = weights[:, :, tf.newaxis] * member[:, tf.newaxis]
+    rows = tf.reshape(rows, [users, candidates * parts, time])
+    return tf.reshape(tf.matmul(rows, values), [users, candidates, parts, values.shape[-1]])

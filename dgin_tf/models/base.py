@@ -7,7 +7,7 @@ one graph, so that a positive and its negatives share one encoding.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -297,9 +297,9 @@ class CTRModel(tfrs.models.Model):
         return False
 
     @property
-    def input_transform(self) -> Callable[[Mapping[str, Any]], dict[str, Any]] | None:
-        """Transform of batches that runs while they are read, such as grouping; None for none."""
-        return None
+    def input_transforms(self) -> Sequence[Callable[[Mapping[str, Any]], dict[str, Any]]]:
+        """Transforms of batches that run while they are read, such as grouping; none by default."""
+        return ()
 
     @property
     def serving_spec(self) -> ServingSpec:

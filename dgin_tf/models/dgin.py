@@ -5,7 +5,8 @@ the candidate's own group (section 3.4). Serving caches the groups, and keeps th
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -36,6 +37,7 @@ from dgin_tf.models.sim import din_history
 from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 LOGARITHMIC, LEARNED = "logarithmic", "learned"
+_ADAPT_BATCHES = 50  # of which bucket boundaries are learned
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -129,7 +131,7 @@ class DGIN(CTRModel):
     def past_events(self, features: Mapping[str, Any]) -> History:
         """Past events of the types that are read, as ids, and their groups.
 
-        Batches that `input_transform` has not grouped are grouped here.
+        Batches that `input_transforms` have not grouped are grouped here.
         """
         mask = role_mask(features, HISTORY, self.schema)
         mask = mask_of_types({**features, HISTORY_MASK: mask}, self._type_ids)
@@ -139,14 +141,15 @@ class DGIN(CTRModel):
         return self.embedding.history(features)._replace(groups=features[GROUPS])
 
     @property
-    def input_transform(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def input_transforms(self) -> Sequence[GroupTransform]:
         """Groups batches, and leaves of their histories what the target module reads."""
         per_key: int | None = 0
         if self.target_module is not None:
             history = self.target_module.history_slice
-            is_own_group = history is not None and history[:2] == (self.spec.key, 0)
-            per_key = history.per_key if is_own_group else None
-        return GroupTransform(self.spec, per_key, self._type_ids)
+            per_key = None
+            if history is not None and history[:2] == (self.spec.key, 0):
+                per_key = history.per_key
+        return (GroupTransform(self.spec, per_key, tuple(self._type_ids)),)
 
     @property
     def serving_spec(self) -> ServingSpec:
@@ -165,7 +168,9 @@ class DGIN(CTRModel):
         super().adapt(dataset)
         statistics = self.group_module.statistics
         if statistics is not None and statistics.num_bins is not None:
-            statistics.adapt(self.past_events(features).groups for features in dataset)
+            sample = itertools.islice(dataset, _ADAPT_BATCHES)
+            histories = map(self.past_events, sample)
+            statistics.adapt(h.groups for h in histories if h.groups is not None)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -221,6 +226,10 @@ def paper_modules(
     if settings.boundaries not in (LOGARITHMIC, LEARNED):
         raise ValueError(
             f"boundaries must be {LOGARITHMIC!r} or {LEARNED!r}; got {settings.boundaries!r}."
+        )
+    if settings.boundaries == LEARNED and not settings.statistical:
+        raise ValueError(
+            "expected statistics whose boundaries are to be learned; got a model without."
         )
     dim = (config or ModelConfig()).embedding_dim
     fields = [field.name for field in schema.paired_fields]

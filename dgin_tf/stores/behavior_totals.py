@@ -2,8 +2,9 @@
 
 The lists of a behavior index are cut at their newest events, statistics are of all of them. So every
 user has an account of their own in a state store: for each key how many events of every behavior
-type there were, when the newest was, which values of other fields occurred, and what numeric_features add up
-to, as of the last batch load (weekly in the paper); and beside that the events that a stream brought since, as they are.
+type there were, when the newest was, which values of other fields occurred, and what numeric
+features add up to, as of the last batch load (weekly in the paper); and beside that the events that a
+stream brought since, as they are.
 
 An account is one value, replaced only by who read the one before (`swap_many`). So statistics and late
 events never disagree, whatever crashes, and a batch load may run beside the stream, in another process.
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from dgin_tf.group_spec import COUNT, DISTINCT, MEAN, TYPES, StatisticsSpec
 from dgin_tf.numeric_features import mean_codes
 from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, Schema
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
@@ -27,7 +29,6 @@ from dgin_tf.stores.behavior_overlay import equal_to_any, in_time_order, take
 from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
 
-COUNT, TYPES, DISTINCT, MEAN = "count", "types", "distinct_", "mean_"
 _MODEL_VERSION = "accounts"  # of no model: whichever is served, they stay
 _KEYS, _COUNTS, _NEWEST = "keys", "counts", "newest"
 _AMOUNTS = "amounts_"
@@ -75,23 +76,23 @@ class Totals:
         return Totals(keys, counts, newest, pairs, amounts)
 
     def statistics(self, keys: np.ndarray, types: Sequence[str]) -> dict[str, np.ndarray]:
-        """Statistic, as `GroupStatistics` names them -> its value for each of some keys that occur.
+        """Statistics of some keys that occur, by the names of `StatisticsSpec`, int32 [events].
 
         Args:
           keys: [events].
           types: names of the behavior types; () where the source has none.
         """
         rows = self.keys.searchsorted(keys)
-        found = {COUNT: self.counts.sum(axis=1)}
+        statistics = {COUNT: self.counts.sum(axis=1)}
         if types:
-            found[TYPES] = np.count_nonzero(self.counts[:, 1:], axis=1)
-            found |= {f"{COUNT}_{name}": self.counts[:, 1 + n] for n, name in enumerate(types)}
+            statistics[TYPES] = np.count_nonzero(self.counts[:, 1:], axis=1)
+            statistics |= {f"{COUNT}_{name}": self.counts[:, 1 + n] for n, name in enumerate(types)}
         for name, pairs in self.pairs.items():
             ends = pairs[:, 0].searchsorted(self.keys, side="right")
-            found[DISTINCT + name] = ends - pairs[:, 0].searchsorted(self.keys, side="left")
+            statistics[DISTINCT + name] = ends - pairs[:, 0].searchsorted(self.keys, side="left")
         for name, sums in self.amounts.items():
-            found[MEAN + name] = mean_codes(sums[:, 1], sums[:, 0])
-        return {name: values[rows].astype(np.int32) for name, values in found.items()}
+            statistics[MEAN + name] = mean_codes(sums[:, 1], sums[:, 0])
+        return {name: values[rows].astype(np.int32) for name, values in statistics.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,8 +169,9 @@ class BehaviorTotals:
 
     @property
     def names(self) -> list[str]:
-        """The statistics that are kept."""
-        return list(self.count({}).statistics(np.zeros(0, np.int64), self.types))
+        """Names of the statistics, see `StatisticsSpec`."""
+        types = tuple((name, FIRST_ID + n) for n, name in enumerate(self.types))
+        return list(StatisticsSpec(types, self.distinct, self.numeric_features).names)
 
     def users(self) -> Iterator[int]:
         """Everybody who has an account."""

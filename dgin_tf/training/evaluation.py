@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf import metrics
+from dgin_tf.inputs.group_features import HISTORY_LENGTH
 
 CLICK, REAL, HISTORY_MASK, USER = "label", "cand_mask", "hist_mask", "user_id"
-HISTORY_LENGTH = "history_length"  # in batches whose histories are grouped
 
 
 class Evaluator:

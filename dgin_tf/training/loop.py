@@ -40,10 +40,10 @@ class Task:
     Attributes:
       make_model: makes the model; called within the strategy's scope.
       make_optimizer: makes the optimizer of a model.
-      training: epoch, from 0, and the model's `condense` -> its batches, a finite data set of known
-        cardinality; the same epoch must always give the same batches.
-      evaluation: name of a split, `validation` or `test`, and the model's `condense` -> its batches,
-        in a fixed order.
+      training: epoch, from 0, and the model's `input_transforms` -> its batches, a finite data set of
+        known cardinality; the same epoch must always give the same batches.
+      evaluation: name of a split, `validation` or `test`, and the model's `input_transforms` -> its
+        batches, in a fixed order.
       schema: fingerprint of the schema that the data follow.
       config: plain JSON values that describe all of this; kept with the run, and a run directory is
         only continued under the same ones.
@@ -176,9 +176,11 @@ class _Session:
         self.start_time = time.monotonic()
         # Making a data set traces its functions, so each is made once.
         self._epoch_batches = functools.lru_cache(maxsize=1)(
-            lambda epoch: task.training(epoch, self.model.condense)
+            lambda epoch: task.training(epoch, self.model.input_transforms)
         )
-        self._split = functools.cache(lambda split: task.evaluation(split, self.model.condense))
+        self._split = functools.cache(
+            lambda split: task.evaluation(split, self.model.input_transforms)
+        )
         # Layers with random parts (dropout) then keep their generators in the checkpoint.
         tf.keras.backend.experimental.enable_tf_random_generator()
         tf.keras.utils.set_random_seed(options.seed)
@@ -199,7 +201,10 @@ class _Session:
             self.model.optimizer.build(self.model.trainable_variables)  # slots, to restore into
             writes = distribution.is_chief(strategy)
             self.checkpoints = Checkpoints(run_dir, self.model, task.schema, writes)
-            self.progress = Progress(**(self.checkpoints.restore_state() or {}))
+            state = self.checkpoints.restore_state()
+            if state is None:  # what a model takes from the data is in later checkpoints
+                self.model.adapt(self._epoch_batches(0))
+            self.progress = Progress(**(state or {}))
         self.curves = Curves(run_dir) if writes else None
 
     def run(self):

@@ -24,7 +24,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -100,8 +100,10 @@ class Case:
     def condenses(self) -> bool:
         """True where the model reads batches by a transform of its own, such as groups of events."""
         from dgin_tf.models import registry
+        from dgin_tf.models.base import CTRModel
 
-        return hasattr(registry.MODELS.get(self.model_settings()[0]), "condense")
+        model = registry.MODELS.get(self.model_settings()[0])
+        return model is not None and model.input_transforms is not CTRModel.input_transforms
 
     def model_settings(self, short_events: int = 0) -> tuple[str, dict[str, Any]]:
         """Name of the model in the registry, and its settings: those of the case's part and variant.
@@ -137,7 +139,37 @@ def load_batches(path: str) -> list[dict[str, Any]]:
     with np.load(path) as file:
         arrays = dict(file)  # [batches, users, ...]
     count = len(arrays["user_id"])
-    return [{k: tf.constant(v[n]) for k, v in arrays.items()} for n in range(count)]
+    return [_nest({k: tf.constant(v[n]) for k, v in arrays.items()}) for n in range(count)]
+
+
+def _nest(batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch with its groups, from names such as `groups/statistics/count`."""
+    from dgin_tf.inputs.group_features import GROUPS, Groups
+
+    flat = {name: value for name, value in batch.items() if not name.startswith(f"{GROUPS}/")}
+    if len(flat) == len(batch):
+        return batch
+    parts: dict[str, Any] = {name: {} for name in Groups._fields}
+    for path in batch.keys() - flat.keys():
+        _, part, *name = path.split("/")
+        if name:
+            parts[part][name[0]] = batch[path]
+        else:
+            parts[part] = batch[path]
+    return {**flat, GROUPS: Groups(**parts)}
+
+
+def _flatten(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Inverse of `_nest`."""
+    from dgin_tf.inputs.group_features import GROUPS
+
+    flat = {name: value.numpy() for name, value in batch.items() if name != GROUPS}
+    for part, value in batch[GROUPS]._asdict().items():
+        if isinstance(value, Mapping):
+            flat |= {f"{GROUPS}/{part}/{n}": tensor.numpy() for n, tensor in value.items()}
+        else:
+            flat[f"{GROUPS}/{part}"] = value.numpy()
+    return flat
 
 
 def prepare_step(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
@@ -202,9 +234,10 @@ def _live_tensors(path: str, case: Case, workload: Workload) -> float:
 def _condense_to(path: str, case: Case, workload: Workload) -> None:
     import tensorflow as tf
 
-    condense = tf.function(make_model(case, workload).condense, autograph=False)
-    batches = [condense(batch) for batch in load_batches(case.data)]
-    arrays = {name: stack_padded([batch[name].numpy() for batch in batches]) for name in batches[0]}
+    (transform,) = make_model(case, workload).input_transforms
+    transform = tf.function(transform, autograph=False)
+    batches = [_flatten(transform(batch)) for batch in load_batches(case.data)]
+    arrays = {name: stack_padded([batch[name] for batch in batches]) for name in batches[0]}
     np.savez(path, allow_pickle=False, **arrays)
 
 
@@ -212,11 +245,11 @@ def prepare_fit(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
     """Builds a model and takes a few steps of an epoch; a turn is one epoch."""
     data, options = _records(case, workload)
     start_time = time.perf_counter()
-    condense = getattr(make_model(case, workload), "condense", None)
+    transforms = make_model(case, workload).input_transforms
     model = _make_compiled(
-        case, workload, next(iter(data.training(options, workload.seed, 0, condense)))
+        case, workload, next(iter(data.training(options, workload.seed, 0, transforms)))
     )
-    first_batches = data.training(options, workload.seed, 0, condense).take(
+    first_batches = data.training(options, workload.seed, 0, transforms).take(
         2 * case.steps_per_execution
     )
     model.fit(first_batches, verbose=0)
@@ -226,7 +259,7 @@ def prepare_fit(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
 
     def turn():
         def epoch(_):
-            model.fit(data.training(options, workload.seed, next(epochs), condense), verbose=0)
+            model.fit(data.training(options, workload.seed, next(epochs), transforms), verbose=0)
 
         figures = interleaving.rate(epoch, steps * case.users * case.candidates, 0.0)
         return {**figures, "steps": steps, "cpu_ms": figures["cpu_ms"] / steps}
@@ -285,13 +318,14 @@ def prepare_condense(case: Case, workload: Workload) -> tuple[dict[str, Any], Tu
     import tensorflow as tf
 
     batches = load_batches(case.data)
-    condense = tf.function(make_model(case, workload).condense, autograph=False)
-    condense(batches[0])
+    (transform,) = make_model(case, workload).input_transforms
+    transform = tf.function(transform, autograph=False)
+    transform(batches[0])
 
     def turn():
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             figures = interleaving.rate(
-                lambda _: list(pool.map(condense, batches)),
+                lambda _: list(pool.map(transform, batches)),
                 len(batches) * case.users * case.candidates,
                 case.seconds,
             )

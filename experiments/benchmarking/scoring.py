@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,9 +17,17 @@ def stored_answers(
     The states are encoded here; those of searches hold the events that a behavior index would return.
     """
     encode = tf.function(
-        lambda r: model.encode_user(model.condense(r)), reduce_retracing=True, autograph=False
+        lambda request: model.encode_user(_transform(model, request)),
+        reduce_retracing=True,
+        autograph=False,
     )
     score = tf.function(
         lambda s, r: model.score(s, r)["logits"], reduce_retracing=True, autograph=False
     )
     return [functools.partial(score, encode(request), request) for request in requests]
+
+
+def _transform(model: CTRModel, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    for transform in model.input_transforms:
+        batch = transform(batch)
+    return batch

@@ -11,8 +11,8 @@ attribute .7423, with the target module .7663; table 4, clicks alone .7442; tabl
         --model_dir=M
 
 `:dgin_click_only` is a row of `experiments.dgin.variants.ROWS` or any model of
-`dgin_tf.models.registry.MODELS`. Edges of the statistics come from the training split by
-`python -m experiments.dgin.learn_edges`.
+`dgin_tf.models.registry.MODELS`. Bucket boundaries of the statistics are learned from the
+training split with `--config.model.boundaries=learned`.
 
 Cost: 987,994 users; not trained here. A step of 128 rows of 100 events, a fiftieth of this config's, takes
 about a fifth of a second on two cores that others use too, ten times that of DGIN-simple.

@@ -64,8 +64,6 @@ class EarlierResults:
             before = _complete(before, runs.plain_config(defaults.get_config(config.model.name)))
             if runs.DATA_SCHEMA in before:
                 now[runs.DATA_SCHEMA] = Schema.load(data_dir).fingerprint()
-            if runs.STATISTIC_EDGES in before:
-                now = json.loads(json.dumps(runs.with_edges(now, Schema.load(data_dir))))
             if differing_settings := differences(before, now):
                 raise ValueError(
                     f"{path} holds {key} on {data_set} with another config, which differs in "

@@ -6,7 +6,6 @@ means over the seeds, their deviations, and the values of each seed under `seeds
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import functools
 import json
 import multiprocessing
@@ -27,7 +26,6 @@ from dgin_tf.commands.worker_processes import end_with_parent
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models import registry
 from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.models.dgin import learned_edges
 from dgin_tf.optimizers import OPTIMIZERS
 from dgin_tf.schema import Schema
 from dgin_tf.training import checkpoints, distribution
@@ -35,7 +33,6 @@ from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, t
 
 SPLITS = ("validation", "test")
 DATA_SCHEMA = "data_dir_schema"  # a run adds it to its config, beside the seed
-STATISTIC_EDGES = "statistic_edges"  # where its model reads some of the schema, these too
 # In a common result: measurements beside test metrics, and the machine they are of.
 MEASURED, MEASURED_ON = "measured", "measured_on"
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
@@ -72,11 +69,11 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
             )
         return OPTIMIZERS[settings["name"]](model, rate)
 
-    def training(epoch, condense=None):
-        return data.training(batches, seed, epoch, condense)
+    def training(epoch, transforms=()):
+        return data.training(batches, seed, epoch, transforms)
 
-    def evaluation(split, condense=None):
-        return data.evaluation(split, evaluation_batches, condense)
+    def evaluation(split, transforms=()):
+        return data.evaluation(split, evaluation_batches, transforms)
 
     return Task(
         make_model=lambda: make_model(config, data.schema),
@@ -85,23 +82,11 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
         evaluation=evaluation,
         schema=data.schema.fingerprint(),
         config={
-            **with_edges(config, data.schema),
+            **config,
             "seed": seed,
             DATA_SCHEMA: data.schema.fingerprint(),
         },
     )
-
-
-def with_edges(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
-    """The config and the learned edges that its model takes from the schema, where it takes any.
-
-    They may be learned anew, and a trained model keeps its own.
-    """
-    model = config["model"]
-    if not model.get("statistical") or model["edges"] is not None:
-        return dict(config)
-    found = learned_edges(schema, model["key"], model["behavior_types"])
-    return {**config, STATISTIC_EDGES: {model["key"]: found}} if found else dict(config)
 
 
 def train_seed(
@@ -183,7 +168,7 @@ class SeedPool:
 
         def result():
             results = dict(zip(seeds, [wait() for wait in waiting], strict=True))
-            common_result = combine(with_edges(plain, Schema.load(data_dir)), results)
+            common_result = combine(plain, results)
             write_json(model_dir / RESULT_FILE, common_result)
             return common_result
 
@@ -272,8 +257,7 @@ def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel
     directory = find_run(run_dir)
     config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
     tf.keras.mixed_precision.set_global_policy(config["precision"])
-    trained = dataclasses.replace(data.schema, statistic_edges=config.get(STATISTIC_EDGES, {}))
-    model = make_model(config, trained)
+    model = make_model(config, data.schema)
     spec = data.training(BatchOptions(**config["data"]), seed=0, epoch=0).element_spec
     # Tracing one call creates the weights without computing anything.
     call = tf.function(lambda features: model(features, training=False), autograph=False)

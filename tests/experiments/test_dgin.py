@@ -1,4 +1,4 @@
-"""DGIN's experiments: configs, tables, and edges learned from a training split."""
+"""DGIN's experiments: configs, tables, and bucket boundaries learned from a training split."""
 
 import json
 import pathlib
@@ -6,15 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from absl import flags
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.layers.group_statistics import quantile_edges
+from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.models.registry import MODELS
-from dgin_tf.schema import Schema
 from dgin_tf.serving.online.ranker import Ranker
 from experiments.dgin import (
-    learn_edges,
     movielens,
     paper,
     small_logs,
@@ -69,17 +66,6 @@ def test_short_models_read_the_short_part_alone():
     assert taobao.get_config("dgin").data.max_history == 500
 
 
-def test_what_is_not_known_is_a_class_of_its_own_among_learned_ones():
-    unknown, known = np.zeros(30, int), np.arange(5, 45)
-    values = np.concatenate([unknown, known])
-    edges = learn_edges.statistic_edges("mean_dwell", values, 5)
-    assert edges[0] == 1
-    sizes = np.bincount(np.searchsorted(edges, values, side="right"))
-    assert sizes.tolist() == [30, 10, 10, 10, 10]
-    assert learn_edges.statistic_edges("mean_dwell", unknown, 5) == []
-    assert learn_edges.statistic_edges("count", known, 2) == quantile_edges(known, 2)
-
-
 def test_films_are_grouped_by_genre_and_goods_by_item():
     assert movielens.get_config("dgin").model.key == "category_id"
     assert movielens.get_config("dgin_session").model.key == "session"
@@ -92,33 +78,52 @@ def test_the_tables_print_the_papers_figures():
     assert "click-only | 0.7003 | 0.7442 | 0.7500" in text
 
 
-def test_learned_edges_are_a_setting_that_trains(data_dir, tmp_path):
-    config = small(taobao.get_config("dgin_category"))
-    edges = learn_edges.learn_edges(config, PreparedData(data_dir), classes=3, batches=2)
-    names = [name for name, _ in edges]
-    assert "count" in names
-    assert all(1 <= len(values) <= 2 for _, values in edges)
-    config.model.edges = edges
+def learning(name="dgin_category", buckets=3):
+    config = small(taobao.get_config(name))
+    config.model.boundaries = "learned"
+    config.model.buckets = buckets
+    return config
+
+
+def boundaries_of(run_dir, data_dir):
+    model, _ = runs.load_model(run_dir, PreparedData(data_dir))
+    return model.group_module.statistics.learned_boundaries.numpy()
+
+
+def test_learned_boundaries_are_a_setting_that_trains(data_dir, tmp_path):
+    config = learning()
     runs.train_seeds(config, data_dir, tmp_path / "run", [1])
-    model, _ = runs.load_model(tmp_path / "run", PreparedData(data_dir))
-    learned = model.encoders["group_module"].statistics.edges
-    assert learned["count"] == list(dict(edges)["count"])
+    learned = boundaries_of(tmp_path / "run", data_dir)
+    fresh = runs.make_model(runs.plain_config(config), PreparedData(data_dir).schema)
+    fresh.build()
+    names = fresh.group_module.statistics.names
+    assert learned.shape == (len(names), 2)
+    assert np.any(learned != fresh.group_module.statistics.learned_boundaries.numpy())
+    data = PreparedData(data_dir)
+    batches = data.training(BatchOptions(**runs.plain_config(config)["data"]), 1, 0)
+    fresh.adapt(batches)
+    np.testing.assert_array_equal(learned, fresh.group_module.statistics.learned_boundaries)
 
 
-def test_a_model_without_statistics_has_no_edges_to_learn(data_dir):
-    config = small(taobao.get_config("dgin_simple"))
-    with pytest.raises(ValueError, match="DGIN with statistics; got 'dgin' without"):
-        learn_edges.learn_edges(config, PreparedData(data_dir))
+def test_a_model_without_statistics_has_no_boundaries_to_learn(data_dir):
+    config = runs.plain_config(learning("dgin_simple"))
+    with pytest.raises(ValueError, match="expected statistics.*got a model without"):
+        runs.make_model(config, PreparedData(data_dir).schema)
 
 
-def learn(monkeypatch, data_dir, *given, config="dgin_category"):
-    """Runs the command in this process."""
-    values = flags.FlagValues()
-    learn_edges.define_flags(values)
-    path = pathlib.Path(taobao.__file__)
-    values(["learn_edges", f"--config={path}:{config}", f"--data_dir={data_dir}", *given])
-    monkeypatch.setattr(flags, "FLAGS", values)
-    learn_edges.main([])
+def test_a_resumed_run_has_the_boundaries_that_it_began_with(data_dir, tmp_path, monkeypatch):
+    config = learning()
+    config.loop.epochs = 1
+    runs.train_seeds(config, data_dir, tmp_path / "run", [1])
+    learned = boundaries_of(tmp_path / "run", data_dir)
+    (tmp_path / "run" / "seed-1" / "result.json").unlink()
+
+    def refuse(*args):
+        raise AssertionError("adapted again")
+
+    monkeypatch.setattr(GroupStatistics, "adapt", refuse)
+    runs.train_seeds(config, data_dir, tmp_path / "run", [1])
+    np.testing.assert_array_equal(boundaries_of(tmp_path / "run", data_dir), learned)
 
 
 @pytest.fixture
@@ -127,10 +132,9 @@ def own_data(data_dir, tmp_path):
     return pathlib.Path(shutil.copytree(data_dir, tmp_path / "data"))
 
 
-def test_edges_are_of_the_training_split_alone(monkeypatch, own_data, tmp_path):
-    learn(monkeypatch, own_data)
-    learned = Schema.load(own_data).statistic_edges
-    assert learned["category_id"]["count"]
+def test_boundaries_are_of_the_training_split_alone(own_data, tmp_path):
+    runs.train_seeds(learning(), str(own_data), tmp_path / "run", [1])
+    learned = boundaries_of(tmp_path / "run", own_data)
     other = tmp_path / "other"
     write_prepared(other, users=61, seed=9)
     for split in ("validation", "test"):
@@ -140,34 +144,8 @@ def test_edges_are_of_the_training_split_alone(monkeypatch, own_data, tmp_path):
     foreign = json.loads((other / "manifest.json").read_text())
     manifest["splits"] |= {name: foreign["splits"][name] for name in ("validation", "test")}
     (own_data / "manifest.json").write_text(json.dumps(manifest))
-    learn(monkeypatch, own_data, "--overwrite")
-    assert Schema.load(own_data).statistic_edges == learned
-
-
-def test_other_edges_are_not_replaced_unless_told(own_data):
-    edges, others = (("count", (2, 5)), ("types", (2,))), (("count", (3,)),)
-    learn_edges.store_edges(own_data, "item_id", edges)
-    before = (own_data / "schema.json").read_bytes()
-    learn_edges.store_edges(own_data, "item_id", edges)
-    with pytest.raises(ValueError, match="has other edges of 'item_id' already.*--overwrite"):
-        learn_edges.store_edges(own_data, "item_id", others)
-    assert (own_data / "schema.json").read_bytes() == before
-    learn_edges.store_edges(own_data, "session", others)
-    learn_edges.store_edges(own_data, "item_id", others, overwrite=True)
-    found = PreparedData(own_data).schema.statistic_edges
-    assert found == {"item_id": dict(others), "session": dict(others)}
-
-
-def test_edges_are_printed_alone_where_nothing_is_to_be_stored(monkeypatch, own_data, capsys):
-    before = (own_data / "schema.json").read_bytes()
-    learn(monkeypatch, own_data, "--print_only")
-    assert capsys.readouterr().out.startswith("--config.model.edges=\"(('count', (")
-    assert (own_data / "schema.json").read_bytes() == before
-
-
-def test_edges_of_clicks_alone_are_not_stored(monkeypatch, own_data):
-    with pytest.raises(ValueError, match=r"of all types of behavior; got a config of \['pv'\]"):
-        learn(monkeypatch, own_data, config="dgin_click_only")
+    runs.train_seeds(learning(), str(own_data), tmp_path / "again", [1])
+    np.testing.assert_array_equal(boundaries_of(tmp_path / "again", own_data), learned)
 
 
 def scores(model, data):
@@ -176,31 +154,13 @@ def scores(model, data):
 
 
 @pytest.mark.slow
-def test_a_run_and_its_bundle_keep_the_edges_that_they_were_trained_with(
-    monkeypatch, own_data, tmp_path
-):
-    config = small(taobao.get_config("dgin_category"))
-    runs.train_seeds(config, str(own_data), tmp_path / "before", [1])
-    fixed = scores(
-        runs.load_model(tmp_path / "before", PreparedData(own_data))[0], PreparedData(own_data)
-    )
-    learn(monkeypatch, own_data, "--classes=3")
-    learned = Schema.load(own_data).statistic_edges
-    result = runs.train_seeds(config, str(own_data), tmp_path / "run", [1])
-    assert result["config"][runs.STATISTIC_EDGES] == learned
-    model, _ = runs.load_model(tmp_path / "run", PreparedData(own_data))
-    expected = scores(model, PreparedData(own_data))
-    # Other edges now, of another number, and a run that began before there were any.
-    learn(monkeypatch, own_data, "--classes=7", "--overwrite")
-    data = PreparedData(own_data)
-    assert data.schema.statistic_edges != learned
-    for run, wanted in (("run", expected), ("before", fixed)):
-        found, _ = runs.load_model(tmp_path / run, data)
-        np.testing.assert_array_equal(scores(found, data), wanted)
+def test_a_run_and_its_bundle_keep_the_boundaries_that_they_were_trained_with(data_dir, tmp_path):
+    runs.train_seeds(learning(), data_dir, tmp_path / "run", [1])
+    data = PreparedData(data_dir)
+    model, _ = runs.load_model(tmp_path / "run", data)
+    expected = scores(model, data)
     version = publishing.export_run(tmp_path / "run", data, tmp_path / "export")
     ranker = Ranker(version, data.schema)
-    assert ranker.schema.statistic_edges == learned
-    assert ranker.metadata["config"][runs.STATISTIC_EDGES] == json.loads(json.dumps(learned))
     (batch,) = data.evaluation("test", BatchOptions(batch_rows=64)).take(1)
     row = int(np.argmax(np.sum(batch["hist_mask"], axis=1)))
     mask = batch["hist_mask"].numpy()[row]

@@ -1,5 +1,7 @@
 """Attention to groups: whose it is, what the groups are called, how it is spread."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def test_attention_sums_to_one_over_the_groups_of_whoever_has_some(trace):
 def test_groups_are_called_by_their_key_and_how_many_events_they_have(trace, tmp_path):
     named = groups.group_names(trace, 0, KEY, SCHEMA, traces.Names(tmp_path))
     past = trace.features["hist_category_id"][0][trace.features["hist_mask"][0]]
-    keys = trace.outputs["group_module_keys"][0][: len(named)]
+    keys = trace.state["group_module"]["keys"][0][: len(named)]
     assert keys[0] == past[-1]
     assert named[0] == f"category #{past[-1]}, {np.sum(past == past[-1])} events"
     strongest = groups.strongest_groups(trace, 0, 1, named, 2)
@@ -34,18 +36,20 @@ def test_groups_are_called_by_their_key_and_how_many_events_they_have(trace, tmp
 
 
 def test_concentration_knows_equal_attention_and_all_on_one(trace):
-    outputs = dict(trace.outputs)
-    mask = outputs["group_module_mask"]
-    shape = outputs["group_module_attention"].shape
+    mask = trace.state["group_module"]["mask"]
+    shape = trace.outputs["group_module"]["attention"].shape
+
+    def concentration(attention):
+        outputs = {"group_module": {"attention": attention}}
+        return groups.concentration(dataclasses.replace(trace, outputs=outputs), KEY)
+
     equal = mask / np.maximum(mask.sum(axis=1, keepdims=True), 1)
-    outputs["group_module_attention"] = np.broadcast_to(equal[:, None, None], shape)
-    found = groups.concentration(traces.Trace(trace.features, outputs), KEY)
+    found = concentration(np.broadcast_to(equal[:, None, None], shape))
     assert found["own"] == pytest.approx(found["chance"])
     assert 0 < found["own"] < 1
     one = np.zeros(shape)
     one[mask.any(axis=1), ..., 0] = 1.0
-    outputs["group_module_attention"] = one
-    found = groups.concentration(traces.Trace(trace.features, outputs), KEY)
+    found = concentration(one)
     assert (found["strongest"], found["groups"]) == (1.0, pytest.approx(1.0))
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.group_spec import SESSION, StatisticsSpec
 from dgin_tf.layers import groups as groups_module
 from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
+from dgin_tf.layers.events import History, embed_history
 from dgin_tf.layers.group_statistics import GroupStatistics
-from dgin_tf.layers.groups import SESSION, GroupAggregation, GroupModule
-from dgin_tf.layers.interest_encoder import History
+from dgin_tf.layers.groups import GroupAggregation, GroupModule
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.time_gap import gap_buckets
-from tests.layers.search.embedded import NAMES
 from tests.layers.search.searching import Data
 from tests.oracles import dgin
 
@@ -23,21 +23,19 @@ class Grouped(Data):
 
     def __init__(self, **sizes):
         super().__init__(length=(19, 7, 1, 0), time=19, items=8, **sizes)
-
-    def embed(self, features):
-        item = tf.gather(self.table, features["hist_item_id"])
-        category = tf.gather(self.table, features["hist_category_id"])
-        return tf.concat([item, 2 * category], axis=-1)
+        self.tables = {"item_id": self.table, "category_id": tf.Variable(2 * self.table)}
 
 
 def module(key="item_id", statistical=True, aggregated=True, groups=GROUPS, events=EVENTS):
-    distinct = () if key == "item_id" else ("item_id",)
+    types = tuple(zip(TYPES, (2, 3, 4), strict=True))
+    statistics = StatisticsSpec(types, () if key == "item_id" else ("item_id",))
     return GroupModule(
         key,
         groups,
         events,
-        GroupStatistics(WIDTH, TYPES, distinct=distinct) if statistical else None,
-        GroupAggregation(EventAttributes(WIDTH, behavior_types=5)) if aggregated else None,
+        GroupStatistics(statistics, WIDTH) if statistical else None,
+        EventAttributes(WIDTH, behavior_types=5) if aggregated else None,
+        GroupAggregation() if aggregated else None,
         MultiHeadAttention(3),
     )
 
@@ -45,11 +43,17 @@ def module(key="item_id", statistical=True, aggregated=True, groups=GROUPS, even
 def reordered(data, order):
     """The same events of the first user in another order, each at the time of its place."""
     features = {n: v.numpy() for n, v in data.history.features.items()}
-    for name in ("hist_item_id", "hist_category_id", "hist_behavior_type", "hist_timestamp"):
+    for name in ("item_id", "category_id", "behavior_type", "timestamp"):
         features[name][0] = features[name][0, order]
     features = {n: tf.constant(v) for n, v in features.items()}
-    events = data.embed(features)
-    return History(events, data.history.mask, features, embed=data.embed, embedded_features=NAMES)
+    return data.history._replace(features=features)
+
+
+def kernels_of(attention, heads):
+    """Weights [dim, heads, units] of a layer's query, key, value and output."""
+    parts = ("query", "key", "value", "output")
+    kernels = [getattr(attention, f"{part}_kernel").numpy() for part in parts]
+    return [kernel.reshape(len(kernel), heads, -1) for kernel in kernels]
 
 
 @pytest.mark.parametrize("key", ["item_id", "category_id"])
@@ -57,12 +61,8 @@ def test_a_group_is_its_identity_its_statistics_and_its_aggregation(key):
     data, layer = Grouped(), module(key)
     state, raw = layer.encode(data.history), data.features
     table, dim = data.table.numpy(), data.table.shape[-1]
-    attributes = layer.aggregation.attributes
-    kernels = [
-        getattr(layer.aggregation.attention, f"{part}_kernels").kernel.numpy()
-        for part in ("query", "key", "value", "output")
-    ]
-    kernels = [kernel.reshape(len(kernel), 2, -1) for kernel in kernels]
+    attributes = layer.attributes
+    kernels = [kernel.numpy() for kernel in layer.aggregation.attention.kernels]
     for user, mask in enumerate(data.mask):
         found = dgin.group_events(raw[f"hist_{key}"][user], mask, GROUPS, EVENTS)
         assert np.sum(state["mask"][user]) == len(found)
@@ -98,20 +98,35 @@ def test_a_group_is_its_identity_its_statistics_and_its_aggregation(key):
             assert dim == 6
 
 
+def descriptions(layer, data):
+    """What an encoding gives of groups, and its gradients."""
+    with tf.GradientTape() as tape:
+        groups = layer.encode(data.history)["groups"]
+        loss = tf.reduce_sum(groups * groups)
+    sources = layer.trainable_variables
+    return [groups, *map(tf.convert_to_tensor, tape.gradient(loss, sources))]
+
+
 def test_events_of_many_classes_of_attributes_are_described_one_by_one(monkeypatch):
     data, layer = Grouped(), module()
     found = []
     for most in (groups_module._MOST_CLASSES, 0):
         monkeypatch.setattr(groups_module, "_MOST_CLASSES", most)
-        with tf.GradientTape() as tape:
-            described = layer.encode(data.history)["groups"]
-            loss = tf.reduce_sum(described * described)
-        sources = layer.trainable_variables
-        found.append([described, *map(tf.convert_to_tensor, tape.gradient(loss, sources))])
-    assert layer.aggregation.attributes.class_count == 48 * 5
+        found.append(descriptions(layer, data))
+    assert layer.attributes.class_count == 48 * 5
     for by_class, by_event in zip(*found, strict=True):
         assert np.any(by_event)
         np.testing.assert_allclose(by_class, by_event, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("key", ["item_id", "category_id"])
+def test_the_fast_route_has_the_values_and_gradients_of_the_equations(key):
+    data, layer = Grouped(), module(key)
+    fast = descriptions(layer, data)
+    layer.aggregation.fast = False
+    for found, expected in zip(fast, descriptions(layer, data), strict=True):
+        assert np.any(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_order_within_a_group_matters_when_ages_are_left_out():
@@ -128,7 +143,7 @@ def test_only_the_order_within_a_group_matters_when_ages_are_left_out():
 
 def test_with_one_group_the_candidate_changes_nothing():
     data, layer = Grouped(candidates=3), module(groups=1)
-    interest = layer.interest(layer.encode(data.history), data.target)["interest"].numpy()
+    interest = layer(data.target, data.history)["interest"].numpy()
     np.testing.assert_allclose(interest, interest[:, :1].repeat(3, axis=1), rtol=1e-5, atol=1e-6)
     assert np.any(interest[0])
     assert not np.any(interest[-1])  # of the empty history
@@ -139,13 +154,7 @@ def test_attention_to_groups_is_equation_7():
     state = layer.encode(data.history)
     found = layer.interest(state, data.target)["interest"].numpy()
     query = data.target.embedding.numpy()
-    kernels = [
-        getattr(layer.attention, f"{part}_kernels")(tensor).numpy()
-        for part, tensor in (
-            ("query", query),
-            *((p, state["groups"]) for p in ("key", "value", "output")),
-        )
-    ]
+    kernels = kernels_of(layer.attention, 3)
     for user, mask in enumerate(state["mask"].numpy()):
         groups = state["groups"][user].numpy()[mask]
         for place, candidate in enumerate(query[user]):
@@ -175,10 +184,38 @@ def test_events_of_other_types_leave_no_trace():
     assert np.sum(states[0]["mask"]) < np.sum(counts)
 
 
+def test_the_module_takes_embedded_events_and_their_keys_alone():
+    data, layer = Grouped(), GroupModule(groups=GROUPS)
+    events = embed_history(data.history, tf.float32)
+    history = History(events.events, events.mask, {"item_id": events.features["item_id"]})
+    found = layer(data.target.embedding, history)
+    expected = layer(data.target, data.history)
+    np.testing.assert_allclose(found["interest"], expected["interest"], rtol=1e-5, atol=1e-6)
+    with tf.GradientTape() as tape:
+        tape.watch(history.events)
+        loss = tf.reduce_sum(layer(data.target.embedding, history)["interest"] ** 2)
+    assert np.any(tape.gradient(loss, history.events))
+
+
+def test_embedded_events_of_a_group_are_aggregated_where_the_key_is_no_item():
+    data = Grouped()
+    layer = GroupModule("category_id", GROUPS, EVENTS, aggregation=GroupAggregation())
+    events = embed_history(data.history, tf.float32)
+    history = History(events.events, events.mask, {"category_id": events.features["category_id"]})
+    groups = layer.encode(history)["groups"].numpy()
+    kernels = [kernel.numpy() for kernel in layer.aggregation.attention.kernels]
+    for user, mask in enumerate(data.mask):
+        keys = data.features["hist_category_id"][user]
+        for n, (_, _, newest) in enumerate(dgin.group_events(keys, mask, GROUPS, EVENTS)):
+            own = events.events[user].numpy()[newest]
+            expected = dgin.self_attention(own, *kernels).mean(axis=0)
+            np.testing.assert_allclose(groups[user, n], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"key": "shop_id"}, "by 'shop_id' needs the feature 'hist_shop_id'"),
+        ({"key": "shop_id"}, "by 'shop_id' needs the feature 'shop_id'"),
         ({"key": SESSION, "statistical": False, "aggregated": False}, "share no field"),
     ],
 )
@@ -187,10 +224,21 @@ def test_groups_that_cannot_be_made_or_described_are_refused(settings, message):
         module(**settings).encode(Grouped().history)
 
 
+def test_ids_without_tables_are_refused():
+    history = Grouped().history._replace(tables={})
+    with pytest.raises(ValueError, match="need tables"):
+        module().encode(history)
+
+
 def test_an_aggregation_of_nothing_is_refused():
     layer = GroupModule(aggregation=GroupAggregation())
     with pytest.raises(ValueError, match="differ in nothing"):
         layer.encode(Grouped().history)
+
+
+def test_attributes_without_an_aggregation_are_refused():
+    with pytest.raises(ValueError, match="need an aggregation"):
+        GroupModule(attributes=EventAttributes())
 
 
 def test_attributes_of_nothing_are_refused():

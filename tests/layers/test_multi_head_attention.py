@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.multi_head_attention import (
-    MultiHeadAttention,
-    attend_heads,
-    head_scores,
-    read_shared_events,
-)
+from dgin_tf.layers.multi_head_attention import MultiHeadAttention, head_kernel
 from dgin_tf.ops import masking
+from dgin_tf.ops.fast.shared_events import read_shared_events
+from dgin_tf.ops.multi_head import attend_heads, head_scores
 from tests import golden_files
 from tests.oracles import sim
 
@@ -26,8 +23,9 @@ def paper_form():
     return MultiHeadAttention(HEADS, KEY_DIM, project=False, scale=False)
 
 
-def kernels_of(layer, keys=EVENTS):
-    return [k(x).numpy() for k, x in ((layer.query_kernels, QUERY), (layer.key_kernels, keys))]
+def kernels_of(layer):
+    weights = layer.query_kernel, layer.key_kernel
+    return [head_kernel(weight, layer.heads, "float32").numpy() for weight in weights]
 
 
 def test_heads_are_equations_3_and_4_for_every_user_and_candidate():
@@ -44,7 +42,7 @@ def test_heads_are_equations_3_and_4_for_every_user_and_candidate():
 def test_keys_start_as_queries_do_where_both_have_the_same_fields(offset):
     layer = MultiHeadAttention(HEADS, offset=offset)
     layer(QUERY[..., : DIM + 3], EVENTS, MASK)
-    asked, keys = layer.query_kernels.kernel.numpy(), layer.key_kernels.kernel.numpy()
+    asked, keys = layer.query_kernel.numpy(), layer.key_kernel.numpy()
     shared = min(DIM, DIM + 3 - offset)
     np.testing.assert_array_equal(keys[:shared], asked[offset : offset + shared])
     assert (keys[shared:] != 0).all()
@@ -71,7 +69,7 @@ def test_golden_fuxictr_target_attention(case, mask):
     weights = golden_files.weights(golden, f"{case}_")
     for name, part in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output")):
         kernel = weights.get(f"W_{name}_kernel", np.eye(dim))  # no projection is the identity
-        stored = getattr(layer, f"{part}_kernels").kernel
+        stored = getattr(layer, f"{part}_kernel")
         stored.assign(kernel.T if name == "o" else kernel)
     interest, attention = layer(*arguments)
     suffix = "" if mask == "mask" else "_without_mask"

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.groups import GroupAggregation
 from dgin_tf.layers.self_attention import MultiHeadSelfAttention, SelfAttentionEncoder
-from dgin_tf.ops.masking import masked_mean
+from dgin_tf.ops import self_attention
+from dgin_tf.ops.fast import self_attention as fast_ops
+from dgin_tf.ops.self_attention import AttentionKernels
 from tests.oracles import dgin
 
 SETS, TIME, DIM, HEADS = 4, 7, 5, 2
@@ -16,8 +19,7 @@ EVENTS = RNG.normal(size=(SETS, TIME, DIM)).astype(np.float32)
 
 
 def kernels_of(layer):
-    parts = ("query", "key", "value", "output")
-    return [getattr(layer, f"{part}_kernels")(EVENTS).numpy() for part in parts]
+    return [kernel.numpy() for kernel in layer.kernels]
 
 
 def test_events_learn_from_their_set_by_equations_4_and_5():
@@ -28,66 +30,101 @@ def test_events_learn_from_their_set_by_equations_4_and_5():
         np.testing.assert_allclose(found[row, :length], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_mean_of_a_set_is_equation_6():
-    layer = MultiHeadSelfAttention(HEADS)
-    found = layer.mean_of_sets(EVENTS, MASK)
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_mean_of_a_set_is_equation_6(fast):
+    layer = GroupAggregation(HEADS, fast=fast)
+    found = layer(EVENTS, MASK)
     for row, length in enumerate(LENGTHS):
         expected = np.zeros(DIM)
         if length:
             events = EVENTS[row, :length]
-            expected = dgin.self_attention(events, *kernels_of(layer)).mean(axis=0)
+            expected = dgin.self_attention(events, *kernels_of(layer.attention)).mean(axis=0)
         np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_lone_event_is_the_mean_of_its_set():
-    layer = MultiHeadSelfAttention(HEADS)
-    found = layer.of_lone_events(EVENTS[:, 0])
-    expected = layer.mean_of_sets(EVENTS[:, :1], np.ones([SETS, 1], bool))
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    found, expected = (
+        GroupAggregation.from_config({"heads": HEADS, "fast": fast}) for fast in (True, False)
+    )
+    one, mask = EVENTS[:, :1], np.array([[True], [True], [False], [True]])
+    rows = found(one, mask)
+    expected.build(one.shape)
+    expected.set_weights(found.get_weights())
+    np.testing.assert_allclose(rows, expected(one, mask), rtol=1e-5, atol=1e-6)
+    assert not np.any(rows[2])
 
 
-def test_the_mean_of_the_weights_has_the_gradients_of_the_mean_of_the_outputs():
-    layer, asked = MultiHeadSelfAttention(HEADS), RNG.normal(size=(SETS, DIM))
-    events = tf.constant(EVENTS)
-    layer(events, MASK)
-    gradients = []
-    for mean in (layer.mean_of_sets, lambda *sets: masked_mean(layer(*sets), sets[1])):
-        with tf.GradientTape() as tape:
-            tape.watch(events)
-            loss = tf.reduce_sum(mean(events, tf.constant(MASK)) * asked)
-        gradients.append(tape.gradient(loss, [events, *layer.trainable_variables]))
-    assert len(gradients[0]) == 5
-    for found, expected in zip(*gradients, strict=True):
-        assert np.any(expected)
+def values_and_gradients(function, *arguments):
+    """Of a mean [sets, dim], and of a sum of it with respect to the arguments."""
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        mean = function(*arguments)
+        loss = tf.reduce_sum(tf.sin(mean) * ASKED)
+    return [mean, *tape.gradient(loss, arguments, unconnected_gradients="zero")]
+
+
+def random_kernels():
+    shape = DIM, HEADS, 3
+    return AttentionKernels(*(tf.constant(RNG.normal(0, 0.5, shape), tf.float32) for _ in range(4)))
+
+
+ASKED = RNG.normal(size=(SETS, DIM)).astype(np.float32)
+
+
+@pytest.mark.parametrize("time", [1, TIME])
+def test_the_fast_mean_has_the_values_and_gradients_of_the_equations(time):
+    kernels = random_kernels()
+    events, mask = tf.constant(EVENTS[:, :time]), tf.constant(MASK[:, :time])
+    fast, plain = (
+        values_and_gradients(
+            lambda events, *kernels, f=f: f(events, mask, AttentionKernels(*kernels)),
+            events,
+            *kernels,
+        )
+        for f in (fast_ops.mean_self_attention, self_attention.mean_self_attention)
+    )
+    for found, expected in zip(fast, plain, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert all(np.any(part) for part in plain) is (time > 1)
 
 
 @pytest.mark.parametrize("time", [1, TIME])
 def test_events_of_few_classes_have_the_mean_and_the_gradients_of_events(time):
-    layer, asked = MultiHeadSelfAttention(HEADS), RNG.normal(size=(SETS, DIM))
+    kernels = random_kernels()
     classes = tf.constant(RNG.integers(0, 3, (SETS, time)), tf.int32)
     mask = tf.constant(MASK[:, :time])
     table = tf.constant(RNG.normal(size=(3, DIM)), tf.float32)
-    layer(EVENTS, MASK)
 
-    def by_event(table):
-        return layer.mean_of_sets(tf.gather(table, classes), mask)
+    def by_event(table, *kernels):
+        events = tf.gather(table, classes)
+        return self_attention.mean_self_attention(events, mask, AttentionKernels(*kernels))
 
-    def by_class(table):
-        return layer.mean_of_class_sets(table, classes, mask)
+    def by_class(table, *kernels):
+        kernels = AttentionKernels(*kernels)
+        return fast_ops.mean_self_attention_of_classes(table, classes, mask, kernels)
 
-    np.testing.assert_allclose(by_class(table), by_event(table), rtol=1e-4, atol=1e-6)
-    gradients = []
-    for mean in (by_class, by_event):
-        with tf.GradientTape() as tape:
-            tape.watch(table)
-            loss = tf.reduce_sum(mean(table) * asked)
-        sources = [table, *layer.trainable_variables]
-        gradients.append(
-            tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    fast, plain = (values_and_gradients(f, table, *kernels) for f in (by_class, by_event))
+    for found, expected in zip(fast, plain, strict=True):
+        np.testing.assert_allclose(found, tf.convert_to_tensor(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_fast_self_attention_has_the_values_and_gradients_of_the_equations():
+    kernels = random_kernels()
+    fast, plain = (
+        values_and_gradients(
+            lambda events, *kernels, f=f: tf.reduce_sum(
+                tf.where(
+                    MASK[..., None], f(events, tf.constant(MASK), AttentionKernels(*kernels)), 0.0
+                ),
+                axis=1,
+            ),
+            tf.constant(EVENTS),
+            *kernels,
         )
-    for found, expected in zip(*gradients, strict=True):
-        expected = tf.convert_to_tensor(expected)
+        for f in (fast_ops.self_attention, self_attention.self_attention)
+    )
+    for found, expected in zip(fast, plain, strict=True):
+        assert np.any(expected)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dgin_tf.layers.event_attributes import EventAttributes
+from dgin_tf.layers.multi_head_attention import head_kernel
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import SearchedInterest
 from dgin_tf.layers.target_module import TargetModule
@@ -20,11 +22,10 @@ def encoder(times=True, **attributes):
     return SearchedInterest(unit, TargetModule(attributes), times=times)
 
 
-def kernels_of(attention, query, keys):
-    return [
-        getattr(attention, f"{part}_kernels")(tensor).numpy()
-        for part, tensor in (("query", query), ("key", keys), ("value", keys), ("output", keys))
-    ]
+def kernels_of(attention):
+    """W_Q, W_K, W_V and W_O of a target attention."""
+    weights = [getattr(attention, f"{part}_kernel") for part in ("query", "key", "value", "output")]
+    return [head_kernel(weight, attention.heads, "float32").numpy() for weight in weights]
 
 
 def feed_forward(layer, values):
@@ -65,14 +66,12 @@ def test_it_is_equation_8_over_the_newest_events_of_the_candidates_key():
                 axis=-1,
             )
             inner = reader.encoder.attention
-            mixed = dgin.self_attention(events, *kernels_of(inner, events, events))
+            mixed = dgin.self_attention(events, *(kernel.numpy() for kernel in inner.kernels))
             encoded = feed_forward(
                 reader.encoder.feed_forward, norm(reader.encoder.norm, events + mixed)
             )
             asked = reader.projection(table[None, candidate]).numpy()[0]
-            read = dgin.target_attention(
-                asked, encoded, *kernels_of(reader.attention, asked, encoded)
-            )
+            read = dgin.target_attention(asked, encoded, *kernels_of(reader.attention))
             expected = feed_forward(reader.feed_forward, norm(reader.norm, asked + read))
             np.testing.assert_allclose(found[user, place], expected, rtol=1e-3, atol=1e-4)
             compared += 1
@@ -93,3 +92,23 @@ def test_gaps_need_times():
     layer = SearchedInterest(HardSearch(K, "category_id"), reader)
     with pytest.raises(ValueError, match="no times are kept"):
         layer.interest(layer.encode(data.history), data.target)
+
+
+def test_the_module_takes_embedded_events_with_their_mask():
+    data = Data(length=(19, 5, 0), time=19, candidates=3)
+    reader = TargetModule()
+    layer = SearchedInterest(HardSearch(K, "category_id"), reader)
+    outputs = layer(data.target, data.history)
+    mask = outputs["topk_mask"]
+    items = tf.gather(data.history.features["item_id"], outputs["topk_indices"], batch_dims=1)
+    events = tf.where(mask[..., None], tf.gather(data.table, items), 0.0)
+    found = reader(data.target.embedding, events, mask)
+    np.testing.assert_allclose(found["interest"], outputs["interest"], rtol=1e-5, atol=1e-6)
+
+
+def test_embedded_events_without_a_mask_or_with_attributes_to_embed_are_refused():
+    target, events = tf.ones([2, 3, 6]), tf.ones([2, 3, K, 6])
+    with pytest.raises(ValueError, match="need their mask"):
+        TargetModule()(target, events)
+    with pytest.raises(ValueError, match="embeddings alone have no attributes"):
+        TargetModule(EventAttributes(5))(target, events, tf.ones([2, 3, K], tf.bool))

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.group_spec import StatisticsSpec
+from dgin_tf.layers.events import History
 from dgin_tf.layers.group_statistics import GroupStatistics
+from dgin_tf.layers.groups import GroupAggregation, GroupModule
 from dgin_tf.layers.time_gap import gap_starts
-from dgin_tf.models.dgin import DGIN, SIMTargetModule
+from dgin_tf.models.dgin import DGIN, SIMTargetModule, event_attributes
+from dgin_tf.models.registry import make_model
 from dgin_tf.schema import HISTORY, Field
 from tests.conformance.catalogue import BACKBONE
 from tests.models.test_searching_models import with_behavior_types
@@ -36,8 +40,14 @@ def log_of_few_items():
 LOG = log_of_few_items()
 
 
+def transform(model, features):
+    """A batch as it is read for a model."""
+    (group,) = model.input_transforms
+    return group(features)
+
+
 def build(schema=SCHEMA, features=LOG, **settings):
-    model = DGIN(schema, BACKBONE, **{**SMALL, **settings})
+    model = make_model("dgin", schema, BACKBONE, **{**SMALL, **settings})
     model(features)
     random = np.random.default_rng(1)
     for variable in model.trainable_variables:
@@ -78,7 +88,7 @@ def test_the_rows_of_table_3_have_their_parts(settings, parts):
     assert found == parts
 
 
-CONDENSED = [
+TRANSFORMED = [
     {},
     {"key": "session", "target_module": False},
     {"groups": 1, "events": 1, "target_events": 1},
@@ -102,58 +112,55 @@ def losses_and_gradients(model, features):
     return outputs["logits"], [tf.convert_to_tensor(gradient) for gradient in found]
 
 
-@pytest.mark.parametrize("settings", CONDENSED, ids=str)
-def test_a_condensed_batch_has_the_scores_and_gradients_of_the_whole_one(settings):
+@pytest.mark.parametrize("settings", TRANSFORMED, ids=str)
+def test_a_grouped_batch_has_the_scores_and_gradients_of_the_whole_one(settings):
     model = build(**settings)
-    condensed = tf.function(model.condense, autograph=False)(LOG)
+    (group,) = model.input_transforms
+    grouped = tf.function(group, autograph=False)(LOG)
     expected, gradients = losses_and_gradients(model, LOG)
-    found, own = losses_and_gradients(model, condensed)
+    found, own = losses_and_gradients(model, grouped)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     for gradient, wanted in zip(own, gradients, strict=True):
         np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_a_condensed_batch_holds_no_events_that_no_candidate_asks_for():
+def test_a_grouped_batch_holds_no_events_that_no_candidate_searches_for():
     model = build()
-    condensed = model.condense(LOG)
-    wanted = LOG["cand_item_id"].numpy()
-    for user, mask in enumerate(condensed["hist_mask"].numpy()):
-        assert set(condensed["hist_item_id"].numpy()[user, mask]) <= set(wanted[user])
+    grouped = transform(model, LOG)
+    candidates = LOG["cand_item_id"].numpy()
+    for user, mask in enumerate(grouped["hist_mask"].numpy()):
+        assert set(grouped["hist_item_id"].numpy()[user, mask]) <= set(candidates[user])
     np.testing.assert_array_equal(
-        condensed["history_length"], np.sum(LOG["hist_mask"].numpy(), axis=1)
+        grouped["history_length"], np.sum(LOG["hist_mask"].numpy(), axis=1)
     )
-    assert "hist_group_event_gap" in condensed
+    assert "gap" in grouped["groups"].attributes
 
 
 def test_one_giant_group_counts_everything_and_reads_the_newest_events():
     model = build(key="category_id", events=2)
     one = {**LOG, "hist_category_id": tf.where(LOG["hist_mask"], 5, 0)}
-    grouped = model.condense(one)
+    groups = transform(model, one)["groups"]
     length = np.sum(LOG["hist_mask"].numpy(), axis=1)
-    np.testing.assert_array_equal(grouped["hist_group_count"][:, 0], length)
-    assert not np.any(grouped["hist_group_mask"][:, 1:])
-    found = np.sum(grouped["hist_group_event_mask"].numpy(), axis=(1, 2))
+    np.testing.assert_array_equal(groups.statistics["count"][:, 0], length)
+    assert not np.any(groups.mask[:, 1:])
+    found = np.sum(groups.event_mask.numpy(), axis=(1, 2))
     np.testing.assert_array_equal(found, np.minimum(length, 2))
 
 
 def test_a_candidate_without_a_group_of_its_own_has_no_target_interest():
     model = build()
     features = {**LOG, "cand_item_id": tf.fill(LOG["cand_item_id"].shape, 99)}
-    for batch in (features, model.condense(features)):
+    for batch in (features, transform(model, features)):
         outputs = model(batch)
-        assert not np.any(outputs["target_module_found_mask"])
+        assert not np.any(outputs["outputs"]["target_module"]["topk_mask"])
         assert np.all(np.isfinite(outputs["logits"]))
-    module = model.encoders["target_module"]
-    state = {
-        name.removeprefix("target_module_"): value
-        for name, value in model.encode_user(features).items()
-        if name.startswith("target_module_")
-    }
+    module = model.target_module
+    state = model.encode_user(features)["target_module"]
     assert not np.any(module.interest(state, model.embedding.target(features))["interest"])
 
 
-def test_counts_beyond_the_last_edge_are_of_the_last_class():
-    layer = build(edges=(("count", [1, 4]),)).encoders["group_module"].statistics
+def test_counts_beyond_the_last_boundary_are_in_the_last_bucket():
+    layer = GroupStatistics(dim=3, bin_boundaries={"count": [1, 4]})
     given = {name: tf.constant([[4, 10**6]]) for name in layer.names}
     few, many = layer(given, tf.constant([[True, True]])).numpy()[0]
     np.testing.assert_array_equal(few[: layer.dim], many[: layer.dim])
@@ -162,12 +169,12 @@ def test_counts_beyond_the_last_edge_are_of_the_last_class():
 def test_an_event_of_an_unknown_type_counts_but_for_no_type():
     model = build()
     types = {**LOG, "hist_behavior_type": tf.where(LOG["hist_mask"], 1, 0)}
-    grouped = model.condense(types)
-    np.testing.assert_array_equal(
-        grouped["hist_group_count"], model.condense(LOG)["hist_group_count"]
+    statistics, expected = (
+        transform(model, features)["groups"].statistics for features in (types, LOG)
     )
+    np.testing.assert_array_equal(statistics["count"], expected["count"])
     for name in ("types", "count_view", "count_cart", "count_buy"):
-        assert not np.any(grouped[f"hist_group_{name}"])
+        assert not np.any(statistics[name])
     assert np.all(np.isfinite(model(types)["logits"]))
 
 
@@ -178,9 +185,9 @@ def test_events_whose_key_is_out_of_vocabulary_are_no_interest(key):
     unknown = {**LOG, f"hist_{key}": tf.where(is_unknown, 1, LOG[f"hist_{key}"])}
     left_out = {**LOG, "hist_mask": LOG["hist_mask"] & ~is_unknown}
     expected = model(left_out)["logits"]
-    for batch in (unknown, model.condense(unknown)):
+    for batch in (unknown, transform(model, unknown)):
         np.testing.assert_allclose(model(batch)["logits"], expected, rtol=1e-5, atol=1e-6)
-    assert not np.any(model.condense(unknown)["hist_group_keys"] == 1)
+    assert not np.any(transform(model, unknown)["groups"].keys == 1)
 
 
 def test_clicks_alone_are_all_that_a_click_only_model_sees():
@@ -194,50 +201,49 @@ def test_clicks_alone_are_all_that_a_click_only_model_sees():
     }
     np.testing.assert_array_equal(model({**LOG, **other})["logits"], expected)
     assert np.any(np.abs(build()({**LOG, **other})["logits"] - build()(LOG)["logits"]) > 1e-3)
-    module = model.encoders["group_module"]
+    module = model.group_module
     assert module.statistics.names == ["count"]
-    assert module.aggregation.attributes.behavior_types == 0
+    assert module.attributes.behavior_types == 0
 
 
 def test_statistics_are_of_the_types_that_are_seen():
     model = build(behavior_types=("buy", "view"))
     statistics = model.encoders["group_module"].statistics
     assert statistics.names == ["count", "types", "count_buy", "count_view"]
-    assert statistics.type_ids == (4, 2)
+    assert statistics.statistics.behavior_types == (("buy", 4), ("view", 2))
 
 
-def test_edges_reach_the_statistics():
-    model = build(edges=(("count", [1, 4]), ("types", [2])))
-    statistics = model.encoders["group_module"].statistics
-    usual = GroupStatistics(3, statistics.behavior_types)
-    usual.build(None)
-    assert statistics.table.shape[0] < usual.table.shape[0]
+def test_boundaries_are_learned_from_groups_of_all_batches_whichever_were_grouped():
+    learned = []
+    for batches in ([LOG, FEATURES], [FEATURES, LOG]):
+        model = build(boundaries="learned", buckets=3)
+        assert model.group_module.statistics.num_bins == 3
+        parameters = model.count_params()
+        model.adapt([batches[0], transform(model, batches[1])])
+        assert model.count_params() == parameters
+        learned.append(model.group_module.statistics.learned_boundaries.numpy())
+    np.testing.assert_array_equal(*learned)
+    before = build(boundaries="learned", buckets=3)
+    assert np.any(learned[0] != before.group_module.statistics.learned_boundaries.numpy())
 
 
-LEARNED = {"item_id": {"count": (1, 4), "types": (2,)}, "category_id": {"count": (9,)}}
-
-
-@pytest.mark.parametrize(
-    ("settings", "found"),
-    [
-        ({}, {"count": [1, 4], "types": [2]}),
-        ({"key": "category_id"}, {"count": [9]}),
-        ({"key": "session", "target_module": False}, {}),
-        ({"edges": (("count", (3,)),)}, {"count": [3]}),
-        ({"edges": ()}, {}),
-        ({"behavior_types": ("buy", "view")}, {}),
-    ],
-    ids=str,
-)
-def test_edges_are_those_that_the_schema_learned_for_the_key_unless_they_are_set(settings, found):
-    model = DGIN(dataclasses.replace(SCHEMA, statistic_edges=LEARNED), BACKBONE, **settings)
-    assert model.encoders["group_module"].statistics.edges == found
-
-
-def test_a_model_of_learned_edges_scores_as_one_that_is_given_them():
-    learned = build(dataclasses.replace(SCHEMA, statistic_edges=LEARNED))
-    given = build(edges=tuple(LEARNED["item_id"].items()))
-    np.testing.assert_array_equal(learned(LOG)["logits"], given(LOG)["logits"])
+def test_learned_boundaries_are_saved_with_the_model(tmp_path):
+    model = build(boundaries="learned", buckets=3)
+    unlearned = model(LOG)["logits"]
+    model.adapt([LOG])
+    expected = model(LOG)["logits"]
+    assert np.any(np.abs(expected - unlearned) > 1e-4)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "weights" / "checkpoint")
+    model.save(str(tmp_path / "model"), save_format="tf")
+    copies = [
+        tf.keras.models.load_model(tmp_path / "model.keras"),
+        build(boundaries="learned", buckets=3),
+        tf.keras.models.load_model(str(tmp_path / "model")),
+    ]
+    copies[1].load_weights(tmp_path / "weights" / "checkpoint").expect_partial()
+    for copy in copies:
+        np.testing.assert_allclose(copy(LOG)["logits"], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_cached_groups_do_not_know_the_candidate():
@@ -246,8 +252,8 @@ def test_the_cached_groups_do_not_know_the_candidate():
         model.encode_user({**LOG, "cand_timestamp": LOG["cand_timestamp"] + late})
         for late in (0, 10**7)
     ]
-    for name, value in states[0].items():
-        np.testing.assert_array_equal(value, states[1][name])
+    for value, other in zip(*map(tf.nest.flatten, states), strict=True):
+        np.testing.assert_array_equal(value, other)
     later = {**LOG, "cand_timestamp": LOG["cand_timestamp"] + 10**7}
     assert np.any(np.abs(model(later)["logits"] - model(LOG)["logits"]) > 1e-4)
 
@@ -258,7 +264,7 @@ def test_sim_tm_reads_types_of_what_it_finds_before_the_newest_events():
     changed = {**LOG, "hist_behavior_type": 6 - LOG["hist_behavior_type"]}
     assert np.any(np.abs(model(changed)["logits"] - expected) > 1e-5)
     state = model.encode_user(LOG)
-    assert "long_past_behavior_type" in state
+    assert "behavior_type" in state["interest"]["long"]["events"]
     for start in (3, 5):
         parts = [
             {name: value[:, part] for name, value in LOG.items() if name.startswith("hist_")}
@@ -275,12 +281,13 @@ def test_sim_tm_reads_types_of_what_it_finds_before_the_newest_events():
         ({"key": "shop_id"}, r"a field among \['item_id', 'category_id'\]; got 'shop_id'"),
         ({"key": "session"}, "set target_module=False with key='session'"),
         ({"behavior_types": ("look",)}, r"\['view', 'cart', 'buy'\].*got \['look'\]"),
-        ({"edges": (("price", [1]),)}, r"got \['price'\]"),
+        ({"boundaries": "equal"}, "must be 'logarithmic' or 'learned'; got 'equal'"),
+        ({"boundaries": "learned", "statistical": False}, "got a model without"),
     ],
 )
 def test_what_the_data_do_not_have_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        DGIN(SCHEMA, BACKBONE, **settings)
+        make_model("dgin", SCHEMA, BACKBONE, **settings)
 
 
 def test_without_types_and_times_only_items_can_tell_events_apart():
@@ -289,7 +296,7 @@ def test_without_types_and_times_only_items_can_tell_events_apart():
     with pytest.raises(ValueError, match="set aggregated=False"):
         DGIN(bare, BACKBONE)
     with pytest.raises(ValueError, match="needs times of events"):
-        DGIN(bare, BACKBONE, key="session", target_module=False)
+        make_model("dgin", bare, BACKBONE, key="session", target_module=False)
     assert np.all(np.isfinite(build(bare, key="category_id")(LOG)["logits"]))
 
 
@@ -301,8 +308,8 @@ def test_amounts_of_the_schema_are_statistics_whose_mean_moves_scores():
     model = build(schema, unknown)
     statistics = model.encoders["group_module"].statistics
     assert statistics.names[-1] == "mean_dwell"
-    assert model.kept.statistics == tuple(statistics.names)
-    one, other = (model(model.condense(features))["logits"] for features in (unknown, known))
+    assert model.serving_spec.groups.statistic_names == tuple(statistics.names)
+    one, other = (model(transform(model, features))["logits"] for features in (unknown, known))
     assert np.abs(one - other)[LOG["cand_mask"]].max() > 1e-3
     np.testing.assert_allclose(other, model(known)["logits"], rtol=1e-5, atol=1e-6)
 
@@ -316,13 +323,93 @@ def test_where_events_were_tells_groups_and_own_events_apart(places):
     ids = [tf.constant(random.integers(1, places, shape), tf.int32) for _ in range(2)]
     here, there = ({**LOG, "hist_location": found} for found in ids)
     model = build(schema, here)
-    attributes = [model.encoders["group_module"].aggregation.attributes]
-    attributes.append(model.encoders["target_module"].reader.attributes)
+    attributes = [model.group_module.attributes, model.target_module.reader.attributes]
     assert all(found.names == ("gap", "behavior_type", "location") for found in attributes)
     gaps = tf.gather(tf.constant(gap_starts()), [0, 7, 47])
     raw = {"gap": gaps, "behavior_type": tf.constant([VIEW, 0, 1]), "location": tf.range(1, 4)}
     embedded = tf.gather(attributes[0].class_table(), attributes[0].classes(raw))
     np.testing.assert_allclose(embedded, attributes[0](raw), rtol=1e-6)
-    one, other = (model(model.condense(features))["logits"] for features in (here, there))
+    one, other = (model(transform(model, features))["logits"] for features in (here, there))
     assert np.abs(one - other)[LOG["cand_mask"]].max() > 1e-3
     np.testing.assert_allclose(other, model(there)["logits"], rtol=1e-5, atol=1e-6)
+
+
+@tf.keras.utils.register_keras_serializable("dgin_tf_tests")
+class MaxPooling(tf.keras.layers.Layer):
+    """A stranger's aggregation: the largest value of every column."""
+
+    def call(self, events, mask):
+        lowest = tf.fill(tf.shape(events), events.dtype.min)
+        return tf.reduce_max(tf.where(mask[..., tf.newaxis], events, lowest), axis=1)
+
+
+def max_pooling_model(key="item_id"):
+    module = GroupModule(
+        key,
+        groups=5,
+        statistics=GroupStatistics(StatisticsSpec(), BACKBONE.embedding_dim),
+        attributes=event_attributes(SCHEMA, BACKBONE.embedding_dim),
+        aggregation=MaxPooling(),
+    )
+    return DGIN(SCHEMA, BACKBONE, group_module=module)
+
+
+@pytest.mark.parametrize("key", ["item_id", "category_id"])
+def test_a_strangers_aggregation_is_passed_in(key, tmp_path):
+    model = max_pooling_model(key)
+    outputs = model(LOG)
+    groups = transform(model, LOG)["groups"]
+    attributes = model.group_module.attributes(groups.attributes)
+    width = attributes.shape[-1]
+    pooled = np.where(groups.event_mask[..., None], attributes, -np.inf).max(axis=2)
+    described = outputs["state"]["group_module"]["groups"].numpy()[..., -width:]
+    is_group = groups.mask.numpy()
+    np.testing.assert_allclose(described[is_group], pooled[is_group], rtol=1e-6)
+    assert not np.any(described[~is_group])
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(LOG)["logits"], outputs["logits"])
+
+
+def test_the_default_model_is_that_of_the_default_settings():
+    tf.keras.utils.set_random_seed(3)
+    expected = DGIN.from_settings(SCHEMA, BACKBONE)(LOG)["logits"]
+    tf.keras.utils.set_random_seed(3)
+    np.testing.assert_array_equal(DGIN(SCHEMA, BACKBONE)(LOG)["logits"], expected)
+
+
+def test_a_target_module_alone_is_refused():
+    with pytest.raises(ValueError, match="pass both"):
+        DGIN(SCHEMA, BACKBONE, target_module=build().target_module)
+
+
+def test_a_target_module_that_reads_whole_histories_leaves_them_whole():
+    whole = GroupModule("category_id", groups=3, aggregation=GroupAggregation(), name="reader")
+    model = DGIN(SCHEMA, BACKBONE, group_module=GroupModule(groups=5), target_module=whole)
+    grouped = transform(model, LOG)
+    assert grouped["hist_item_id"].shape == LOG["hist_item_id"].shape
+    assert model.serving_spec.history is None
+    assert model.serving_spec.groups is None
+
+
+def test_a_server_reads_groups_and_the_candidates_own_events():
+    spec = build(key="category_id").serving_spec
+    assert spec.history == ("category_id", 0, 4)
+    assert (spec.groups.key, spec.groups.groups, spec.groups.events) == ("category_id", 5, 3)
+    assert build(target_module=False).serving_spec.history is None
+    for settings in ({"key": "session", "target_module": False}, {"behavior_types": ("view",)}):
+        spec = build(**settings).serving_spec
+        assert (spec.history, spec.groups) == (None, None)
+
+
+def test_events_with_running_statistics_are_described_by_these():
+    model = build(target_module=False)
+    names = model.group_module.statistics.names
+    shape = LOG["hist_item_id"].shape
+    totals = {f"hist_total_{name}": tf.fill(shape, 7) for name in names}
+    expected = model.past_events(LOG).groups
+    groups = model.past_events({**LOG, **totals}).groups
+    for name in names:
+        np.testing.assert_array_equal(groups.statistics[name], 7 * expected.mask.numpy())
+    np.testing.assert_array_equal(groups.keys, expected.keys)
+    assert isinstance(model.past_events(LOG), History)

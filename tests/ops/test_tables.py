@@ -5,13 +5,8 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.ops.compiling import leaving_xla
-from dgin_tf.ops.tables import (
-    read_few,
-    read_rows,
-    sum_by_row,
-    sum_slices,
-    sum_weighted_slices,
-)
+from dgin_tf.ops.fast.sums import sum_by_row, sum_slices, sum_weighted_slices
+from dgin_tf.ops.tables import read_few, read_rows
 
 ROWS, DIM = 53, 3
 VALUES = np.random.default_rng(0).normal(size=(ROWS, DIM)).astype(np.float32)

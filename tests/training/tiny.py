@@ -53,8 +53,8 @@ def make_task(data_dir, seed=1, optimizer="rowwise_adam", model=Tiny, **config):
     return Task(
         make_model=lambda: model(data.schema, **config),
         make_optimizer=lambda model: OPTIMIZERS[optimizer](model, 0.02),
-        training=lambda number, condense=None: data.training(BATCH, seed, number, condense),
-        evaluation=lambda split, condense=None: data.evaluation(split, BATCH, condense),
+        training=lambda number, transforms=(): data.training(BATCH, seed, number, transforms),
+        evaluation=lambda split, transforms=(): data.evaluation(split, BATCH, transforms),
         schema=data.schema.fingerprint(),
         config={"seed": seed, "optimizer": optimizer, **config},
     )

@@ -1,9 +1,13 @@
 """DMBIN, "A Dual Multi-behavior Interest Network for CTR Prediction via Contrastive Learning" (He et
 al., SIGIR 2023), reference [15] of the DGIN paper as far as its place in the alphabet tells."""
 
+import dataclasses
+from typing import Any
+
 import tensorflow as tf
 
 from dgin_tf.layers.dual_interest import DualInterest
+from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
@@ -23,26 +27,55 @@ class DMBIN(CTRModel):
     Args:
       schema: the data.
       config: embedding and head.
-      click: name of the behavior type that is a click; None for the schema's first.
-      clicks: how many of the newest clicks are read.
-      others: how many of the newest events of every other type.
-      heads: of all attentions.
-      contrast_weight: lambda.
-      temperature: tau.
+      encoder: the interests of all types; None for those of the default `Settings`.
     """
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings of the interests.
+
+        Attributes:
+          click: name of the behavior type that is a click; None for the schema's first.
+          clicks: how many of the newest clicks are read.
+          others: how many of the newest events of every other type.
+          heads: of all attentions.
+          contrast_weight: lambda.
+          temperature: tau.
+        """
+
+        click: str | None = None
+        clicks: int = 50
+        others: int = 10
+        heads: int = 2
+        contrast_weight: float = 0.1
+        temperature: float = 0.1
 
     def __init__(
         self,
         schema: Schema,
         config: ModelConfig | None = None,
-        click: str | None = None,
-        clicks: int = 50,
-        others: int = 10,
-        heads: int = 2,
-        contrast_weight: float = 0.1,
-        temperature: float = 0.1,
+        encoder: DualInterest | None = None,
     ):
-        types = clicks_first(schema, click)
-        lengths = [clicks] + [others] * (len(types) - 1)
-        encoder = DualInterest(types, lengths, heads, contrast_weight, temperature, name="interest")
-        super().__init__(schema, {"interest": encoder}, config, name="dmbin")
+        encoder = encoder or self.make_encoder(schema, self.Settings())
+        super().__init__(schema, {INTEREST: encoder}, config, name="dmbin")
+        self.encoder = encoder
+
+    @classmethod
+    def from_settings(
+        cls, schema: Schema, config: ModelConfig | None = None, settings: Any = None
+    ) -> "DMBIN":
+        """Builds the model and its encoder."""
+        return cls(schema, config, cls.make_encoder(schema, settings or cls.Settings()))
+
+    @staticmethod
+    def make_encoder(schema: Schema, settings: Settings) -> DualInterest:
+        """The interests of a schema's behavior types."""
+        types = clicks_first(schema, settings.click)
+        return DualInterest(
+            types,
+            [settings.clicks] + [settings.others] * (len(types) - 1),
+            settings.heads,
+            settings.contrast_weight,
+            settings.temperature,
+            name=INTEREST,
+        )

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
@@ -35,9 +36,13 @@ class DMT(CTRModel):
         others: int = 10,
         heads: int = 4,
     ):
-        encoders = {}
+        encoders: dict[str, InterestEncoder] = {}
         for number, types in enumerate(clicks_first(schema, click)):
-            name = f"type{types[0]}" if types else ""
+            name = f"type{types[0]}" if types else "interest"
             length = others if number else clicks
-            encoders[name] = DeepInterestTransformer(types, length, heads, name=name or "interest")
+            encoders[name] = DeepInterestTransformer(types, length, heads, name=name)
         super().__init__(schema, encoders, config, name="dmt")
+        self.click = click
+        self.clicks = clicks
+        self.others = others
+        self.heads = heads

@@ -59,3 +59,7 @@ class NINN(CTRModel):
             name="interest",
         )
         super().__init__(schema, {"interest": encoder}, config, name="ninn")
+        self.field = field
+        self.parts = parts
+        self.units = tuple(units)
+        self.heads = heads

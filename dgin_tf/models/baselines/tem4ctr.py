@@ -1,4 +1,4 @@
-"""TEM4CTR (Zhang et al., CIKM 2023): what was shown and not clicked, aligned in time with the clicks.
+"""TEM4CTR (Zhang et al., CIKM 2023): exposures that were not clicked, aligned in time with the clicks.
 
 Its abstract and the authors' code (zhy99426/TEM4CTR) are known to us, not the paper's text. The data
 sets of the DGIN paper have no exposures; events of the other behavior types take their place.
@@ -44,3 +44,7 @@ class TEM4CTR(CTRModel):
             own, [n for ids in others for n in ids], clicks, nearest, units, name="interest"
         )
         super().__init__(schema, {"interest": encoder}, config, name="tem4ctr")
+        self.click = click
+        self.clicks = clicks
+        self.nearest = nearest
+        self.units = tuple(units)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.ops.sets import put_back, split_by_size
+from dgin_tf.ops.fast.sets import map_sets, put_back, split_by_size
 
 COUNTS = np.array([[0, 1, 3], [5, 2, 0]])
 MASK = tf.constant(np.arange(5) < COUNTS[..., None])
@@ -50,7 +50,7 @@ def test_sets_that_xla_sorted_before_are_split_alike():
 
     def split(matches):
         mask = tf.math.top_k(tf.cast(matches, tf.int32), 11).values > 0
-        return [sets.chosen for sets in split_by_size(mask, (4, 8))]
+        return [sets.places for sets in split_by_size(mask, (4, 8))]
 
     for found, wanted in zip(
         tf.function(split, jit_compile=True, autograph=False)(matches), split(matches), strict=True
@@ -72,10 +72,31 @@ def test_sets_may_lie_in_one_row():
 def test_arrays_are_no_wider_than_the_largest_set_may_be():
     widths = [sets.members(VALUES).shape[1] for sets in split_by_size(MASK, (1, 3, 7))]
     assert widths == [1, 3, 5]
-    chosen = [sets.chosen.numpy().tolist() for sets in split_by_size(MASK, (1, 3, 7))]
-    assert chosen == [[[0, 1]], [[0, 2], [1, 1]], [[1, 0]]]
+    places = [sets.places.numpy().tolist() for sets in split_by_size(MASK, (1, 3, 7))]
+    assert places == [[[0, 1]], [[0, 2], [1, 1]], [[1, 0]]]
 
 
 def test_what_belongs_to_a_set_is_chosen_with_it():
     (sets,) = split_by_size(MASK, ())
     np.testing.assert_array_equal(sets.of_sets(tf.constant(COUNTS)), [1, 3, 5, 2])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_mapped_function_has_its_values_and_gradients_on_all_sets_at_once(compiled):
+    def function(values, mask):
+        real = tf.cast(mask, tf.float32)[..., tf.newaxis]
+        sums = tf.reduce_sum(values["events"] * real, axis=-2)
+        return tf.sin(sums) * tf.reduce_sum(real * values["weights"][..., tf.newaxis], axis=-2)
+
+    def values_and_gradients(mapped):
+        with tf.GradientTape() as tape:
+            tape.watch(VALUES)
+            values = {"events": VALUES, "weights": VALUES[..., 0]}
+            rows = map_sets(function, values, MASK, (1, 3)) if mapped else function(values, MASK)
+            loss = tf.reduce_sum(rows**2)
+        return rows, tape.gradient(loss, VALUES)
+
+    fast = tf.function(values_and_gradients, jit_compile=compiled, autograph=False)(True)
+    for found, expected in zip(fast, values_and_gradients(False), strict=True):
+        assert np.any(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

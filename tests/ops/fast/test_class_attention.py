@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.ops.class_attention import mean_weights, weighted_sums
 from dgin_tf.ops.compiling import leaving_xla
+from dgin_tf.ops.fast.class_attention import mean_weights, weighted_sums
+from dgin_tf.ops.fast.sets import put_back, split_by_size
 from dgin_tf.ops.masking import masked_mean, masked_softmax
-from dgin_tf.ops.sets import put_back, split_by_size
 
 CLASSES, HEADS, DIM = 6, 3, 4
 LENGTHS = np.array([5, 1, 0, 3, 5, 2])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dgin_tf.ops.contrast import contrastive_loss
+from dgin_tf.layers.dual_interest import contrastive_loss
 from tests.oracles import multi_behavior
 
 RNG = np.random.default_rng(4)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dgin_tf.ops.alignment import nearest_events, project_onto
+from dgin_tf.layers.aligned_events import nearest_events, project_onto
 from dgin_tf.ops.event_order import newest_events
 from tests.oracles import multi_behavior
 

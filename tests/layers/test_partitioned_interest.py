@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.ops.partition import newest_of_each, partition, sum_in_parts
+from dgin_tf.layers.partitioned_interest import newest_of_each, partition, sum_in_parts
 from tests.oracles import multi_behavior
 
 RNG = np.random.default_rng(8)
