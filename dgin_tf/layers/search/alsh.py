@@ -162,7 +162,7 @@ class ALSHSearch(SoftSearch):
         """Retrieves events; auxiliary logits need all events, so that training alone has them."""
         if _PLACES not in state:
             return super().search(state, target, training=training)
-        if not self.network.built:  # which nothing below calls
+        if not self.network.weights:  # create them now, since nothing below calls the network
             super().search(_without_index(state), target, training=training)
         query = self.query(target.embedding)
         result = self._search_buckets(state, query, target)
