@@ -86,9 +86,8 @@ def index_recall(
             k=soft_search.k,
             dim=soft_search.dim,
         )
-        unit(tf.zeros([1, 1, model.embedding.event_dim]))  # creates the weights
-        unit.target_kernel.assign(soft_search.target_kernel)
-        unit.event_kernel.assign(soft_search.event_kernel)
+        unit.query(tf.zeros([1, 1, model.embedding.event_dim]))  # creates the weights
+        unit.query.set_weights(soft_search.query.get_weights())
         shares = [
             recall(unit, model.embedding.history(batch), model.embedding.target(batch))
             for batch in test_batches

@@ -24,7 +24,7 @@ def test_retrieved_events_are_those_that_the_unit_names():
 
 
 def test_a_model_that_searches_nothing_is_refused():
-    with pytest.raises(ValueError, match="names 'found' among its outputs"):
+    with pytest.raises(ValueError, match="names 'topk_indices' among its outputs"):
         searches.retrieved_events(traces.trace(build("din"), batch()))
 
 
