@@ -19,17 +19,14 @@ from dgin_tf.layers.interest_clusters import INTEREST_WEIGHTS, InterestClusters
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.search.sdim import HashedInterest
+from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK
 from dgin_tf.layers.short_and_long import ShortAndLong, all_but_newest
 from dgin_tf.models.base import CTRModel
 
 FLOOR = 1e-6
 
 _LONG = "long"
-_ATTENTION, _EVENTS, _EVENT_MASK = (
-    (_LONG, "attention"),
-    (_LONG, "topk_indices"),
-    (_LONG, "topk_mask"),
-)
+_ATTENTION, _EVENTS, _EVENT_MASK = (_LONG, "attention"), (_LONG, TOPK_INDICES), (_LONG, TOPK_MASK)
 
 
 def long_weights(model: CTRModel, features: Mapping[str, tf.Tensor]) -> np.ndarray:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from dgin_tf.inspection.traces import Trace
+from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK
 
-_EVENTS, _MASK, _LONG, _ATTENTION = "topk_indices", "topk_mask", "long", "attention"
+_LONG, _ATTENTION = "long", "attention"
 
 
 def retrieved_events(trace: Trace) -> np.ndarray:
@@ -26,8 +27,8 @@ def retrieved_events(trace: Trace) -> np.ndarray:
     Raises:
       ValueError: the model searches nothing.
     """
-    indices = trace.array(_EVENTS)  # [users, candidates, top_k], in time
-    mask = trace.array(_MASK) & trace.features["cand_mask"][..., np.newaxis]
+    indices = trace.array(TOPK_INDICES)  # [users, candidates, top_k], in time
+    mask = trace.array(TOPK_MASK) & trace.features["cand_mask"][..., np.newaxis]
     time = trace.features["hist_mask"].shape[1]
     # Padding among the indices is written to one column more, which is cut off.
     is_retrieved = np.zeros((*indices.shape[:2], time + 1), bool)
@@ -44,7 +45,7 @@ def long_attention(trace: Trace) -> np.ndarray:
       ValueError: the model has no such attention.
     """
     attention = trace.array(_LONG, _ATTENTION)
-    if attention.ndim != 3 or trace.find(_EVENTS) is not None:
+    if attention.ndim != 3 or trace.find(TOPK_INDICES) is not None:
         raise ValueError(
             "expected attention over all events, as a din_long has it; got one over "
             f"{list(attention.shape[2:])} retrieved events. Give a run of din_long."

@@ -66,7 +66,7 @@ class DimensionReduction(tf.keras.layers.Layer):
 
     @property
     def has_loss(self) -> bool:
-        """Whether W_h is trained."""
+        """True where W_h is trained."""
         return self.loss_name != NO_LOSS
 
     def build(self, input_shape: Any) -> None:
@@ -87,14 +87,14 @@ class DimensionReduction(tf.keras.layers.Layer):
         return project(vectors, kernel) if len(vectors.shape) == 3 else vectors @ kernel
 
     def loss(
-        self, vectors: tf.Tensor, mask: tf.Tensor, reduced: tf.Tensor | None = None
+        self, vectors: tf.Tensor, mask: tf.Tensor, projections: tf.Tensor | None = None
     ) -> tf.Tensor:
         """The weighted mean over a history's anchors.
 
         Args:
           vectors: s, [users, time, dim]; of no meaning where masked.
           mask: True where the event is real, bool [users, time]; the real ones lie side by side.
-          reduced: h, where the vectors are reduced already.
+          projections: h, where the vectors are reduced already.
 
         Returns:
           [users]; 0 where there are fewer than three events, or no loss.
@@ -102,9 +102,9 @@ class DimensionReduction(tf.keras.layers.Layer):
         if not self.has_loss:
             return tf.zeros(tf.shape(mask)[:1])
         original = tf.cast(tf.stop_gradient(vectors), tf.float32)
-        reduced = self(original) if reduced is None else reduced
+        projections = self(original) if projections is None else projections
         pairs = learning.Pairs(self.loss_name, self.sampling, self.anchors, self.seed)
-        return self.weight * mean_loss(pairs, original, reduced, mask)
+        return self.weight * mean_loss(pairs, original, projections, mask)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -92,12 +92,12 @@ class InterestClusters(InterestEncoder):
             return self.encode(history, training=training), {}
         history = embed_history(history, self.compute_dtype)
         events = embed_without_gradient(history, self.compute_dtype)  # s
-        reduced = self.reduction(events)  # h, Eq. (4)
-        state = self._sum(history, *self._cluster(reduced, history.mask))
-        return state, {REDUCTION: self.reduction.loss(events, history.mask, reduced)}
+        projections = self.reduction(events)  # h, Eq. (4)
+        state = self._sum(history, *self._cluster(projections, history.mask))
+        return state, {REDUCTION: self.reduction.loss(events, history.mask, projections)}
 
-    def _cluster(self, reduced, mask):
-        return cluster_with_weights(self.clustering, self.relevance, reduced, mask)
+    def _cluster(self, projections, mask):
+        return cluster_with_weights(self.clustering, self.relevance, projections, mask)
 
     def _sum(self, history, clusters, weights):
         """Eq. (8)."""

@@ -65,13 +65,15 @@ class Pooling(InterestEncoder):
           `interest` [users, candidates, dim], or [users, candidates, 2 * dim] with `product`.
         """
         del training
-        pooled = state["sum"] / tf.maximum(state["count"], 1.0) if self.mean else state["sum"]
-        pooled = tf.cast(pooled, target.embedding.dtype)[:, tf.newaxis, :]
+        pooled_history = (
+            state["sum"] / tf.maximum(state["count"], 1.0) if self.mean else state["sum"]
+        )
+        pooled_history = tf.cast(pooled_history, target.embedding.dtype)[:, tf.newaxis, :]
         candidates = tf.shape(target.embedding)[1]
-        pooled = tf.repeat(pooled, candidates, axis=1)
+        pooled_history = tf.repeat(pooled_history, candidates, axis=1)
         if self.product:
-            pooled = tf.concat([pooled, target.embedding * pooled], axis=-1)
-        return {"interest": pooled}
+            pooled_history = tf.concat([pooled_history, target.embedding * pooled_history], axis=-1)
+        return {"interest": pooled_history}
 
     def update(self, state: State, history: History) -> State:
         """Adds newer events; equal to one `encode` of the whole history up to rounding."""
@@ -80,7 +82,7 @@ class Pooling(InterestEncoder):
 
     @property
     def is_incremental(self) -> bool:
-        """Whether `update` ends where `encode` does: not where padding counts."""
+        """True where `update` ends where `encode` does: not where padding counts."""
         return not self.count_padding
 
     def get_config(self) -> dict[str, Any]:

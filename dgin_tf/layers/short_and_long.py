@@ -111,8 +111,8 @@ class ShortAndLong(InterestEncoder):
         """Folds newer events in: those that are no longer among the newest go to the long part."""
         if not self.is_incremental:
             return super().update(state, history)
-        joined = append_in_time(state[RECENT], self._store(history))
-        events = without_gaps(stored_history(joined, history.tables))
+        all_events = append_in_time(state[RECENT], self._store(history))
+        events = without_gaps(stored_history(all_events, history.tables))
         recent = newest(events, self.short_events)
         # No more events leave the newest ones than come, and they are the first ones here.
         older = first(all_but_newest(events, self.short_events), tf.shape(history.mask)[1])
@@ -132,7 +132,7 @@ class ShortAndLong(InterestEncoder):
 
     @property
     def is_incremental(self) -> bool:
-        """Whether the long part is; the short one is encoded anew."""
+        """True where the long part is; the short one is encoded anew."""
         return self.long.is_incremental
 
     def _readable(self, encoder: InterestEncoder, history: History) -> History:

@@ -65,7 +65,7 @@ class ShortAndLongModel(CTRModel):
 
     @property
     def short_events(self) -> int:
-        """How many events are the newest."""
+        """Number of events in the short part."""
         return self.encoders["interest"].short_events
 
 

@@ -202,7 +202,7 @@ class SIMSoftFirstStage(SIM):
 
 def check_field(schema: Schema, field: str) -> None:
     """Raises ValueError unless events and candidates share the field, as hard search needs."""
-    names = [paired.name for paired in schema.paired_fields]
+    names = [shared_field.name for shared_field in schema.paired_fields]
     if field not in names:
         raise ValueError(
             f"hard search goes by a field that events and candidates share, one of {names}; got "

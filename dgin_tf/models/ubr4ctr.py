@@ -71,9 +71,9 @@ class UBR4CTR(SIM):
         """The policy's loss, beside the encoders'."""
         return [*super().auxiliary_loss_names, POLICY]
 
-    def log_likelihood(self, logits: tf.Tensor, selected: tf.Tensor) -> tf.Tensor:
+    def log_likelihood(self, logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
         """See the function of this name."""
-        return log_likelihood(logits, selected)
+        return log_likelihood(logits, selection)
 
     def compute_losses(
         self, features: Mapping[str, tf.Tensor], outputs: State
@@ -99,12 +99,12 @@ def information_gain(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.maximum(1.0 - loss / tf.math.log(2.0), -1.0)
 
 
-def log_likelihood(logits: tf.Tensor, selected: tf.Tensor) -> tf.Tensor:
+def log_likelihood(logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
     """sum_i s_i log p_i + (1 - s_i) log(1 - p_i), [users, candidates].
 
     Args:
       logits: of the probabilities, [users, candidates, fields].
-      selected: s, bool, of the same shape.
+      selection: s, bool, of the same shape.
     """
-    terms = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(selected, logits.dtype), logits)
+    terms = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(selection, logits.dtype), logits)
     return -tf.reduce_sum(terms, axis=-1)

@@ -19,7 +19,7 @@ _TINY = 1e-8
 
 
 class Clusters(NamedTuple):
-    """Which event is of which cluster.
+    """Events by cluster.
 
     Attributes:
       assignment: number of each event's cluster, int32 [users, time]; -1 where masked.
@@ -84,19 +84,19 @@ def k_means(
     centers = tf.ensure_shape(centers, [None, clusters, None])
     assign, flat, shape = nearest(unit), tf.reshape(unit, [-1, unit.shape[-1]]), tf.shape(centers)
 
-    def goes_on(number, centers, assignment, changed):
+    def goes_on(number, centers, assignment, has_changed):
         del centers, assignment
-        return (number < rounds) & changed
+        return (number < rounds) & has_changed
 
-    def step(number, centers, assignment, changed):
-        del changed
+    def step(number, centers, assignment, has_changed):
+        del has_changed
         newest = tf.where(mask, assign(centers), -1)
         # As `sum_in_clusters`, which within a loop would copy the events in every round.
         ids = cluster_ids(newest, clusters)
         sums = tf.reshape(tf.math.unsorted_segment_sum(flat, ids, shape[0] * clusters), shape)
         length = tf.norm(sums, axis=-1, keepdims=True)
-        moved = tf.where(length > _TINY, sums / tf.maximum(length, _TINY), centers)
-        return number + 1, moved, newest, tf.reduce_any(newest != assignment)
+        new_centers = tf.where(length > _TINY, sums / tf.maximum(length, _TINY), centers)
+        return number + 1, new_centers, newest, tf.reduce_any(newest != assignment)
 
     start = (0, centers, tf.fill(tf.shape(mask), -2), True)
     assignment = tf.while_loop(goes_on, step, start)[2]
@@ -175,8 +175,8 @@ def agglomerative(
         keep, gone = tf.minimum(row, nearest), tf.maximum(row, nearest)
         into, out = (place == keep) & merges, (place == gone) & merges
         size = tf.reduce_sum(tf.where(out, sizes, 0.0), 1, keepdims=True)
-        moved = tf.gather(sums, gone, batch_dims=1)
-        sums = tf.where(into[..., tf.newaxis], sums + moved, sums)
+        gone_sum = tf.gather(sums, gone, batch_dims=1)
+        sums = tf.where(into[..., tf.newaxis], sums + gone_sum, sums)
         sizes = tf.where(out, 0.0, tf.where(into, sizes + size, sizes))
         bounds = tf.where(out, none, tf.where(here | into, best, bounds))
         return tf.where((owner == gone) & merges, keep, owner), sizes, sums, bounds
@@ -287,7 +287,7 @@ def sum_in_clusters(values: tf.Tensor, assignment: tf.Tensor, clusters: int) -> 
 
 
 def of_clusters(values: tf.Tensor, assignment: tf.Tensor) -> tf.Tensor:
-    """What every event's cluster has: [users, clusters, ...] -> [users, time, ...]."""
+    """Values of every event's cluster: [users, clusters, ...] -> [users, time, ...]."""
     return tf.gather(values, tf.maximum(assignment, 0), batch_dims=1)
 
 
@@ -300,7 +300,7 @@ def _directions(vectors: tf.Tensor, mask: tf.Tensor, clusters: int) -> tf.Tensor
 
 
 def _argmax(values: tf.Tensor) -> tf.Tensor:
-    """Where each user's largest value is, int32 [users, 1], for values [users, time]."""
+    """Place of each user's largest value, int32 [users, 1], for values [users, time]."""
     return tf.argmax(values, axis=1, output_type=tf.int32)[:, tf.newaxis]
 
 

@@ -33,12 +33,12 @@ def order_events(keys: tf.Tensor, mask: tf.Tensor) -> EventOrder:
     return EventOrder(places, tf.gather(keys, places, batch_dims=1))
 
 
-def newest_of_key(order: EventOrder, wanted: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The newest events that have the wanted keys.
+def newest_of_key(order: EventOrder, target_keys: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The newest events that have the keys of candidates.
 
     Args:
       order: the users' events.
-      wanted: keys [users, candidates].
+      target_keys: keys [users, candidates].
       k: how many at most.
 
     Returns:
@@ -47,10 +47,10 @@ def newest_of_key(order: EventOrder, wanted: tf.Tensor, k: int) -> tuple[tf.Tens
     """
     # One more key behind all others: binary search takes no empty arrays.
     keys = tf.pad(order.keys, [[0, 0], [0, 1]], constant_values=order.keys.dtype.max)
-    start = tf.searchsorted(keys, wanted, side="left")[..., tf.newaxis]
-    end = tf.searchsorted(keys, wanted, side="right")[..., tf.newaxis]
+    start = tf.searchsorted(keys, target_keys, side="left")[..., tf.newaxis]
+    end = tf.searchsorted(keys, target_keys, side="right")[..., tf.newaxis]
     rank = end - 1 - tf.range(at_most(k, order.places))
-    mask = (rank >= start) & (wanted < order.keys.dtype.max)[..., tf.newaxis]
+    mask = (rank >= start) & (target_keys < order.keys.dtype.max)[..., tf.newaxis]
     return tf.gather(order.places, tf.where(mask, rank, 0), batch_dims=1), mask
 
 
@@ -84,7 +84,7 @@ def at_most(k: int, values: tf.Tensor) -> int | tf.Tensor:
 
 
 def padding_first(values: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The same histories with their padding on the left, for code that reads them to the end.
+    """Moves padding to the left, for code that reads histories to the end.
 
     Args:
       values: [users, time, ...].
@@ -97,12 +97,14 @@ def padding_first(values: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     return tf.gather(values, places, batch_dims=1), tf.gather(mask, places, batch_dims=1)
 
 
-def newest_of_keys(order: EventOrder, wanted: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The newest events of every wanted key, each once: all that a search by these keys can find.
+def newest_of_keys(
+    order: EventOrder, target_keys: tf.Tensor, k: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The newest events of every candidate's key, each once: all that a search by them can retrieve.
 
     Args:
       order: the users' events.
-      wanted: keys [users, candidates], as often as one likes.
+      target_keys: keys [users, candidates], as often as one likes.
       k: how many of a key at most.
 
     Returns:
@@ -110,7 +112,7 @@ def newest_of_keys(order: EventOrder, wanted: tf.Tensor, k: int) -> tuple[tf.Ten
       first. `found` is the power of two that holds the longest row, or candidates * k where that is
       less, so that a program meets few lengths.
     """
-    places, mask = newest_of_key(order, wanted, k)
+    places, mask = newest_of_key(order, target_keys, k)
     time = tf.shape(order.places)[1]
     width = tf.maximum(tf.shape(mask)[1] * tf.shape(mask)[2], 1)
     rows = tf.reshape(tf.where(mask, places, time), [tf.shape(places)[0], -1])

@@ -81,13 +81,15 @@ class Anchors(NamedTuple):
     mask: tf.Tensor
 
 
-def mean_loss(pairs: Pairs, original: tf.Tensor, reduced: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def mean_loss(
+    pairs: Pairs, original: tf.Tensor, projections: tf.Tensor, mask: tf.Tensor
+) -> tf.Tensor:
     """The mean loss of each history's anchors, differentiable in the reduced vectors.
 
     Args:
       pairs: what to compare.
       original: s, constants, [users, time, dim].
-      reduced: h, [users, time, m].
+      projections: h, [users, time, m].
       mask: True where the event is real, bool [users, time]; the real ones lie side by side.
 
     Returns:
@@ -95,11 +97,11 @@ def mean_loss(pairs: Pairs, original: tf.Tensor, reduced: tf.Tensor, mask: tf.Te
     """
     anchors = draw_anchors(pairs, mask)
     distance, others = nearest_first(distances(original, anchors), anchors.others)
-    return mean_of_anchors(pairs.loss, anchors, distance, others, reduced)
+    return mean_of_anchors(pairs.loss, anchors, distance, others, projections)
 
 
 def mean_of_anchors(
-    loss: str, anchors: Anchors, distance: tf.Tensor, others: Others, reduced: tf.Tensor
+    loss: str, anchors: Anchors, distance: tf.Tensor, others: Others, projections: tf.Tensor
 ) -> tf.Tensor:
     """The mean loss, [users], of anchors and the events drawn for them, the positive first.
 
@@ -108,10 +110,13 @@ def mean_of_anchors(
       anchors: the anchors.
       distance: dis(s_i, .), [users, anchors, draws].
       others: the events drawn for them, in this order.
-      reduced: h, [users, time, m].
+      projections: h, [users, time, m].
     """
     comparison = Comparison(
-        distance, at_anchors(reduced, anchors.places), look_up(reduced, others.places), others.mask
+        distance,
+        at_anchors(projections, anchors.places),
+        look_up(projections, others.places),
+        others.mask,
     )
     values = tf.where(anchors.mask, LOSSES[loss].formula(comparison), 0.0)
     count = tf.math.count_nonzero(anchors.mask, axis=1, dtype=tf.int32)
@@ -133,7 +138,7 @@ def draw_anchors(pairs: Pairs, mask: tf.Tensor) -> Anchors:
         rank = sampling.stratified(count, pairs.anchors, [count], seed)
         is_anchor, places = rank < count[:, tf.newaxis], sampling.places(mask, rank)
     others = SAMPLINGS[pairs.others](mask, rank, loss.draws, pairs.seed)
-    enough = tf.math.count_nonzero(others.mask, axis=-1, dtype=tf.int32) >= loss.needed
+    enough = tf.math.count_nonzero(others.mask, axis=-1, dtype=tf.int32) >= loss.least
     return Anchors(places, others, enough & is_anchor & (count > 2)[:, tf.newaxis])
 
 
@@ -249,12 +254,12 @@ class Loss(NamedTuple):
     Attributes:
       formula: from a `Comparison` to [users, anchors].
       draws: how many events are drawn for an anchor.
-      needed: how many of them there must be.
+      least: how many of them there must be.
     """
 
     formula: Callable[[Comparison], tf.Tensor]
     draws: int
-    needed: int
+    least: int
 
 
 LOSSES = {

@@ -73,8 +73,8 @@ def l2_hashes(
       offsets: b ~ U[0, r], [hashes].
       width: r.
     """
-    projected = tf.tensordot(vectors, projections, 1) + offsets
-    return tf.cast(tf.floor(projected / width), tf.int32)
+    projected_vectors = tf.tensordot(vectors, projections, 1) + offsets
+    return tf.cast(tf.floor(projected_vectors / width), tf.int32)
 
 
 def sign_hashes(vectors: tf.Tensor, projections: tf.Tensor) -> tf.Tensor:

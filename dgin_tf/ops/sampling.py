@@ -24,7 +24,7 @@ def counts(mask: tf.Tensor) -> tf.Tensor:
 
 
 def places(mask: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
-    """Where in time the events of given ranks are.
+    """Places in time of the events of some ranks.
 
     Args:
       mask: bool [users, time]; the real events lie side by side.
@@ -36,8 +36,8 @@ def places(mask: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
     """
     time = tf.shape(mask)[1]
     first = tf.reduce_min(tf.where(mask, tf.range(time), time), axis=1)
-    found = tf.reshape(first, [-1] + [1] * (len(rank.shape) - 1)) + rank
-    return tf.clip_by_value(found, 0, tf.maximum(time - 1, 0))
+    place = tf.reshape(first, [-1] + [1] * (len(rank.shape) - 1)) + rank
+    return tf.clip_by_value(place, 0, tf.maximum(time - 1, 0))
 
 
 def remainder(value: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -69,8 +69,8 @@ def stratified(count: tf.Tensor, draws: int, keys: list[tf.Tensor], seed: int) -
     width = (part + 1) * count // draws - start
     parts = [*(key[..., tf.newaxis] for key in keys), part]
     random = hashing.cross_bucket(parts, _RESOLUTION, seed)
-    drawn = start + remainder(random, tf.maximum(width, 1))
-    return tf.where(count > draws, drawn, part)
+    draw = start + remainder(random, tf.maximum(width, 1))
+    return tf.where(count > draws, draw, part)
 
 
 def uniform(keys: Sequence[tf.Tensor], seed: int) -> tf.Tensor:

@@ -43,8 +43,8 @@ def pack(bits: tf.Tensor) -> tf.Tensor:
     ones = tf.reshape(ones, tf.concat([leading, [(count + missing) // _BYTE, _BYTE]], 0))
     # Eight bytes of 0 or 1, read as one integer, meet in its highest byte after one product: sixteen
     # times less memory than a sum of powers of two.
-    gathered = tf.bitcast(tf.bitcast(ones, tf.int64) * _GATHER_BITS, tf.uint64)
-    octets = tf.cast(tf.bitwise.right_shift(gathered, tf.constant(56, tf.uint64)), tf.uint8)
+    gathered_bytes = tf.bitcast(tf.bitcast(ones, tf.int64) * _GATHER_BITS, tf.uint64)
+    octets = tf.cast(tf.bitwise.right_shift(gathered_bytes, tf.constant(56, tf.uint64)), tf.uint8)
     words = -(-count // WORD)
     missing = words * _BYTE - octets.shape[-1]
     if missing:
@@ -83,6 +83,6 @@ def buckets(bits: tf.Tensor, size: int) -> tf.Tensor:
     for start in range(0, bits.shape[-1], whole):
         part = bits[..., start : start + whole]
         word = pack(part)
-        shifted = tf.bitwise.right_shift(word, tf.range(0, part.shape[-1], size, tf.int64))
-        parts.append(tf.cast(tf.bitwise.bitwise_and(shifted, (1 << size) - 1), tf.int32))
+        shifted_word = tf.bitwise.right_shift(word, tf.range(0, part.shape[-1], size, tf.int64))
+        parts.append(tf.cast(tf.bitwise.bitwise_and(shifted_word, (1 << size) - 1), tf.int32))
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)

@@ -1,4 +1,4 @@
-"""How alike two vectors are (ENCODE, Zhou et al., 2024): Eqs. (9), (11), and the scaled dot product.
+"""Similarity of vectors (ENCODE, Zhou et al., 2024): Eqs. (9), (11), and the scaled dot product.
 
 ENCODE compares by one metric from end to end: the distance of Eq. (11) in the loss of its dimension
 reduction and in clustering, the similarity of Eq. (9), which is made of it, in both attentions.

@@ -60,9 +60,11 @@ class ReleasedSoftSearch(SearchUnit):
         mask = state[MASK][:, tf.newaxis]
         events = embed_ids(target.tables, state[EVENTS], self.compute_dtype, state[MASK])
         weights = masking.masked_softmax(relevance(target.embedding, events), mask)
-        pooled = tf.matmul(tf.cast(weights, events.dtype), events)
+        pooled_events = tf.matmul(tf.cast(weights, events.dtype), events)
         logits = self.network(
-            tf.concat([target.embedding, pooled], axis=-1), mask=target.mask, training=training
+            tf.concat([target.embedding, pooled_events], axis=-1),
+            mask=target.mask,
+            training=training,
         )
         # A weight that underflowed to zero is not above the k-th one either, whatever that is.
         ranking = top_events(weights, mask & (weights > 0), 2**31 - 1)
@@ -90,15 +92,15 @@ class ReleasedExactSearchUnit(tf.keras.layers.Layer):
     Example:
 
       >>> target, events = tf.random.normal([2, 3, 8]), tf.random.normal([2, 3, 5, 8])
-      >>> retrieved = RetrievedEvents(events, tf.fill([2, 3, 5], True))
-      >>> ReleasedExactSearchUnit()(target, retrieved)["interest"].shape
+      >>> retrieval = RetrievedEvents(events, tf.fill([2, 3, 5], True))
+      >>> ReleasedExactSearchUnit()(target, retrieval)["interest"].shape
       TensorShape([2, 3, 16])
     """
 
-    def call(self, target: tf.Tensor, retrieved: RetrievedEvents, training: bool = False) -> State:
+    def call(self, target: tf.Tensor, retrieval: RetrievedEvents, training: bool = False) -> State:
         """`interest` [users, candidates, 2 * dim] and `attention` [users, candidates, 1, k]."""
         del training
-        events, mask = retrieved.events, retrieved.mask
+        events, mask = retrieval.events, retrieval.mask
         query = tf.cast(target[:, :, tf.newaxis], events.dtype)
         scores = tf.matmul(query, events, transpose_b=True)  # [users, candidates, 1, k]
         weights = masking.masked_softmax(scores, mask[:, :, tf.newaxis])
@@ -133,7 +135,7 @@ class SIMHardReleased(SIM):
 
     @classmethod
     def from_settings(cls, schema, config=None, settings=None):
-        """As the paper's, with the released head, which unlike DIEN's has no user id."""
+        """Builds blocks and the released head, which unlike DIEN's has no user id."""
         return super().from_settings(schema, released_config(config, "prelu", ()), settings)
 
 
@@ -160,7 +162,7 @@ class SIMSoftReleased(SIM):
 
     @classmethod
     def from_settings(cls, schema, config=None, settings=None):
-        """As the paper's, with the released head, which unlike DIEN's has no user id."""
+        """Builds blocks and the released head, which unlike DIEN's has no user id."""
         return super().from_settings(schema, released_config(config, "prelu", ()), settings)
 
 

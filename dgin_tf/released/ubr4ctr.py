@@ -5,19 +5,19 @@ import tensorflow as tf
 from dgin_tf.models.ubr4ctr import UBR4CTR
 
 
-def log_likelihood(logits: tf.Tensor, selected: tf.Tensor) -> tf.Tensor:
+def log_likelihood(logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
     """sum_i s_i log p_i, [users, candidates]: without the paper's (1 - s_i) log(1 - p_i).
 
     Args:
       logits: of the probabilities, [users, candidates, fields].
-      selected: s, bool, of the same shape.
+      selection: s, bool, of the same shape.
     """
-    return tf.reduce_sum(tf.cast(selected, logits.dtype) * tf.math.log_sigmoid(logits), axis=-1)
+    return tf.reduce_sum(tf.cast(selection, logits.dtype) * tf.math.log_sigmoid(logits), axis=-1)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class UBR4CTRReleased(UBR4CTR):
     """UBR4CTR trained by the released likelihood."""
 
-    def log_likelihood(self, logits: tf.Tensor, selected: tf.Tensor) -> tf.Tensor:
-        return log_likelihood(logits, selected)
+    def log_likelihood(self, logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
+        return log_likelihood(logits, selection)

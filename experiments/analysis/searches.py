@@ -85,7 +85,8 @@ def index_recall(
             fallback=False,
             k=soft_search.k,
         )
-        unit.query = soft_search.query  # with its trained weights
+        unit.query(tf.zeros([1, 1, model.embedding.event_dim]))  # creates the weights
+        unit.query.set_weights(soft_search.query.get_weights())
         shares = [
             recall(unit, model.embedding.history(batch), model.embedding.target(batch))
             for batch in test_batches

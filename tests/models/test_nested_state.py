@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.events import embed_history
 from dgin_tf.layers.search.hard import HardSearch
-from dgin_tf.layers.search.readers import MeanOfFound
+from dgin_tf.layers.search.readers import MeanReader
 from dgin_tf.layers.search.unit import SearchedInterest
 from dgin_tf.models.base import CTRModel, ModelConfig
 from tests.conformance.catalogue import batch, build
@@ -14,7 +14,7 @@ from tests.prepared import make_schema
 
 
 def searching(user_fields=(), names=("interest",)):
-    encoders = {name: SearchedInterest(HardSearch(3), MeanOfFound(), name=name) for name in names}
+    encoders = {name: SearchedInterest(HardSearch(3), MeanReader(), name=name) for name in names}
     return CTRModel(make_schema(), encoders, ModelConfig(5, user_fields, (7,)))
 
 

@@ -106,9 +106,9 @@ def test_a_field_that_candidates_do_not_have_is_refused():
 
 
 def test_an_index_for_inner_products_takes_the_place_of_brute_force():
-    search = ALSHSearch(k=2, network=BACKBONE.tower("network"), name="search")
+    search = ALSHSearch(k=19, network=BACKBONE.tower("network"), name="search")
     model = MODELS["sim_soft"](make_schema(), BACKBONE, search, short_events=2)
-    brute = make_model("sim_soft", make_schema(), BACKBONE, k=2, short_events=2)
+    brute = make_model("sim_soft", make_schema(), BACKBONE, k=19, short_events=2)
     for built_model in (model, brute):
         built_model.build()
     for ours, theirs in zip(model.trainable_weights, brute.trainable_weights, strict=True):

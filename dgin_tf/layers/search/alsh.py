@@ -162,15 +162,15 @@ class ALSHSearch(SoftSearch):
         """Retrieves events; auxiliary logits need all events, so that training alone has them."""
         if _PLACES not in state:
             return super().search(state, target, training=training)
-        if not self.network.built:  # which nothing below calls
+        if not self.network.weights:  # create them now, since nothing below calls the network
             super().search(_without_index(state), target, training=training)
         query = self.query(target.embedding)
         result = self._search_buckets(state, query, target)
         if not self.fallback:
             return result
         real = tf.math.count_nonzero(state[MASK], axis=1, dtype=tf.int32)
-        needed = tf.minimum(real, self.k)[:, tf.newaxis]
-        enough = tf.math.count_nonzero(result.mask, axis=2, dtype=tf.int32) >= needed
+        least = tf.minimum(real, self.k)[:, tf.newaxis]
+        enough = tf.math.count_nonzero(result.mask, axis=2, dtype=tf.int32) >= least
         enough = tf.reduce_all(enough | ~target.mask)
         indices, mask, scores = tf.cond(
             enough,
@@ -294,10 +294,10 @@ def recall(unit: ALSHSearch, history: History, target: Target) -> tuple[float, f
 
     length = count(history.mask)[:, tf.newaxis]
     rows = target.mask & (length > unit.k)
-    hits, (_, compared) = tf.reduce_any(common, -1), unit.candidates_of(state, query)
+    hits, (_, comparisons) = tf.reduce_any(common, -1), unit.candidates_of(state, query)
     shares = (
         tf.math.divide_no_nan(count(hits), count(exact.mask)),
-        tf.math.divide_no_nan(count(compared), length),
+        tf.math.divide_no_nan(count(comparisons), length),
     )
     hit_share, compared_share = (float(tf.reduce_mean(tf.boolean_mask(s, rows))) for s in shares)
     return hit_share, compared_share

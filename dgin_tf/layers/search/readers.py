@@ -45,35 +45,35 @@ class ExactSearchUnit(tf.keras.layers.Layer):
 
     @property
     def times(self) -> bool:
-        """Whether it needs the times of events."""
+        """True where it needs the times of events."""
         return self.gap_embedding is not None
 
-    def call(self, target: tf.Tensor, retrieved: RetrievedEvents, training: bool = False) -> State:
+    def call(self, target: tf.Tensor, retrieval: RetrievedEvents, training: bool = False) -> State:
         """Reads the retrieved events of every candidate.
 
         Args:
           target: e_a, [users, candidates, dim].
-          retrieved: the events.
+          retrieval: the events.
           training: not needed here.
 
         Returns:
           `interest` U_lt [users, candidates, heads * width of z] and `attention`
-          [users, candidates, heads, k]; both zero where no event was retrieved.
+          [users, candidates, heads, k]; both zero where no event was retrieval.
 
         Raises:
           ValueError: there is a gap embedding and there are no gaps.
         """
         del training
-        events = retrieved.events
+        events = retrieval.events
         if self.gap_embedding is not None:
-            if retrieved.gaps is None:
+            if retrieval.gaps is None:
                 raise ValueError(
                     "this unit embeds time gaps, but there are no times; set times=True where the "
                     "events are stored."
                 )
-            gaps = self.gap_embedding(retrieved.gaps)
+            gaps = self.gap_embedding(retrieval.gaps)
             events = tf.concat([events, tf.cast(gaps, events.dtype)], axis=-1)  # z_j
-        interest, weights = self.attention(target, events, retrieved.mask)
+        interest, weights = self.attention(target, events, retrieval.mask)
         return {"interest": interest, "attention": weights}
 
     def get_config(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class MeanReader(tf.keras.layers.Layer):
       TensorShape([2, 3, 8])
     """
 
-    def call(self, target: tf.Tensor, retrieved: RetrievedEvents, training: bool = False) -> State:
-        """`interest` [users, candidates, dim], zero where no event was retrieved."""
+    def call(self, target: tf.Tensor, retrieval: RetrievedEvents, training: bool = False) -> State:
+        """`interest` [users, candidates, dim], zero where no event was retrieval."""
         del target, training
-        return {"interest": masking.masked_mean(retrieved.events, retrieved.mask)}
+        return {"interest": masking.masked_mean(retrieval.events, retrieval.mask)}

@@ -62,9 +62,9 @@ class ReducedSearch(SearchUnit):
         if not self.reduction.has_loss:
             return self.prepare(history, training=training), {}
         events = embed_without_gradient(history, self.compute_dtype)
-        reduced = self.reduction(events)
-        loss = self.reduction.loss(events, history.mask, reduced)
-        return {REDUCED: tf.stop_gradient(normalize(reduced))}, {"reduction": loss}
+        projections = self.reduction(events)
+        loss = self.reduction.loss(events, history.mask, projections)
+        return {REDUCED: tf.stop_gradient(normalize(projections))}, {"reduction": loss}
 
     def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
         """Retrieves the nearest events; scores are cosines."""

@@ -66,8 +66,8 @@ class BilinearQuery(tf.keras.layers.Layer):
 
     def call(self, target: tf.Tensor) -> tf.Tensor:
         """Queries of candidates e_a, both [users, candidates, dim of an event]."""
-        projected = tf.tensordot(target, self.target_kernel, 1)
-        return tf.tensordot(projected, self.event_kernel, [[-1], [1]])
+        projected_target = tf.tensordot(target, self.target_kernel, 1)
+        return tf.tensordot(projected_target, self.event_kernel, [[-1], [1]])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dim": self.dim}
@@ -127,9 +127,11 @@ class SoftSearch(SearchUnit):
         result = top_events(relevance(query, events), mask[:, tf.newaxis], self.k)
         if training and self.sample:
             events, mask = self._sample_events(state, target)
-        pooled = pool_by_relevance(query, tf.cast(events, query.dtype), mask)  # U_r, Eq. (2)
+        pooled_events = pool_by_relevance(query, tf.cast(events, query.dtype), mask)  # U_r, Eq. (2)
         logits = self.network(
-            tf.concat([pooled, target.embedding], axis=-1), mask=target.mask, training=training
+            tf.concat([pooled_events, target.embedding], axis=-1),
+            mask=target.mask,
+            training=training,
         )
         return result._replace(outputs={AUXILIARY_LOGITS: logits})
 

@@ -111,8 +111,8 @@ class FeatureSelection(tf.keras.layers.Layer):
         )
         scores = tf.matmul(query, key, transpose_b=True)
         scores /= tf.sqrt(tf.cast(query.shape[-1], scores.dtype))
-        attended = tf.einsum("uchfd->ucfhd", tf.matmul(tf.nn.softmax(scores), value))
-        hidden = normal + tf.reshape(attended, tf.shape(normal))
+        attended_values = tf.einsum("uchfd->ucfhd", tf.matmul(tf.nn.softmax(scores), value))
+        hidden = normal + tf.reshape(attended_values, tf.shape(normal))
         for dense in self.dense:
             hidden = dense(hidden)
         return tf.cast(self.output_layer(hidden)[..., 0], tf.float32)
@@ -188,15 +188,15 @@ class AttributeSearch(SearchUnit):
         if training:
             history = tf.reduce_sum(tf.where(mask, past[0], 0), axis=1)[:, tf.newaxis, tf.newaxis]
             ids = [history, *(key[..., tf.newaxis] for key in keys), tf.range(len(keys))]
-            selected = draw(self.step, ids, self.seed) < tf.sigmoid(logits)
+            selection = draw(self.step, ids, self.seed) < tf.sigmoid(logits)
         else:
-            selected = logits > 0.0
+            selection = logits > 0.0
         matches = tf.stack([_agree(*pair) for pair in zip(past, keys, strict=True)], axis=2)
-        scores = bm25_scores(matches, selected, mask)
+        scores = bm25_scores(matches, selection, mask)
         # For an empty query every event is as good, and the newest is best.
-        eligible = (scores > 0.0) | ~tf.reduce_any(selected, -1, keepdims=True)
+        eligible = (scores > 0.0) | ~tf.reduce_any(selection, -1, keepdims=True)
         result = top_events(scores, eligible & mask[:, tf.newaxis], self.k)
-        return result._replace(outputs={SELECTION_LOGITS: logits, SELECTED: selected})
+        return result._replace(outputs={SELECTION_LOGITS: logits, SELECTED: selection})
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -208,6 +208,6 @@ class AttributeSearch(SearchUnit):
 
 
 def _agree(past: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """Where an event has a candidate's value, and a real one, bool [users, candidates, time]."""
+    """Mask of events with a candidate's value, a known one, bool [users, candidates, time]."""
     keys = keys[..., tf.newaxis]
     return (past[:, tf.newaxis] == keys) & (keys >= FIRST_ID)

@@ -258,11 +258,11 @@ class SearchedInterest(InterestEncoder):
     def _read(self, target, result, features, gaps, training) -> State:
         """Embeds the retrieved events, of raw `features` [users, candidates, k], and reads them."""
         events = embed_ids(target.tables, features, self.compute_dtype, result.mask)
-        retrieved = RetrievedEvents(events, result.mask, gaps, features, result)
-        return self.reader(target.embedding, retrieved, training=training)
+        retrieval = RetrievedEvents(events, result.mask, gaps, features, result)
+        return self.reader(target.embedding, retrieval, training=training)
 
     def _read_some(self, target, result, features, gaps, training) -> State:
-        """The same for candidates that have retrieved events, each as a user of its own."""
+        """Reads candidates that have retrieved events alone, each as a user of its own."""
         parts: dict[str, list[tf.Tensor]] = {}
         split = split_by_size(result.mask, _SIZES)
         for sets in split:
