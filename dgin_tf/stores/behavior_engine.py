@@ -63,7 +63,7 @@ class BehaviorEngine:
         """See `BehaviorIndex.lookup`."""
         return self.index.lookup(user, keys, before, ties)
 
-    def excerpt(
+    def history_slice(
         self,
         user: int,
         keys: Sequence[int] | np.ndarray,
@@ -71,8 +71,8 @@ class BehaviorEngine:
         before: int | None = None,
         ties: int = 0,
     ) -> Events:
-        """See `BehaviorIndex.excerpt`."""
-        return self.index.excerpt(user, keys, newest, before, ties)
+        """See `BehaviorIndex.history_slice`."""
+        return self.index.history_slice(user, keys, newest, before, ties)
 
     def version(self, user: int) -> int:
         """A number that changes with what the user did and with the index; 0 for somebody unknown."""

@@ -215,7 +215,7 @@ class BehaviorIndex:
         """
         return self._merged(user, _sorted(keys), self._late([user])[0], before, ties)
 
-    def excerpt(
+    def history_slice(
         self,
         user: int,
         keys: Sequence[int] | np.ndarray,

@@ -93,7 +93,7 @@ def test_an_excerpt_is_the_newest_events_and_before_them_those_of_the_keys(data,
         count = len(kept.get("timestamp", ()))
         rows = [n for n in range(count) if n >= count - newest or kept["category_id"][n] in wanted]
         expected = {name: [values[n] for n in rows] for name, values in kept.items()}
-        assert_same(index.excerpt(user, wanted, newest), expected)
+        assert_same(index.history_slice(user, wanted, newest), expected)
 
 
 def test_late_events_are_among_the_newest_of_an_excerpt(data, index):
@@ -102,10 +102,10 @@ def test_late_events_are_among_the_newest_of_an_excerpt(data, index):
     index.append(
         user, {"item_id": [4, 5, 6], "category_id": [2, 3, 2], "timestamp": times}, sequence=1
     )
-    before = index.excerpt(user, [], newest=2)
+    before = index.history_slice(user, [], newest=2)
     assert before["item_id"].tolist() == [5, 6]
     # The first of the late ones shares its second with the newest and still counts as older.
-    found = index.excerpt(user, [2], newest=2)
+    found = index.history_slice(user, [2], newest=2)
     assert found["item_id"].tolist()[-3:] == [4, 5, 6]
     assert set(found["category_id"][:-2]) == {2}
 

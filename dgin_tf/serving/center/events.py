@@ -18,7 +18,7 @@ import numpy as np
 
 from dgin_tf.numeric_features import LARGEST, encode_numbers
 from dgin_tf.schema import FIRST_ID, HISTORY, UNKNOWN_ID, Field, Schema
-from dgin_tf.serving.export.vocabularies import Vocabularies, person_of
+from dgin_tf.serving.export.vocabularies import Vocabularies, user_key
 
 PERSON, SEQUENCE, ITEM, TIME = "user_id", "sequence", "item_id", "timestamp"
 LONGEST_LINE = 1 << 20  # bytes
@@ -35,7 +35,7 @@ class Event(NamedTuple):
     """One event of one person.
 
     Attributes:
-      person: under which number the state is kept, see `person_of`.
+      person: under which number the state is kept, see `user_key`.
       user_id: the dense user id, an input of models that embed it.
       sequence: number of the event among the person's.
       time: its second; 0 where the schema has no times.
@@ -112,7 +112,7 @@ class EventParser:
             dense = _whole(content, PERSON, FIRST_ID)
             return dense, dense
         raw = _raw(content, PERSON)
-        return person_of(raw, self._known[PERSON]), self._known[PERSON].get(raw, UNKNOWN_ID)
+        return user_key(raw, self._known[PERSON]), self._known[PERSON].get(raw, UNKNOWN_ID)
 
     def _value(self, field: Field, content: Mapping[str, Any], values: Mapping[str, int]) -> int:
         name = field.name
