@@ -1,6 +1,6 @@
-"""MIMN's User Interest Center: keeps the states of users up to date with their events.
+"""MIMN's User Interest Center: keeps people's states up to date with what they do.
 
-    # States of all users of a data set; then events, as JSON lines, from a file that grows.
+    # States of everybody in a data set; then events, as JSON lines, from a file that grows.
     python -m experiments.interest_center --action=warm_up --export_dir=E --store=lmdb:S --data_dir=D
     python -m experiments.interest_center --export_dir=E --store=lmdb:S --events=log.jsonl --follow \\
         --snapshot_dir=P
@@ -11,8 +11,8 @@ redis://host:port/db with --streams and --group.
 
     --action=switch    lets requests (Ranker) read this version's states, once they are warm
     --action=snapshot  takes today's snapshot; a center with --snapshot_dir does so every day by itself
-    --action=rollback  with --day: restores the states of that day, and has later events read again
-    --action=status    prints the number of states, the live version and the snapshots
+    --action=rollback  with --day: states as they were, and the events since then once more
+    --action=status    what is there
 
 Stop the center of a version before rolling it back.
 """
@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import contextlib
 import datetime
+import functools
 import logging
 import pathlib
 import signal
@@ -58,7 +59,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer("batch_events", 1024, "Most events of a micro-batch.", 1)
 flags.DEFINE_float("acknowledge_seconds", 1.0, "How often what is stored is acknowledged.", 0.0)
 flags.DEFINE_float("patience", 60.0, "Seconds for which a failing store is asked again.", 0.0)
-flags.DEFINE_float("log_seconds", 10.0, "Seconds between two lines of the report.", 0.1)
+flags.DEFINE_float("log_seconds", 10.0, "How often to say what happened.", 0.1)
 flags.DEFINE_string(
     "snapshot_dir", "", "Folder of the daily snapshots; none are taken where empty."
 )
@@ -69,7 +70,7 @@ flags.DEFINE_boolean("progress", True, "Draw progress bars.")
 
 
 def main(_: object) -> None:
-    """Runs the action of `--action`."""
+    """Does what `--action` says."""
     # TensorFlow takes seconds: after the flags were checked, and only where a model runs.
     _check_flags()
     # TensorFlow calls its loader of graphs, the one that TF Serving has, deprecated.
@@ -103,7 +104,6 @@ def _consume() -> None:
     with open_store(FLAGS.store) as store, contextlib.ExitStack() as at_the_end:
         states = UserStates(store, updater.metadata)
         letters = DeadLetters(FLAGS.dead_letters or _beside(f"{namespace}.dead_letters.jsonl"))
-        # `asking` retries: a store or a source that is away for a while stops nothing.
         center = InterestCenter(updater, states, parser, letters, FLAGS.patience, _say)
         source = center.asking(lambda: _source(namespace))
         at_the_end.callback(source.close)
@@ -115,7 +115,6 @@ def _consume() -> None:
         at_the_end.callback(report.at_the_end)
         _say(f"{namespace} follows {FLAGS.events}")
 
-        # A snapshot's position is an acknowledged one, so that no event after it is lost.
         def after_acknowledging() -> None:
             report.now_and_then()
             if daily is not None:
@@ -134,28 +133,30 @@ def _consume() -> None:
 def _warm_up() -> None:
     from tqdm import tqdm
 
-    from dgin_tf.serving.center.state_updates import StateUpdater
+    from dgin_tf.inputs.pipeline import PreparedData
+    from dgin_tf.serving.center.state_updates import check_is_incremental
     from dgin_tf.serving.center.state_versions import StateVersions
-    from dgin_tf.serving.center.state_warmup import warm_up
     from dgin_tf.serving.center.user_states import UserStates
+    from dgin_tf.serving.encode_users import UserStateSink, encode_users
+    from dgin_tf.serving.export.signatures import ENCODE_USER
+    from dgin_tf.serving.online.bundle_model import BundleModel
+    from dgin_tf.serving.user_records import RecordUsers
 
-    def bar(items, total):
-        return tqdm(items, "states", total, disable=not FLAGS.progress, file=sys.stderr)
+    def bar(items, total, description):
+        return tqdm(items, description, total, disable=not FLAGS.progress, file=sys.stderr)
 
-    updater = StateUpdater(FLAGS.export_dir)
+    model = BundleModel(FLAGS.export_dir)
+    check_is_incremental(model.metadata)
+    users = RecordUsers(PreparedData(FLAGS.data_dir), model.metadata, days=FLAGS.days)
+    encode = functools.partial(model.run, ENCODE_USER)
     with open_store(FLAGS.store) as store:
-        states = UserStates(store, updater.metadata)
-        done = warm_up(updater, states, FLAGS.data_dir, FLAGS.days, bar)
-        if done.incomplete:  # their older events would be missing for good
-            raise ValueError(
-                f"the states of {done.incomplete:,} people began with their events and lack the history "
-                f"before: {states.namespace} is not warm. Export the model as another version, and warm "
-                "that up before its center starts."
-            )
-        versions = StateVersions(store, updater.metadata["name"])
-        versions.mark_warm(updater.metadata)
+        states = UserStates(store, model.metadata)
+        sink = UserStateSink(states)
+        report = encode_users(users, encode, sink, progress=bar)
+        versions = StateVersions(store, model.name)
+        versions.mark_warm(model.metadata, sink.incomplete)
         sys.stdout.write(
-            f"{done.written:,} states of {states.namespace} were written; they are warm. Live "
+            f"{report.users:,} states of {states.namespace} were written; they are warm. Live "
             f"is {versions.live or 'none'}.\n"
         )
 
@@ -177,12 +178,12 @@ def _snapshot() -> None:
     from dgin_tf.serving.center.user_states import UserStates
     from dgin_tf.serving.export.versions import state_namespace
 
-    # First the acknowledged position, then the states, which include at least the events up to it.
+    # First how far the events were acknowledged, then the states, which include at least those.
     position = _position(state_namespace(metadata))
     with open_store(FLAGS.store) as store:
         snapshots = Snapshots(FLAGS.snapshot_dir, UserStates(store, metadata))
-        snapshot = snapshots.take(position, datetime.datetime.now(datetime.UTC).date())
-        sys.stdout.write(f"snapshot in {snapshot.folder}\n")
+        taken = snapshots.take(position, datetime.datetime.now(datetime.UTC).date())
+        sys.stdout.write(f"snapshot in {taken.folder}\n")
 
 
 def _roll_back() -> None:
@@ -223,31 +224,31 @@ def _status() -> None:
 
 
 class _Report:
-    """Prints the counts of a center in one line, at intervals and at the end."""
+    """Says in one line what happened, now and then and at the end."""
 
     def __init__(self, center):
         self._center = center
-        self._start_time = self._last_time = time.monotonic()
+        self._began = self._said = time.monotonic()
 
     def now_and_then(self) -> None:
-        if time.monotonic() - self._last_time >= FLAGS.log_seconds:
-            self._last_time = time.monotonic()
+        if time.monotonic() - self._said >= FLAGS.log_seconds:
+            self._said = time.monotonic()
             _say(str(self._center.counts))
 
     def at_the_end(self) -> None:
-        seconds = time.monotonic() - self._start_time
+        seconds = time.monotonic() - self._began
         counts = self._center.counts
         sys.stdout.write(f"{counts}; {counts.read / seconds:,.0f} events/s\n")
 
 
 def _check_flags() -> None:
-    required_flags = {
+    needed = {
         CONSUME: ["events"],
         WARM_UP: ["data_dir"],
         SNAPSHOT: ["snapshot_dir"],
         ROLLBACK: ["snapshot_dir", "day"],
     }.get(FLAGS.action, [])
-    if missing := [f"--{name}" for name in required_flags if not FLAGS[name].value]:
+    if missing := [f"--{name}" for name in needed if not FLAGS[name].value]:
         raise ValueError(f"--action={FLAGS.action} needs {' and '.join(missing)}.")
     if _is_redis(FLAGS.events) and not FLAGS.streams:
         raise ValueError("events from Redis need --streams, the names of the streams to read.")
@@ -282,7 +283,7 @@ def _offset_file(namespace: str) -> str:
 
 
 def _beside(name: str) -> str:
-    """Path of a file beside the events, or in the working directory where those are no file."""
+    """A file beside the events, or where those are no file, in the folder one is in."""
     is_file = FLAGS.events != "-" and not _is_redis(FLAGS.events)
     return str(pathlib.Path(FLAGS.events).parent / name) if is_file else name
 

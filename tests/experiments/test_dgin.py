@@ -12,6 +12,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.layers.group_statistics import quantile_edges
 from dgin_tf.models.registry import MODELS
 from dgin_tf.schema import Schema
+from dgin_tf.serving.online.bundle_model import BundleModel
 from dgin_tf.serving.online.ranker import Ranker
 from experiments.dgin import (
     learn_edges,
@@ -198,9 +199,9 @@ def test_a_run_and_its_bundle_keep_the_edges_that_they_were_trained_with(
         found, _ = runs.load_model(tmp_path / run, data)
         np.testing.assert_array_equal(scores(found, data), wanted)
     version = publishing.export_run(tmp_path / "run", data, tmp_path / "export")
-    ranker = Ranker(version, data.schema)
-    assert ranker.schema.statistic_edges == learned
-    assert ranker.metadata["config"][runs.STATISTIC_EDGES] == json.loads(json.dumps(learned))
+    ranker = Ranker(BundleModel(version, data.schema))
+    assert ranker.model.schema.statistic_edges == learned
+    assert ranker.model.metadata["config"][runs.STATISTIC_EDGES] == json.loads(json.dumps(learned))
     (batch,) = data.evaluation("test", BatchOptions(batch_rows=64)).take(1)
     row = int(np.argmax(np.sum(batch["hist_mask"], axis=1)))
     mask = batch["hist_mask"].numpy()[row]

@@ -37,22 +37,18 @@ class StateUpdater:
 
     def __init__(self, bundle: str | os.PathLike):
         self.version_dir, self.metadata = open_bundle(bundle)
-        described = self.metadata["signatures"]
-        if UPDATE_USER not in described:
-            raise ValueError(
-                f"model {self.metadata['name']!r} has no {UPDATE_USER}, so that its state cannot "
-                "follow a stream of events; export a model whose encoders have update, such as mimn."
-            )
+        check_is_incremental(self.metadata)
         self.schema = Schema.load(self.version_dir / ASSETS)
         assets = pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
         self.vocabularies = Vocabularies(assets)
         self.catalogue = load_catalogue(assets)
         self._functions = _load(self.version_dir)
+        signatures = self.metadata["signatures"]
         self._inputs = {
-            name: {key: np.dtype(spec["dtype"]) for key, spec in described[name]["inputs"].items()}
+            name: {n: np.dtype(spec["dtype"]) for n, spec in signatures[name]["inputs"].items()}
             for name in (ENCODE_USER, UPDATE_USER)
         }
-        state = described[UPDATE_USER]["outputs"]
+        state = signatures[UPDATE_USER]["outputs"]
         self._state = tuple(state)
         # The states of some models grow with the history. Padding them would have to be undone.
         self._grows = any(None in spec["shape"][1:] for spec in state.values())
@@ -149,6 +145,15 @@ class StateUpdater:
         )
         for place, row in enumerate(rows):
             found[row] = {name: arrays[name][place] for name in self._state}
+
+
+def check_is_incremental(metadata: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the state of an exported version can follow a stream of events."""
+    if UPDATE_USER not in metadata["signatures"]:
+        raise ValueError(
+            f"model {metadata['name']!r} has no {UPDATE_USER}, so that its state cannot "
+            "follow a stream of events; export a model whose encoders have update, such as mimn."
+        )
 
 
 def _load(version_dir: pathlib.Path) -> dict[str, Callable[[Arrays], Arrays]]:

@@ -1,6 +1,5 @@
 """Ranks candidates in process with an exported version: ids in, probabilities out."""
 
-import numbers
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -85,7 +84,7 @@ class Ranker:
           ValueError: a field that the model reads is missing, fields differ in length, the ranker has
             no source of states by id, or its source knows no earlier time than now.
         """
-        if not isinstance(user, numbers.Integral):
+        if not isinstance(user, int | np.integer):
             return self.score(self.histories.encode(user, profile), candidates)
         if self.users is None:
             raise ValueError(
@@ -126,7 +125,7 @@ class RawRanker:
         Raises:
           ValueError: as there, or the bundle has no vocabulary for a field.
         """
-        if isinstance(user, str | numbers.Integral):
+        if isinstance(user, str | int | np.integer):
             source: int | Values = user_key(str(user), self._model.vocabularies[USER_ID])
         else:
             source = self.to_ids(user)

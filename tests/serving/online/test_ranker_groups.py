@@ -1,5 +1,6 @@
 """Scores of cached groups and of one list of the index are those of the whole history in the graph."""
 
+import functools
 import itertools
 import pathlib
 import shutil
@@ -10,6 +11,7 @@ import pytest
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.records import Manifest, decode_record, encode_record, read_records, write_records
 from dgin_tf.schema import FIRST_ID, HISTORY, Field, Schema
+from dgin_tf.serving.encode_users import GroupSink, GroupUsers, encode_users
 from dgin_tf.serving.export.signatures import ENCODE_GROUPS, ENCODE_RETRIEVED
 from dgin_tf.serving.online.cached_groups import CachedGroups
 from dgin_tf.serving.online.ranker import Ranker
@@ -231,13 +233,20 @@ def test_states_of_many_users_are_made_in_one_call_and_once(dgin, data, engine, 
     one_by_one = Ranker(dgin.version, index=engine)
     expected = {user: one_by_one.users.group_state(user) for user in users}
     ranker, calls = Ranker(dgin.version, index=engine), []
-    call = ranker._call
+    call = ranker.model.call
     monkeypatch.setattr(
-        ranker, "_call", lambda name, inputs: calls.append(name) or call(name, inputs)
+        ranker.model, "call", lambda name, inputs: calls.append(name) or call(name, inputs)
     )
-    assert ranker.keep_states(users[:2]) == 2
-    assert ranker.keep_states([*users, 10**6]) == 7  # nothing is known of the last one
-    assert ranker.keep_states(users) == 0
+
+    def encode_some(some):
+        monkeypatch.setattr(engine, "users", lambda: iter(some))
+        sink = GroupSink(ranker.users.cache)
+        encode = functools.partial(ranker.model.run, ENCODE_GROUPS)
+        return encode_users(GroupUsers(ranker.users), encode, sink).users
+
+    assert encode_some(users[:2]) == 2
+    assert encode_some([*users, 10**6]) == 7  # the last one is unknown
+    assert encode_some(users) == 0
     assert calls == [ENCODE_GROUPS, ENCODE_GROUPS]
     for user, state in expected.items():
         found = ranker.users.group_state(user)
