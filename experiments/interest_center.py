@@ -105,12 +105,12 @@ def _consume() -> None:
         states = UserStates(store, updater.metadata)
         letters = DeadLetters(FLAGS.dead_letters or _beside(f"{namespace}.dead_letters.jsonl"))
         center = InterestCenter(updater, states, parser, letters, FLAGS.patience, _say)
-        source = center.asking(lambda: _source(namespace))
+        source = center.retry(lambda: _source(namespace))
         at_the_end.callback(source.close)
         daily = None
         if FLAGS.snapshot_dir:
             snapshots = Snapshots(FLAGS.snapshot_dir, states)
-            daily = DailySnapshots(snapshots, lambda: center.asking(source.position), _say)
+            daily = DailySnapshots(snapshots, lambda: center.retry(source.position), _say)
         report = _Report(center)
         at_the_end.callback(report.at_the_end)
         _say(f"{namespace} follows {FLAGS.events}")
@@ -118,7 +118,7 @@ def _consume() -> None:
         def after_acknowledging() -> None:
             report.now_and_then()
             if daily is not None:
-                daily.now_and_then(datetime.datetime.now(datetime.UTC).date())
+                daily.take_if_due(datetime.datetime.now(datetime.UTC).date())
 
         consume(
             center,
@@ -238,7 +238,7 @@ class _Report:
     def at_the_end(self) -> None:
         seconds = time.monotonic() - self._began
         counts = self._center.counts
-        sys.stdout.write(f"{counts}; {counts.read / seconds:,.0f} events/s\n")
+        sys.stdout.write(f"{counts}; {counts.lines / seconds:,.0f} events/s\n")
 
 
 def _check_flags() -> None:
