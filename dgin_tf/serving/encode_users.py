@@ -108,6 +108,7 @@ def encode_users(
             state = encode(features)
             for place, (row, revision) in enumerate(zip(rows, revisions, strict=True)):
                 arrays = {name: array[place] for name, array in state.items()}
+                # `load` may have read a newer revision than that of the batch.
                 states[batch.users[row]] = revision, arrays
         return len(batch.users), states, pending
 
@@ -211,7 +212,7 @@ class UserStateSink:
     def write(
         self, states: Mapping[int, tuple[int, Arrays]], pending: Mapping[int, bytes | None]
     ) -> tuple[int, int]:
-        """See `StateSink`; states that somebody else has changed meanwhile stay."""
+        """See `StateSink`; states that have changed meanwhile stay."""
         values = {
             user: self._states.encode(UserState(arrays, StreamProgress.up_to(newest)))
             for user, (newest, arrays) in states.items()
@@ -254,6 +255,7 @@ class GroupSink:
     ) -> tuple[int, int]:
         """See `StateSink`."""
         del pending  # the newest version wins: it is compared at every read
+        # The ranker reads states of one user, [1, ...].
         rows = {
             user: (version, {name: array[np.newaxis] for name, array in arrays.items()})
             for user, (version, arrays) in states.items()
@@ -262,7 +264,7 @@ class GroupSink:
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each computed in a thread while its predecessor is worked on."""
+    """Computes each item in a thread while its predecessor is worked on."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, items, None)
         while (item := following.result()) is not None:

@@ -156,22 +156,22 @@ def _newest_records(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int, 
 
     The unknown id, which many users share, has no state.
     """
-    visited = set(range(FIRST_ID))
+    earlier_users = set(range(FIRST_ID))
     for time, arrays in parts:
         users = arrays[USER_ID].tolist()
-        rows = [row for row, user in enumerate(users) if user not in visited]
-        visited.update(users)
+        rows = [row for row, user in enumerate(users) if user not in earlier_users]
+        earlier_users.update(users)
         yield time, _rows(arrays, rows) if len(rows) < len(users) else arrays
 
 
 def _cut_before(arrays: Arrays, since: int) -> Arrays:
     """Features without the events before a second, in the same length."""
     mask = arrays[_MASK]  # [users, time], padded at the end
-    dropped = (mask & (arrays[_TIMES] < since)).sum(axis=1, keepdims=True)
+    shift = (mask & (arrays[_TIMES] < since)).sum(axis=1, keepdims=True)
     # Events are oldest first: the others move to the front, and padding follows them.
     time = np.arange(mask.shape[1])
-    places = np.minimum(time + dropped, mask.shape[1] - 1)
-    mask = time < mask.sum(axis=1, keepdims=True) - dropped
+    places = np.minimum(time + shift, mask.shape[1] - 1)
+    mask = time < mask.sum(axis=1, keepdims=True) - shift
     histories = {
         name: np.where(mask, np.take_along_axis(values, places, axis=1), 0).astype(values.dtype)
         for name, values in arrays.items()
@@ -201,6 +201,7 @@ def _regroup(
     for time, arrays in parts:
         if first := waiting.pop(time, None):
             arrays = {name: np.concatenate([first[name], arrays[name]]) for name in arrays}
+        # Users that are left over wait for others of their length.
         while len(arrays[USER_ID]) >= batch_users:
             yield _batch(_rows(arrays, slice(batch_users)), batch_users)
             arrays = _rows(arrays, slice(batch_users, None))
@@ -213,6 +214,7 @@ def _regroup(
 def _batch(arrays: Arrays, padded_users: int) -> UserBatch:
     newest = _newest_seconds(arrays)
 
+    # Rows of padding keep the number of shapes small, each of which is compiled.
     def load(rows: Sequence[int]) -> tuple[list[int], Arrays]:
         padding = max(padded_users - len(rows), 0)
         features = {

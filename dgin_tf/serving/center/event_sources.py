@@ -81,6 +81,7 @@ class StandardInput(EventSource):
             wait = 0.0 if self._lines.has(1) else 0.5
             if not select.select([self._descriptor], [], [], wait)[0]:
                 break
+            # os.read, because a buffered reader would wait for its buffer to be full.
             if data := os.read(self._descriptor, _CHUNK):
                 self._lines.add(data)
             else:
@@ -144,6 +145,7 @@ class GrowingFile(EventSource):
         return lines
 
     def acknowledge(self) -> None:
+        # A position is between two lines, because lines are counted with their ends.
         position = {OFFSET: self._offset, "head": self._head(self._offset)}
         content = {"file": os.path.abspath(self._path), **position}
         write_text(self._offset_path, json.dumps(content) + "\n")

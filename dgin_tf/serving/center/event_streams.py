@@ -192,12 +192,13 @@ class RedisStreams(EventSource):
                 self._unacknowledged[stream].append(identity)
                 if stream in self._redelivered_until:
                     self._redelivered_until[stream] = identity
-                if fields:
+                if fields:  # an entry that was deleted meanwhile has none
                     lines.append(fields.get(FIELD, b"a stream entry without the field 'event'"))
         return lines
 
     def _claim(self) -> None:
         """Takes over entries that are pending at other consumers for long; they are then our own."""
+        # By pages: XAUTOCLAIM returns where to continue.
         for stream in self._streams:
             following: Any = "0-0"
             while True:

@@ -124,6 +124,7 @@ class EventParser:
             return int(attributes[item if item < len(attributes) else UNKNOWN_ID])
         if field.is_numeric:
             return _number(content, name)
+        # A side feature that is left out is unknown, an id that is left out is an error.
         if name in self._side_features and content.get(name) is None:
             return UNKNOWN_ID
         if not field.is_categorical:
@@ -148,6 +149,7 @@ def _object(line: bytes) -> dict[str, Any]:
 
 def _whole(content: Mapping[str, Any], name: str, smallest: int) -> int:
     value = content.get(name)
+    # Not isinstance: true is an int in Python, but no number of an event.
     if type(value) is not int or not smallest <= value <= _LARGEST:
         raise BadEventError(f"{name} must be a whole number from {smallest} on; got {value!r:.50}")
     return value

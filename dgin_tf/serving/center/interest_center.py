@@ -135,10 +135,12 @@ class InterestCenter:
                 events_by_user.setdefault(event.user, []).append(event)
             except BadEventError as error:
                 bad_lines.append((line, str(error)))
+        # A micro-batch may be out of order within itself, at no harm.
         for events in events_by_user.values():
             events.sort(key=lambda event: event.sequence)
         if bad_lines:
             self._dead_letters.write(bad_lines)
+        # All states are swapped together: where another process wrote one, all are planned anew.
         for _ in range(_MAX_COLLISIONS):
             counts = Counts()
             plans, late_lines = self._plan(events_by_user, counts)
@@ -205,7 +207,7 @@ class InterestCenter:
         return plans, late_lines
 
     def _fold(self, plans: dict[int, _Plan]) -> bool:
-        """Runs the model and writes; False where somebody else wrote the state of one of the users."""
+        """Runs the model and writes; False where another process wrote one of the states."""
         new_users = [user for user, plan in plans.items() if plan.state is None]
         empty = self._updater.empty([plans[user].user_id for user in new_users])
         states = {

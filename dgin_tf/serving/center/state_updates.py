@@ -72,6 +72,7 @@ class StateUpdater:
                 users[name] = np.array(user_ids if is_id else [UNKNOWN_ID] * len(user_ids))
         if users:
             return self.encode([{}] * len(user_ids), users)
+        # Without user fields, the empty state is the same for all.
         if self._empty is None:
             (self._empty,) = self.encode([{}], {})
         return [self._empty] * len(user_ids)
@@ -120,6 +121,7 @@ class StateUpdater:
         """Rows for one call each: of similar lengths, and of equal ones where states grow."""
         groups: dict[Any, list[int]] = {}
         for row, length in enumerate(lengths):
+            # Lengths up to the next power of two are padded to each other.
             size = length if self._grows else length.bit_length()
             groups.setdefault((size, shapes[row] if shapes else ()), []).append(row)
         for rows in groups.values():
@@ -164,6 +166,7 @@ def _load(version_dir: pathlib.Path) -> dict[str, Callable[[Arrays], Arrays]]:
     """Signature -> function of arrays by name."""
     v1 = tf.compat.v1
     threads = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    # The signatures are called by feeds and fetches of the loaded graph.
     session = v1.Session(graph=tf.Graph(), config=threads)
     with session.graph.as_default():
         definitions = v1.saved_model.loader.load(

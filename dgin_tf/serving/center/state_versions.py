@@ -70,9 +70,10 @@ class StateVersions:
         self._change(lambda _: {"live": state_namespace(metadata)})
 
     def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Replaces the content; `change` is called anew where somebody else was faster."""
+        """Replaces the content; `change` is called anew where another process was faster."""
         while True:
             data, content = self._read()
+            # Compare and swap: another command may change the versions at the same time.
             text = json.dumps({**content, **change(content)}, sort_keys=True).encode()
             if self._store.swap_many({_KEY: data}, {_KEY: text}):
                 return

@@ -53,6 +53,7 @@ class UserStates:
           StoreError: the store cannot be read.
           ValueError: a value is damaged, or another version wrote it.
         """
+        # One request to the store for all users.
         values = zip(users, self.store.get_many(users), strict=True)
         return [None if data is None else self.decode(user, data) for user, data in values]
 

@@ -137,30 +137,33 @@ def usage(version: pathlib.Path) -> str:
 
 
 def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, version: int) -> None:
-    functions = signatures.trace_signatures(model, release.max_history)
+    traced_functions = signatures.trace_signatures(model, release.max_history)
     module = tf.Module()
     # Only the weights that signatures read: auxiliary networks and optimizer slots are not exported.
-    handles = {id(tensor) for function in functions.values() for tensor in function.captured_inputs}
+    handles = {
+        id(tensor) for function in traced_functions.values() for tensor in function.captured_inputs
+    }
     module.weights = [v for v in model.variables if id(v.handle) in handles]
     # Settings without weights, such as a scale, change the meaning of a state too.
     digest = hashlib.blake2b(json.dumps(release.config, sort_keys=True).encode(), digest_size=8)
     for variable in module.weights:
         digest.update(variable.numpy().tobytes())
-    tf.saved_model.save(module, os.fspath(folder), signatures=functions)
-    loaded = tf.saved_model.load(os.fspath(folder)).signatures
+    tf.saved_model.save(module, os.fspath(folder), signatures=traced_functions)
+    functions = tf.saved_model.load(os.fspath(folder)).signatures
+    # Random requests, short ones as examples and long ones to warm up, prove the export first.
     maker = RequestMaker(model.schema, load_catalogue(release.data_dir))
     example = maker.batch(*_EXAMPLE_SHAPE)
     users, candidates = _WARMUP_SHAPE
     warm = maker.batch(users, release.max_history, candidates)
     for batch in (example, warm):
-        _check_scores(model, loaded, batch, maker.records(batch))
+        _check_scores(model, functions, batch, maker.records(batch))
     assets = folder / ASSETS
     assets.mkdir()
     (assets / REQUESTS).mkdir()
-    examples = _requests(loaded, example, maker.records(example))
+    examples = _requests(functions, example, maker.records(example))
     for name, inputs in examples.items():
         write_text(assets / REQUESTS / f"{name}.json", rest_request(name, inputs))
-    longest = _requests(loaded, warm, maker.records(warm))
+    longest = _requests(functions, warm, maker.records(warm))
     warmup.write_warmup(
         assets,
         [
@@ -178,19 +181,19 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
         "max_history": release.max_history,
         **_describe_spec(model.serving_spec),
         "config": dict(release.config),
-        "signatures": {name: _describe(function) for name, function in loaded.items()},
-        "state_bytes": state_bytes(loaded),
+        "signatures": {name: _describe(function) for name, function in functions.items()},
+        "state_bytes": state_bytes(functions),
         "weights_digest": digest.hexdigest(),
-        "assets_dir": _copy_assets(release, model.schema, loaded, assets),
+        "assets_dir": _copy_assets(release, model.schema, functions, assets),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     write_text(assets / METADATA_FILE, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
 
 
-def state_bytes(loaded: Mapping[str, Any]) -> dict[str, int]:
+def state_bytes(functions: Mapping[str, Any]) -> dict[str, int]:
     """Bytes of a user's state as arrays: `fixed`, and `per_event` of the history."""
     sizes = {"fixed": 0, "per_event": 0}
-    for spec in signatures.signature_specs(loaded[signatures.ENCODE_USER])[1].values():
+    for spec in signatures.signature_specs(functions[signatures.ENCODE_USER])[1].values():
         shape = spec.shape.as_list()[1:]
         part = "per_event" if None in shape else "fixed"
         sizes[part] += spec.dtype.size * math.prod(size for size in shape if size is not None)
@@ -210,14 +213,14 @@ def _plain(value: np.ndarray) -> Any:
 
 
 def _requests(
-    loaded: Mapping[str, Any], batch: Arrays, records: Sequence[bytes]
+    functions: Mapping[str, Any], batch: Arrays, records: Sequence[bytes]
 ) -> dict[str, Arrays]:
     """Signature -> inputs for the same users and candidates."""
     arrays = {**batch, signatures.EXAMPLES: np.array(records, dtype=object)}
-    encode = loaded[signatures.ENCODE_USER]
+    encode = functions[signatures.ENCODE_USER]
     arrays |= {name: tensor.numpy() for name, tensor in _call(encode, arrays).items()}
     names = {
-        name: list(signatures.signature_specs(function)[0]) for name, function in loaded.items()
+        name: list(signatures.signature_specs(function)[0]) for name, function in functions.items()
     }
     for name in {name for inputs in names.values() for name in inputs}:
         if name.startswith(signatures.total_feature("")):
@@ -228,7 +231,7 @@ def _requests(
 
 
 def _check_scores(
-    model: CTRModel, loaded: Mapping[str, Any], batch: Arrays, records: Sequence[bytes]
+    model: CTRModel, functions: Mapping[str, Any], batch: Arrays, records: Sequence[bytes]
 ) -> None:
     """Raises RuntimeError unless every signature with probabilities agrees with the model."""
     masks = {
@@ -236,13 +239,13 @@ def _check_scores(
         for mask, item in (("hist_mask", "hist_item_id"), ("cand_mask", "cand_item_id"))
     }
     features = {name: tf.constant(value) for name, value in {**batch, **masks}.items()}
-    expected = tf.sigmoid(model(features, training=False)[signatures.LOGITS]).numpy()
+    probabilities = tf.sigmoid(model(features, training=False)[signatures.LOGITS]).numpy()
     half = tf.as_dtype(model.compute_dtype).size < 4
-    for name, inputs in _requests(loaded, batch, records).items():
-        results = _call(loaded[name], inputs)
+    for name, inputs in _requests(functions, batch, records).items():
+        results = _call(functions[name], inputs)
         if signatures.PROBABILITIES not in results:
-            continue
-        difference = float(np.abs(results[signatures.PROBABILITIES].numpy() - expected).max())
+            continue  # a signature of a state, which score_candidates covers
+        difference = float(np.abs(results[signatures.PROBABILITIES].numpy() - probabilities).max())
         if not difference <= (_HALF_TOLERANCE if half else _TOLERANCE):
             raise RuntimeError(
                 f"the saved model's {name} differs from the model's scores by {difference:.2g}; "
@@ -283,16 +286,16 @@ def _describe(function) -> dict[str, dict[str, dict[str, Any]]]:
     }
 
 
-def _copy_assets(release: Release, schema: Schema, loaded, assets: pathlib.Path) -> str:
+def _copy_assets(release: Release, schema: Schema, functions, assets: pathlib.Path) -> str:
     """Copies the catalogue and the vocabularies of the signatures' inputs.
 
     Returns:
       "" where they lie in the bundle, or the data directory where they are too large to copy.
     """
     inputs = {
-        name for function in loaded.values() for name in signatures.signature_specs(function)[0]
+        name for function in functions.values() for name in signatures.signature_specs(function)[0]
     }
-    if signatures.UPDATE_USER in loaded:  # a stream of events names users by their raw ids
+    if signatures.UPDATE_USER in functions:  # a stream of events names users by their raw ids
         inputs.add("user_id")
     vocabularies = {f.vocabulary for name, f in schema.features().items() if name in inputs} - {""}
     data_dir = pathlib.Path(release.data_dir)
@@ -301,6 +304,7 @@ def _copy_assets(release: Release, schema: Schema, loaded, assets: pathlib.Path)
     paths = [path for path in paths if path.is_file()]
     if sum(path.stat().st_size for path in paths) > LARGEST_ASSETS:
         return os.fspath(data_dir.resolve())
+    # Copied, not linked: a bundle is moved to other machines.
     for path in paths:
         target = assets / path.relative_to(data_dir)
         target.parent.mkdir(exist_ok=True)

@@ -41,7 +41,7 @@ class RequestMaker:
         return {**user, **history, **self._role(CANDIDATE, (users, candidates))}
 
     def records(self, batch: Mapping[str, np.ndarray]) -> list[bytes]:
-        """The same users as serialized records, every candidate after the whole history."""
+        """Serialized records of the users of a batch, with all candidates after the whole history."""
         users, time = batch[feature_name(HISTORY, self._schema.field(ITEM))].shape
         candidates = batch[feature_name(CANDIDATE, self._schema.field(ITEM))].shape[1]
         cuts = {POSITION: np.full(candidates, time), LABEL: np.zeros(candidates, int)}
@@ -55,6 +55,7 @@ class RequestMaker:
 
     def _role(self, role: str, shape: tuple[int, int]) -> Arrays:
         item_field = self._schema.field(ITEM)
+        # Items first: the catalogue has the other fields of an item.
         item = self._sample_ids(item_field, shape)
         arrays = {}
         for field in self._schema.with_role(role):
@@ -74,5 +75,6 @@ class RequestMaker:
         return arrays
 
     def _sample_ids(self, field: Field, shape: tuple[int, ...]) -> np.ndarray:
+        # At least one id, where a vocabulary of the data is empty.
         size = max(self._schema.vocabulary_sizes[field.vocabulary], FIRST_ID + 1)
         return self._rng.integers(FIRST_ID, size, shape).astype(field.dtype)

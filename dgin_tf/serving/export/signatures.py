@@ -71,25 +71,25 @@ def trace_signatures(model: CTRModel, max_history: int) -> Signatures:
     Raises:
       ValueError: a state tensor is named as a feature is.
     """
-    served = _ServedModel(model)
-    used, state = _find_inputs(served)
+    bodies = _Bodies(model)
+    used, state = _find_inputs(bodies)
     history, user, candidates = (
         {name: spec for name, spec in _role_specs(model.schema, role).items() if name in used}
         for role in (HISTORY, USER, CANDIDATE)
     )
 
     def predict_examples(examples):
-        return served.predict_examples(examples, max_history)
+        return bodies.predict_examples(examples, max_history)
 
     examples = {EXAMPLES: tf.TensorSpec([None], tf.string, EXAMPLES)}
     signatures = {
-        SERVING_DEFAULT: _trace(served.predict, {**history, **user, **candidates}),
+        SERVING_DEFAULT: _trace(bodies.predict, {**history, **user, **candidates}),
         PREDICT_EXAMPLES: _trace(predict_examples, examples),
-        ENCODE_USER: _trace(served.encode, {**history, **user}),
-        SCORE_CANDIDATES: _trace(served.score, {**state, **candidates}),
+        ENCODE_USER: _trace(bodies.encode, {**history, **user}),
+        SCORE_CANDIDATES: _trace(bodies.score, {**state, **candidates}),
     }
     if model.is_incremental:
-        signatures[UPDATE_USER] = _trace(served.update, {**state, **history})
+        signatures[UPDATE_USER] = _trace(bodies.update, {**state, **history})
     groups = model.serving_spec.groups
     if groups is not None:
         item = history[feature_name(HISTORY, model.schema.field(ITEM))]
@@ -97,9 +97,9 @@ def trace_signatures(model: CTRModel, max_history: int) -> Signatures:
             name: tf.TensorSpec(item.shape, tf.int32, name)
             for name in map(total_feature, groups.statistics)
         }
-        signatures[ENCODE_GROUPS] = _trace(served.encode_groups, {**history, **totals})
+        signatures[ENCODE_GROUPS] = _trace(bodies.encode_groups, {**history, **totals})
         if state.keys() != signatures[ENCODE_GROUPS].structured_outputs.keys():
-            signatures[ENCODE_RETRIEVED] = _trace(served.encode_retrieved, {**history, **user})
+            signatures[ENCODE_RETRIEVED] = _trace(bodies.encode_retrieved, {**history, **user})
     return signatures
 
 
@@ -117,7 +117,7 @@ def signature_specs(function) -> tuple[Specs, Specs]:
     return dict(function.structured_input_signature[1]), outputs
 
 
-class _ServedModel:
+class _Bodies:
     """Bodies of the signatures: functions of raw keyword tensors. `encode` is traced first."""
 
     def __init__(self, model: CTRModel):
@@ -131,6 +131,7 @@ class _ServedModel:
 
     def predict_examples(self, examples: tf.Tensor, max_history: int) -> Tensors:
         rows = parse_rows(examples, self.schema)
+        # At least 1 each: not every operation takes an empty axis.
         time = tf.reduce_max(tf.concat([rows.position, [1]], axis=0))
         width = tf.reduce_max(tf.concat([rows.count, [1]], axis=0))
         row_indices = tf.range(tf.size(rows.user))
@@ -198,24 +199,25 @@ class _ServedModel:
         return _clip_ids(features, self.schema)
 
 
-def _find_inputs(served: _ServedModel) -> tuple[set[str], Specs]:
+def _find_inputs(bodies: _Bodies) -> tuple[set[str], Specs]:
     """Traces a model on all features of its schema.
 
     Returns:
       Names of the features that any result depends on, and the specs of the state.
     """
-    schema = served.schema
+    schema = bodies.schema
     history, user, candidates = (_role_specs(schema, role) for role in (HISTORY, USER, CANDIDATE))
-    encode = _trace(served.encode, {**history, **user})
+    encode = _trace(bodies.encode, {**history, **user})
+    # A state has as many users as a request, and its other sizes are those of the trace.
     state = {
         name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name)
         for name, tensor in encode.structured_outputs.items()
     }
     if clashes := sorted(set(state) & {*history, *user, *candidates}):
         raise ValueError(f"state tensors must not be named as features are; rename {clashes}.")
-    used = _inputs_read(encode) | _inputs_read(_trace(served.score, {**state, **candidates}))
-    if served.model.is_incremental:
-        used |= _inputs_read(_trace(served.update, {**state, **history}))
+    used = _inputs_read(encode) | _inputs_read(_trace(bodies.score, {**state, **candidates}))
+    if bodies.model.is_incremental:
+        used |= _inputs_read(_trace(bodies.update, {**state, **history}))
     # Items are inputs in any case: they tell what is padding.
     return used | {feature_name(role, schema.field(ITEM)) for role in _MASKS}, state
 
@@ -227,13 +229,14 @@ def _trace(function: Callable[..., Tensors], specs: Specs):
 
 def _inputs_read(function) -> set[str]:
     """Names of the inputs of a concrete function that its outputs depend on."""
+    # Backwards from the outputs, since a trace has placeholders for inputs that nothing reads.
     frontier = [tensor.op for tensor in function.outputs]
-    visited = set(frontier)
+    reachable = set(frontier)
     while frontier:
-        earlier = {tensor.op for tensor in frontier.pop().inputs} - visited
-        visited |= earlier
+        earlier = {tensor.op for tensor in frontier.pop().inputs} - reachable
+        reachable |= earlier
         frontier.extend(earlier)
-    arguments = {tensor.op for tensor in function.inputs} & visited
+    arguments = {tensor.op for tensor in function.inputs} & reachable
     return {operation.get_attr("_user_specified_name").decode() for operation in arguments}
 
 
@@ -253,7 +256,7 @@ def _complete(raw: Mapping[str, tf.Tensor], specs: Specs, like: tf.Tensor) -> Te
 
 
 def _check_shapes(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
-    """The same tensors behind checks, in the graph, that their shapes fit each other."""
+    """Checks, in the graph, that shapes fit each other; returns the tensors behind the checks."""
     users = tf.shape(next(iter(raw.values())))[0]
     checks = []
     for name, tensor in raw.items():
@@ -266,19 +269,20 @@ def _check_shapes(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
             checks.append(
                 tf.debugging.assert_equal(tf.shape(raw[name]), tf.shape(raw[item]), message)
             )
+    # Without the dependency, pruning would remove checks that no output needs.
     with tf.control_dependencies(checks):
         return {name: tf.identity(tensor) for name, tensor in raw.items()}
 
 
 def _clip_ids(features: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
     """Sets ids outside their vocabulary to the unknown id, so that no lookup fails."""
-    clipped = dict(features)
+    batch = dict(features)
     for name, field in schema.features().items():
-        if field.is_categorical and name in clipped:
+        if field.is_categorical and name in batch:
             size = schema.vocabulary_sizes[field.vocabulary]
-            outside = (clipped[name] < 0) | (clipped[name] >= size)
-            clipped[name] = tf.where(outside, UNKNOWN_ID, clipped[name])
-    return clipped
+            outside = (batch[name] < 0) | (batch[name] >= size)
+            batch[name] = tf.where(outside, UNKNOWN_ID, batch[name])
+    return batch
 
 
 def _outgoing(state: Mapping[str, tf.Tensor]) -> Tensors:

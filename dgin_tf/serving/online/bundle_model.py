@@ -101,6 +101,7 @@ class BundleModel:
 
     def column(self, role: str, field: Field, values: Values) -> np.ndarray:
         """One field, from the values or the catalogue, [length]; ids beyond the vocabulary are unknown."""
+        # One value is a list of one: [] -> [length].
         columns = {name: np.asarray(value).reshape(-1) for name, value in by_field(values).items()}
         if ITEM not in columns:
             raise ValueError(

@@ -88,6 +88,7 @@ def _single_values(content: Any, is_raw: bool) -> dict[str, Any]:
 
 def _id(name: str, value: Any, is_raw: bool = False) -> Any:
     """A dense id or a number of seconds, checked; with `is_raw` also a text of the log."""
+    # A bool is an int in Python, but not in JSON.
     if is_raw and isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:

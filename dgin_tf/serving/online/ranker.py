@@ -120,7 +120,7 @@ class RawRanker:
         before: int | None = None,
         ties: int = 0,
     ) -> np.ndarray:
-        """As `Ranker.rank`, with raw ids; numeric features are in the log's unit, NaN where unknown.
+        """Ranks as `Ranker.rank` does, for raw ids; numeric features are in the log's unit, NaN where unknown.
 
         Raises:
           ValueError: as there, or the bundle has no vocabulary for a field.

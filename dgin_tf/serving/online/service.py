@@ -130,7 +130,7 @@ class Servable:
         self.current = self._load(latest_version(self._base))
 
     def refresh(self) -> bool:
-        """Loads a version that is newer than the current one; returns whether there was one."""
+        """Loads the newest version if it is not the current one; returns True if it was loaded."""
         newest = latest_version(self._base)
         if int(newest.name) == self.current.number:
             return False
@@ -149,19 +149,25 @@ class Servable:
         return current
 
     def _load(self, path: pathlib.Path) -> LoadedVersion:
-        saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-        loaded = LoadedVersion(
+        content = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        version = LoadedVersion(
             path,
             tf.saved_model.load(os.fspath(path)).signatures,
-            {n: d for n, d in saved.meta_graphs[0].signature_def.items() if not n.startswith("__")},
+            {
+                n: d
+                for n, d in content.meta_graphs[0].signature_def.items()
+                if not n.startswith("__")
+            },
             self._index,
             self._states,
         )
         if self._index is not None:
-            _ = loaded.ranker  # one that does not fit is refused now, not at the first request
+            _ = (
+                version.ranker
+            )  # an index that does not fit is refused now, not at the first request
         for request in sorted((path / ASSETS / REQUESTS).glob("*.json")):
-            respond(loaded, request.read_bytes())  # the first request to a function is its slowest
-        return loaded
+            respond(version, request.read_bytes())  # the first request to a function is its slowest
+        return version
 
 
 def respond(version: LoadedVersion, body: bytes) -> dict[str, Any]:

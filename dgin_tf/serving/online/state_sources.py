@@ -44,7 +44,7 @@ class Request(NamedTuple):
     """One user and candidates, with dense ids.
 
     Attributes:
-      user: dense id; one that nobody has is a user without events.
+      user: dense id; an unknown one is a user without events.
       candidates: see `BundleModel`.
       profile: one value of each user field that the model reads, other than the user's id.
       before: only events before this second count; None for all.
@@ -191,6 +191,7 @@ class GroupStates(StateSource):
 
     def state(self, request: Request) -> State:
         _check_is_of_now(request, self.model)
+        # Groups from the cache, then the events that only these candidates search for.
         groups, history_slice = self.group_state(request.user), self.model.metadata["history_slice"]
         if ENCODE_RETRIEVED not in self.model.inputs:
             return groups
@@ -218,6 +219,7 @@ class GroupStates(StateSource):
         spec, versions, rows = self.model.metadata["groups"], [], []
         for user in users:
             version, events = self.engine.groups(user, spec["groups"], spec["events"])
+            # Each event comes with the statistics of its group, [1, events].
             row = self.model.features(HISTORY, events, ENCODE_GROUPS)
             for name in spec["statistics"]:
                 row[total_feature(name)] = pad_row(events[TOTAL + name], np.int32)
@@ -243,7 +245,9 @@ class StoredStates(StateSource):
         _check_is_of_now(request, self._model)
         (stored_state,) = self._states.read([request.user])
         if stored_state is not None:
+            # A stored state has no axis of users.
             return {name: array[np.newaxis] for name, array in stored_state.arrays.items()}
+        # A user of whom nothing is stored has no events and an unknown profile.
         unknown = {field.name: UNKNOWN_ID for field in self._model.schema.user_fields}
         profile = {**unknown, **request.user_fields}
         return self._histories.encode(self._model.no_events(), profile)
@@ -271,13 +275,13 @@ def _check_index(index: BehaviorIndex | BehaviorEngine, model: BundleModel) -> N
             f"model {model.name!r} reads whole histories, which a behavior index does not "
             "hold; give histories to rank, or export a model with hard search."
         )
-    for name, needed, actual in (
+    for name, value, actual in (
         ("schema", model.schema.fingerprint(), index.metadata.schema),
         ("key", (history_slice or groups)["key"], index.metadata.key),
     ):
-        if needed != actual:
+        if value != actual:
             raise ValueError(
-                f"model {model.name!r} needs a behavior index of {name} {needed!r}; this one "
+                f"model {model.name!r} needs a behavior index of {name} {value!r}; this one "
                 f"has {actual!r}. Build one with python -m experiments.build_index."
             )
     length = max(
