@@ -4,9 +4,9 @@
     python -m experiments.extract_interests --data_dir=D --model_dir=M --store=lmdb:S
 
 The first form runs the newest version of an export; `Ranker("E", states=store).rank(user, candidates)`
-scores from its states. The second runs a training's best weights, for Python: `UserStates(store,
-model_metadata(model, namespace)).read` gives its states. Stopped and started again, either goes on
-where it was; with other weights it begins anew.
+scores from its states. The second runs the best weights of a training; its states are read in Python by
+`UserStates(store, model_metadata(model, namespace))`. Either resumes when it is started again, and starts
+over with other weights.
 """
 
 import functools
@@ -48,7 +48,7 @@ _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 
 def main(_: object) -> None:
-    """Extracts, and prints how many users and how fast."""
+    """Extracts, and prints the number of users and the throughput."""
 
     def bar(items, total, description):
         return tqdm(items, description, total, disable=not _PROGRESS.value, file=sys.stderr)
@@ -58,7 +58,7 @@ def main(_: object) -> None:
             "expected one of --export_dir, for states that an exported model is served from, and "
             f"--model_dir; got {'both' if _MODEL_DIR.value else 'neither'}."
         )
-    keep_freed_memory()
+    keep_freed_memory()  # batches have one size; the allocator would return and fetch it every time
     data = PreparedData(_DATA_DIR.value)
     if _EXPORT_DIR.value:
         bundle = BundleModel(_EXPORT_DIR.value)
@@ -76,6 +76,7 @@ def main(_: object) -> None:
         sink = UserStateSink(UserStates(store, metadata))
         report = encode_users(users, encode, sink, _BATCH_USERS.value, bar)
         if _EXPORT_DIR.value:
+            # From here on requests may be switched to this version.
             StateVersions(store, metadata["name"]).mark_warm(metadata, sink.incomplete)
     text = (
         f"{report.users:,} users written, {report.current:,} kept, of weights {state_version(metadata)}; "

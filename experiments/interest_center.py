@@ -1,6 +1,6 @@
-"""MIMN's User Interest Center: keeps people's states up to date with what they do.
+"""MIMN's User Interest Center: keeps the states of users up to date with their events.
 
-    # States of everybody in a data set; then events, as JSON lines, from a file that grows.
+    # States of all users of a data set; then events, as JSON lines, from a file that grows.
     python -m experiments.interest_center --action=warm_up --export_dir=E --store=lmdb:S --data_dir=D
     python -m experiments.interest_center --export_dir=E --store=lmdb:S --events=log.jsonl --follow \\
         --snapshot_dir=P
@@ -11,8 +11,8 @@ redis://host:port/db with --streams and --group.
 
     --action=switch    lets requests (Ranker) read this version's states, once they are warm
     --action=snapshot  takes today's snapshot; a center with --snapshot_dir does so every day by itself
-    --action=rollback  with --day: states as they were, and the events since then once more
-    --action=status    what is there
+    --action=rollback  with --day: restores the states of that day, and has later events read again
+    --action=status    prints the number of states, the live version and the snapshots
 
 Stop the center of a version before rolling it back.
 """
@@ -59,7 +59,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer("batch_events", 1024, "Most events of a micro-batch.", 1)
 flags.DEFINE_float("acknowledge_seconds", 1.0, "How often what is stored is acknowledged.", 0.0)
 flags.DEFINE_float("patience", 60.0, "Seconds for which a failing store is asked again.", 0.0)
-flags.DEFINE_float("log_seconds", 10.0, "How often to say what happened.", 0.1)
+flags.DEFINE_float("log_seconds", 10.0, "Seconds between two lines of the report.", 0.1)
 flags.DEFINE_string(
     "snapshot_dir", "", "Folder of the daily snapshots; none are taken where empty."
 )
@@ -70,7 +70,7 @@ flags.DEFINE_boolean("progress", True, "Draw progress bars.")
 
 
 def main(_: object) -> None:
-    """Does what `--action` says."""
+    """Runs the action of `--action`."""
     # TensorFlow takes seconds: after the flags were checked, and only where a model runs.
     _check_flags()
     # TensorFlow calls its loader of graphs, the one that TF Serving has, deprecated.
@@ -104,6 +104,7 @@ def _consume() -> None:
     with open_store(FLAGS.store) as store, contextlib.ExitStack() as at_the_end:
         states = UserStates(store, updater.metadata)
         letters = DeadLetters(FLAGS.dead_letters or _beside(f"{namespace}.dead_letters.jsonl"))
+        # `retry` tries again: a store or a source that is away for a while stops nothing.
         center = InterestCenter(updater, states, parser, letters, FLAGS.patience, _say)
         source = center.retry(lambda: _source(namespace))
         at_the_end.callback(source.close)
@@ -115,6 +116,7 @@ def _consume() -> None:
         at_the_end.callback(report.at_the_end)
         _say(f"{namespace} follows {FLAGS.events}")
 
+        # A snapshot's position is an acknowledged one, so that no event after it is lost.
         def after_acknowledging() -> None:
             report.now_and_then()
             if daily is not None:
@@ -178,12 +180,12 @@ def _snapshot() -> None:
     from dgin_tf.serving.center.user_states import UserStates
     from dgin_tf.serving.export.versions import state_namespace
 
-    # First how far the events were acknowledged, then the states, which include at least those.
+    # First the acknowledged position, then the states, which include at least the events up to it.
     position = _position(state_namespace(metadata))
     with open_store(FLAGS.store) as store:
         snapshots = Snapshots(FLAGS.snapshot_dir, UserStates(store, metadata))
-        taken = snapshots.take(position, datetime.datetime.now(datetime.UTC).date())
-        sys.stdout.write(f"snapshot in {taken.folder}\n")
+        snapshot = snapshots.take(position, datetime.datetime.now(datetime.UTC).date())
+        sys.stdout.write(f"snapshot in {snapshot.folder}\n")
 
 
 def _roll_back() -> None:
@@ -224,31 +226,31 @@ def _status() -> None:
 
 
 class _Report:
-    """Says in one line what happened, now and then and at the end."""
+    """Prints the counts of a center in one line, at intervals and at the end."""
 
     def __init__(self, center):
         self._center = center
-        self._began = self._said = time.monotonic()
+        self._start_time = self._last_time = time.monotonic()
 
     def now_and_then(self) -> None:
-        if time.monotonic() - self._said >= FLAGS.log_seconds:
-            self._said = time.monotonic()
+        if time.monotonic() - self._last_time >= FLAGS.log_seconds:
+            self._last_time = time.monotonic()
             _say(str(self._center.counts))
 
     def at_the_end(self) -> None:
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self._start_time
         counts = self._center.counts
         sys.stdout.write(f"{counts}; {counts.lines / seconds:,.0f} events/s\n")
 
 
 def _check_flags() -> None:
-    needed = {
+    required_flags = {
         CONSUME: ["events"],
         WARM_UP: ["data_dir"],
         SNAPSHOT: ["snapshot_dir"],
         ROLLBACK: ["snapshot_dir", "day"],
     }.get(FLAGS.action, [])
-    if missing := [f"--{name}" for name in needed if not FLAGS[name].value]:
+    if missing := [f"--{name}" for name in required_flags if not FLAGS[name].value]:
         raise ValueError(f"--action={FLAGS.action} needs {' and '.join(missing)}.")
     if _is_redis(FLAGS.events) and not FLAGS.streams:
         raise ValueError("events from Redis need --streams, the names of the streams to read.")
@@ -283,7 +285,7 @@ def _offset_file(namespace: str) -> str:
 
 
 def _beside(name: str) -> str:
-    """A file beside the events, or where those are no file, in the folder one is in."""
+    """Path of a file beside the events, or in the working directory where those are no file."""
     is_file = FLAGS.events != "-" and not _is_redis(FLAGS.events)
     return str(pathlib.Path(FLAGS.events).parent / name) if is_file else name
 

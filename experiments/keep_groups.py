@@ -1,10 +1,10 @@
-"""Makes what an exported DGIN reads of everybody's groups, before requests ask for it.
+"""Computes the cached groups of all users that an exported DGIN is served from.
 
     python -m experiments.keep_groups --export_dir=E --index_dir=I --totals_store=lmdb:T \\
         --groups_store=lmdb:G
 
-To be run after every export, before `experiments.serve --groups_store` serves it. States of this model
-of whoever did nothing since are passed over: stopped and started again, it goes on where it was.
+To be run after every export, before `experiments.serve --groups_store` serves it. Users whose state of
+this version is up to date are skipped, so that the command resumes when it is started again.
 """
 
 import functools
@@ -24,12 +24,12 @@ _INDEX_DIR = flags.DEFINE_string("index_dir", None, "Behavior index.", required=
 _GROUPS_STORE = flags.DEFINE_string(
     "groups_store", None, f"Where the states go: {store_flags.STORES}.", required=True
 )
-_BATCH = flags.DEFINE_integer("batch_users", 64, "People in one call of the model.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch_users", 64, "Users in one call of the model.", lower_bound=1)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 
 def main(_: object) -> None:
-    """Makes the states, and prints how many and how fast."""
+    """Computes the states, and prints their number and the throughput."""
     # TensorFlow takes seconds: after the flags.
     from dgin_tf.serving.encode_users import GroupSink, GroupUsers, encode_users
     from dgin_tf.serving.export.signatures import ENCODE_GROUPS

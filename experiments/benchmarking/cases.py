@@ -1,13 +1,13 @@
-"""What is measured of our models, each in a process of its own (`python -m experiments.benchmarking.cases`).
+"""Cases of the benchmark, each in a process of its own (`python -m experiments.benchmarking.cases`).
 
 step      the compiled training step on batches in memory
 fit       `model.fit` on batches from records, start of the epoch and Keras's loop included
-score     one request, or one batch: candidates of users with or without their states at hand
-request   a person's id and candidates' ids to an exported model, with its index or stored states
-condense  what a model's batches are reduced to before it sees them, such as groups of events
+score     one request, or one batch: candidates of users, with or without cached states
+request   a user's id and candidates' ids to an exported model, with its index or stored states
+condense  the transform of batches that the model reads, such as groups of events
 read      batches from records, and nothing else
 center    events through the User Interest Center into LMDB, many at once and one by one
-extract   states of everybody in a data set into LMDB, by a model's weights
+extract   states of all users of a data set into LMDB, by a model's weights
 export    the same by an exported version
 """
 
@@ -15,7 +15,6 @@ import atexit
 import concurrent.futures
 import dataclasses
 import functools
-import inspect
 import itertools
 import json
 import multiprocessing
@@ -35,18 +34,18 @@ from dgin_tf.commands.worker_processes import end_with_parent
 from dgin_tf.records import stack_padded
 from dgin_tf.schema import FIRST_ID
 from experiments.benchmarking import interleaving, live_tensors
-from experiments.benchmarking.workload import Shape
+from experiments.benchmarking.workload import Workload
 
 STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
 CONDENSE, EXTRACT, EXPORT = "condense", "extract", "export"
-UNIFORM = "uniform"
+UNIFORM, RELEASED = "uniform", "released"
 
 # Parts of a model under a name of their own: MIMN without its regularization and its induction unit,
 # and with both.
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mimn_plain": ("mimn", {"slots": 4, "utilization_weight": 0.0, "top_k": 0}),
     "mimn_full": ("mimn", {"slots": 4}),
-    "dgin": ("dgin", {"groups": 300}),  # all that histories of the shape "groups" fall into
+    "dgin": ("dgin", {"groups": 300}),  # as many as histories of the workload "groups" have
 }
 
 _SINGLE_EVENTS = 300  # for latencies, after the batches of a turn
@@ -56,21 +55,21 @@ Turn = Callable[[], dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One thing to measure.
+    """One row of the benchmark's tables.
 
     Attributes:
       name: of the table's row.
       kind: one of the module's nine, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
-      variant: "paper" or "released", of models that have variants.
-      users, candidates: of a batch or a request; of a center, the people and the events of a batch.
+      variant: "paper", or "released" for the authors' code of models that have it.
+      users, candidates: of a batch or a request; of a center, the users and the events of a batch.
       data: file of batches (step, score), directory of records (fit, read, extract, export), or one for
         records, an export and what it is served with (request).
-      has_state: whether a request finds the user's state encoded.
+      has_state: True for requests whose user's state is cached.
       steps_per_execution: steps in one call of the compiled function (fit).
-      seconds: how long a turn lasts, where it is not one epoch of the records.
-      history: events of every history, where they are not the shape's (request).
-      counts_tensors: whether to measure what tensors of a step live at a time (step).
+      seconds: duration of a turn, where it is not one epoch of the records.
+      history: events of every history, where they are not the workload's (request).
+      counts_tensors: True to measure the peak size of a step's live tensors too (step).
     """
 
     name: str
@@ -88,60 +87,78 @@ class Case:
 
     @property
     def samples_negatives(self) -> bool:
-        """Whether the model has a loss that needs a non-click for every event."""
-        return self.model == "dien"
+        """True where the model has a loss that needs a negative for every event."""
+        from dgin_tf.models import registry
+
+        name, values = self.model_settings()
+        if name not in registry.MODELS:
+            return False  # cases of reading have no model
+        defaults = {key: setting.default for key, setting in registry.settings(name).items()}
+        return registry.find(name).wants_negatives({**defaults, **values})
 
     @property
     def condenses(self) -> bool:
-        """Whether batches are reduced where they are read; see `CTRModel.condense`."""
-        return self.model == "dgin"
+        """True where the model reads batches by a transform of its own, such as groups of events."""
+        from dgin_tf.models import registry
+
+        return hasattr(registry.MODELS.get(self.model_settings()[0]), "condense")
+
+    def model_settings(self, short_events: int = 0) -> tuple[str, dict[str, Any]]:
+        """Name of the model in the registry, and its settings: those of the case's part and variant.
+
+        Args:
+          short_events: length of the short part, in models that have one; 0 for their default.
+        """
+        from dgin_tf.models import registry
+
+        name, values = PARTS.get(self.model, (self.model, {}))
+        if self.variant == RELEASED and f"{name}_{RELEASED}" in registry.MODELS:
+            name = f"{name}_{RELEASED}"
+        known_settings = registry.settings(name) if name in registry.MODELS else {}
+        if short_events and "short_events" in known_settings:
+            values = {**values, "short_events": short_events}
+        return name, values
 
 
-def make_model(case: Case, shape: Shape):
-    """The model at the shape's sizes, the user's embedding in its head."""
+def make_model(case: Case, workload: Workload):
+    """Builds the model at the workload's sizes, with the user's embedding in its head."""
+    from dgin_tf.models import registry
     from dgin_tf.models.base import ModelConfig
-    from dgin_tf.models.registry import MODELS
 
-    config = ModelConfig(embedding_dim=shape.width, user_fields=("user_id",))
-    name, settings = PARTS.get(case.model, (case.model, {}))
-    make: Callable[..., Any] = MODELS[name]
-    known = inspect.signature(make).parameters
-    if "variant" in known:
-        settings = {**settings, "variant": case.variant}
-    if shape.short_events and "short_events" in known:
-        settings = {**settings, "short_events": shape.short_events}
-    return make(shape.schema(), config=config, **settings)
+    config = ModelConfig(embedding_dim=workload.width, user_fields=("user_id",))
+    name, values = case.model_settings(workload.short_events)
+    return registry.make_model(name, workload.schema(), config, **values)
 
 
 def load_batches(path: str) -> list[dict[str, Any]]:
-    """Batches that `shape.draw_batches` drew, as tensors."""
+    """Loads batches of `workload.save_batches` as tensors."""
     import tensorflow as tf
 
-    with np.load(path) as arrays:
-        stacked = dict(arrays)
-    count = len(stacked["user_id"])
-    return [{k: tf.constant(v[n]) for k, v in stacked.items()} for n in range(count)]
+    with np.load(path) as file:
+        arrays = dict(file)  # [batches, users, ...]
+    count = len(arrays["user_id"])
+    return [{k: tf.constant(v[n]) for k, v in arrays.items()} for n in range(count)]
 
 
-def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+def prepare_step(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
     """Builds a model and takes two training steps."""
     import tensorflow as tf
 
-    path = _condensed(case, shape) if case.condenses else case.data
+    path = _write_condensed(case, workload) if case.condenses else case.data
     facts: dict[str, Any] = {}
-    if case.counts_tensors:  # before this process holds as much as that one does
-        facts["tensors_mib"] = _in_own_process(_live_tensors, path, case, shape)
+    if case.counts_tensors:  # first, so that the memory of both processes is not needed at a time
+        facts["tensors_mib"] = _in_own_process(_live_tensors, path, case, workload)
     batches = load_batches(path)
-    began = time.perf_counter()
-    model = _compiled(case, shape, batches[0])
+    start_time = time.perf_counter()
+    model = _make_compiled(case, workload, batches[0])
     train_step = tf.function(model.train_step, autograph=False)
     train_step.get_concrete_function(batches[0])
-    return_freed_memory()  # or what is free would hide as much of the step
-    held = interleaving.resident_mib()  # tables, slots, batches and graphs
+    return_freed_memory()  # or the step would reuse it, and seem to need less
+    before_mib = interleaving.resident_mib()  # tables, slots, batches and graphs
     loss = float(train_step(batches[0])["loss"])
-    first_step = time.perf_counter() - began
+    first_step = time.perf_counter() - start_time
     train_step(batches[-1])
-    step_mib = interleaving.peak_mib() - held
+    step_mib = interleaving.peak_mib() - before_mib
 
     def turn():
         return interleaving.rate(
@@ -154,14 +171,14 @@ def prepare_step(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     return {**facts, "parameters": model.count_params()}, turn
 
 
-def _condensed(case: Case, shape: Shape) -> str:
-    """File of the case's batches as the model wants them.
+def _write_condensed(case: Case, workload: Workload) -> str:
+    """Writes the case's batches as the model reads them; returns the file.
 
-    It is made in a process that ends, for TensorFlow keeps some of what it was given, and a step that
-    finds it free seems to need less than it does.
+    A process of its own writes it: memory that TensorFlow keeps would be reused by the step, which
+    would seem to need less.
     """
     path = str(_own_folder(case) / "condensed.npz")
-    _in_own_process(_condense_to, path, case, shape)
+    _in_own_process(_condense_to, path, case, workload)
     return path
 
 
@@ -171,57 +188,61 @@ def _in_own_process(function: Callable[..., Any], *args: Any) -> Any:
         return pool.submit(function, *args).result()
 
 
-def _live_tensors(path: str, case: Case, shape: Shape) -> float:
-    """The most that a step's tensors hold at a time, MiB."""
+def _live_tensors(path: str, case: Case, workload: Workload) -> float:
+    """Peak size of the live tensors of a step, MiB."""
     live_tensors.report_allocations()
     import tensorflow as tf
 
     batches = load_batches(path)
-    train_step = tf.function(_compiled(case, shape, batches[0]).train_step, autograph=False)
+    train_step = tf.function(_make_compiled(case, workload, batches[0]).train_step, autograph=False)
     train_step(batches[0])
     return live_tensors.peak_mib(lambda: float(train_step(batches[-1])["loss"]))
 
 
-def _condense_to(path: str, case: Case, shape: Shape) -> None:
+def _condense_to(path: str, case: Case, workload: Workload) -> None:
     import tensorflow as tf
 
-    condense = tf.function(make_model(case, shape).condense, autograph=False)
-    found = [condense(batch) for batch in load_batches(case.data)]
-    stacked = {name: stack_padded([batch[name].numpy() for batch in found]) for name in found[0]}
-    np.savez(path, allow_pickle=False, **stacked)
+    condense = tf.function(make_model(case, workload).condense, autograph=False)
+    batches = [condense(batch) for batch in load_batches(case.data)]
+    arrays = {name: stack_padded([batch[name].numpy() for batch in batches]) for name in batches[0]}
+    np.savez(path, allow_pickle=False, **arrays)
 
 
-def prepare_fit(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+def prepare_fit(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
     """Builds a model and takes a few steps of an epoch; a turn is one epoch."""
-    data, options = _records(case, shape)
-    began = time.perf_counter()
-    condense = make_model(case, shape).condense
-    model = _compiled(case, shape, next(iter(data.training(options, shape.seed, 0, condense))))
-    some = data.training(options, shape.seed, 0, condense).take(2 * case.steps_per_execution)
-    model.fit(some, verbose=0)
-    first_step = time.perf_counter() - began
+    data, options = _records(case, workload)
+    start_time = time.perf_counter()
+    condense = getattr(make_model(case, workload), "condense", None)
+    model = _make_compiled(
+        case, workload, next(iter(data.training(options, workload.seed, 0, condense)))
+    )
+    first_batches = data.training(options, workload.seed, 0, condense).take(
+        2 * case.steps_per_execution
+    )
+    model.fit(first_batches, verbose=0)
+    first_step = time.perf_counter() - start_time
     steps = data.steps("train", options)
     epochs = iter(range(1, sys.maxsize))
 
     def turn():
         def epoch(_):
-            model.fit(data.training(options, shape.seed, next(epochs), condense), verbose=0)
+            model.fit(data.training(options, workload.seed, next(epochs), condense), verbose=0)
 
-        measured = interleaving.rate(epoch, steps * case.users * case.candidates, 0.0)
-        return {**measured, "steps": steps, "cpu_ms": measured["cpu_ms"] / steps}
+        figures = interleaving.rate(epoch, steps * case.users * case.candidates, 0.0)
+        return {**figures, "steps": steps, "cpu_ms": figures["cpu_ms"] / steps}
 
     return {"seconds_to_first_step": first_step}, turn
 
 
-def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+def prepare_score(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
     """Traces the request; a turn answers requests of changing users."""
     import tensorflow as tf
 
     from experiments.benchmarking.scoring import stored_answers
 
     requests = load_batches(case.data)
-    model = make_model(case, shape)
-    began = time.perf_counter()
+    model = make_model(case, workload)
+    start_time = time.perf_counter()
     if case.has_state:
         answers = stored_answers(model, requests)
 
@@ -234,73 +255,75 @@ def prepare_score(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
             return call(requests[number % len(requests)])
 
     answer(0)
-    first = time.perf_counter() - began
+    first = time.perf_counter() - start_time
     answer(1)
     return {"seconds_to_first_step": first}, _with_latencies(case, answer)
 
 
-def prepare_request(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
-    """Exports the model and fills its index or store; a turn answers requests of changing people."""
-    from experiments.benchmarking.ranking_requests import PEOPLE, Service, TimedShape
+def prepare_request(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
+    """Exports the model and fills its index or store; a turn answers requests of changing users."""
+    from experiments.benchmarking.ranking_requests import USERS, Service, TimedWorkload
 
-    timed = TimedShape(**{**dataclasses.asdict(shape), "history": case.history})
-    began = time.perf_counter()
-    service = Service(make_model(case, timed), case.model, timed, pathlib.Path(case.data))
-    asked = service.requests(8 * PEOPLE, case.candidates)
+    settings = {**dataclasses.asdict(workload), "history": case.history}
+    timed_workload = TimedWorkload(**settings)
+    start_time = time.perf_counter()
+    model = make_model(case, timed_workload)
+    service = Service(model, case.model, timed_workload, pathlib.Path(case.data))
+    requests = service.requests(8 * USERS, case.candidates)
 
     def answer(number):
-        return service.answer(*asked[number % len(asked)])
+        return service.answer(*requests[number % len(requests)])
 
-    for number in range(len(asked)):  # every length once: allocators and caches warm up
+    for number in range(len(requests)):  # all of them once: allocators and caches warm up
         answer(number)
-    facts = {"seconds_to_first_step": time.perf_counter() - began, "source": service.source}
+    facts = {"seconds_to_first_step": time.perf_counter() - start_time, "source": service.source}
     return facts, _with_latencies(case, answer)
 
 
-def prepare_condense(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
-    """Reduces batches in memory, two at a time, as many as are made where records are read."""
+def prepare_condense(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
+    """Transforms batches in memory, two at a time, as the pipeline does."""
     import tensorflow as tf
 
     batches = load_batches(case.data)
-    condense = tf.function(make_model(case, shape).condense, autograph=False)
+    condense = tf.function(make_model(case, workload).condense, autograph=False)
     condense(batches[0])
 
     def turn():
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            measured = interleaving.rate(
+            figures = interleaving.rate(
                 lambda _: list(pool.map(condense, batches)),
                 len(batches) * case.users * case.candidates,
                 case.seconds,
             )
-        events = measured["rate"] / case.candidates * shape.history
-        return {**measured, "events_per_second": events}
+        events = figures["rate"] / case.candidates * workload.history
+        return {**figures, "events_per_second": events}
 
     return {}, turn
 
 
-def prepare_read(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+def prepare_read(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
     """Opens a data set; a turn is one epoch of it."""
-    data, options = _records(case, shape)
+    data, options = _records(case, workload)
     epochs = iter(range(sys.maxsize))
     steps = data.steps("train", options)
 
     def turn():
         def epoch(_):
-            for _ in data.training(options, shape.seed, next(epochs)):
+            for _ in data.training(options, workload.seed, next(epochs)):
                 pass
 
-        measured = interleaving.rate(epoch, steps * case.users * case.candidates, 0.0)
-        return {**measured, "steps": steps, "cpu_ms": measured["cpu_ms"] / steps}
+        figures = interleaving.rate(epoch, steps * case.users * case.candidates, 0.0)
+        return {**figures, "steps": steps, "cpu_ms": figures["cpu_ms"] / steps}
 
-    began = time.perf_counter()
-    next(iter(data.training(options, shape.seed, 0)))
-    facts = {"seconds_to_first_batch": time.perf_counter() - began}
-    began = time.perf_counter()
-    next(iter(data.training(options, shape.seed, 1)))
-    return {**facts, "seconds_to_next_epoch": time.perf_counter() - began}, turn
+    start_time = time.perf_counter()
+    next(iter(data.training(options, workload.seed, 0)))
+    facts = {"seconds_to_first_batch": time.perf_counter() - start_time}
+    start_time = time.perf_counter()
+    next(iter(data.training(options, workload.seed, 1)))
+    return {**facts, "seconds_to_next_epoch": time.perf_counter() - start_time}, turn
 
 
-def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
+def prepare_center(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
     """Exports a model and starts a center on it; a turn is batches of events, then single ones."""
     from dgin_tf.serving.center.dead_letters import DeadLetters
     from dgin_tf.serving.center.events import EventParser
@@ -309,41 +332,41 @@ def prepare_center(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     from dgin_tf.serving.center.user_states import UserStates
     from dgin_tf.stores.lmdb_store import LmdbStore
 
-    path, version = _exported(case, shape)
-    began = time.perf_counter()
+    path, version = _export_untrained(case, workload)
+    start_time = time.perf_counter()
     updater = StateUpdater(version)
     states = UserStates(LmdbStore(path / "states"), updater.metadata)
     parser = EventParser(updater.schema, updater.catalogue)
     center = InterestCenter(updater, states, parser, DeadLetters(path / "letters"))
-    events = _events(case.users, shape)
+    events = _events(case.users, workload)
     center.apply(list(itertools.islice(events, case.candidates)))
     facts = {
-        "seconds_to_first_step": time.perf_counter() - began,
+        "seconds_to_first_step": time.perf_counter() - start_time,
         "state_bytes": updater.metadata["state_bytes"]["fixed"],
     }
 
     def turn():
-        measured = interleaving.rate(
+        figures = interleaving.rate(
             lambda _: center.apply(list(itertools.islice(events, case.candidates))),
             case.candidates,
             case.seconds,
         )
         latencies = []
         for line in itertools.islice(events, _SINGLE_EVENTS):
-            came = time.perf_counter()
+            start_time = time.perf_counter()
             center.apply([line])
-            latencies.append(1000 * (time.perf_counter() - came))
+            latencies.append(1000 * (time.perf_counter() - start_time))
         p50, p99 = np.percentile(latencies, [50, 99])
-        per_core = 1000 * case.candidates / measured["cpu_ms"]
-        return {**measured, "rate_a_core": per_core, "p50_ms": float(p50), "p99_ms": float(p99)}
+        per_core = 1000 * case.candidates / figures["cpu_ms"]
+        return {**figures, "rate_a_core": per_core, "p50_ms": float(p50), "p99_ms": float(p99)}
 
     return facts, turn
 
 
-def prepare_extract(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
-    """Builds a model, or exports it; a turn encodes everybody, at the rate behind the first batch.
+def prepare_extract(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
+    """Builds a model, or exports it; a turn encodes all users.
 
-    That batch includes loading and compiling (`first_seconds`).
+    The rate is that after the first batch, which includes loading and compiling (`first_seconds`).
     """
     import tensorflow as tf
 
@@ -365,21 +388,21 @@ def prepare_extract(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     keep_freed_memory()  # as the command does
     data, stores = PreparedData(case.data), itertools.count()
     if case.kind == EXPORT:
-        path, version = _exported(case, shape)
+        path, version = _export_untrained(case, workload)
         bundle = BundleModel(version)
         metadata = bundle.metadata
         encode: Encode = functools.partial(bundle.run, ENCODE_USER)
     else:
         path = _own_folder(case)
-        tf.keras.utils.set_random_seed(shape.seed)
-        model = make_model(case, shape)
-        options = BatchOptions(2, shape.history)
-        model(next(iter(data.training(options, shape.seed, 0))))
+        tf.keras.utils.set_random_seed(workload.seed)
+        model = make_model(case, workload)
+        options = BatchOptions(2, workload.history)
+        model(next(iter(data.training(options, workload.seed, 0))))
         metadata, encode = model_metadata(model, case.model), model_encoder(model)
-    users = RecordUsers(data, metadata, shape.history)
+    users = RecordUsers(data, metadata, workload.history)
 
     def turn():
-        began = time.process_time()
+        start_time = time.process_time()
         with LmdbStore(path / f"states-{next(stores)}") as store:
             sink = UserStateSink(UserStates(store, metadata))
             report = encode_users(users, encode, sink, case.users)
@@ -387,7 +410,7 @@ def prepare_extract(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
         return {
             "rate": report.users_per_second,
             "steps": steps,
-            "cpu_ms": 1000 * (time.process_time() - began) / steps,
+            "cpu_ms": 1000 * (time.process_time() - start_time) / steps,
             "users": report.users,
             "first_seconds": report.first.seconds,
             "seconds": report.seconds,
@@ -396,7 +419,7 @@ def prepare_extract(case: Case, shape: Shape) -> tuple[dict[str, Any], Turn]:
     return {}, turn
 
 
-PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
+PREPARE: dict[str, Callable[[Case, Workload], tuple[dict[str, Any], Turn]]] = {
     STEP: prepare_step,
     FIT: prepare_fit,
     SCORE: prepare_score,
@@ -410,72 +433,73 @@ PREPARE: dict[str, Callable[[Case, Shape], tuple[dict[str, Any], Turn]]] = {
 
 
 def _with_latencies(case, answer):
-    """A turn that answers requests one after the other."""
+    """Returns a turn that answers requests one after the other."""
 
     def turn():
         latencies = []
 
-        def timed(number):
-            asked = time.perf_counter()
+        def step(number):
+            start_time = time.perf_counter()
             answer(number)
-            latencies.append(1000 * (time.perf_counter() - asked))
+            latencies.append(1000 * (time.perf_counter() - start_time))
 
-        measured = interleaving.rate(timed, case.users * case.candidates, case.seconds)
+        figures = interleaving.rate(step, case.users * case.candidates, case.seconds)
         p50, p99 = np.percentile(latencies, [50, 99])
-        return {**measured, "p50_ms": float(p50), "p99_ms": float(p99)}
+        return {**figures, "p50_ms": float(p50), "p99_ms": float(p99)}
 
     return turn
 
 
 def _own_folder(case: Case) -> pathlib.Path:
-    """A folder beside the case's data that is gone when the process is."""
+    """Creates a folder beside the case's data, which the end of the process removes."""
     folder = tempfile.mkdtemp(dir=os.path.dirname(case.data))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return pathlib.Path(folder)
 
 
-def _exported(case: Case, shape: Shape) -> tuple[pathlib.Path, pathlib.Path]:
-    """A folder of the process's own, and the version of an untrained model in it."""
+def _export_untrained(case: Case, workload: Workload) -> tuple[pathlib.Path, pathlib.Path]:
+    """Exports an untrained model; returns a folder of the process's own and the version in it."""
     import tensorflow as tf
 
     from dgin_tf.serving.export.bundle import Release, export_bundle
 
     path = _own_folder(case)
-    tf.keras.utils.set_random_seed(shape.seed)
-    release = Release(case.model, case.data, shape.history)
-    return path, export_bundle(make_model(case, shape), release, path / "bundle")
+    tf.keras.utils.set_random_seed(workload.seed)
+    release = Release(case.model, case.data, workload.history)
+    return path, export_bundle(make_model(case, workload), release, path / "bundle")
 
 
-def _events(people: int, shape: Shape) -> Iterator[bytes]:
-    """Events of people in turn of a random order, as JSON with dense ids."""
-    rng, numbers = np.random.default_rng(shape.seed), np.zeros(people, int)
+def _events(users: int, workload: Workload) -> Iterator[bytes]:
+    """Events of random users, as JSON with dense ids."""
+    rng, sequences = np.random.default_rng(workload.seed), np.zeros(users, int)
     while True:
-        drawn = rng.integers(people, size=4096).tolist()
-        for person, item in zip(drawn, shape.draw_items(rng, (4096,)).tolist(), strict=True):
-            numbers[person] += 1
+        indices = rng.integers(users, size=4096).tolist()
+        items = workload.draw_items(rng, (4096,)).tolist()
+        for user, item in zip(indices, items, strict=True):
+            sequences[user] += 1
             event = {
-                "user_id": FIRST_ID + person,
-                "sequence": int(numbers[person]),
+                "user_id": FIRST_ID + user,
+                "sequence": int(sequences[user]),
                 "item_id": item,
             }
             yield json.dumps(event).encode()
 
 
-def _records(case, shape):
+def _records(case, workload):
     from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 
     negatives = UNIFORM if case.samples_negatives else "none"
-    options = BatchOptions(case.users, shape.history, history_negatives=negatives)
+    options = BatchOptions(case.users, workload.history, history_negatives=negatives)
     return PreparedData(case.data), options
 
 
-def _compiled(case, shape, batch):
+def _make_compiled(case, workload, batch):
     import tensorflow as tf
 
     from dgin_tf.optimizers import rowwise_adam
 
-    tf.keras.utils.set_random_seed(shape.seed)
-    model = make_model(case, shape)
+    tf.keras.utils.set_random_seed(workload.seed)
+    model = make_model(case, workload)
     model(batch)
     optimizer = rowwise_adam(model)
     model.compile(optimizer=optimizer, steps_per_execution=case.steps_per_execution)
@@ -483,11 +507,11 @@ def _compiled(case, shape, batch):
     return model
 
 
-def main(case: Case, shape: Shape) -> None:
+def main(case: Case, workload: Workload) -> None:
     """Serves one case; see `interleaving`."""
 
     def prepare():
-        facts, turn = PREPARE[case.kind](case, shape)
+        facts, turn = PREPARE[case.kind](case, workload)
         import tensorflow as tf
 
         return {**facts, "tensorflow": tf.__version__}, turn
@@ -496,4 +520,4 @@ def main(case: Case, shape: Shape) -> None:
 
 
 if __name__ == "__main__":
-    main(Case(**json.loads(sys.argv[1])), Shape(**json.loads(sys.argv[2])))
+    main(Case(**json.loads(sys.argv[1])), Workload(**json.loads(sys.argv[2])))

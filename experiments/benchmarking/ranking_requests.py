@@ -1,17 +1,17 @@
-"""One request end to end: a person's id and candidate ids in, probabilities out, in one process.
+"""Ranking requests end to end: a user's id and candidate ids in, probabilities out, in one process.
 
-A model that searches by an attribute reads what its candidates can find from a behavior index on
-disk; one that makes groups of a history reads the cached groups from a store besides; any other one
-reads the user's encoded state from a store. Nothing is cached in memory between requests.
+A model that searches by an attribute reads the events of its candidates' keys from a behavior index on
+disk; one that groups a history also reads the cached groups from a store; any other one reads the
+user's encoded state from a store. Nothing stays in memory between requests.
 
-The candidates of a request have the categories of twenty random events of the person (hundreds of
+The candidates of a request have the categories of twenty random events of the user (hundreds of
 candidates rarely have more; SIM, section 4).
 """
 
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,135 +35,144 @@ from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.behavior_totals import DISTINCT, BehaviorTotals
 from dgin_tf.stores.index_building import build_index
 from dgin_tf.stores.lmdb_store import LmdbStore
-from experiments.benchmarking.workload import Shape
+from experiments.benchmarking.workload import Workload
 
-PEOPLE = 16
+USERS = 16
 CATEGORIES = 20
 INDEX, STATE, GROUPS = "index", "stored state", "cached groups and index"
 _NOW = 1_500_000_000
 
-Answer = Callable[[int, np.ndarray], np.ndarray]
-
 
 @dataclasses.dataclass(frozen=True)
-class TimedShape(Shape):
-    """A shape whose events and candidates have a second, as a behavior index needs them."""
+class TimedWorkload(Workload):
+    """A workload whose events and candidates have timestamps, which a behavior index needs."""
 
     def schema(self) -> Schema:
-        """The shape's fields and a timestamp."""
+        """The workload's fields and a timestamp."""
         schema = super().schema()
         if self.behavior_types:
-            return schema  # which brings times
+            return schema  # it has timestamps
         time = Field("timestamp", (HISTORY, CANDIDATE))
         return dataclasses.replace(schema, fields=(*schema.fields, time))
 
 
-def write_people(shape: TimedShape, data_dir: pathlib.Path) -> None:
-    """Writes a prepared data set of `PEOPLE` users with full histories, one candidate each."""
-    schema, rng = shape.schema(), np.random.default_rng([shape.seed, shape.history])
+def write_users(workload: TimedWorkload, data_dir: pathlib.Path) -> None:
+    """Writes a prepared data set of `USERS` users with full histories, one candidate each."""
+    schema, rng = workload.schema(), np.random.default_rng([workload.seed, workload.history])
     (data_dir / "train").mkdir(parents=True, exist_ok=True)
-    encoded = []
-    for user in range(PEOPLE):
-        drawn = shape.draw_histories(rng, ()) | shape.draw_candidates(rng, (1,))
-        del drawn["hist_mask"]
+    payloads = []
+    for user in range(USERS):
+        features = workload.draw_histories(rng, ()) | workload.draw_candidates(rng, (1,))
+        del features["hist_mask"]
         record = {
-            **drawn,
+            **features,  # scalars of one user: no leading axes
             "user_id": [FIRST_ID + user],
-            "hist_timestamp": _NOW - 600 * np.arange(shape.history, 0, -1),
+            # Every ten minutes one event; a workload of behavior types has its own times, replaced here.
+            "hist_timestamp": _NOW - 600 * np.arange(workload.history, 0, -1),
             "cand_timestamp": [_NOW],
-            POSITION: [shape.history],
+            POSITION: [workload.history],
             LABEL: [1],
         }
-        encoded.append(records.encode_record(schema, {k: np.asarray(v) for k, v in record.items()}))
-    records.write_records(data_dir / "train/00000.tfrecord", encoded)
-    shard = Shard("train/00000.tfrecord", shape.history, PEOPLE, PEOPLE, PEOPLE, 1)
-    item = np.arange(shape.items)
+        arrays = {name: np.asarray(values) for name, values in record.items()}
+        payloads.append(records.encode_record(schema, arrays))
+    records.write_records(data_dir / "train/00000.tfrecord", payloads)
+    shard = Shard("train/00000.tfrecord", workload.history, USERS, USERS, USERS, 1)
+    item = np.arange(workload.items)
     records.save_catalogue(
-        data_dir, {"category_id": shape.category_of(item), "count": np.ones_like(item)}
+        data_dir, {"category_id": workload.category_of(item), "count": np.ones_like(item)}
     )
     schema.save(data_dir)
     Manifest(schema.fingerprint(), {"train": (shard,)}).save(data_dir)
 
 
 class Service:
-    """What answers requests: an exported model, and an index or stored states.
+    """Answers requests by an exported model with an index or stored states.
 
     Args:
-      model: to export, not yet built.
+      model: to export.
       name: its name in the registry.
-      shape: of the data.
-      folder: for the data, the export, and the index or the states; what is there is used again.
+      workload: of the data.
+      folder: for the data, the export, and the index or the states, which are used again.
     """
 
-    def __init__(self, model: CTRModel, name: str, shape: TimedShape, folder: pathlib.Path):
+    def __init__(self, model: CTRModel, name: str, workload: TimedWorkload, folder: pathlib.Path):
         data_dir, export_dir = folder / "data", folder / "export" / name
-        self._shape = shape
+        self._workload = workload
         self._data_dir = data_dir
         if not (data_dir / "manifest.json").is_file():
-            write_people(shape, data_dir)
+            write_users(workload, data_dir)
         data = PreparedData(data_dir)
         if not export_dir.is_dir():
-            model(next(iter(data.training(BatchOptions(1, shape.history), shape.seed, 0))))
-            export_bundle(model, Release(name, str(data_dir), shape.history), export_dir)
+            model(next(iter(data.training(BatchOptions(1, workload.history), workload.seed, 0))))
+            export_bundle(model, Release(name, str(data_dir), workload.history), export_dir)
         metadata = open_bundle(export_dir)[1]
         history_slice, groups = metadata["history_slice"], metadata["groups"]
         self.source = STATE if history_slice is None else INDEX
         bundle = BundleModel(export_dir)
         if groups is not None:
             self.source = GROUPS
-            length = max(history_slice["per_key"] if history_slice else 0, groups["events"])
-            engine, states = self._engine(groups, length), LmdbStore(folder / "states", name)
-            cached = GroupStates(bundle, engine, states)
+            engine = self._engine(
+                groups, max(history_slice["per_key"] if history_slice else 0, groups["events"])
+            )
+            states = LmdbStore(folder / "states", name)
+            group_states = GroupStates(bundle, engine, states)
             encode = functools.partial(bundle.run, ENCODE_GROUPS)
-            encode_users(GroupUsers(cached), encode, GroupSink(cached.cache), PEOPLE)
+            encode_users(GroupUsers(group_states), encode, GroupSink(group_states.cache), USERS)
             self._ranker = Ranker(bundle, engine, states, cached_states=0)
         elif history_slice is not None:
-            key, length = history_slice["key"], history_slice["per_key"]
-            index_dir = folder / f"index-{key}-{length}"
+            index_dir = folder / f"index-{history_slice['key']}-{history_slice['per_key']}"
             if not index_dir.is_dir():
-                build_index(data_dir, index_dir, key, length)
-            index = BehaviorIndex(index_dir, shape.schema(), key)
+                build_index(data_dir, index_dir, history_slice["key"], history_slice["per_key"])
+            index = BehaviorIndex(index_dir, workload.schema(), history_slice["key"])
             self._ranker = Ranker(bundle, index, cached_states=0)
         else:
+            # No cached states: every request reads the state from the store.
             states = LmdbStore(folder / "states", name)
-            users = RecordUsers(data, metadata, shape.history)
+            users = RecordUsers(data, metadata, workload.history)
             encode = functools.partial(bundle.run, ENCODE_USER)
-            encode_users(users, encode, UserStateSink(UserStates(states, metadata)), PEOPLE)
+            encode_users(users, encode, UserStateSink(UserStates(states, metadata)), USERS)
             self._ranker = Ranker(bundle, states=states, cached_states=0)
 
-    def answer(self, person: int, items: np.ndarray) -> np.ndarray:
+    def answer(self, user: int, items: np.ndarray) -> np.ndarray:
         """Probabilities [candidates] of dense item ids."""
         seconds = np.full(len(items), _NOW)
-        return self._ranker.rank(person, {"item_id": items, "timestamp": seconds})
+        return self._ranker.rank(user, {"item_id": items, "timestamp": seconds})
 
     def requests(self, count: int, candidates: int) -> list[tuple[int, np.ndarray]]:
-        """Random people, each with items of the categories of some of their events."""
-        shape = self._shape
-        rng = np.random.default_rng([shape.seed, candidates])
-        category = shape.category_of(np.arange(shape.items))
-        found = []
-        for record in self._people():
-            person, events = int(record["user_id"][0]), record["hist_category_id"]
-            for _ in range(count // PEOPLE):
-                wanted = np.unique(rng.choice(events, CATEGORIES))
-                items = FIRST_ID + np.flatnonzero(np.isin(category[FIRST_ID:], wanted))
-                found.append((person, rng.choice(items, candidates).astype(np.int32)))
-        rng.shuffle(found)
-        return found
+        """Random users, each with candidates of the categories of some of their events."""
+        workload = self._workload
+        rng = np.random.default_rng([workload.seed, candidates])
+        category = workload.category_of(np.arange(workload.items))
+        requests = []
+        for record in self._user_records():
+            user, events = int(record["user_id"][0]), record["hist_category_id"]
+            for _ in range(count // USERS):  # as many of every user
+                categories = np.unique(rng.choice(events, CATEGORIES))
+                items = FIRST_ID + np.flatnonzero(np.isin(category[FIRST_ID:], categories))
+                requests.append((user, rng.choice(items, candidates).astype(np.int32)))
+        rng.shuffle(requests)
+        return requests
 
-    def _engine(self, kept: Mapping[str, Any], per_key: int) -> BehaviorEngine:
-        """An index and running statistics, both of everybody's whole history."""
-        folder, schema = self._data_dir.parent, self._shape.schema()
-        distinct = [n.removeprefix(DISTINCT) for n in kept["statistics"] if n.startswith(DISTINCT)]
-        store = LmdbStore(folder / f"totals-{kept['key']}", "totals")
-        totals = BehaviorTotals(store, schema, kept["key"], distinct)
-        index_dir = folder / f"groups-{kept['key']}-{per_key}"
-        with totals.loading() as load:
-            build_index(self._data_dir, index_dir, kept["key"], per_key, on_history=load)
-        return BehaviorEngine(BehaviorIndex(index_dir, schema, kept["key"]), totals)
+    def _engine(self, groups: Mapping[str, Any], per_key: int) -> BehaviorEngine:
+        """Index and running statistics of all users' whole histories.
 
-    def _people(self) -> list[dict[str, Any]]:
-        schema = self._shape.schema()
+        Args:
+          groups: the bundle's metadata of cached groups.
+          per_key: events of the index for each user and key, at most.
+        """
+        folder, schema = self._data_dir.parent, self._workload.schema()
+        distinct = [
+            n.removeprefix(DISTINCT) for n in groups["statistics"] if n.startswith(DISTINCT)
+        ]
+        store = LmdbStore(folder / f"totals-{groups['key']}", "totals")
+        totals = BehaviorTotals(store, schema, groups["key"], distinct)
+        index_dir = folder / f"groups-{groups['key']}-{per_key}"
+        with totals.loading() as load:  # one reading of the histories for both
+            build_index(self._data_dir, index_dir, groups["key"], per_key, on_history=load)
+        return BehaviorEngine(BehaviorIndex(index_dir, schema, groups["key"]), totals)
+
+    def _user_records(self) -> list[dict[str, Any]]:
+        schema = self._workload.schema()
         (shard,) = PreparedData(self._data_dir).shards("train")
         return [
             records.decode_record(schema, payload)
