@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from dgin_tf.group_spec import TOTAL
 from dgin_tf.schema import FIRST_ID
 from dgin_tf.stores.behavior_blocks import TIME, Events, newest_per_key
 from dgin_tf.stores.behavior_index import BehaviorIndex, IndexMetadata
 from dgin_tf.stores.behavior_overlay import equal_to_any, take
 from dgin_tf.stores.behavior_totals import Account, BehaviorTotals
-
-TOTAL = "total_"  # of the statistics of each event's group
 
 
 class BehaviorEngine:

@@ -269,7 +269,7 @@ def _describe_spec(spec: ServingSpec) -> dict[str, Any]:
             "key": groups.key,
             "groups": groups.groups,
             "events": groups.events,
-            "statistics": list(groups.statistics),
+            "statistics": list(groups.statistic_names),
         },
     }
 

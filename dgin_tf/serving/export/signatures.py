@@ -21,6 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.group_spec import TOTAL
 from dgin_tf.inputs.cutting import cut, parse_rows
 from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.models.base import CTRModel
@@ -95,7 +96,7 @@ def trace_signatures(model: CTRModel, max_history: int) -> Signatures:
         item = history[feature_name(HISTORY, model.schema.field(ITEM))]
         totals = {
             name: tf.TensorSpec(item.shape, tf.int32, name)
-            for name in map(total_feature, groups.statistics)
+            for name in map(total_feature, groups.statistic_names)
         }
         signatures[ENCODE_GROUPS] = _trace(bodies.encode_groups, {**history, **totals})
         if state.keys() != signatures[ENCODE_GROUPS].structured_outputs.keys():
@@ -105,7 +106,7 @@ def trace_signatures(model: CTRModel, max_history: int) -> Signatures:
 
 def total_feature(statistic: str) -> str:
     """Name of the input of `encode_groups` with a running statistic of each event's group."""
-    return f"{PREFIX[HISTORY]}total_{statistic}"
+    return f"{PREFIX[HISTORY]}{TOTAL}{statistic}"
 
 
 def signature_specs(function) -> tuple[Specs, Specs]:

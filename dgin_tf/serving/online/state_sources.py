@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dgin_tf.group_spec import TOTAL
 from dgin_tf.records import stack_padded
 from dgin_tf.schema import CANDIDATE, HISTORY, UNKNOWN_ID
 from dgin_tf.serving.center.user_states import UserStates
@@ -33,7 +34,7 @@ from dgin_tf.serving.online.bundle_model import (
     pad_row,
 )
 from dgin_tf.serving.online.cached_groups import CachedGroups
-from dgin_tf.stores.behavior_engine import TOTAL, BehaviorEngine
+from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.state_store import StateStore
 

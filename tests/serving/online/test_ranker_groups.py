@@ -194,14 +194,14 @@ def test_types_amounts_and_other_keys_score_as_the_whole_history_does(typed_data
     dgin = export("dgin", typed_data, tmp_path / "export", **{**SETTINGS, "key": key})
     engine = make_engine(typed_data, tmp_path, key=key)
     ranker = Ranker(dgin.version, index=engine)
-    assert dgin.model.serving_spec.groups.statistics[:5] == (
+    assert dgin.model.serving_spec.groups.statistic_names[:5] == (
         "count",
         "types",
         "count_view",
         "count_cart",
         "count_buy",
     )
-    assert dgin.model.serving_spec.groups.statistics[-1] == "mean_dwell"
+    assert dgin.model.serving_spec.groups.statistic_names[-1] == "mean_dwell"
     rng = np.random.default_rng(3)
     for user, events in itertools.islice(histories(typed_data), 11):
         candidates = some_candidates(events)
