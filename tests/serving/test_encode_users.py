@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.models.encode import ENCODE
+from dgin_tf.models import registry
 from dgin_tf.records import SPLITS, Manifest, Shard, encode_record, write_records
 from dgin_tf.serving.center.progress import Progress
 from dgin_tf.serving.center.user_states import UserStates
@@ -43,7 +43,8 @@ def data(tmp_path_factory):
 
 
 def make_model(data):
-    model = ENCODE(data.schema, BACKBONE, clusters=3, dim=2, short_events=5)
+    settings = {"clusters": 3, "dim": 2, "short_events": 5}
+    model = registry.make_model("encode", data.schema, BACKBONE, **settings)
     model(next(iter(data.evaluation("test", BatchOptions(8, MAX_HISTORY)))))
     return model
 
