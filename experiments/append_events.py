@@ -64,7 +64,7 @@ def append_all(
             except BadEventError as error:  # one bad line must not stop a stream
                 bad_lines.append((line, str(error)))
                 continue
-            if index.append(event.person, event.values, event.sequence):
+            if index.append(event.user, event.values, event.sequence):
                 new += 1
             else:
                 repeats += 1

@@ -3,12 +3,13 @@
     python -m experiments.extract_interests --data_dir=D --export_dir=E --store=lmdb:S
     python -m experiments.extract_interests --data_dir=D --model_dir=M --store=lmdb:S
 
-The first form runs the newest version of an export; `Ranker("E", states=store).rank_stored(user,
-candidates)` scores from its states. The second runs the best weights of a training; its states are read
-in Python by `dgin_tf.serving.extraction.load_state`. Either resumes when it is started again, and starts
+The first form runs the newest version of an export; `Ranker("E", states=store).rank(user, candidates)`
+scores from its states. The second runs the best weights of a training; its states are read in Python by
+`UserStates(store, model_metadata(model, namespace))`. Either resumes when it is started again, and starts
 over with other weights.
 """
 
+import functools
 import sys
 
 from absl import flags
@@ -17,9 +18,19 @@ from tqdm import tqdm
 from dgin_tf.commands import command_line
 from dgin_tf.commands.memory import keep_freed_memory
 from dgin_tf.inputs.pipeline import PreparedData
-from dgin_tf.serving import extraction
 from dgin_tf.serving.center.state_versions import StateVersions
-from dgin_tf.serving.export.versions import open_bundle, state_version
+from dgin_tf.serving.center.user_states import UserStates
+from dgin_tf.serving.encode_users import (
+    Encode,
+    UserStateSink,
+    encode_users,
+    model_encoder,
+    model_metadata,
+)
+from dgin_tf.serving.export.signatures import ENCODE_USER
+from dgin_tf.serving.export.versions import state_version
+from dgin_tf.serving.online.bundle_model import BundleModel
+from dgin_tf.serving.user_records import RecordUsers
 from dgin_tf.stores.addresses import open_store
 from experiments.running import runs
 
@@ -49,29 +60,32 @@ def main(_: object) -> None:
         )
     keep_freed_memory()  # batches have one size; the allocator would return and fetch it every time
     data = PreparedData(_DATA_DIR.value)
-    with open_store(_STORE.value, _NAMESPACE.value) as store:
+    if _EXPORT_DIR.value:
+        bundle = BundleModel(_EXPORT_DIR.value)
+        metadata, max_history = bundle.metadata, bundle.metadata["max_history"]
+        encode: Encode = functools.partial(bundle.run, ENCODE_USER)
+    else:
+        model, config = runs.load_model(_MODEL_DIR.value, data)
+        metadata, max_history = (
+            model_metadata(model, _NAMESPACE.value),
+            config["data"]["max_history"],
+        )
+        encode = model_encoder(model)
+    users = RecordUsers(data, metadata, max_history)
+    with open_store(_STORE.value) as store:
+        sink = UserStateSink(UserStates(store, metadata))
+        report = encode_users(users, encode, sink, _BATCH_USERS.value, bar)
         if _EXPORT_DIR.value:
-            version_dir, metadata = open_bundle(_EXPORT_DIR.value)
-            extract = extraction.extract_for_bundle(
-                version_dir, data, store, _BATCH_USERS.value, bar
-            )
             # From here on requests may be switched to this version.
-            StateVersions(store, metadata["name"]).mark_warm(metadata)
-            version = state_version(metadata)
-        else:
-            model, config = runs.load_model(_MODEL_DIR.value, data)
-            extract = extraction.extract(
-                model, data, store, config["data"]["max_history"], _BATCH_USERS.value, bar
-            )
-            version = extraction.weights_version(model)  # a hash: a run has no version number
+            StateVersions(store, metadata["name"]).mark_warm(metadata, sink.incomplete)
     text = (
-        f"{extract.users:,} users written, {extract.kept:,} kept, of weights {version}; "
-        f"{extract.bytes / max(extract.users, 1):,.0f} bytes a user. {extract.seconds:.1f} s"
+        f"{report.users:,} users written, {report.current:,} kept, of weights {state_version(metadata)}; "
+        f"{report.bytes / max(report.users, 1):,.0f} bytes a user. {report.seconds:.1f} s"
     )
-    if extract.users_per_second:
+    if report.users_per_second:
         text += (
-            f", of which {extract.first.seconds:.1f} for the first {extract.first.users:,}, compiling "
-            f"included; then {extract.users_per_second:,.0f} users/s"
+            f", of which {report.first.seconds:.1f} for the first {report.first.users:,}, compiling "
+            f"included; then {report.users_per_second:,.0f} users/s"
         )
     sys.stdout.write(text + "\n")
 

@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import contextlib
 import datetime
+import functools
 import logging
 import pathlib
 import signal
@@ -103,14 +104,14 @@ def _consume() -> None:
     with open_store(FLAGS.store) as store, contextlib.ExitStack() as at_the_end:
         states = UserStates(store, updater.metadata)
         letters = DeadLetters(FLAGS.dead_letters or _beside(f"{namespace}.dead_letters.jsonl"))
-        # `asking` retries: a store or a source that is away for a while stops nothing.
+        # `retry` tries again: a store or a source that is away for a while stops nothing.
         center = InterestCenter(updater, states, parser, letters, FLAGS.patience, _say)
-        source = center.asking(lambda: _source(namespace))
+        source = center.retry(lambda: _source(namespace))
         at_the_end.callback(source.close)
         daily = None
         if FLAGS.snapshot_dir:
             snapshots = Snapshots(FLAGS.snapshot_dir, states)
-            daily = DailySnapshots(snapshots, lambda: center.asking(source.position), _say)
+            daily = DailySnapshots(snapshots, lambda: center.retry(source.position), _say)
         report = _Report(center)
         at_the_end.callback(report.at_the_end)
         _say(f"{namespace} follows {FLAGS.events}")
@@ -119,7 +120,7 @@ def _consume() -> None:
         def after_acknowledging() -> None:
             report.now_and_then()
             if daily is not None:
-                daily.now_and_then(datetime.datetime.now(datetime.UTC).date())
+                daily.take_if_due(datetime.datetime.now(datetime.UTC).date())
 
         consume(
             center,
@@ -134,28 +135,30 @@ def _consume() -> None:
 def _warm_up() -> None:
     from tqdm import tqdm
 
-    from dgin_tf.serving.center.state_updates import StateUpdater
+    from dgin_tf.inputs.pipeline import PreparedData
+    from dgin_tf.serving.center.state_updates import check_is_incremental
     from dgin_tf.serving.center.state_versions import StateVersions
-    from dgin_tf.serving.center.state_warmup import warm_up
     from dgin_tf.serving.center.user_states import UserStates
+    from dgin_tf.serving.encode_users import UserStateSink, encode_users
+    from dgin_tf.serving.export.signatures import ENCODE_USER
+    from dgin_tf.serving.online.bundle_model import BundleModel
+    from dgin_tf.serving.user_records import RecordUsers
 
-    def bar(items, total):
-        return tqdm(items, "states", total, disable=not FLAGS.progress, file=sys.stderr)
+    def bar(items, total, description):
+        return tqdm(items, description, total, disable=not FLAGS.progress, file=sys.stderr)
 
-    updater = StateUpdater(FLAGS.export_dir)
+    model = BundleModel(FLAGS.export_dir)
+    check_is_incremental(model.metadata)
+    users = RecordUsers(PreparedData(FLAGS.data_dir), model.metadata, days=FLAGS.days)
+    encode = functools.partial(model.run, ENCODE_USER)
     with open_store(FLAGS.store) as store:
-        states = UserStates(store, updater.metadata)
-        done = warm_up(updater, states, FLAGS.data_dir, FLAGS.days, bar)
-        if done.incomplete:  # their older events would be missing for good
-            raise ValueError(
-                f"the states of {done.incomplete:,} people began with their events and lack the history "
-                f"before: {states.namespace} is not warm. Export the model as another version, and warm "
-                "that up before its center starts."
-            )
-        versions = StateVersions(store, updater.metadata["name"])
-        versions.mark_warm(updater.metadata)
+        states = UserStates(store, model.metadata)
+        sink = UserStateSink(states)
+        report = encode_users(users, encode, sink, progress=bar)
+        versions = StateVersions(store, model.name)
+        versions.mark_warm(model.metadata, sink.incomplete)
         sys.stdout.write(
-            f"{done.written:,} states of {states.namespace} were written; they are warm. Live "
+            f"{report.users:,} states of {states.namespace} were written; they are warm. Live "
             f"is {versions.live or 'none'}.\n"
         )
 
@@ -237,7 +240,7 @@ class _Report:
     def at_the_end(self) -> None:
         seconds = time.monotonic() - self._start_time
         counts = self._center.counts
-        sys.stdout.write(f"{counts}; {counts.read / seconds:,.0f} events/s\n")
+        sys.stdout.write(f"{counts}; {counts.lines / seconds:,.0f} events/s\n")
 
 
 def _check_flags() -> None:

@@ -7,14 +7,13 @@ To be run after every export, before `experiments.serve --groups_store` serves i
 this version is up to date are skipped, so that the command resumes when it is started again.
 """
 
+import functools
 import sys
-import time
 
 from absl import flags
 from tqdm import tqdm
 
 from dgin_tf.commands import command_line
-from dgin_tf.schema import Schema
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from experiments.running import store_flags
 
@@ -31,33 +30,31 @@ _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 def main(_: object) -> None:
     """Computes the states, and prints their number and the throughput."""
-    from dgin_tf.serving.export.versions import (
-        ASSETS,  # TensorFlow takes seconds: after the flags
-        open_bundle,
-    )
-    from dgin_tf.serving.online.ranker import Ranker
+    # TensorFlow takes seconds: after the flags.
+    from dgin_tf.serving.encode_users import GroupSink, GroupUsers, encode_users
+    from dgin_tf.serving.export.signatures import ENCODE_GROUPS
+    from dgin_tf.serving.online.bundle_model import BundleModel
+    from dgin_tf.serving.online.state_sources import GroupStates
 
-    version, metadata = open_bundle(_EXPORT_DIR.value)
-    if not metadata.get("kept"):
-        raise ValueError(f"model {metadata['name']!r} keeps no groups; there is nothing to make.")
-    index = store_flags.open_index(_INDEX_DIR.value, Schema.load(version / ASSETS))
+    model = BundleModel(_EXPORT_DIR.value)
+    if not model.metadata["groups"]:
+        raise ValueError(f"model {model.name!r} has no groups; there is nothing to encode.")
+    index = store_flags.open_index(_INDEX_DIR.value, model.schema)
     if not isinstance(index, BehaviorEngine):
-        raise ValueError("groups are made of an index and its totals; give --totals_store too.")
-    ranker = Ranker(version, index=index, states=store_flags.open_store(_GROUPS_STORE.value))
-    users = list(index.users())
-    count, first, start_time = 0, 0, time.monotonic()
-    with tqdm(total=len(users), desc="groups", disable=not _PROGRESS.value) as bar:
-        for start in range(0, len(users), _BATCH.value):
-            batch = users[start : start + _BATCH.value]
-            count += ranker.keep_states(batch)
-            bar.update(len(batch))
-            if not first:  # the first batch pays for loading, and is left out of the throughput
-                first, start_time = count, time.monotonic()
-    seconds = time.monotonic() - start_time
-    text = f"{count:,} states of {metadata['name']} version {version.name} made, "
-    text += f"{len(users) - count:,} were kept"
-    if count > first:
-        text += f"; {(count - first) / seconds:,.0f} users/s"
+        raise ValueError(
+            "groups are encoded from an index and its totals; give --totals_store too."
+        )
+    groups = GroupStates(model, index, store_flags.open_store(_GROUPS_STORE.value))
+
+    def bar(items, total, description):
+        return tqdm(items, description, total, disable=not _PROGRESS.value)
+
+    encode = functools.partial(model.run, ENCODE_GROUPS)
+    report = encode_users(GroupUsers(groups), encode, GroupSink(groups.cache), _BATCH.value, bar)
+    text = f"{report.users:,} states of {model.name} version {model.version_dir.name} made, "
+    text += f"{report.current:,} were kept"
+    if report.users_per_second:
+        text += f"; {report.users_per_second:,.0f} users/s"
     sys.stdout.write(text + "\n")
 
 

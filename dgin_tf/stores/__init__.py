@@ -1,1 +1,1 @@
-"""What serving keeps of people between requests: their states, and an index of what they did."""
+"""Stores of serving: user states, and an index of past behaviors."""

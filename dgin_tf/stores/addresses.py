@@ -21,10 +21,10 @@ def open_store(address: str, namespace: str = "") -> StateStore:
       ValueError: the address is none of these.
       StoreError: the store cannot be opened.
     """
-    kind, _, rest = address.partition(":")
+    scheme, _, rest = address.partition(":")
     if address == "memory:":
         return InMemoryStore(namespace)
-    if kind == "lmdb" and rest:
+    if scheme == "lmdb" and rest:
         return LmdbStore(rest, namespace)
     if match := _REDIS.fullmatch(address):
         return RedisStore(match["url"], namespace, match["prefix"] or "dgin_tf")

@@ -1,4 +1,4 @@
-"""One user's branch of the behavior tree as a block of bytes: key -> that key's events.
+"""One user's branch of the behavior tree as a block of bytes: key -> events.
 
 SIM (Pi et al., 2020) keeps, for each user and each category, the list of past behaviors. A block
 holds one user's lists side by side, in rising order of the key, as columns of unsigned integers in
@@ -9,14 +9,13 @@ the fewest bytes that hold the largest of the user's values (frame of reference 
     the first second of every column of seconds  eight bytes each
     columns: keys and lengths of the lists, then the events' attributes
 
-An id is stored as it is and a time as its difference to the user's first one. Coding differences of
-neighbors would save about another byte an event, but then a list could only be read from its
-beginning; here any lists of a block are gathered at once, without a loop. An attribute that is the
-same in a whole list, as the category in DGIN's lists by item, is stored once a list. The key itself
-is not stored a second time.
+An id is stored as it is and a time as its difference to the user's first one. Differences of neighbors
+would save another byte an event, but a list could then only be read from its beginning; here any lists
+of a block are gathered at once, without a loop. An attribute that is constant in every list, such as the
+category in DGIN's lists by item, is stored once a list. The key itself is stored once a list anyway.
 
-Events of one second keep their order: their rank within the second is a column too, which takes no
-bytes for a user who has no two events in one second.
+Events of one second keep their order: their rank within the second is a column too, of no bytes for a
+user without two events in one second.
 """
 
 import dataclasses
@@ -53,10 +52,10 @@ class Selection:
     events: Events
     rank: np.ndarray
 
-    def where(self, chosen: np.ndarray) -> "Selection":
+    def where(self, mask: np.ndarray) -> "Selection":
         """The rows of a mask, bool [events]."""
-        events = {name: values[chosen] for name, values in self.events.items()}
-        return Selection(events, self.rank[chosen])
+        events = {name: values[mask] for name, values in self.events.items()}
+        return Selection(events, self.rank[mask])
 
 
 class BlockCodec:
@@ -97,7 +96,7 @@ class BlockCodec:
 
         Args:
           events: history field -> values, oldest first, [events].
-          max_events_per_key: of every list the newest so many are kept.
+          max_events_per_key: length at which every list is cut, the newest events remaining.
         """
         keys = np.asarray(events[self.key])
         if not len(keys):
@@ -106,8 +105,10 @@ class BlockCodec:
         rows = np.argsort(keys, kind="stable")
         rows = rows[newest_per_key(keys[rows], max_events_per_key)]
         keys = keys[rows]
+        # Lists begin where the key changes.
         starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
         lengths = np.diff(np.append(starts, len(keys)))
+        # Seconds are stored as differences to the first one, in fewer bytes.
         bases = {name: int(np.min(events[name])) for name in self._seconds}
         widths, columns = bytearray(), []
         for values in (keys[starts], lengths):
@@ -117,6 +118,7 @@ class BlockCodec:
         for values in (rank, *(events[n] - np.int64(bases.get(n, 0)) for n in self._columns)):
             values = values[rows]
             width, per_list = _width(values), 0
+            # Constant in every list: stored once a list, with a flag in its width.
             if np.array_equal(np.repeat(values[starts], lengths), values):
                 values, per_list = values[starts], _PER_LIST
             widths.append(width | per_list)
@@ -136,21 +138,21 @@ class BlockCodec:
         key_width, length_width = data[begin + _LISTS.size : begin + _LISTS.size + 2]
         return _unpack(data, begin + self._header + lists * key_width, length_width, lists)
 
-    def select(self, data: Buffer, begin: int, wanted: np.ndarray) -> Selection:
+    def select(self, data: Buffer, begin: int, keys: np.ndarray) -> Selection:
         """Events under some keys of the block at offset `begin` of `data`.
 
         Args:
           data: the blocks, as a buffer.
           begin: where the user's block starts.
-          wanted: rising keys, each once, [keys]; those that the user lacks give nothing.
+          keys: rising keys, each once, [keys]; those that the user lacks give nothing.
         """
         block = _Block(self, data, begin)
-        found = block.keys.searchsorted(wanted)
-        found = found[block.keys.take(found, mode="clip") == wanted]
-        if not len(found):
+        lists = block.keys.searchsorted(keys)
+        lists = lists[block.keys.take(lists, mode="clip") == keys]
+        if not len(lists):
             return Selection(self.empty(), np.zeros(0, np.int64))
-        counts = block.lengths[found]
-        return block.read(_ranges(block.ends[found], counts), found, counts)
+        counts = block.lengths[lists]
+        return block.read(_ranges(block.ends[lists], counts), lists, counts)
 
     def select_newest(
         self, data: Buffer, begin: int, count: int, before: int | None = None, ties: int = 0
@@ -161,7 +163,7 @@ class BlockCodec:
           data: the blocks, as a buffer.
           begin: where the user's block starts.
           count: how many.
-          before, ties: which events count as seen, as for `BehaviorIndex.lookup`.
+          before, ties: time of the request, as for `BehaviorIndex.lookup`.
         """
         block = _Block(self, data, begin)
         times, rank = block.column(TIME), block.column(None)
@@ -169,7 +171,7 @@ class BlockCodec:
         if before is not None:
             rows = rows[(times < before) | ((times == before) & (rank < ties))]
         if len(rows) > count:
-            # Those of the oldest second that is still among the newest may be too many.
+            # The oldest second among the newest events may have more of them than fit.
             oldest = np.partition(times[rows], len(rows) - count)[len(rows) - count]
             rows = rows[times[rows] >= oldest]
             rows = rows[np.lexsort((rank[rows], times[rows]))][-count:]
@@ -200,16 +202,16 @@ class _Block:
         offset += lists * key_width
         self.lengths = _unpack(data, offset, length_width, lists)
         self.ends = self.lengths.cumsum(dtype=np.int64)
-        self._places, offset = [], offset + lists * length_width
+        self._columns, offset = [], offset + lists * length_width
         for width in widths:  # of ranks first, then of every attribute
-            self._places.append((offset, width))
+            self._columns.append((offset, width))
             per_list = width & _PER_LIST
             offset += (width & ~_PER_LIST) * (lists if per_list else int(self.ends[-1]))
 
     def read(self, rows: np.ndarray | slice, lists: np.ndarray, counts: np.ndarray | int):
         """A selection of rows, given the lists that they are in and how many each list has."""
         codec = self._codec
-        rank, *columns = (self._column(place, rows, lists, counts) for place in self._places)
+        rank, *columns = (self._values(column, rows, lists, counts) for column in self._columns)
         events = {codec.key: self.keys[lists].repeat(counts).astype(codec.dtypes[codec.key])}
         for name, values in zip(codec._columns, columns, strict=True):
             events[name] = values.astype(codec.dtypes[name])
@@ -220,14 +222,14 @@ class _Block:
     def column(self, name: str | None) -> np.ndarray:
         """An attribute of all events, or with None their ranks within their second."""
         codec, every = self._codec, np.arange(len(self.keys))
-        place = self._places[0 if name is None else 1 + codec._columns.index(name)]
-        values = self._column(place, _ALL, every, self.lengths)
+        column = self._columns[0 if name is None else 1 + codec._columns.index(name)]
+        values = self._values(column, _ALL, every, self.lengths)
         if name in codec._seconds:
             return values.astype(np.int64) + self._bases[codec._seconds.index(name)]
         return values
 
-    def _column(self, place, rows, lists, counts):
-        offset, width = place
+    def _values(self, column, rows, lists, counts):
+        offset, width = column
         if width & _PER_LIST:
             values = _unpack(self._data, offset, width ^ _PER_LIST, len(self.keys), lists)
             return values.repeat(counts)
@@ -235,7 +237,7 @@ class _Block:
 
 
 def rank_in_second(times: np.ndarray) -> np.ndarray:
-    """How many events of the same second came before each, for rising times, [events]."""
+    """Number of earlier events of each event's second, for rising times, [events]."""
     row = np.arange(len(times))
     new = np.append(True, times[1:] != times[:-1])[: len(times)]
     return row - np.maximum.accumulate(np.where(new, row, 0))
@@ -244,8 +246,8 @@ def rank_in_second(times: np.ndarray) -> np.ndarray:
 def newest_per_key(keys: np.ndarray, limit: int) -> np.ndarray:
     """Mask of the last `limit` events of each key, for keys in any order, bool [events]."""
     order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: len(keys)]) + 1
+    keys = keys[order]  # events of one key side by side, oldest first
+    ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)[: len(keys)]) + 1
     from_end = np.repeat(ends, np.diff(ends, prepend=0)) - np.arange(len(keys))
     newest = np.empty(len(keys), bool)
     newest[order] = from_end <= limit
@@ -256,17 +258,19 @@ def _ranges(stops: np.ndarray, counts: np.ndarray) -> np.ndarray | slice:
     """Row numbers of several ranges, one after the other."""
     if len(stops) == 1:
         return slice(int(stops[0]) - int(counts[0]), int(stops[0]))
+    # Each range's offset to a running index, repeated for its rows.
     ends = counts.cumsum(dtype=np.int64)
     return np.arange(ends[-1]) + (stops - ends).repeat(counts)
 
 
 def _width(values: np.ndarray) -> int:
     """Bytes a value that hold all of them."""
-    needed = (int(values.max()).bit_length() + 7) // 8
-    return int(_WIDTHS[np.searchsorted(_WIDTHS, needed)])
+    size = (int(values.max()).bit_length() + 7) // 8
+    return int(_WIDTHS[np.searchsorted(_WIDTHS, size)])
 
 
 def _pack(values: np.ndarray, width: int) -> bytes:
+    # Little-endian: the first `width` bytes of eight hold the value.
     raw = np.ascontiguousarray(values, "<i8").view("u1").reshape(-1, 8)
     return raw[:, :width].tobytes()
 
@@ -279,5 +283,6 @@ def _unpack(
         return np.frombuffer(data, _DTYPES[width], count, offset)[rows]
     if width == 0:
         return np.zeros(count, "<u1")[rows]
-    overlapping: np.ndarray = np.ndarray(count, "<u4", data, offset, (width,))  # four bytes each
+    # No dtype has three bytes: four are read, of which the last belongs to the next value.
+    overlapping: np.ndarray = np.ndarray(count, "<u4", data, offset, (width,))
     return overlapping[rows] & 0xFFFFFF

@@ -1,13 +1,13 @@
-"""Events that came after the behavior index was built, by user, in a state store.
+"""Pending events of a behavior index, which came after it was built, by user in a state store.
 
-Deliveries may repeat and may come out of order: each has a sequence number of its user, one that is
-there already changes nothing, and events are kept by time whenever they arrive. The number alone says
-whether an event came before: two items that are both out of vocabulary may be met in one second, and
-then equal each other in every field.
+Deliveries may repeat and may come out of order: each has a sequence number of its user, a number that is
+known changes nothing, and events are stored in time order whenever they arrive. The number alone tells a
+repeated event from a new one: two items that are both out of vocabulary may occur in one second, and then
+equal each other in every field.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,15 +22,15 @@ _SEQUENCE = ".sequence"  # no field has such a name
 
 
 class BehaviorOverlay:
-    """Late events of one index's schema and key.
+    """Pending events of one index's schema and key.
 
-    A user's events are to be appended by one process at a time, as a log partitioned by user gives
-    them; threads of that process are kept apart here.
+    A user's events must be appended by one process at a time, as from a log that is partitioned by user;
+    threads of that process may append at once.
 
     Args:
       store: holds one value a user.
       codec: of the index.
-      schema: fingerprint of the schema, which stored values carry.
+      schema: fingerprint of the schema that stored values belong to.
       max_events_per_key: as for the index; older events of a key are dropped.
     """
 
@@ -42,66 +42,48 @@ class BehaviorOverlay:
         self._lock = threading.Lock()
 
     def append(self, user: int, events: Mapping[str, object], sequence: int) -> bool:
-        """Adds one delivery, and says whether it was new; see `BehaviorIndex.append`."""
-        added = check_events(self._codec, user, events)
-        numbers = np.full(len(added[TIME]), sequence, np.int64)
+        """Adds one delivery; returns whether it was new, see `BehaviorIndex.append`."""
+        delivery = check_events(self._codec, user, events)
+        numbers = np.full(len(delivery[TIME]), sequence, np.int64)
         with self._lock:
-            held, held_numbers, newest = self._read(self._store.get(user))
-            if not len(numbers) or sequence in held_numbers:
+            pending, pending_numbers, newest = self._read(self._store.get(user))
+            if not len(numbers) or sequence in pending_numbers:
                 return False
-            merged, order = in_time_order(held, added)
-            numbers = np.concatenate([held_numbers, numbers])[order]
-            kept = newest_per_key(merged[self._codec.key], self._limit)
-            self._write(user, take(merged, kept), numbers[kept], max(newest, sequence))
+            pending, order = in_time_order(pending, delivery)
+            numbers = np.concatenate([pending_numbers, numbers])[order]
+            rows = newest_per_key(pending[self._codec.key], self._limit)
+            value = encode_value(
+                {**take(pending, rows), _SEQUENCE: numbers[rows]},
+                model_version=_MODEL_VERSION,
+                schema=self._schema,
+                sequence=max(newest, sequence),
+            )
+            self._store.put_many({user: value})
         return True
 
     def events_of(self, users: Sequence[int]) -> list[Events]:
-        """The late events of users, oldest first."""
-        known = [max(user, PADDING_ID) for user in users]  # nobody has events under the padding id
-        return [self._read(value)[0] for value in self._store.get_many(known)]
-
-    def users(self) -> Iterator[int]:
-        """Users with late events."""
-        return self._store.users()
-
-    def keep(self, user: int, chosen: Callable[[Events], np.ndarray]) -> int:
-        """Drops a user's events but for those of the mask that `chosen` gives; returns how many."""
-        with self._lock:
-            held, numbers, newest = self._read(self._store.get(user))
-            stays = chosen(held)
-            if not stays.any():
-                self._store.delete(user)
-            elif not stays.all():
-                self._write(user, take(held, stays), numbers[stays], newest)
-        return int((~stays).sum())
+        """The pending events of users, oldest first."""
+        stored_users = [max(user, PADDING_ID) for user in users]  # the padding id has no events
+        return [self._read(value)[0] for value in self._store.get_many(stored_users)]
 
     def _read(self, data: bytes | None) -> tuple[Events, np.ndarray, int]:
-        """A user's events, their sequence numbers and the highest one ever applied."""
+        """A user's events, their sequence numbers and the highest number so far."""
         if data is None:
             return self._codec.empty(), np.zeros(0, np.int64), 0
         value: Value = decode_value(data, model_version=_MODEL_VERSION, schema=self._schema)
         events = {name: value.arrays[name] for name in self._codec.dtypes}
         return events, value.arrays[_SEQUENCE], value.sequence
 
-    def _write(self, user: int, events: Events, numbers: np.ndarray, newest: int) -> None:
-        value = encode_value(
-            {**events, _SEQUENCE: numbers},
-            model_version=_MODEL_VERSION,
-            schema=self._schema,
-            sequence=newest,
-        )
-        self._store.put_many({user: value})
-
 
 def check_events(codec: BlockCodec, user: int, events: Mapping[str, object]) -> Events:
     """The schema's history fields as arrays of one length.
 
     Raises:
-      ValueError: these are no events of the schema, or nobody's in particular.
+      ValueError: these are no events of the schema, or the user id is shared by many.
     """
     if user < FIRST_ID:
         raise ValueError(
-            f"expected a user id from {FIRST_ID} on; got {user}: people without an id of their own "
+            f"expected a user id from {FIRST_ID} on; got {user}: users without an id of their own "
             "share one, and their events would be mixed."
         )
     dtypes = codec.dtypes
@@ -130,17 +112,18 @@ def take(events: Events, rows: np.ndarray | slice) -> Events:
     return {name: values[rows] for name, values in events.items()}
 
 
-def in_time_order(held: Events, added: Events) -> tuple[Events, np.ndarray]:
-    """Events of both, oldest first and within a second as they came; and the rows they had before."""
-    merged = concatenate(held, added)
-    order = np.argsort(merged[TIME], kind="stable")
-    return take(merged, order), order
+def in_time_order(first: Events, second: Events) -> tuple[Events, np.ndarray]:
+    """Events of both, oldest first and within a second in this order; and their rows in `concatenate`."""
+    both = concatenate(first, second)
+    order = np.argsort(both[TIME], kind="stable")
+    return take(both, order), order
 
 
-def equal_to_any(events: Events, held: Events) -> np.ndarray:
-    """Mask of the events that equal one of `held` in all fields, bool [events]."""
-    count = len(held[TIME])
-    columns = list(concatenate(held, events).values())
+def equal_to_any(events: Events, others: Events) -> np.ndarray:
+    """Mask of the events that equal one of `others` in all fields, bool [events]."""
+    count = len(others[TIME])
+    columns = list(concatenate(others, events).values())
+    # In the order of all fields, equal events are neighbors.
     order = np.lexsort(columns)
     new = np.ones(len(order), bool)
     new[1:] = np.any([column[order][1:] != column[order][:-1] for column in columns], axis=0)

@@ -1,8 +1,8 @@
-"""Copies of one namespace of a store in a folder, from which it can be brought back.
+"""Copies of one namespace of a store in a folder, from which it can be restored.
 
 LMDB copies itself, as of one moment and without its free pages. Any other store is read user by user
-into a file of records, each with its checksum; what is written meanwhile may or may not be in it, but
-every value is whole.
+into a file of records, each with its checksum; a value that is written meanwhile may be the old or the
+new one, but every value is complete.
 """
 
 import contextlib
@@ -46,26 +46,26 @@ def read_dump(folder: pathlib.Path, namespace: str) -> Generator[tuple[int, byte
         yield _USER.unpack_from(record)[0], record[_USER.size :]
 
 
-def bring_back(store: StateStore, folder: pathlib.Path, namespace: str) -> int:
-    """Makes the store's namespace what it was when the folder was written.
+def restore_dump(store: StateStore, folder: pathlib.Path, namespace: str) -> int:
+    """Replaces the store's namespace by that of a folder that `write_dump` wrote.
 
-    Others may read meanwhile; each of them sees a user's old or new value. Where it is interrupted,
-    it can be run again.
+    Others may read meanwhile, and get a user's old or new value. After an interruption it can be run
+    again.
 
     Returns:
-      How many users the namespace has now.
+      Number of users in the namespace.
     """
-    kept: set[int] = set()
-    with contextlib.closing(read_dump(folder, namespace)) as found:
+    users: set[int] = set()
+    with contextlib.closing(read_dump(folder, namespace)) as items:
         chunk: dict[int, bytes] = {}
-        for user, value in found:
+        for user, value in items:
             chunk[user] = value
-            kept.add(user)
+            users.add(user)
             if len(chunk) == _CHUNK:
                 store.put_many(chunk)
                 chunk = {}
         store.put_many(chunk)
     for user in store.users():
-        if user not in kept:
+        if user not in users:  # one that came after the dump
             store.delete(user)
-    return len(kept)
+    return len(users)

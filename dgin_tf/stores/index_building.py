@@ -1,8 +1,8 @@
 """Builds the behavior index of a prepared data set.
 
-Records are read once and dealt to parts by user, each small enough for memory; each part becomes the
-blocks of a run of users. The index is written in a temporary folder beside its place and then takes
-that place, so that readers see the old index or the new one.
+Records are read once and distributed by user over parts that fit in memory; each part becomes the
+blocks of a range of users. The index is written into a temporary folder and renamed at the end, so that
+readers see the old index or the new one.
 """
 
 import collections
@@ -49,13 +49,14 @@ def build_index(
 
     Args:
       data_dir: where `data_prep.prepare` wrote it.
-      output_dir: where the index is to be; an index that is there is replaced.
+      output_dir: directory of the index; an earlier index there is replaced.
       key: a categorical history field.
-      max_events_per_key: of each user and key the newest so many events are kept.
+      max_events_per_key: length at which the list of each user and key is cut, the newest events
+        remaining.
       part_bytes: bytes of records to hold in memory.
       progress: wraps the items of a stage, given their number and the stage's name.
-      on_history: called with every user and their whole history, before lists are cut; such as what
-        `BehaviorTotals.loading` gives.
+      on_history: called with every user and the whole history, before lists are cut; such as the
+        function of `BehaviorTotals.loading`.
 
     Raises:
       FileNotFoundError: `data_dir` is no finished preparation.
@@ -71,16 +72,17 @@ def build_index(
     output = pathlib.Path(output_dir).absolute()
     shards = [shard for split in manifest.splits.values() for shard in split]
     with _replacing(output) as folder:
-        payloads = (
+        payloads: Iterable[bytes] = (
             payload
             for shard in shards
             for payload in read_records(pathlib.Path(data_dir) / shard.path)
         )
         size = sum((pathlib.Path(data_dir) / shard.path).stat().st_size for shard in shards)
+        # As many parts as memory needs, but no more files than may be open.
         parts = min(size // part_bytes + 1, _MAX_PARTS, users)
         records = sum(shard.users for shard in shards)
-        read = progress(payloads, records, "reading records")
-        skipped = _deal(read, schema, folder, parts, users)
+        payloads = progress(payloads, records, "reading records")
+        records_skipped = _deal(payloads, schema, folder, parts, users)
         counts, sizes = _write_blocks(
             progress(range(parts), parts, "writing blocks"),
             folder,
@@ -100,7 +102,7 @@ def build_index(
             lists=counts["lists"],
             events=counts["events"],
             events_seen=counts["events_seen"],
-            records_skipped=skipped,
+            records_skipped=records_skipped,
             bytes=sum(facts["bytes"] for facts in files.values()),
             files=files,
         )
@@ -109,11 +111,10 @@ def build_index(
 
 
 def join_windows(windows: Iterable[Events]) -> Events:
-    """One history of several windows of it, as the records of different splits store them.
+    """Joins windows of one history, as the records of different splits store them.
 
-    A record holds a user's events up to its last candidate. Of an older window is taken what lies
-    before the newer one begins; where that falls within a second, the overlap is found by the events
-    themselves.
+    A record holds a user's events up to its last candidate. Of an older window, the events before the
+    beginning of the newer one are used; where that is within a second, the events themselves are compared.
 
     Args:
       windows: each oldest first, in any order.
@@ -127,6 +128,7 @@ def join_windows(windows: Iterable[Events]) -> Events:
         first = window[TIME][0]
         begin, end = np.searchsorted(older[TIME], first, "left"), len(older[TIME])
         stop = begin
+        # The first row from which on both windows agree.
         for row in range(begin, int(np.searchsorted(older[TIME], first, "right"))):
             if all(np.array_equal(older[n][row:], window[n][: end - row]) for n in older):
                 stop = row
@@ -149,17 +151,18 @@ def _user_field(schema: Schema) -> str:
 def _deal(
     payloads: Iterable[bytes], schema: Schema, folder: pathlib.Path, parts: int, users: int
 ) -> int:
-    """Copies records to the files of their users' parts; returns how many have no user of their own."""
-    skipped = 0
+    """Copies records to the files of their users' parts; returns how many have no user id."""
+    unknown_users = 0
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(_part_path(folder, part), "wb")) for part in range(parts)]
         for payload in payloads:
             user = int(decode_record(schema, payload)["user_id"][0])
             if user < FIRST_ID:
-                skipped += 1
+                unknown_users += 1
             else:
+                # Ranges of users, so that blocks are written in the order of ids.
                 files[user * parts // users].write(frame(payload))
-    return skipped
+    return unknown_users
 
 
 def _write_blocks(
@@ -193,6 +196,7 @@ def _write_blocks(
 
 def _histories(path: pathlib.Path, schema: Schema) -> Iterator[tuple[int, Events]]:
     """Users of a part, by rising id, with their whole histories."""
+    # A user may have a record in each split, anywhere in the part.
     windows: dict[int, list[Events]] = collections.defaultdict(list)
     names = {field.name: feature_name(HISTORY, field) for field in schema.with_role(HISTORY)}
     user_feature = feature_name(USER, schema.field("user_id"))
@@ -209,14 +213,14 @@ def _part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _replacing(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new folder that takes the place of `output` at the end, unless an error comes before."""
+    """A new folder that replaces `output` at the end, unless there is an error."""
     if output.exists() and not (output / METADATA_FILE).is_file() and any(output.iterdir()):
         raise ValueError(
             f"expected {os.fspath(output)!r} to be new, empty or a behavior index; it holds something "
             "else. Give another --output_dir."
         )
     temporary, old = (output.with_name(f".{output.name}.{word}") for word in ("building", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left behind
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed run
     temporary.mkdir(parents=True)
     try:
         yield temporary

@@ -15,14 +15,18 @@ from typing import Any
 from dgin_tf.stores.state_store import StateStore, StoreError, check_user
 
 _USER = struct.Struct(">Q")  # big-endian, so that LMDB's order of bytes is the order of users
-_SCAN = 1024  # users listed a transaction, which holds back the reuse of pages while it is open
+_SCAN = 1024  # users listed in a transaction
 
 
 class LmdbStore(StateStore):
-    """Values in the LMDB environment at `path`, which is made where it is missing.
+    """Values in an LMDB environment.
 
-    The memory map starts with `map_bytes` (address space, not disk) and doubles whenever it is full.
     An environment may be open only once in a process: use `scoped` for further namespaces.
+
+    Args:
+      path: folder, created where it is missing.
+      namespace: see `StateStore`.
+      map_bytes: initial size of the memory map (address space, not disk), doubled whenever it is full.
 
     Raises:
       StoreError: lmdb is not installed, or the folder cannot be opened for writing.
@@ -60,9 +64,9 @@ class LmdbStore(StateStore):
     def put_many(self, values: Mapping[int, bytes]) -> None:
         self._write([(self._key(user), bytes(value)) for user, value in values.items()])
 
-    def swap_many(self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
+    def swap_many(self, previous: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
         rows = [(self._key(user), bytes(value)) for user, value in values.items()]
-        return self._write(rows, [(self._key(user), expected[user]) for user in values])
+        return self._write(rows, [(self._key(user), previous[user]) for user in values])
 
     def delete(self, user: int) -> None:
         self._write([(self._key(user), None)])
@@ -76,18 +80,18 @@ class LmdbStore(StateStore):
     def _write(
         self,
         rows: Sequence[tuple[bytes, bytes | None]],
-        expected: Sequence[tuple[bytes, bytes | None]] = (),
+        previous: Sequence[tuple[bytes, bytes | None]] = (),
     ) -> bool:
-        """Writes, or for None deletes, all in one transaction, in a larger map if need be.
+        """Writes, or for None deletes, all rows in one transaction, in a larger map if necessary.
 
         Returns:
-          Whether the keys of `expected` had those values; otherwise nothing is written.
+          False, and nothing is written, where the keys of `previous` have other values.
         """
         with self._lock:
             while True:
                 try:
                     with self._transaction("write") as transaction:
-                        if any(transaction.get(key) != value for key, value in expected):
+                        if any(transaction.get(key) != value for key, value in previous):
                             return False
                         for key, value in rows:
                             if value is None:
@@ -102,16 +106,17 @@ class LmdbStore(StateStore):
     def users(self) -> Iterator[int]:
         prefix, following = self._key(0)[: -_USER.size], 0
         while True:
-            found: list[int] = []
+            # Short transactions: an open one holds back the reuse of pages.
+            users: list[int] = []
             with self._transaction("read") as transaction, transaction.cursor() as cursor:
                 more = cursor.set_range(prefix + _USER.pack(following))
-                while more and len(found) < _SCAN and cursor.key().startswith(prefix):
-                    found.append(_USER.unpack(cursor.key()[len(prefix) :])[0])
+                while more and len(users) < _SCAN and cursor.key().startswith(prefix):
+                    users.append(_USER.unpack(cursor.key()[len(prefix) :])[0])
                     more = cursor.next()
-            yield from found
-            if len(found) < _SCAN:
+            yield from users
+            if len(users) < _SCAN:
                 return
-            following = found[-1] + 1
+            following = users[-1] + 1
 
     def _close(self) -> None:
         with self._lock:
@@ -132,7 +137,7 @@ class LmdbStore(StateStore):
         with self._lock, self._errors(purpose):
             try:
                 transaction = self._environment.begin(write=purpose == "write")
-            except self._lmdb.MapResizedError:  # another process let the map grow: follow it
+            except self._lmdb.MapResizedError:  # another process has enlarged the map
                 self._environment.set_mapsize(0)
                 transaction = self._environment.begin(write=purpose == "write")
             with transaction:

@@ -1,8 +1,8 @@
 """The store that several machines share: a Redis server.
 
 Keys are `prefix:namespace:user`. Reads and writes of many users are one command each (MGET, MSET),
-which Redis carries out as a whole. What a server keeps when it dies is its own matter: only with
-`appendonly yes` and `appendfsync always` is everything that it confirmed on disk.
+which Redis carries out as a whole. Only with `appendonly yes` and `appendfsync always` is everything
+that the server confirmed on its disk.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from dgin_tf.stores.state_store import StateStore, StoreError, check_namespace, 
 
 _SECONDS = 5.0  # without an answer for so long, the server counts as unreachable
 _SCAN = 1024
-# Redis runs a script as a whole. Digests spare the way there for values that it has already.
+# Redis runs a script as a whole. Digests save sending values that the server has already.
 _SWAP = """
 for place, key in ipairs(KEYS) do
   local held = redis.call('GET', key)
@@ -33,7 +33,7 @@ class RedisStore(StateStore):
     Args:
       url: `redis://[user:password@]host:port/db`, or `rediss://` for TLS.
       namespace: as for every store.
-      prefix: keeps this application's keys apart from others' in the same database.
+      prefix: of all keys, so that several applications can share a database.
 
     Raises:
       StoreError: the package redis is not installed, or the server cannot be reached.
@@ -71,10 +71,10 @@ class RedisStore(StateStore):
             if rows:
                 self._client.mset(rows)
 
-    def swap_many(self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
+    def swap_many(self, previous: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
         arguments: list[str | bytes] = []
         for user, value in values.items():
-            arguments += [_digest(expected[user]), bytes(value)]
+            arguments += [_digest(previous[user]), bytes(value)]
         with self._errors():
             return bool(self._swap([self._key(user) for user in values], arguments))
 
@@ -85,14 +85,14 @@ class RedisStore(StateStore):
 
     def users(self) -> Iterator[int]:
         start = self._key("")
-        cursor, seen = 0, set()
+        cursor, listed_users = 0, set()
         while True:
             with self._errors():
                 cursor, keys = self._client.scan(cursor, match=f"{start}*", count=_SCAN)
             for key in keys:
                 user = int(key[len(start) :])
-                if user not in seen:  # SCAN may repeat a key while the server rehashes
-                    seen.add(user)
+                if user not in listed_users:  # SCAN may repeat a key while the server rehashes
+                    listed_users.add(user)
                     yield user
             if cursor == 0:
                 return
@@ -117,5 +117,5 @@ class RedisStore(StateStore):
 
 
 def _digest(value: bytes | None) -> str:
-    """What `redis.sha1hex` gives for a value, and nothing for none."""
+    """The result of `redis.sha1hex` for a value; "" for none."""
     return "" if value is None else hashlib.sha1(value, usedforsecurity=False).hexdigest()

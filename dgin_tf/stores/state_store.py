@@ -1,7 +1,7 @@
-"""The one interface under which user states and late events are kept: bytes by user id.
+"""The one interface of stores of user states and pending events: bytes by user id.
 
-Three stores follow it: in memory (here), embedded on disk (`lmdb_store`) and Redis (`redis_store`),
-which several machines share. What the bytes mean is the matter of `values`.
+Three stores implement it: in memory (here), embedded on disk (`lmdb_store`) and Redis (`redis_store`),
+which several machines share. The bytes are those of `values`.
 """
 
 import abc
@@ -16,7 +16,7 @@ _LARGEST_USER = 2**63 - 1
 
 
 class StoreError(OSError):
-    """A store cannot be opened, read or written; the text says which one, why and what to do."""
+    """A store cannot be opened, read or written; the text names it, the cause and a remedy."""
 
 
 class StateStore(abc.ABC):
@@ -34,8 +34,8 @@ class StateStore(abc.ABC):
         self._owner = True
 
     def scoped(self, namespace: str) -> Self:
-        """The same medium and connection under another namespace; closing it closes nothing."""
-        view = copy.copy(self)
+        """A view of this store's medium under another namespace; closing it closes nothing."""
+        view = copy.copy(self)  # shares the connection
         view._namespace = check_namespace(namespace)
         view._owner = False
         return view
@@ -50,63 +50,64 @@ class StateStore(abc.ABC):
 
     @abc.abstractmethod
     def put_many(self, values: Mapping[int, bytes]) -> None:
-        """Writes all values or, where it fails, none: no reader ever sees a part of them."""
+        """Writes all values or, on failure, none: no reader ever gets a part of them."""
 
     @abc.abstractmethod
-    def swap_many(self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
-        """Writes all values if nobody has written those users since they were read.
+    def swap_many(self, previous: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
+        """Writes all values if no value of these users has changed since it was read (compare and swap).
 
         Args:
-          expected: what was read of each user of `values`, None for nothing.
-          values: what to write.
+          previous: user -> the value that was read, None for none; of every user of `values`.
+          values: user -> the new value.
 
         Returns:
-          Whether the values were written; otherwise nothing was.
+          True where the values were written, False where nothing was.
         """
 
     @abc.abstractmethod
     def delete(self, user: int) -> None:
-        """Forgets a user; one that is not there is no error."""
+        """Deletes a user's value; a user without one is no error."""
 
     @abc.abstractmethod
     def users(self) -> Iterator[int]:
         """All users of the namespace.
 
-        Others may write meanwhile: whoever is there from beginning to end is yielded, whoever comes
-        or goes may or may not be.
+        Others may write meanwhile: users that are there from beginning to end are yielded, those that
+        are added or deleted may be.
         """
 
     def items(self) -> Iterator[tuple[int, bytes]]:
-        """Users and their values, under the promise of `users`; each value is whole."""
+        """Users and their values, with the guarantees of `users`; each value is complete."""
         for user in self.users():
             value = self.get(user)
             if value is not None:
                 yield user, value
 
     def swap_each(
-        self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]
+        self, previous: Mapping[int, bytes | None], values: Mapping[int, bytes]
     ) -> set[int]:
-        """As `swap_many`, but where somebody wrote one of the users, only that one is left out.
+        """Compares and swaps each user's value alone, see `swap_many`.
 
         Returns:
           The users whose values were written.
         """
-        if not values or self.swap_many(expected, values):
+        # All at once first, which nearly always succeeds.
+        if not values or self.swap_many(previous, values):
             return set(values)
         return {
             user
             for user, value in values.items()
-            if self.swap_many({user: expected[user]}, {user: value})
+            if self.swap_many({user: previous[user]}, {user: value})
         }
 
     def close(self) -> None:
-        """Lets go of the medium; the store is not to be used afterwards."""
+        """Closes the medium; the store must not be used afterwards."""
         if self._owner:
             self._close()
 
     @abc.abstractmethod
     def _close(self) -> None:
-        """What `close` does for the store that opened the medium."""
+        """Closes the medium, of the store that opened it."""
 
     def __enter__(self) -> Self:
         return self
@@ -129,14 +130,14 @@ class InMemoryStore(StateStore):
             return [values.get(check_user(user)) for user in users]
 
     def put_many(self, values: Mapping[int, bytes]) -> None:
-        checked = {check_user(user): bytes(value) for user, value in values.items()}
+        rows = {check_user(user): bytes(value) for user, value in values.items()}
         with self._lock:
-            self._values.setdefault(self._namespace, {}).update(checked)
+            self._values.setdefault(self._namespace, {}).update(rows)
 
-    def swap_many(self, expected: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
+    def swap_many(self, previous: Mapping[int, bytes | None], values: Mapping[int, bytes]) -> bool:
         with self._lock:
-            held = self._values.get(self._namespace, {})
-            if any(held.get(check_user(user)) != expected[user] for user in values):
+            current = self._values.get(self._namespace, {})
+            if any(current.get(check_user(user)) != previous[user] for user in values):
                 return False
             self.put_many(values)
             return True
@@ -149,7 +150,7 @@ class InMemoryStore(StateStore):
         self._values.clear()
 
     def users(self) -> Iterator[int]:
-        with self._lock:
+        with self._lock:  # a copy, since others may write while it is read
             return iter(sorted(self._values.get(self._namespace, {})))
 
 
@@ -162,7 +163,7 @@ def check_user(user: int) -> int:
 
 
 def check_namespace(namespace: str) -> str:
-    """The namespace; raises ValueError where it has a character that no store could keep apart."""
+    """The namespace; raises ValueError where it has characters with a meaning in a store's keys."""
     if not _NAMESPACE.fullmatch(namespace):
         raise ValueError(
             f"expected a namespace of up to 99 letters, digits, '.', '_' and '-'; got {namespace!r}."

@@ -1,12 +1,11 @@
-"""What a stored value looks like: named arrays that say which model and schema they belong to.
+"""Format of stored values: named arrays of a model version and a schema.
 
     magic, format version, sequence number, length of the description     fixed size
     description: model version, schema fingerprint, names, dtypes, shapes  JSON
     the arrays, each from a multiple of eight bytes on                      raw, little-endian
     CRC-32C of all of that                                                  four bytes
 
-A value that was cut short or damaged, or that another model or schema wrote, is refused; nothing is
-ever read as what it is not.
+A value that was cut short or damaged, or that belongs to another model version or schema, is refused.
 """
 
 import dataclasses
@@ -28,11 +27,11 @@ _KINDS = "biuf"  # booleans, integers, floating point
 
 
 class DamagedValueError(ValueError):
-    """The bytes are no whole value."""
+    """The bytes are not a complete value."""
 
 
 class StaleValueError(ValueError):
-    """The value is whole but belongs to another format, model version or schema."""
+    """The value is complete but belongs to another format, model version or schema."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,7 @@ def encode_value(
 
     Args:
       arrays: name -> array of booleans, integers or floating-point numbers.
-      model_version: whose state it is.
+      model_version: of the model that the state belongs to.
       schema: `Schema.fingerprint()`.
       sequence: number of the last delivery that the state includes, int64.
 
@@ -71,12 +70,13 @@ def encode_value(
         },
         separators=(",", ":"),
     ).encode()
+    # Arrays are aligned, so that they can be read without a copy.
     parts = [_START.pack(_MAGIC, FORMAT_VERSION, sequence, len(description)), description]
     size = _START.size + len(description)
     for array in flat.values():
         parts += [bytes(-size % _ALIGNMENT), array.tobytes()]
         size += -size % _ALIGNMENT + array.nbytes
-    body = b"".join(parts)
+    body = b"".join(parts)  # the checksum covers all of it
     return body + _CRC.pack(google_crc32c.value(body))
 
 
@@ -105,16 +105,17 @@ def decode_value(data: bytes, *, model_version: str, schema: str) -> Value:
             f"{FORMAT_VERSION}; let the user's history be encoded again."
         )
     description = json.loads(data[_START.size : _START.size + length])
-    for name, wanted in (("model_version", model_version), ("schema", schema)):
-        if description[name] != wanted:
+    for name, current in (("model_version", model_version), ("schema", schema)):
+        if description[name] != current:
             raise StaleValueError(
                 f"the stored value belongs to {name.replace('_', ' ')} {description[name]!r}, but the "
-                f"one in use is {wanted!r}; let the user's history be encoded again."
+                f"one in use is {current!r}; let the user's history be encoded again."
             )
     arrays, offset = {}, _START.size + length
     for name, dtype, shape in description["arrays"]:
         offset += -offset % _ALIGNMENT
         count = math.prod(shape)
+        # Views of the bytes: nothing is copied.
         array = np.frombuffer(data, dtype, count, offset) if count else np.zeros(0, dtype)
         arrays[name] = array.reshape(shape)
         offset += array.nbytes

@@ -406,36 +406,48 @@ def prepare_extract(case: Case, workload: Workload) -> tuple[dict[str, Any], Tur
 
     from dgin_tf.commands.memory import keep_freed_memory
     from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-    from dgin_tf.serving import extraction
+    from dgin_tf.serving.center.user_states import UserStates
+    from dgin_tf.serving.encode_users import (
+        Encode,
+        UserStateSink,
+        encode_users,
+        model_encoder,
+        model_metadata,
+    )
+    from dgin_tf.serving.export.signatures import ENCODE_USER
+    from dgin_tf.serving.online.bundle_model import BundleModel
+    from dgin_tf.serving.user_records import RecordUsers
     from dgin_tf.stores.lmdb_store import LmdbStore
 
     keep_freed_memory()  # as the command does
     data, stores = PreparedData(case.data), itertools.count()
     if case.kind == EXPORT:
         path, version = _export_untrained(case, workload)
-        extract: Callable[..., extraction.Extracted] = functools.partial(
-            extraction.extract_for_bundle, version, data
-        )
+        bundle = BundleModel(version)
+        metadata = bundle.metadata
+        encode: Encode = functools.partial(bundle.run, ENCODE_USER)
     else:
         path = _own_folder(case)
         tf.keras.utils.set_random_seed(workload.seed)
         model = make_model(case, workload)
         options = BatchOptions(2, workload.history)
         model(next(iter(data.training(options, workload.seed, 0))))
-        extract = functools.partial(extraction.extract, model, data, max_history=workload.history)
+        metadata, encode = model_metadata(model, case.model), model_encoder(model)
+    users = RecordUsers(data, metadata, workload.history)
 
     def turn():
         start_time = time.process_time()
         with LmdbStore(path / f"states-{next(stores)}") as store:
-            extract_result = extract(store=store, batch_users=case.users)
-        steps = -(-extract_result.users // case.users)
+            sink = UserStateSink(UserStates(store, metadata))
+            report = encode_users(users, encode, sink, case.users)
+        steps = -(-report.users // case.users)
         return {
-            "rate": extract_result.users_per_second,
+            "rate": report.users_per_second,
             "steps": steps,
             "cpu_ms": 1000 * (time.process_time() - start_time) / steps,
-            "users": extract_result.users,
-            "first_seconds": extract_result.first.seconds,
-            "seconds": extract_result.seconds,
+            "users": report.users,
+            "first_seconds": report.first.seconds,
+            "seconds": report.seconds,
         }
 
     return {}, turn

@@ -9,6 +9,7 @@ candidates rarely have more; SIM, section 4).
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -20,15 +21,20 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import CTRModel
 from dgin_tf.records import LABEL, POSITION, Manifest, Shard
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, Field, Schema
+from dgin_tf.serving.center.user_states import UserStates
+from dgin_tf.serving.encode_users import GroupSink, GroupUsers, UserStateSink, encode_users
 from dgin_tf.serving.export.bundle import Release, export_bundle
+from dgin_tf.serving.export.signatures import ENCODE_GROUPS, ENCODE_USER
 from dgin_tf.serving.export.versions import open_bundle
+from dgin_tf.serving.online.bundle_model import BundleModel
 from dgin_tf.serving.online.ranker import Ranker
+from dgin_tf.serving.online.state_sources import GroupStates
+from dgin_tf.serving.user_records import RecordUsers
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.behavior_totals import DISTINCT, BehaviorTotals
 from dgin_tf.stores.index_building import build_index
 from dgin_tf.stores.lmdb_store import LmdbStore
-from dgin_tf.stores.values import decode_value, encode_value
 from experiments.benchmarking.workload import Workload
 
 USERS = 16
@@ -100,40 +106,37 @@ class Service:
             model(next(iter(data.training(BatchOptions(1, workload.history), workload.seed, 0))))
             export_bundle(model, Release(name, str(data_dir), workload.history), export_dir)
         metadata = open_bundle(export_dir)[1]
-        history_slice, groups = metadata["excerpt"], metadata["kept"]
+        history_slice, groups = metadata["history_slice"], metadata["groups"]
         self.source = STATE if history_slice is None else INDEX
+        bundle = BundleModel(export_dir)
         if groups is not None:
             self.source = GROUPS
             engine = self._engine(
                 groups, max(history_slice["per_key"] if history_slice else 0, groups["events"])
             )
             states = LmdbStore(folder / "states", name)
-            self._ranker = Ranker(export_dir, cached_states=0, index=engine, states=states)
-            for record in self._user_records():
-                self._ranker.kept_state(int(record["user_id"][0]))
+            group_states = GroupStates(bundle, engine, states)
+            encode = functools.partial(bundle.run, ENCODE_GROUPS)
+            encode_users(GroupUsers(group_states), encode, GroupSink(group_states.cache), USERS)
+            self._ranker = Ranker(bundle, engine, states, cached_states=0)
         elif history_slice is not None:
             index_dir = folder / f"index-{history_slice['key']}-{history_slice['per_key']}"
             if not index_dir.is_dir():
                 build_index(data_dir, index_dir, history_slice["key"], history_slice["per_key"])
             index = BehaviorIndex(index_dir, workload.schema(), history_slice["key"])
-            self._ranker = Ranker(export_dir, cached_states=0, index=index)
+            self._ranker = Ranker(bundle, index, cached_states=0)
         else:
             # No cached states: every request reads the state from the store.
-            self._ranker = Ranker(export_dir, cached_states=0)
-            self._store = LmdbStore(folder / "states", name)
-            self._owner = {
-                "model_version": self._ranker.version_dir.name,
-                "schema": workload.schema().fingerprint(),
-            }
-            self._encode_users()
+            states = LmdbStore(folder / "states", name)
+            users = RecordUsers(data, metadata, workload.history)
+            encode = functools.partial(bundle.run, ENCODE_USER)
+            encode_users(users, encode, UserStateSink(UserStates(states, metadata)), USERS)
+            self._ranker = Ranker(bundle, states=states, cached_states=0)
 
     def answer(self, user: int, items: np.ndarray) -> np.ndarray:
         """Probabilities [candidates] of dense item ids."""
-        if self.source != STATE:
-            seconds = np.full(len(items), _NOW)
-            return self._ranker.rank_person(user, {"item_id": items, "timestamp": seconds})
-        value = self._store.get(user) or b""
-        return self._ranker.score(decode_value(value, **self._owner).arrays, items)
+        seconds = np.full(len(items), _NOW)
+        return self._ranker.rank(user, {"item_id": items, "timestamp": seconds})
 
     def requests(self, count: int, candidates: int) -> list[tuple[int, np.ndarray]]:
         """Random users, each with candidates of the categories of some of their events."""
@@ -167,16 +170,6 @@ class Service:
         with totals.loading() as load:  # one reading of the histories for both
             build_index(self._data_dir, index_dir, groups["key"], per_key, on_history=load)
         return BehaviorEngine(BehaviorIndex(index_dir, schema, groups["key"]), totals)
-
-    def _encode_users(self) -> None:
-        for record in self._user_records():
-            history = {
-                field.name: record[f"hist_{field.name}"]
-                for field in self._workload.schema().with_role(HISTORY)
-            }
-            user = int(record["user_id"][0])
-            state = self._ranker.encode(history, {"user_id": user})
-            self._store.put_many({user: encode_value(state, sequence=1, **self._owner)})
 
     def _user_records(self) -> list[dict[str, Any]]:
         schema = self._workload.schema()

@@ -50,7 +50,7 @@ def test_events_of_a_growing_file_are_appended_once(data, index_dir, tmp_path):
     assert run(data, index_dir, *arguments).stdout.startswith("1 events appended, 1 were known")
     with open_store(store, "behaviors") as late:
         index = BehaviorIndex(index_dir, data.schema, "category_id", late)
-        found = index.excerpt(PERSON, [], newest=3)
+        found = index.history_slice(PERSON, [], newest=3)
     assert found["item_id"].tolist() == [5, 9, 5]
     assert found["category_id"].tolist() == [category_of(item) for item in (5, 9, 5)]
     assert found["timestamp"].tolist() == [1_700_000_001, 1_700_000_002, 1_700_000_003]

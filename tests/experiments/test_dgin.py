@@ -10,6 +10,7 @@ import pytest
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.models.registry import MODELS
+from dgin_tf.serving.online.bundle_model import BundleModel
 from dgin_tf.serving.online.ranker import Ranker
 from experiments.dgin import (
     movielens,
@@ -160,7 +161,7 @@ def test_a_run_and_its_bundle_keep_the_boundaries_that_they_were_trained_with(da
     model, _ = runs.load_model(tmp_path / "run", data)
     expected = scores(model, data)
     version = publishing.export_run(tmp_path / "run", data, tmp_path / "export")
-    ranker = Ranker(version, data.schema)
+    ranker = Ranker(BundleModel(version, data.schema))
     (batch,) = data.evaluation("test", BatchOptions(batch_rows=64)).take(1)
     row = int(np.argmax(np.sum(batch["hist_mask"], axis=1)))
     mask = batch["hist_mask"].numpy()[row]

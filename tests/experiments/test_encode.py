@@ -182,8 +182,8 @@ def test_an_exported_model_is_served_from_its_extracted_interests(trained, data_
     assert said[1].stdout.startswith("0 users written, 31 kept"), said[1].stderr
     with open_store(address) as store:
         ranker = Ranker(version, states=store)
-        assert state_version(ranker.metadata) in StateVersions(store, "encode").warm
-        scores = [ranker.rank_stored(user, [5, 40]) for user in range(2, 9)]
+        assert state_version(ranker.model.metadata) in StateVersions(store, "encode").warm
+        scores = [ranker.rank(user, [5, 40]) for user in range(2, 9)]
     assert np.all(np.ptp(scores, axis=0) > 0)
     both = extract_interests(**places, model_dir=trained / "encode")
     assert "error: expected one of --export_dir," in both.stderr

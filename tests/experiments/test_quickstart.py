@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from dgin_tf.serving.online.ranker import Ranker
+from dgin_tf.serving.online.ranker import Ranker, RawRanker
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -55,7 +55,7 @@ def test_raw_ids_of_the_log_rank_with_the_exported_model(finished):
     folder, _ = finished
     items = [line.split(",")[1] for line in (folder / "log.csv").read_text().splitlines()[:7]]
     ranker = Ranker(folder / "exported" / "dien")
-    found = ranker.rank_raw(items[:4], items[4:])
+    found = RawRanker(ranker).rank(items[:4], items[4:])
     assert found.shape == (3,)
     assert np.isfinite(found).all()
 

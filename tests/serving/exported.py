@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import ModelConfig
-from dgin_tf.models.registry import MODELS
+from dgin_tf.models.registry import make_model
 from dgin_tf.serving.export.bundle import Release, export_bundle
 from tests.prepared import write_prepared
 
@@ -56,7 +56,8 @@ def export(
 ) -> Exported:
     """Exports a model with random weights that are large enough for scores to differ."""
     rng = np.random.default_rng(3)
-    model = MODELS[name](data.schema, ModelConfig(embedding_dim, user_fields, (13, 5)), **settings)
+    config = ModelConfig(embedding_dim, user_fields, (13, 5))
+    model = make_model(name, data.schema, config, **settings)
     (batch,) = data.evaluation("test", BatchOptions(USERS * CUTS, MAX_HISTORY)).take(1)
     model(batch)
     for variable in model.variables:

@@ -84,7 +84,9 @@ def test_every_look_up_equals_the_dictionarys(data, built, key):
 
 
 @pytest.mark.parametrize("newest", [1, 3, 10**6])
-def test_an_excerpt_is_the_newest_events_and_before_them_those_of_the_keys(data, built, newest):
+def test_a_history_slice_is_the_newest_events_and_before_them_those_of_the_keys(
+    data, built, newest
+):
     index, histories = BehaviorIndex(built / "category_id", SCHEMA, "category_id"), data[1]
     tree, rng = tree_of(histories, "category_id", LIMIT), np.random.default_rng(6)
     for user in range(USERS + 3):
@@ -93,38 +95,21 @@ def test_an_excerpt_is_the_newest_events_and_before_them_those_of_the_keys(data,
         count = len(kept.get("timestamp", ()))
         rows = [n for n in range(count) if n >= count - newest or kept["category_id"][n] in wanted]
         expected = {name: [values[n] for n in rows] for name, values in kept.items()}
-        assert_same(index.excerpt(user, wanted, newest), expected)
+        assert_same(index.history_slice(user, wanted, newest), expected)
 
 
-def test_late_events_are_among_the_newest_of_an_excerpt(data, index):
+def test_pending_events_are_among_the_newest_of_a_history_slice(data, index):
     user = 5
     times = data[1][user][-1]["timestamp"] + np.array([7, 7, 7])
     index.append(
         user, {"item_id": [4, 5, 6], "category_id": [2, 3, 2], "timestamp": times}, sequence=1
     )
-    before = index.excerpt(user, [], newest=2)
+    before = index.history_slice(user, [], newest=2)
     assert before["item_id"].tolist() == [5, 6]
-    # The first of the late ones shares its second with the newest and still counts as older.
-    found = index.excerpt(user, [2], newest=2)
+    # The first of the pending ones shares its second with the newest and still counts as older.
+    found = index.history_slice(user, [2], newest=2)
     assert found["item_id"].tolist()[-3:] == [4, 5, 6]
     assert set(found["category_id"][:-2]) == {2}
-
-
-def test_many_look_ups_equal_single_ones(built):
-    index = BehaviorIndex(built / "category_id", SCHEMA, "category_id")
-    users, keys = [5, 3, 0, 5, USERS], [[4, 3], [7], [2], [], [4]]
-    times = [1_500_000_011, 1_500_000_007, 0, 5, 6]
-    for found, user, wanted in zip(index.lookup_many(users, keys), users, keys, strict=True):
-        assert_same(found, index.lookup(user, wanted))
-    found_before = index.lookup_many(users, keys, times)
-    for found, user, wanted, time in zip(found_before, users, keys, times, strict=True):
-        assert_same(found, index.lookup(user, wanted, before=time))
-
-
-def test_many_look_ups_need_keys_for_every_user(built):
-    index = BehaviorIndex(built / "category_id", SCHEMA, "category_id")
-    with pytest.raises(ValueError, match="each of 2 users"):
-        index.lookup_many([5, 3], [[4]])
 
 
 @pytest.mark.parametrize("user", [-1, 0, 1, USERS - 1, USERS, 10**12])
@@ -296,7 +281,7 @@ def index(built, store):
     return BehaviorIndex(built / "category_id", SCHEMA, "category_id", store)
 
 
-def late_events(rng, user_history, count):
+def pending_events(rng, user_history, count):
     """Events around and after a user's last ones."""
     last = user_history[-1]["timestamp"] if user_history else 1_500_000_000
     items = rng.integers(FIRST_ID, 101, count)
@@ -308,7 +293,7 @@ def test_look_ups_merge_what_came_since(data, index):
     for user in (3, 5, 7, USERS - 1):
         history = [dict(event) for event in data[1].get(user, [])]
         for sequence in range(1, 4):
-            events = late_events(rng, history, 3)
+            events = pending_events(rng, history, 3)
             assert index.append(user, events, sequence)
             rows = [{n: int(v[row]) for n, v in events.items()} for row in range(3)]
             history += [row for row in rows if row not in history]
@@ -318,7 +303,6 @@ def test_look_ups_merge_what_came_since(data, index):
         for wanted in (sorted(tree[user]), sorted(tree[user])[:2]):
             expected = lookup(tree, histories, user, wanted)
             assert_same(index.lookup(user, wanted), expected)
-            assert_same(index.lookup_many([user], [wanted])[0], expected)
 
 
 def columns(events):
@@ -355,37 +339,26 @@ def test_deliveries_in_any_order_give_the_same(index, built):
     assert ordered(USERS - 1, [4, 2, 5, 3]) == ordered(USERS - 2, [2, 3, 4, 5])
 
 
-def test_a_late_event_is_hidden_by_an_earlier_time(index):
+def test_a_pending_event_is_hidden_by_an_earlier_time(index):
     index.append(USERS - 1, events_at([50, 60], [7, 9]), sequence=1)
     assert index.lookup(USERS - 1, KEYS, before=60)["item_id"].tolist() == [7]
     assert index.lookup(USERS - 1, KEYS, before=61)["item_id"].tolist() == [7, 9]
 
 
-def test_after_a_rebuild_covered_events_count_once_and_can_be_dropped(data, index, store, tmp_path):
+def test_after_a_rebuild_pending_events_of_the_index_count_once(data, index):
     folder, histories = data
     user = max(histories, key=lambda number: len(histories[number]))
-    known = histories[user][-1]
-    covered = events_at([known["timestamp"]], [known["item_id"]])
-    fresh = events_at([1_700_000_000], [7])
+    event = histories[user][-1]
     before = columns(index.lookup(user, KEYS))
-    index.append(user, covered, sequence=1)
+    index.append(user, events_at([event["timestamp"]], [event["item_id"]]), sequence=1)
     assert columns(index.lookup(user, KEYS)) == before
-    index.append(user, fresh, sequence=2)
-    merged = columns(index.lookup(user, KEYS))
-    assert index.drop_covered() == 1
-    assert columns(index.lookup(user, KEYS)) == merged
-    assert index.drop_covered() == 0
+    index.append(user, events_at([1_700_000_000], [7]), sequence=2)
+    times = columns(index.lookup(user, KEYS))["timestamp"]
+    assert times[-1] == 1_700_000_000
+    assert sorted(set(times) - set(before["timestamp"])) == [1_700_000_000]
 
 
-def test_dropping_the_last_late_event_frees_the_store(data, index, store):
-    known = data[1][5][-1]
-    index.append(5, events_at([known["timestamp"]], [known["item_id"]]), sequence=1)
-    assert list(store.users()) == [5]
-    assert index.drop_covered() == 1
-    assert list(store.users()) == []
-
-
-def test_late_events_of_a_key_are_cut_as_its_list_is(index, store):
+def test_pending_events_of_a_key_are_cut_as_its_list_is(index, store):
     for sequence in range(1, 12):
         index.append(USERS - 1, events_at([sequence], [24]), sequence)
     assert index.lookup(USERS - 1, KEYS)["timestamp"].tolist() == [8, 9, 10, 11]
@@ -394,7 +367,7 @@ def test_late_events_of_a_key_are_cut_as_its_list_is(index, store):
     assert len(store.get(USERS - 1)) == size
 
 
-def test_late_events_of_another_schema_are_refused(data, built, tmp_path):
+def test_pending_events_of_another_schema_are_refused(data, built, tmp_path):
     store, other = InMemoryStore(), make_schema(max_history=48)
     BehaviorIndex(built / "category_id", SCHEMA, "category_id", store).append(
         5, events_at([9], [7]), 1
@@ -422,12 +395,12 @@ def test_what_is_no_event_of_the_schema_is_refused(built, events, message):
         index.append(5, events, 1)
 
 
-def test_events_of_an_unknown_person_are_refused(built):
+def test_events_of_an_unknown_user_are_refused(built):
     index = BehaviorIndex(built / "category_id", SCHEMA, "category_id", InMemoryStore())
     with pytest.raises(ValueError, match="their events would be mixed"):
         index.append(1, events_at([9], [7]), 1)
 
 
 def test_an_index_without_a_store_takes_no_events(built):
-    with pytest.raises(ValueError, match="without a store for late events"):
+    with pytest.raises(ValueError, match="without a store for pending events"):
         BehaviorIndex(built / "category_id", SCHEMA, "category_id").append(5, {}, 1)

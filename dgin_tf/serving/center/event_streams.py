@@ -1,14 +1,14 @@
 """Events from Redis Streams through a consumer group.
 
-An entry has one field, `event`, a JSON object. Several machines share the work by streams: whoever
-adds an event chooses its stream by the person, so that a person's events keep their order. A second
-consumer of a stream stands by: it reads nothing of it while another one has entries that it has not
-acknowledged, and takes over what that one has kept for long. (Where two ask at the very same moment, no
-state is harmed; what then comes late is refused.) What a consumer did not acknowledge itself, it gets
-once more and first.
+An entry has one field, `event`, a JSON object. Several machines share the work by streams: a producer
+chooses an event's stream by the user, so that a user's events keep their order. A second consumer of a
+stream is a standby: it reads nothing while another consumer has entries that it has not acknowledged, and
+takes over entries that are pending for long. (Where two read at the very same moment, no state is harmed;
+the later events are refused.) Entries that a consumer did not acknowledge itself are delivered to it once
+more and first.
 
-A group remembers all streams that its consumers ever named, in a set `<group>.streams` beside them:
-positions are of all of them, because states in a store are of everybody.
+The set `<group>.streams` has all streams that consumers of the group ever named: a position is one in all
+of them, because the store has the states of all users.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ FIELD = b"event"
 
 _SECONDS = 5.0  # without an answer for so long, the server counts as unreachable
 _BLOCK = 100  # milliseconds to wait for new entries
-_QUIET = 1.0  # seconds: a consumer that has not asked for so long is not running
-_TAKE_OVER = 60.0  # seconds: an entry that a consumer keeps for so long is given to another one
+_QUIET = 1.0  # seconds: a consumer that has not read for so long is not running
+_TAKE_OVER = 60.0  # seconds: an entry that is pending for so long goes to another consumer
 _SECRET = re.compile(r"//[^@/]*@")
 _LARGEST = 2**64 - 1
 
@@ -36,10 +36,10 @@ class RedisStreams(EventSource):
     Args:
       url: `redis://[user:password@]host:port/db`.
       streams: names.
-      group: of consumers; made, from the beginning of the streams, where it is missing.
-      consumer: name within the group; one that comes back under its name goes on at once.
-      take_over: seconds after which another consumer's entries are taken over; more than a consumer
-        needs for a micro-batch, and than its store may fail.
+      group: of consumers; created, from the beginning of the streams, where it is missing.
+      consumer: name within the group; one that returns under its name continues at once.
+      take_over: seconds after which another consumer's entries are taken over; longer than a
+        micro-batch takes, and than its store may fail.
 
     Raises:
       StoreError: the package redis is not installed, or the server cannot be reached.
@@ -65,9 +65,9 @@ class RedisStreams(EventSource):
         self._group, self._consumer = group, consumer
         self._registry = f"{group}.streams"
         self._take_over = take_over
-        self._given: dict[bytes, list[bytes]] = {name: [] for name in self._streams}
-        self._own: dict[bytes, bytes] = {}
-        self._look_again = 0.0
+        self._unacknowledged: dict[bytes, list[bytes]] = {name: [] for name in self._streams}
+        self._redelivered_until: dict[bytes, bytes] = {}
+        self._next_claim = 0.0
         self._client = redis.Redis.from_url(
             url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
         )
@@ -75,34 +75,33 @@ class RedisStreams(EventSource):
         with self._errors():
             self._make_groups(self._streams)
 
-    def read(self, most: int) -> Sequence[bytes]:
+    def read(self, limit: int) -> Sequence[bytes]:
         try:
             with self._errors():
-                return self._read(most)
+                return self._read(limit)
         except StoreError:
-            # What the server gave just before may not have arrived.
+            # Entries that the server sent may not have arrived: they are pending and come again.
             self._start_over()
             raise
 
     def acknowledge(self) -> None:
         with self._errors():
-            for stream, ids in self._given.items():
+            for stream, ids in self._unacknowledged.items():
                 if ids:
                     self._client.xack(stream, self._group, *ids)
                     ids.clear()
 
     def position(self) -> Position:
         """The last entry of each of the group's streams before which everything was acknowledged."""
-        found = {}
+        position = {}
         with self._errors():
             for stream in self._all_streams():
                 groups = {g["name"]: g for g in self._client.xinfo_groups(stream)}
                 last = groups[self._group.encode()]["last-delivered-id"]
-                waiting: Any = self._client.xpending(stream, self._group)
-                found[stream.decode()] = (
-                    _before(waiting["min"]) if waiting["pending"] else last
-                ).decode()
-        return found
+                pending: Any = self._client.xpending(stream, self._group)
+                entry = _before(pending["min"]) if pending["pending"] else last
+                position[stream.decode()] = entry.decode()
+        return position
 
     def check_quiet(self) -> None:
         """Raises ValueError where a consumer of the group seems to be running."""
@@ -117,7 +116,7 @@ class RedisStreams(EventSource):
                         )
 
     def rewind(self, position: Position) -> None:
-        """Lets the group read again what came after a position: all of a stream that it does not name.
+        """Delivers again all entries after a position, and all of a stream that the position lacks.
 
         Raises:
           ValueError: the position is in a file.
@@ -131,7 +130,7 @@ class RedisStreams(EventSource):
             self._make_groups(self._all_streams())
             for stream in self._all_streams():
                 last = position.get(stream.decode(), "0")
-                # A new group has nothing that was given and not acknowledged, which would come first.
+                # A new group has no pending entries, which would be delivered first.
                 with self._client.pipeline(transaction=True) as change:
                     change.xgroup_destroy(stream, self._group)
                     change.xgroup_create(stream, self._group, id=last, mkstream=True)
@@ -141,65 +140,69 @@ class RedisStreams(EventSource):
     def close(self) -> None:
         self._client.close()
 
-    def _read(self, most: int) -> Sequence[bytes]:
+    def _read(self, limit: int) -> Sequence[bytes]:
         if not self._has_groups:
             self._make_groups(self._streams)
-        held = self._held()
-        if held or time.monotonic() >= self._look_again:
-            self._look_again = time.monotonic() + self._take_over
+        busy_streams = self._busy_streams()
+        if busy_streams or time.monotonic() >= self._next_claim:
+            self._next_claim = time.monotonic() + self._take_over
             self._claim()
-            held = self._held()
-        asked: dict[Any, Any]
-        # What was given before and not acknowledged, from the oldest on.
-        asked = {name: last for name, last in self._own.items() if name not in held}
-        if asked:
-            lines = self._take(self._client.xreadgroup(*self._me, asked, most))
+            busy_streams = self._busy_streams()
+        # Our own pending entries first, from the oldest on.
+        positions: dict[Any, Any] = {
+            n: last for n, last in self._redelivered_until.items() if n not in busy_streams
+        }
+        if positions:
+            lines = self._take(self._client.xreadgroup(*self._me, positions, limit))
             if lines:
                 return lines
-            self._own = {name: last for name, last in self._own.items() if name in held}
-        asked = {name: ">" for name in self._streams if name not in held}
-        if not asked:
+            self._redelivered_until = {
+                n: last for n, last in self._redelivered_until.items() if n in busy_streams
+            }
+        positions = {name: ">" for name in self._streams if name not in busy_streams}  # new entries
+        if not positions:
             time.sleep(_BLOCK / 1000)
             return []
-        return self._take(self._client.xreadgroup(*self._me, asked, most, _BLOCK))
+        return self._take(self._client.xreadgroup(*self._me, positions, limit, _BLOCK))
 
-    def _held(self) -> set[bytes]:
-        """Streams of which other consumers have entries that are older than what would be read next."""
-        with self._client.pipeline(transaction=False) as asking:
+    def _busy_streams(self) -> set[bytes]:
+        """Streams of which other consumers have pending entries, older than those to be read next."""
+        with self._client.pipeline(transaction=False) as requests:
             for stream in self._streams:
-                asking.xpending(stream, self._group)
-            replies = asking.execute()
+                requests.xpending(stream, self._group)
+            replies = requests.execute()
         return {
             stream
-            for stream, waiting in zip(self._streams, replies, strict=True)
-            if any(c["name"] != self._consumer.encode() for c in waiting["consumers"])
+            for stream, pending in zip(self._streams, replies, strict=True)
+            if any(c["name"] != self._consumer.encode() for c in pending["consumers"])
         }
 
     def _all_streams(self) -> list[bytes]:
-        named: Any = self._client.smembers(self._registry)
-        return sorted({*named, *self._streams})
+        registry: Any = self._client.smembers(self._registry)
+        return sorted({*registry, *self._streams})
 
     def _take(self, reply: Any) -> list[bytes]:
-        """Lines of a reply; entries that were deleted since have none."""
+        """Lines of a reply; entries that were deleted meanwhile have none."""
         lines: list[bytes] = []
         pairs = reply.items() if isinstance(reply, dict) else reply
         for stream, entries in pairs or ():
             if isinstance(reply, dict):
                 entries = [entry for part in entries for entry in part]
             for identity, fields in entries:
-                self._given[stream].append(identity)
-                if stream in self._own:
-                    self._own[stream] = identity
-                if fields:
+                self._unacknowledged[stream].append(identity)
+                if stream in self._redelivered_until:
+                    self._redelivered_until[stream] = identity
+                if fields:  # an entry that was deleted meanwhile has none
                     lines.append(fields.get(FIELD, b"a stream entry without the field 'event'"))
         return lines
 
     def _claim(self) -> None:
-        """Takes over what other consumers have kept for long; it is then read as our own."""
+        """Takes over entries that are pending at other consumers for long; they are then our own."""
+        # By pages: XAUTOCLAIM returns where to continue.
         for stream in self._streams:
             following: Any = "0-0"
             while True:
-                following, taken, *_ = self._client.xautoclaim(
+                following, entries, *_ = self._client.xautoclaim(
                     stream,
                     self._group,
                     self._consumer,
@@ -207,14 +210,14 @@ class RedisStreams(EventSource):
                     following,
                     justid=False,
                 )
-                if taken:
-                    self._own[stream] = b"0"
+                if entries:
+                    self._redelivered_until[stream] = b"0"
                 if following == b"0-0":
                     break
 
     def _start_over(self) -> None:
-        self._own = dict.fromkeys(self._streams, b"0")
-        self._look_again = 0.0
+        self._redelivered_until = dict.fromkeys(self._streams, b"0")
+        self._next_claim = 0.0
         self._has_groups = False  # a server that comes back may have lost them
 
     def _make_groups(self, streams: Sequence[bytes]) -> None:
@@ -243,7 +246,7 @@ class RedisStreams(EventSource):
 
 
 def _before(identity: bytes) -> bytes:
-    """The largest id below one."""
+    """The largest entry id below another."""
     milliseconds, number = map(int, identity.split(b"-"))
     if number:
         return b"%d-%d" % (milliseconds, number - 1)

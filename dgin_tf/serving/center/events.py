@@ -2,11 +2,11 @@
 
 {"user_id": "u17", "sequence": 12, "item_id": "B0017", "timestamp": 1700000000}
 
-`sequence` numbers the events of one person from 1 on, in the order in which they happened. The other
-fields are those of the schema's history, ids as the log has them; what the bundle's catalogue knows of
-an item (its category) may be left out. An id that nobody has seen is out of vocabulary. Quantities, such
-as dwell time, are numbers in the log's unit; they and labels, such as a location, are unknown where they
-are left out.
+`sequence` numbers the events of one user from 1 on, in the order in which they happened. The other
+fields are those of the schema's history, with ids as in the log; those that the bundle's catalogue has
+for an item, such as its category, may be left out. An id that the vocabulary lacks is out of vocabulary.
+Numeric features, such as dwell time, are in the log's unit; they and side features, such as a location,
+are unknown where they are left out.
 """
 
 import json
@@ -18,32 +18,32 @@ import numpy as np
 
 from dgin_tf.numeric_features import LARGEST, encode_numbers
 from dgin_tf.schema import FIRST_ID, HISTORY, UNKNOWN_ID, Field, Schema
-from dgin_tf.serving.export.vocabularies import Vocabularies, person_of
+from dgin_tf.serving.export.vocabularies import Vocabularies, user_key
 
-PERSON, SEQUENCE, ITEM, TIME = "user_id", "sequence", "item_id", "timestamp"
+USER_ID, SEQUENCE, ITEM, TIME = "user_id", "sequence", "item_id", "timestamp"
 LONGEST_LINE = 1 << 20  # bytes
 
 _LARGEST = 2**63 - 1
-_AHEAD = 86_400  # seconds by which another machine's clock may be ahead
+_MAX_AHEAD = 86_400  # seconds by which another machine's clock may be ahead
 
 
 class BadEventError(ValueError):
-    """The line is no event; the text says why."""
+    """The line is no event, for the reason in the text."""
 
 
 class Event(NamedTuple):
-    """One event of one person.
+    """One event of one user.
 
     Attributes:
-      person: under which number the state is kept, see `person_of`.
+      user: number of the user's state in stores, see `user_key`.
       user_id: the dense user id, an input of models that embed it.
-      sequence: number of the event among the person's.
+      sequence: number of the event among the user's.
       time: its second; 0 where the schema has no times.
-      values: history field -> dense id, second or stored amount.
-      line: what it was read from.
+      values: history field -> dense id, second, or numeric feature in its integer form.
+      line: the line that it was read from.
     """
 
-    person: int
+    user: int
     user_id: int
     sequence: int
     time: int
@@ -58,8 +58,8 @@ class EventParser:
       schema: its history fields are the fields of events.
       catalogue: field -> attribute of every item id, for fields that events may leave out.
       vocabularies: from raw ids to dense ones; None where events carry dense ids.
-      clock: gives the second of now. An event of a far future, such as one in milliseconds, is none:
-        every later one of its person would seem to run backwards.
+      clock: the current second. An event of a far future, such as one in milliseconds, is refused:
+        every later event of its user would seem to run backwards.
 
     Raises:
       ValueError: a vocabulary is missing.
@@ -73,46 +73,49 @@ class EventParser:
         clock: Callable[[], float] = time.time,
     ):
         fields = schema.with_role(HISTORY)
-        # The item first: the catalogue is asked for the others by its id.
+        # The item first: its id is the row of the others in the catalogue.
         self._fields = sorted(fields, key=lambda field: field.name != ITEM)
         self._catalogue = {f.name: catalogue[f.name] for f in fields if f.name in catalogue}
         self._sizes = schema.vocabulary_sizes
-        self._labels = schema.side_features
-        self._names = {PERSON, SEQUENCE, *(field.name for field in fields)}
+        self._side_features = schema.side_features
+        self._names = {USER_ID, SEQUENCE, *(field.name for field in fields)}
         self._clock = clock
         self._has_times = any(field.name == TIME for field in fields)
-        self._known: dict[str, Mapping[str, int]] | None = None
+        self._vocabularies: dict[str, Mapping[str, int]] | None = None
         if vocabularies is not None:
-            names = {PERSON, *(f.vocabulary for f in fields if f.is_categorical)}
-            self._known = {name: vocabularies[name] for name in names}
+            names = {USER_ID, *(f.vocabulary for f in fields if f.is_categorical)}
+            self._vocabularies = {name: vocabularies[name] for name in names}
 
     def __call__(self, line: bytes) -> Event:
         """The event of a line.
 
         Raises:
-          BadEventError: it is none.
+          BadEventError: the line is no event of the schema.
         """
         content = _object(line)
         if unknown := set(content) - self._names:
             raise BadEventError(f"unknown fields: {', '.join(sorted(unknown))}")
         sequence = _whole(content, SEQUENCE, 1)
-        person, user_id = self._person(content)
+        user, user_id = self._user(content)
         values: dict[str, int] = {}
         for field in self._fields:
             values[field.name] = self._value(field, content, values)
         second = values[TIME] if self._has_times else 0
-        if second > self._clock() + _AHEAD:
+        if second > self._clock() + _MAX_AHEAD:
             raise BadEventError(
                 f"{TIME} {second} is more than a day ahead of the clock; seconds since 1970 are expected"
             )
-        return Event(person, user_id, sequence, second, values, line)
+        return Event(user, user_id, sequence, second, values, line)
 
-    def _person(self, content: Mapping[str, Any]) -> tuple[int, int]:
-        if self._known is None:
-            dense = _whole(content, PERSON, FIRST_ID)
+    def _user(self, content: Mapping[str, Any]) -> tuple[int, int]:
+        """Number in stores and dense id."""
+        if self._vocabularies is None:
+            dense = _whole(content, USER_ID, FIRST_ID)
             return dense, dense
-        raw = _raw(content, PERSON)
-        return person_of(raw, self._known[PERSON]), self._known[PERSON].get(raw, UNKNOWN_ID)
+        raw = _raw(content, USER_ID)
+        return user_key(raw, self._vocabularies[USER_ID]), self._vocabularies[USER_ID].get(
+            raw, UNKNOWN_ID
+        )
 
     def _value(self, field: Field, content: Mapping[str, Any], values: Mapping[str, int]) -> int:
         name = field.name
@@ -120,13 +123,14 @@ class EventParser:
             attributes, item = self._catalogue[name], values[ITEM]
             return int(attributes[item if item < len(attributes) else UNKNOWN_ID])
         if field.is_numeric:
-            return _amount(content, name)
-        if name in self._labels and content.get(name) is None:
+            return _number(content, name)
+        # A side feature that is left out is unknown, an id that is left out is an error.
+        if name in self._side_features and content.get(name) is None:
             return UNKNOWN_ID
         if not field.is_categorical:
             return _whole(content, name, 0)
-        if self._known is not None:
-            return self._known[field.vocabulary].get(_raw(content, name), UNKNOWN_ID)
+        if self._vocabularies is not None:
+            return self._vocabularies[field.vocabulary].get(_raw(content, name), UNKNOWN_ID)
         dense = _whole(content, name, UNKNOWN_ID)
         return dense if dense < self._sizes[field.vocabulary] else UNKNOWN_ID
 
@@ -145,12 +149,13 @@ def _object(line: bytes) -> dict[str, Any]:
 
 def _whole(content: Mapping[str, Any], name: str, smallest: int) -> int:
     value = content.get(name)
+    # Not isinstance: true is an int in Python, but no number of an event.
     if type(value) is not int or not smallest <= value <= _LARGEST:
         raise BadEventError(f"{name} must be a whole number from {smallest} on; got {value!r:.50}")
     return value
 
 
-def _amount(content: Mapping[str, Any], name: str) -> int:
+def _number(content: Mapping[str, Any], name: str) -> int:
     value = content.get(name)
     if value is None:
         return 0

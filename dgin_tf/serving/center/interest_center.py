@@ -1,13 +1,13 @@
-"""MIMN's User Interest Center (Pi et al., KDD 2019, section 4.2): states that follow people's events.
+"""MIMN's User Interest Center (Pi et al., KDD 2019, section 4.2): user states that follow events.
 
-The ranking server never reads a history. Whenever somebody does something, this side folds the event
-into the stored state, and a request reads the state, whose size does not depend on how long the
-history is.
+The ranking server never reads a history. Whenever a user does something, this side folds the event
+into the stored state, and a request reads the state, whose size does not depend on the length of the
+history.
 
 Events are delivered at least once. A state and the number of the last event in it are one value, so
-that an event that comes again, after a crash or from a producer that was not sure, changes nothing.
-What is written is written only over what was read: two centers that were given the same people by
-mistake do twice the work and harm nothing.
+that an event that is delivered again, after a crash or by a producer that was not sure, changes
+nothing. A state is written only over the one that was read: two centers that were started for the same
+users by mistake do the work twice and harm nothing.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ from dgin_tf.stores.state_store import StoreError
 Result = TypeVar("Result")
 Say = Callable[[str], None]
 
-_MOST_COLLISIONS = 100
+_MAX_COLLISIONS = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds
 
 
 class Updater(Protocol):
-    """What a center asks of a model; see `StateUpdater`, which runs an exported one."""
+    """The model's side of a center; see `StateUpdater`, which runs an exported one."""
 
     def empty(self, user_ids: Sequence[int]) -> list[Arrays]:
-        """States of people without events."""
+        """States of users without events."""
 
     def update(
         self, states: Sequence[Arrays], events: Sequence[Mapping[str, np.ndarray]]
@@ -45,42 +45,42 @@ class Updater(Protocol):
 
 @dataclasses.dataclass
 class Counts:
-    """What became of events since the center started.
+    """Events by outcome, since the center started.
 
     Attributes:
-      read: lines.
-      applied: folded into a state.
-      repeated: their number had been read before.
-      forgotten: repeated or too late, which cannot be told so long after; they change nothing.
-      included: as old as what the state was warmed up with.
-      refused: written to the dead letters.
-      gaps: times that numbers were passed over.
-      newcomers: people whose state began empty.
+      lines: all lines.
+      updates: events that were folded into a state.
+      repeats: events whose number had been read before.
+      forgotten: events so old that a repeat cannot be told from a late event; they change nothing.
+      covered_by_history: events as old as the history that the state was encoded from.
+      dead_letters: lines written to the dead letters.
+      gaps: times that numbers were skipped.
+      new_users: users whose state began empty.
       batches: micro-batches.
     """
 
-    read: int = 0
-    applied: int = 0
-    repeated: int = 0
+    lines: int = 0
+    updates: int = 0
+    repeats: int = 0
     forgotten: int = 0
-    included: int = 0
-    refused: int = 0
+    covered_by_history: int = 0
+    dead_letters: int = 0
     gaps: int = 0
-    newcomers: int = 0
+    new_users: int = 0
     batches: int = 0
 
     def __str__(self) -> str:
         return (
-            f"{self.read:,} events in {self.batches:,} batches: {self.applied:,} applied, "
-            f"{self.repeated:,} repeated, {self.forgotten:,} repeated or too late, "
-            f"{self.included:,} included before, {self.refused:,} refused; "
-            f"{self.newcomers:,} newcomers, {self.gaps:,} gaps"
+            f"{self.lines:,} events in {self.batches:,} batches: {self.updates:,} applied, "
+            f"{self.repeats:,} repeated, {self.forgotten:,} repeated or too late, "
+            f"{self.covered_by_history:,} included before, {self.dead_letters:,} refused; "
+            f"{self.new_users:,} newcomers, {self.gaps:,} gaps"
         )
 
 
 @dataclasses.dataclass
 class _Plan:
-    """What a micro-batch does to one person."""
+    """Changes of a micro-batch to one user."""
 
     state: UserState | None
     user_id: int
@@ -93,10 +93,10 @@ class InterestCenter:
 
     Args:
       updater: the model.
-      states: where its states are kept.
+      states: of the model's version, in a store.
       parser: reads lines.
-      dead_letters: takes what cannot be folded in.
-      patience: for how many seconds a store that fails is asked again.
+      dead_letters: takes the lines that cannot be folded in.
+      patience: seconds for which a failing store is tried again.
       say: takes lines of the log.
     """
 
@@ -124,50 +124,57 @@ class InterestCenter:
           lines: events as JSON.
 
         Raises:
-          StoreError: the store went on failing. Nothing of the batch, or all of it, was written.
+          StoreError: the store failed for too long. Nothing of the batch, or all of it, was written.
           ValueError: a stored state is damaged, or another version wrote it.
         """
-        by_person: dict[int, list[Event]] = {}
-        letters: list[tuple[bytes, str]] = []
+        events_by_user: dict[int, list[Event]] = {}
+        bad_lines: list[tuple[bytes, str]] = []
         for line in lines:
             try:
                 event = self._parser(line)
-                by_person.setdefault(event.person, []).append(event)
+                events_by_user.setdefault(event.user, []).append(event)
             except BadEventError as error:
-                letters.append((line, str(error)))
-        for events in by_person.values():
+                bad_lines.append((line, str(error)))
+        # A micro-batch may be out of order within itself, at no harm.
+        for events in events_by_user.values():
             events.sort(key=lambda event: event.sequence)
-        if letters:
-            self._dead_letters.write(letters)
-        for _ in range(_MOST_COLLISIONS):
+        if bad_lines:
+            self._dead_letters.write(bad_lines)
+        # All states are swapped together: where another process wrote one, all are planned anew.
+        for _ in range(_MAX_COLLISIONS):
             counts = Counts()
-            plans, refused = self._plans(by_person, counts)
-            if refused:
-                # Before the states: once a number has been read, its event would not be looked at again.
-                self._dead_letters.write(refused)
+            plans, late_lines = self._plan(events_by_user, counts)
+            if late_lines:
+                # Before the states: after a crash between the two, the events are read again and
+                # written again. In the other order, their numbers would be known and they lost.
+                self._dead_letters.write(late_lines)
             if self._fold(plans):
-                self._count(counts, len(lines), len(letters) + len(refused))
+                counts.lines, counts.batches = len(lines), 1
+                counts.dead_letters = len(bad_lines) + len(late_lines)
+                for field in dataclasses.fields(Counts):
+                    total = getattr(self.counts, field.name) + getattr(counts, field.name)
+                    setattr(self.counts, field.name, total)
                 return
         raise StoreError(
-            f"other processes kept writing the states of {len(by_person)} people in "
-            f"{self._states.namespace!r}; run one interest center for a person's events."
+            f"other processes kept writing the states of {len(events_by_user)} users in "
+            f"{self._states.namespace!r}; run one interest center for a user's events."
         )
 
-    def asking(self, action: Callable[[], Result]) -> Result:
-        """What `action` gives, asked again with growing pauses while the store fails.
+    def retry(self, action: Callable[[], Result]) -> Result:
+        """Result of `action`, which is called again with growing pauses while the store fails.
 
         Raises:
           StoreError: it failed for longer than the center's patience.
         """
-        began, pause = time.monotonic(), _FIRST_PAUSE
+        start, pause = time.monotonic(), _FIRST_PAUSE
         while True:
             try:
-                found = action()
+                result = action()
             except StoreError as error:
-                waited = time.monotonic() - began
-                if waited + pause > self._patience:
+                seconds = time.monotonic() - start
+                if seconds + pause > self._patience:
                     raise StoreError(
-                        f"gave up after {waited:.0f} seconds; what was not acknowledged will be "
+                        f"gave up after {seconds:.0f} seconds; what was not acknowledged will be "
                         f"delivered again: {error}"
                     ) from error
                 if pause == _FIRST_PAUSE:
@@ -176,52 +183,48 @@ class InterestCenter:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 if pause > _FIRST_PAUSE:
-                    self._say(f"it answers again, after {time.monotonic() - began:.1f} seconds")
-                return found
+                    self._say(f"it answers again, after {time.monotonic() - start:.1f} seconds")
+                return result
 
-    def _plans(self, by_person: Mapping[int, list[Event]], counts: Counts):
-        """Person -> what to do, for those with an event that was not read before; and refused lines."""
-        people = list(by_person)
-        held = self.asking(lambda: self._states.read(people))
+    def _plan(
+        self, events_by_user: Mapping[int, list[Event]], counts: Counts
+    ) -> tuple[dict[int, _Plan], list[tuple[bytes, str]]]:
+        """Plans of the users with an event that was not read before, and late lines with the reason."""
+        users = list(events_by_user)
+        states = self.retry(lambda: self._states.read(users))
         plans: dict[int, _Plan] = {}
-        refused: list[tuple[bytes, str]] = []
-        for person, state in zip(people, held, strict=True):
-            events = by_person[person]
+        late_lines: list[tuple[bytes, str]] = []
+        for user, state in zip(users, states, strict=True):
+            events = events_by_user[user]
             progress = state.progress if state else Progress()
             plan = _Plan(state, events[0].user_id, progress, [])
             for event in events:
-                if reason := _take(plan, event, counts):
-                    refused.append((event.line, reason))
+                if reason := _add_event(plan, event, counts):
+                    late_lines.append((event.line, reason))
             if plan.progress != progress:
-                plans[person] = plan
-                counts.newcomers += state is None
-        return plans, refused
+                plans[user] = plan
+                counts.new_users += state is None
+        return plans, late_lines
 
     def _fold(self, plans: dict[int, _Plan]) -> bool:
-        """Runs the model and writes; False where somebody else wrote one of the people."""
-        new = [person for person, plan in plans.items() if plan.state is None]
-        empty = self._updater.empty([plans[person].user_id for person in new])
-        starts = {
-            person: UserState(arrays, Progress()) for person, arrays in zip(new, empty, strict=True)
-        }
+        """Runs the model and writes; False where another process wrote one of the states."""
+        new_users = [user for user, plan in plans.items() if plan.state is None]
+        empty = self._updater.empty([plans[user].user_id for user in new_users])
         states = {
-            person: dataclasses.replace(plan.state or starts[person], progress=plan.progress)
-            for person, plan in plans.items()
+            user: UserState(arrays, Progress())
+            for user, arrays in zip(new_users, empty, strict=True)
         }
-        moving = [person for person, plan in plans.items() if plan.events]
-        updated = self._updater.update(
-            [states[person].arrays for person in moving],
-            [_columns(plans[person].events) for person in moving],
+        for user, plan in plans.items():
+            states[user] = dataclasses.replace(plan.state or states[user], progress=plan.progress)
+        # Progress without an event, such as a late one, is written too, but needs no model.
+        active_users = [user for user, plan in plans.items() if plan.events]
+        results = self._updater.update(
+            [states[user].arrays for user in active_users],
+            [_columns(plans[user].events) for user in active_users],
         )
-        for person, arrays in zip(moving, updated, strict=True):
-            states[person] = dataclasses.replace(states[person], arrays=arrays)
-        return not states or self.asking(lambda: self._states.swap(states))
-
-    def _count(self, counts: Counts, read: int, refused: int) -> None:
-        counts.read, counts.refused, counts.batches = read, refused, 1
-        for field in dataclasses.fields(Counts):
-            total = getattr(self.counts, field.name) + getattr(counts, field.name)
-            setattr(self.counts, field.name, total)
+        for user, arrays in zip(active_users, results, strict=True):
+            states[user] = dataclasses.replace(states[user], arrays=arrays)
+        return not states or self.retry(lambda: self._states.swap(states))
 
 
 def consume(
@@ -232,64 +235,63 @@ def consume(
     acknowledge_seconds: float = 1.0,
     after_acknowledging: Callable[[], None] = lambda: None,
 ) -> None:
-    """Reads a source until it ends or `should_stop` says so.
+    """Reads a source until it ends or `should_stop` returns True.
 
     Args:
       center: folds events in.
       source: gives events.
-      should_stop: asked between micro-batches.
-      batch_events: most events of a micro-batch. One that is alone does not wait for others.
-      acknowledge_seconds: at most so often, and whenever nothing is left to read, the source is told
-        what need not be delivered again.
-      after_acknowledging: called then.
+      should_stop: called between micro-batches.
+      batch_events: most events of a micro-batch. A single one does not wait for others.
+      acknowledge_seconds: shortest time between two acknowledgments, unless nothing is left to read.
+      after_acknowledging: called after each.
 
     Raises:
-      StoreError: store or source went on failing; what was acknowledged is in the store.
+      StoreError: store or source failed for too long; acknowledged events are in the store.
     """
-    acknowledged, waiting = time.monotonic(), False
+    last_time, is_waiting = time.monotonic(), False
 
     def acknowledge() -> None:
-        center.asking(source.acknowledge)
+        center.retry(source.acknowledge)
         after_acknowledging()
 
     while not source.is_finished and not should_stop():
-        lines = center.asking(lambda: source.read(batch_events))
+        lines = center.retry(lambda: source.read(batch_events))
         if lines:
             center.apply(lines)
-            waiting = True
-        if waiting and (not lines or time.monotonic() - acknowledged > acknowledge_seconds):
+            is_waiting = True
+        if is_waiting and (not lines or time.monotonic() - last_time > acknowledge_seconds):
             acknowledge()
-            acknowledged, waiting = time.monotonic(), False
-    if waiting:
+            last_time, is_waiting = time.monotonic(), False
+    if is_waiting:
         acknowledge()
 
 
-def _take(plan: _Plan, event: Event, counts: Counts) -> str:
-    """Adds an event to a plan, or says why it can be in no state."""
+def _add_event(plan: _Plan, event: Event, counts: Counts) -> str:
+    """Adds an event to a plan; returns the reason why it can be in no state, "" where it can."""
     progress = plan.progress
-    place = progress.place(event.sequence)
-    if place == REPEATED:
-        counts.repeated += 1
+    order = progress.order_of(event.sequence)
+    if order == REPEATED:
+        counts.repeats += 1
         return ""
-    if place == FORGOTTEN:
+    if order == FORGOTTEN:
         counts.forgotten += 1
         return ""
     counts.gaps += event.sequence > progress.sequence + 1
     if event.time <= progress.included_until:
-        counts.included += 1
+        counts.covered_by_history += 1
         plan.progress = progress.after(event.sequence)
         return ""
     reason = ""
-    if place == LATE:
-        reason = f"too late: event {progress.sequence} of the same person was read before"
+    if order == LATE:
+        reason = f"too late: event {progress.sequence} of the same user was read before"
     elif event.time < progress.newest:
-        reason = f"time runs backwards: the newest event of the person is of {progress.newest}"
+        reason = f"time runs backwards: the newest event of the user is of {progress.newest}"
     if reason:
         plan.progress = progress.after(event.sequence)
         return reason
     plan.progress = progress.after(event.sequence, event.time)
     plan.events.append(event)
-    counts.applied += 1
+    counts.updates += 1
     return ""
 
 

@@ -1,11 +1,11 @@
-"""Daily snapshots of the states of a model version, kept for a week, and the way back to any of them.
+"""Daily snapshots of the states of a model version, retained for a week, and rollback to any of them.
 
     snapshots/<name>.<version>/2026-11-21/
-      snapshot.json          when it was taken, and how far the events had been acknowledged
+      snapshot.json          its time, and the position up to which events were acknowledged
       store/ or values.tfrecord
 
-A snapshot is at least as far as its position: events that are read again from there change nothing
-that it includes, and bring everything else.
+A snapshot includes at least all events up to its position. Events that are read again from there
+change nothing that it includes, and add everything else.
 """
 
 import dataclasses
@@ -24,21 +24,22 @@ from dgin_tf.serving.center.user_states import UserStates
 from dgin_tf.stores import dumps
 from dgin_tf.stores.state_store import StoreError
 
-KEPT_DAYS = 7
+RETENTION_DAYS = 7
 
 _FACTS = "snapshot.json"
 _UNFINISHED = ".tmp"
-_DAY, _LATER = 86_400, 600.0  # seconds: when what is unfinished was left; when to try again
+_ABANDONED_SECONDS = 86_400  # age at which an unfinished snapshot is one of a killed process
+_RETRY_SECONDS = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """States as they were.
+    """States of one day.
 
     Attributes:
-      day: of which it is, as 2026-11-21.
-      folder: where it lies.
-      position: of the events' source, see `EventSource.position`.
+      day: date, as 2026-11-21.
+      folder: directory of the files.
+      position: in the source of events, see `EventSource.position`.
     """
 
     day: str
@@ -51,7 +52,7 @@ class Snapshots:
 
     Args:
       folder: of the snapshots of all versions.
-      states: whose snapshots.
+      states: of the version.
     """
 
     def __init__(self, folder: str | os.PathLike, states: UserStates):
@@ -59,10 +60,10 @@ class Snapshots:
         self._states = states
 
     def take(self, position: dict[str, Any], today: datetime.date) -> Snapshot:
-        """Takes the snapshot of a day, in place of an earlier one, and drops those of past weeks.
+        """Takes the snapshot of a day, in place of an earlier one, and deletes those of past weeks.
 
         Args:
-          position: what had been acknowledged before this call.
+          position: in the source of events, acknowledged before this call.
           today: the day.
 
         Raises:
@@ -76,35 +77,38 @@ class Snapshots:
             tempfile.mkdtemp(_UNFINISHED, f".{today.isoformat()}.", self._folder)
         )
         try:
+            # Under a temporary name, so that a folder with a date is always complete.
             dumps.write_dump(self._states.store, temporary)
-            taken = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            facts = {"taken": taken, "states": self._states.namespace, "position": position}
+            timestamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            facts = {"taken": timestamp, "states": self._states.namespace, "position": position}
             write_text(temporary / _FACTS, json.dumps(facts, indent=2) + "\n")
             shutil.rmtree(target, ignore_errors=True)
             os.rename(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         for snapshot in self.list():
-            if datetime.date.fromisoformat(snapshot.day) <= today - datetime.timedelta(KEPT_DAYS):
+            if datetime.date.fromisoformat(snapshot.day) <= today - datetime.timedelta(
+                RETENTION_DAYS
+            ):
                 shutil.rmtree(snapshot.folder)
         return Snapshot(today.isoformat(), target, position)
 
     def _remove_unfinished(self) -> None:
-        """What a killed process left long ago; another machine may be writing a younger one."""
+        """Deletes old unfinished snapshots; another machine may be writing a younger one."""
         for path in self._folder.glob(f".*{_UNFINISHED}"):
-            if time.time() - path.stat().st_mtime > _DAY:
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
     def list(self) -> list[Snapshot]:
         """All snapshots, the oldest first."""
-        found = []
+        snapshots = []
         for path in sorted(self._folder.glob(f"*-*-*/{_FACTS}")):
             facts = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Snapshot(path.parent.name, path.parent, facts["position"]))
-        return found
+            snapshots.append(Snapshot(path.parent.name, path.parent, facts["position"]))
+        return snapshots
 
     def find(self, day: str) -> Snapshot:
-        """The snapshot of a day; raises ValueError with the days there are."""
+        """The snapshot of a day; raises ValueError, with all days that have one."""
         for snapshot in self.list():
             if snapshot.day == day:
                 return snapshot
@@ -114,18 +118,16 @@ class Snapshots:
         )
 
     def roll_back(self, snapshot: Snapshot) -> int:
-        """Brings states back to a snapshot, while no center writes; returns how many there are."""
-        return dumps.bring_back(self._states.store, snapshot.folder, self._states.namespace)
+        """Replaces states by those of a snapshot, while no center writes; returns how many there are."""
+        return dumps.restore_dump(self._states.store, snapshot.folder, self._states.namespace)
 
 
 class DailySnapshots:
-    """Takes the snapshot of each day when it is asked first on that day.
-
-    One that fails stops nobody: it is tried again later.
+    """Takes one snapshot a day; one that fails is tried again later and stops nothing.
 
     Args:
-      snapshots: takes them.
-      position: gives what of the events has been acknowledged.
+      snapshots: of the version.
+      position: acknowledged position in the source of events.
       say: takes lines of the log.
     """
 
@@ -136,26 +138,27 @@ class DailySnapshots:
         say: Callable[[str], None],
     ):
         self._snapshots, self._position, self._say = snapshots, position, say
-        self._again = 0.0
-        self._seen: datetime.date | None = (
-            None  # asked after every event, and answered from disk once
-        )
+        self._next_try = 0.0
+        # Day of the last snapshot: called after every event, the disk is to be read once a day.
+        self._last_day: datetime.date | None = None
 
-    def now_and_then(self, today: datetime.date) -> None:
+    def take_if_due(self, today: datetime.date) -> None:
         """Takes the snapshot of a day unless there is one.
 
         Args:
           today: the day.
         """
-        if today == self._seen or time.monotonic() < self._again:
+        if today == self._last_day or time.monotonic() < self._next_try:
             return
         if today.isoformat() in [snapshot.day for snapshot in self._snapshots.list()]:
-            self._seen = today
+            self._last_day = today
             return
         try:
             self._snapshots.take(self._position(), today)
         except (StoreError, OSError) as error:
-            self._again = time.monotonic() + _LATER
-            self._say(f"no snapshot of {today}, trying again in {_LATER / 60:.0f} minutes: {error}")
+            self._next_try = time.monotonic() + _RETRY_SECONDS
+            self._say(
+                f"no snapshot of {today}, trying again in {_RETRY_SECONDS / 60:.0f} minutes: {error}"
+            )
         else:
             self._say(f"snapshot of {today}")

@@ -1,4 +1,4 @@
-"""Runs `encode_user` and `update_user` of an exported bundle over many people at once.
+"""Runs `encode_user` and `update_user` of an exported bundle for many users at once.
 
 The bundle is loaded by TensorFlow's C++ loader, as TF Serving does, into a session of one thread:
 against `tf.saved_model.load` that takes a third of the time, and every call two thirds.
@@ -19,13 +19,13 @@ from dgin_tf.serving.export.signatures import ENCODE_USER, UPDATE_USER
 from dgin_tf.serving.export.versions import ASSETS, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies
 
-_MOST_PEOPLE = 256  # in one call: enough to pay for it, few enough for its padding to stay small
+_MAX_USERS = 256  # in one call: enough to amortize it, few enough for little padding
 
 Events = Mapping[str, np.ndarray]
 
 
 class StateUpdater:
-    """The user's half of an exported model whose state follows a stream of events.
+    """The user side of an exported model whose state follows a stream of events.
 
     Args:
       bundle: base path of the exported versions, or the directory of one version.
@@ -37,24 +37,20 @@ class StateUpdater:
 
     def __init__(self, bundle: str | os.PathLike):
         self.version_dir, self.metadata = open_bundle(bundle)
-        described = self.metadata["signatures"]
-        if UPDATE_USER not in described:
-            raise ValueError(
-                f"model {self.metadata['name']!r} has no {UPDATE_USER}, so that its state cannot "
-                "follow a stream of events; export a model whose encoders have update, such as mimn."
-            )
+        check_is_incremental(self.metadata)
         self.schema = Schema.load(self.version_dir / ASSETS)
         assets = pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
         self.vocabularies = Vocabularies(assets)
         self.catalogue = load_catalogue(assets)
         self._functions = _load(self.version_dir)
+        signatures = self.metadata["signatures"]
         self._inputs = {
-            name: {key: np.dtype(spec["dtype"]) for key, spec in described[name]["inputs"].items()}
+            name: {n: np.dtype(spec["dtype"]) for n, spec in signatures[name]["inputs"].items()}
             for name in (ENCODE_USER, UPDATE_USER)
         }
-        state = described[UPDATE_USER]["outputs"]
+        state = signatures[UPDATE_USER]["outputs"]
         self._state = tuple(state)
-        # The states of some models grow with the history. Padding them would have to be undone.
+        # States that grow with the history are not padded, since the padding would have to be removed.
         self._grows = any(None in spec["shape"][1:] for spec in state.values())
         self._history = {
             feature_name(HISTORY, field): field for field in self.schema.with_role(HISTORY)
@@ -63,7 +59,11 @@ class StateUpdater:
         self._warm_up()
 
     def empty(self, user_ids: Sequence[int]) -> list[Arrays]:
-        """States of people without events, given their dense ids; the rest of them is unknown."""
+        """States of users without events.
+
+        Args:
+          user_ids: dense ids; other user fields are unknown.
+        """
         users = {}
         for field in self.schema.user_fields:
             name = feature_name(USER, field)
@@ -72,6 +72,7 @@ class StateUpdater:
                 users[name] = np.array(user_ids if is_id else [UNKNOWN_ID] * len(user_ids))
         if users:
             return self.encode([{}] * len(user_ids), users)
+        # Without user fields, the empty state is the same for all.
         if self._empty is None:
             (self._empty,) = self.encode([{}], {})
         return [self._empty] * len(user_ids)
@@ -80,36 +81,36 @@ class StateUpdater:
         """States of whole histories.
 
         Args:
-          histories: of each person, field -> values, oldest first, [events]; {} for no events.
-          users: feature of the user -> one value for each person.
+          histories: of each user, field -> values, oldest first, [events]; {} for no events.
+          users: user feature -> one value for each user.
         """
-        found: list[Arrays] = [{}] * len(histories)
+        states: list[Arrays] = [{}] * len(histories)
         for rows in self._groups([_length(history) for history in histories]):
             inputs = self._padded(ENCODE_USER, [histories[row] for row in rows])
             for name in set(self._inputs[ENCODE_USER]) - set(inputs):
                 inputs[name] = np.asarray(users[name])[rows]
-            self._run(ENCODE_USER, inputs, rows, found)
-        return found
+            self._run(ENCODE_USER, inputs, rows, states)
+        return states
 
     def update(self, states: Sequence[Arrays], events: Sequence[Events]) -> list[Arrays]:
         """States with newer events folded in.
 
         Args:
-          states: of each person, name -> array.
-          events: of each person, field -> values, oldest first, [events].
+          states: of each user, name -> array.
+          events: of each user, field -> values, oldest first, [events].
         """
         lengths = [_length(history) for history in events]
         shapes = [self._shape(state) for state in states]
-        found: list[Arrays] = [{}] * len(states)
+        results: list[Arrays] = [{}] * len(states)
         for rows in self._groups(lengths, shapes):
             inputs: dict[str, np.ndarray] = self._padded(UPDATE_USER, [events[row] for row in rows])
             for name in self._state:
                 inputs[name] = np.stack([states[row][name] for row in rows])
-            self._run(UPDATE_USER, inputs, rows, found)
-        return found
+            self._run(UPDATE_USER, inputs, rows, results)
+        return results
 
     def _warm_up(self) -> None:
-        """The first call of a function optimizes it, which takes a second: not somebody's event."""
+        """Calls both functions once: the first call optimizes them, which takes a second."""
         event = {field.name: np.array([UNKNOWN_ID]) for field in self._history.values()}
         self.update(self.empty([UNKNOWN_ID]), [event])
 
@@ -117,17 +118,18 @@ class StateUpdater:
         return tuple(state[name].shape for name in self._state) if self._grows else ()
 
     def _groups(self, lengths: Sequence[int], shapes: Sequence[tuple] | None = None):
-        """Rows that one call takes: of like lengths, or where states grow of the very same."""
+        """Rows for one call each: of similar lengths, and of equal ones where states grow."""
         groups: dict[Any, list[int]] = {}
         for row, length in enumerate(lengths):
+            # Lengths up to the next power of two are padded to each other.
             size = length if self._grows else length.bit_length()
             groups.setdefault((size, shapes[row] if shapes else ()), []).append(row)
         for rows in groups.values():
-            for start in range(0, len(rows), _MOST_PEOPLE):
-                yield rows[start : start + _MOST_PEOPLE]
+            for start in range(0, len(rows), _MAX_USERS):
+                yield rows[start : start + _MAX_USERS]
 
     def _padded(self, signature: str, events: Sequence[Events]) -> Arrays:
-        """The signature's features of histories, [people, longest]."""
+        """The signature's features of histories, [users, longest]."""
         # One column of padding for no events at all: not every operation takes an empty axis.
         shape = (len(events), max([1, *map(_length, events)]))
         features = {}
@@ -141,20 +143,30 @@ class StateUpdater:
         return features
 
     def _run(
-        self, signature: str, inputs: Arrays, rows: Sequence[int], found: list[Arrays]
+        self, signature: str, inputs: Arrays, rows: Sequence[int], states: list[Arrays]
     ) -> None:
         dtypes = self._inputs[signature]
         arrays = self._functions[signature](
             {name: inputs[name].astype(dtype, copy=False) for name, dtype in dtypes.items()}
         )
         for place, row in enumerate(rows):
-            found[row] = {name: arrays[name][place] for name in self._state}
+            states[row] = {name: arrays[name][place] for name in self._state}
+
+
+def check_is_incremental(metadata: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the state of an exported version can follow a stream of events."""
+    if UPDATE_USER not in metadata["signatures"]:
+        raise ValueError(
+            f"model {metadata['name']!r} has no {UPDATE_USER}, so that its state cannot "
+            "follow a stream of events; export a model whose encoders have update, such as mimn."
+        )
 
 
 def _load(version_dir: pathlib.Path) -> dict[str, Callable[[Arrays], Arrays]]:
     """Signature -> function of arrays by name."""
     v1 = tf.compat.v1
     threads = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    # The signatures are called by feeds and fetches of the loaded graph.
     session = v1.Session(graph=tf.Graph(), config=threads)
     with session.graph.as_default():
         definitions = v1.saved_model.loader.load(

@@ -1,16 +1,15 @@
-"""Which model version's states requests are answered from, and which are warm.
+"""The model version whose states requests read, and the versions whose states are warm.
 
 A new model cannot read an old model's states (the paper's out-of-sync setting): it gets a namespace of
-its own, is warmed up from a prepared data set and follows the events beside the old one, which goes on
+its own, is warmed up from a prepared data set and follows the events beside the old one, which keeps
 answering. Once the new states are warm, one switch makes requests read them.
 """
 
 import json
-import os
-import pathlib
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from dgin_tf.serving.export.versions import ASSETS, METADATA_FILE, state_namespace, state_version
+from dgin_tf.serving.export.versions import state_namespace, state_version
 from dgin_tf.stores.state_store import StateStore
 
 _KEY = 0  # the only value of its namespace
@@ -21,7 +20,7 @@ class StateVersions:
 
     Args:
       store: the medium; its own namespace does not matter.
-      name: of the model, as servers know it.
+      name: of the model in servers.
     """
 
     def __init__(self, store: StateStore, name: str):
@@ -38,11 +37,26 @@ class StateVersions:
         """Versions, with the digest of their weights, whose states are complete."""
         return self._read()[1]["warm"]
 
-    def mark_warm(self, metadata: dict[str, Any]) -> None:
-        """Says that the states of an exported version are complete."""
-        self._change(lambda content: {*content["warm"], state_version(metadata)}, "warm")
+    def mark_warm(self, metadata: Mapping[str, Any], incomplete: Collection[int] = ()) -> None:
+        """Marks the states of an exported version as complete.
 
-    def switch(self, metadata: dict[str, Any]) -> None:
+        Args:
+          metadata: the version's `model.json`.
+          incomplete: users whose state began with a stream and lacks the history before.
+
+        Raises:
+          ValueError: there are such users.
+        """
+        if incomplete:
+            raise ValueError(
+                f"the states of {len(incomplete):,} users began with their events and lack the history "
+                f"before: {state_namespace(metadata)} is not warm. Export the model as another version, "
+                "and warm that up before its center starts."
+            )
+        version = state_version(metadata)
+        self._change(lambda content: {"warm": sorted({*content["warm"], version})})
+
+    def switch(self, metadata: Mapping[str, Any]) -> None:
         """Lets requests read the states of an exported version from now on.
 
         Raises:
@@ -53,37 +67,17 @@ class StateVersions:
                 f"the states of {state_version(metadata)} are not warm; warm are: "
                 f"{', '.join(self.warm) or 'none'}. Run --action=warm_up with its bundle first."
             )
-        self._change(lambda _: state_namespace(metadata), "live")
+        self._change(lambda _: {"live": state_namespace(metadata)})
 
-    def live_bundle(self, export_dir: str | os.PathLike) -> pathlib.Path:
-        """Directory of the exported version that requests are to be answered with.
-
-        Raises:
-          ValueError: nothing was switched to, or the version is not in `export_dir`.
-        """
-        if self.live is None:
-            raise ValueError(
-                f"no version of {self._name!r} is live; run --action=switch with a bundle whose states "
-                "are warm."
-            )
-        number = self.live.rpartition(".")[2]
-        version = pathlib.Path(export_dir) / number
-        if not (version / ASSETS / METADATA_FILE).is_file():
-            raise ValueError(
-                f"requests are to be answered from the states of {self.live}, but there is no version "
-                f"{number} in {os.fspath(export_dir)!r}; export it there, or switch."
-            )
-        return version
-
-    def _change(self, value, name: str) -> None:
+    def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Replaces the content; `change` is called anew where another process was faster."""
         while True:
-            held, content = self._read()
-            new = value(content)
-            content[name] = sorted(new) if isinstance(new, set) else new
-            text = json.dumps(content, sort_keys=True).encode()
-            if self._store.swap_many({_KEY: held}, {_KEY: text}):
+            data, content = self._read()
+            # Compare and swap: another command may change the versions at the same time.
+            text = json.dumps({**content, **change(content)}, sort_keys=True).encode()
+            if self._store.swap_many({_KEY: data}, {_KEY: text}):
                 return
 
     def _read(self) -> tuple[bytes | None, dict[str, Any]]:
-        held = self._store.get(_KEY)
-        return held, {"live": None, "warm": []} if held is None else json.loads(held)
+        data = self._store.get(_KEY)
+        return data, {"live": None, "warm": []} if data is None else json.loads(data)

@@ -1,7 +1,7 @@
-"""The states of people in a store, each in one value together with how far its stream was read.
+"""User states in a store, each in one value together with its progress in the user's stream.
 
-States are kept by model version: a new version has a namespace of its own beside the old one's, and a
-value says once more which weights and schema it belongs to, so that it is refused elsewhere.
+States belong to a model version: a new version has a namespace of its own beside the old one's, and a
+value names the weights and schema that it belongs to, so that it is refused elsewhere.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class UserState:
-    """One person's state.
+    """One user's state.
 
     Attributes:
       arrays: name -> array, without the axis of users.
-      progress: what of the stream it includes.
-      stored: the bytes that it was read from; None for a person of whom nothing is stored.
+      progress: the part of the stream that it includes.
+      data: bytes that it was read from; None for a user without a stored state.
     """
 
     arrays: Arrays
     progress: Progress
-    stored: bytes | None = None
+    data: bytes | None = None
 
 
 class UserStates:
@@ -44,45 +44,44 @@ class UserStates:
     def __init__(self, store: StateStore, metadata: Mapping[str, Any]):
         self.store = store.scoped(state_namespace(metadata))
         self.namespace = state_namespace(metadata)
-        self._marks = value_header(metadata)
+        self._header = value_header(metadata)
 
-    def read(self, people: Sequence[int]) -> list[UserState | None]:
-        """The states of people, None for those of whom nothing is stored.
+    def read(self, users: Sequence[int]) -> list[UserState | None]:
+        """States of users, None for those without one.
 
         Raises:
           StoreError: the store cannot be read.
           ValueError: a value is damaged, or another version wrote it.
         """
-        found = self.store.get_many(people)
-        return [
-            None if value is None else self.decode(person, value)
-            for person, value in zip(people, found, strict=True)
-        ]
+        # One request to the store for all users.
+        values = zip(users, self.store.get_many(users), strict=True)
+        return [None if data is None else self.decode(user, data) for user, data in values]
 
     def swap(self, states: Mapping[int, UserState]) -> bool:
-        """Writes states that replace those whose `stored` they carry; see `StateStore.swap_many`."""
+        """Writes states over the very bytes that they were read from; see `StateStore.swap_many`."""
         return self.store.swap_many(
-            {person: state.stored for person, state in states.items()},
-            {person: self.encode(state) for person, state in states.items()},
+            {user: state.data for user, state in states.items()},
+            {user: self.encode(state) for user, state in states.items()},
         )
 
     def items(self) -> Iterator[tuple[int, UserState]]:
-        """Everybody's state."""
-        for person, value in self.store.items():
-            yield person, self.decode(person, value)
+        """States of all users."""
+        for user, data in self.store.items():
+            yield user, self.decode(user, data)
 
     def encode(self, state: UserState) -> bytes:
         """The one value of a state and its progress."""
+        # One value, so that no crash can write the one without the other.
         arrays = {**state.arrays, **state.progress.to_arrays()}
-        return encode_value(arrays, sequence=state.progress.sequence, **self._marks)
+        return encode_value(arrays, sequence=state.progress.sequence, **self._header)
 
-    def decode(self, person: int, value: bytes) -> UserState:
+    def decode(self, user: int, data: bytes) -> UserState:
         """Inverse of `encode`; raises ValueError where the value is damaged or of another version."""
         try:
-            decoded = decode_value(value, **self._marks)
+            value = decode_value(data, **self._header)
         except (DamagedValueError, StaleValueError) as error:
             raise type(error)(
-                f"the state of person {person} in {self.namespace!r} cannot be used: {error}"
+                f"the state of user {user} in {self.namespace!r} cannot be used: {error}"
             ) from error
-        progress = Progress.from_arrays(decoded.sequence, decoded.arrays)
-        return UserState(state_arrays(decoded.arrays), progress, value)
+        progress = Progress.from_arrays(value.sequence, value.arrays)
+        return UserState(state_arrays(value.arrays), progress, data)

@@ -6,12 +6,12 @@
         saved_model.pb  variables/  fingerprint.pb
         assets.extra/
           model.json                  name, config, schema fingerprint, signatures, package versions
-          schema.json  catalogue.npz  vocabulary/                   from raw ids to the model's
+          schema.json  catalogue.npz  vocabulary/                   from raw ids to dense ones
           requests/<signature>.json                                 examples for the REST interface
           tf_serving_warmup_requests                                replayed before traffic
 
-A version is written under a temporary name, loaded again and compared with the model, and renamed
-last: a version that a server can see is whole and scores as the model does.
+A version is written under a temporary name, loaded again, compared with the model, and renamed last:
+a version that a server can see is complete and scores as the model does.
 """
 
 import base64
@@ -32,20 +32,25 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.models.base import CTRModel
+from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.records import CATALOGUE_FILE, load_catalogue
 from dgin_tf.schema import Schema, write_text
 from dgin_tf.serving.export import signatures, warmup
 from dgin_tf.serving.export.requests import RequestMaker
-from dgin_tf.serving.export.versions import ASSETS, METADATA_FILE, version_numbers
+from dgin_tf.serving.export.versions import (
+    ASSETS,
+    FORMAT_VERSION,
+    METADATA_FILE,
+    version_numbers,
+)
 from dgin_tf.serving.export.vocabularies import VOCABULARY
 
 REQUESTS = "requests"
-FORMAT_VERSION = 1
 
 # Assets above this size stay where the data is, and model.json says where: a server that keeps
 # three versions should not keep three copies of a catalogue of 100 million items.
 LARGEST_ASSETS = 1 << 30
-# What a served score may differ from the model's by; half precision rounds at every layer.
+# Largest difference between a served score and the model's; half precision rounds at every layer.
 _TOLERANCE = 1e-6
 _HALF_TOLERANCE = 2e-2
 
@@ -57,10 +62,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """What is exported along with a model.
+    """Facts that are exported along with a model.
 
     Attributes:
-      name: under which servers know the model.
+      name: the model's name in a server.
       data_dir: the prepared data set that it was trained on.
       max_history: longest history that it was trained on, in events.
       config: its settings, as plain JSON values.
@@ -85,7 +90,7 @@ def export_bundle(model: CTRModel, release: Release, export_dir: str | os.PathLi
     Args:
       model: built, with the weights to serve.
       release: its name, data and settings.
-      export_dir: the servable's base path; versions of one model live beside each other.
+      export_dir: the servable's base path, where versions of one model lie side by side.
 
     Returns:
       The directory of the new version.
@@ -115,7 +120,7 @@ def write_configs(base: pathlib.Path, name: str) -> None:
 
 
 def usage(version: pathlib.Path) -> str:
-    """What a user's state takes, and the commands that serve a version and ask it for scores."""
+    """Size of a user's state, and the commands that serve a version and request scores from it."""
     base, assets = version.parent.resolve(), version.resolve() / ASSETS
     metadata = json.loads((assets / METADATA_FILE).read_text(encoding="utf-8"))
     name, state = metadata["name"], metadata["state_bytes"]
@@ -132,31 +137,33 @@ def usage(version: pathlib.Path) -> str:
 
 
 def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, version: int) -> None:
-    traced = signatures.trace_signatures(model, release.max_history)
+    traced_functions = signatures.trace_signatures(model, release.max_history)
     module = tf.Module()
-    # After tracing, because layers may build their weights in it; and only what the signatures read,
-    # so that auxiliary networks and optimizer slots stay at home.
-    captured = {id(tensor) for function in traced.values() for tensor in function.captured_inputs}
-    module.weights = [v for v in model.variables if id(v.handle) in captured]
-    # Settings without weights, such as a scale, decide what a state means too.
+    # Only the weights that signatures read: auxiliary networks and optimizer slots are not exported.
+    handles = {
+        id(tensor) for function in traced_functions.values() for tensor in function.captured_inputs
+    }
+    module.weights = [v for v in model.variables if id(v.handle) in handles]
+    # Settings without weights, such as a scale, change the meaning of a state too.
     digest = hashlib.blake2b(json.dumps(release.config, sort_keys=True).encode(), digest_size=8)
     for variable in module.weights:
         digest.update(variable.numpy().tobytes())
-    tf.saved_model.save(module, os.fspath(folder), signatures=traced)
-    loaded = tf.saved_model.load(os.fspath(folder)).signatures
+    tf.saved_model.save(module, os.fspath(folder), signatures=traced_functions)
+    functions = tf.saved_model.load(os.fspath(folder)).signatures
+    # Random requests, short ones as examples and long ones to warm up, prove the export first.
     maker = RequestMaker(model.schema, load_catalogue(release.data_dir))
     example = maker.batch(*_EXAMPLE_SHAPE)
     users, candidates = _WARMUP_SHAPE
     warm = maker.batch(users, release.max_history, candidates)
     for batch in (example, warm):
-        _check_scores(model, loaded, batch, maker.records(batch))
+        _check_scores(model, functions, batch, maker.records(batch))
     assets = folder / ASSETS
     assets.mkdir()
     (assets / REQUESTS).mkdir()
-    examples = _requests(loaded, example, maker.records(example))
+    examples = _requests(functions, example, maker.records(example))
     for name, inputs in examples.items():
         write_text(assets / REQUESTS / f"{name}.json", rest_request(name, inputs))
-    longest = _requests(loaded, warm, maker.records(warm))
+    longest = _requests(functions, warm, maker.records(warm))
     warmup.write_warmup(
         assets,
         [
@@ -172,26 +179,25 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
         "version": version,
         "schema_fingerprint": model.schema.fingerprint(),
         "max_history": release.max_history,
-        "excerpt": model.excerpt._asdict() if model.excerpt else None,
-        "kept": model.kept._asdict() if model.kept else None,
+        **_describe_spec(model.serving_spec),
         "config": dict(release.config),
-        "signatures": {name: _describe(function) for name, function in loaded.items()},
-        "state_bytes": state_bytes(loaded),
+        "signatures": {name: _describe(function) for name, function in functions.items()},
+        "state_bytes": state_bytes(functions),
         "weights_digest": digest.hexdigest(),
-        "assets_dir": _copy_assets(release, model.schema, loaded, assets),
+        "assets_dir": _copy_assets(release, model.schema, functions, assets),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     write_text(assets / METADATA_FILE, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
 
 
-def state_bytes(loaded: Mapping[str, Any]) -> dict[str, int]:
-    """What a user's state takes as arrays: `fixed` bytes, and `per_event` more of the history."""
-    found = {"fixed": 0, "per_event": 0}
-    for spec in signatures.signature_specs(loaded[signatures.ENCODE_USER])[1].values():
-        sizes = spec.shape.as_list()[1:]
-        kind = "per_event" if None in sizes else "fixed"
-        found[kind] += spec.dtype.size * math.prod(size for size in sizes if size is not None)
-    return found
+def state_bytes(functions: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes of a user's state as arrays: `fixed`, and `per_event` of the history."""
+    sizes = {"fixed": 0, "per_event": 0}
+    for spec in signatures.signature_specs(functions[signatures.ENCODE_USER])[1].values():
+        shape = spec.shape.as_list()[1:]
+        part = "per_event" if None in shape else "fixed"
+        sizes[part] += spec.dtype.size * math.prod(size for size in shape if size is not None)
+    return sizes
 
 
 def rest_request(signature: str, inputs: Mapping[str, np.ndarray]) -> str:
@@ -207,44 +213,39 @@ def _plain(value: np.ndarray) -> Any:
 
 
 def _requests(
-    loaded: Mapping[str, Any], batch: Arrays, records: Sequence[bytes]
+    functions: Mapping[str, Any], batch: Arrays, records: Sequence[bytes]
 ) -> dict[str, Arrays]:
     """Signature -> inputs for the same users and candidates."""
-    given = {**batch, signatures.EXAMPLES: np.array(records, dtype=object)}
-    encode = loaded[signatures.ENCODE_USER]
-    given |= {name: tensor.numpy() for name, tensor in _call(encode, given).items()}
-    totals = dict.fromkeys(
-        (
-            name
-            for function in loaded.values()
-            for name in signatures.signature_specs(function)[0]
-            if name.startswith(signatures.total_feature(""))
-        ),
-        np.ones(batch["hist_item_id"].shape, np.int32),
-    )
-    given |= totals
+    arrays = {**batch, signatures.EXAMPLES: np.array(records, dtype=object)}
+    encode = functions[signatures.ENCODE_USER]
+    arrays |= {name: tensor.numpy() for name, tensor in _call(encode, arrays).items()}
+    names = {
+        name: list(signatures.signature_specs(function)[0]) for name, function in functions.items()
+    }
+    for name in {name for inputs in names.values() for name in inputs}:
+        if name.startswith(signatures.total_feature("")):
+            arrays[name] = np.ones(batch["hist_item_id"].shape, np.int32)
     return {
-        name: {key: given[key] for key in signatures.signature_specs(function)[0]}
-        for name, function in loaded.items()
+        signature: {name: arrays[name] for name in inputs} for signature, inputs in names.items()
     }
 
 
 def _check_scores(
-    model: CTRModel, loaded: Mapping[str, Any], batch: Arrays, records: Sequence[bytes]
+    model: CTRModel, functions: Mapping[str, Any], batch: Arrays, records: Sequence[bytes]
 ) -> None:
-    """Raises RuntimeError unless every way to score gives what the model gives."""
+    """Raises RuntimeError unless every signature with probabilities agrees with the model."""
     masks = {
         mask: np.ones(batch[item].shape, bool)
         for mask, item in (("hist_mask", "hist_item_id"), ("cand_mask", "cand_item_id"))
     }
     features = {name: tf.constant(value) for name, value in {**batch, **masks}.items()}
-    expected = tf.sigmoid(model(features, training=False)[signatures.LOGITS]).numpy()
+    probabilities = tf.sigmoid(model(features, training=False)[signatures.LOGITS]).numpy()
     half = tf.as_dtype(model.compute_dtype).size < 4
-    for name, inputs in _requests(loaded, batch, records).items():
-        results = _call(loaded[name], inputs)
+    for name, inputs in _requests(functions, batch, records).items():
+        results = _call(functions[name], inputs)
         if signatures.PROBABILITIES not in results:
-            continue
-        difference = float(np.abs(results[signatures.PROBABILITIES].numpy() - expected).max())
+            continue  # a signature of a state, which score_candidates covers
+        difference = float(np.abs(results[signatures.PROBABILITIES].numpy() - probabilities).max())
         if not difference <= (_HALF_TOLERANCE if half else _TOLERANCE):
             raise RuntimeError(
                 f"the saved model's {name} differs from the model's scores by {difference:.2g}; "
@@ -252,9 +253,25 @@ def _check_scores(
             )
 
 
-def _call(function, given: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
+def _call(function, arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
     specs = signatures.signature_specs(function)[0]
-    return function(**{name: tf.constant(given[name], spec.dtype) for name, spec in specs.items()})
+    return function(**{name: tf.constant(arrays[name], spec.dtype) for name, spec in specs.items()})
+
+
+def _describe_spec(spec: ServingSpec) -> dict[str, Any]:
+    """Parts of a history that a request needs, as plain JSON values."""
+    groups = spec.groups
+    return {
+        "history_slice": spec.history._asdict() if spec.history else None,
+        "groups": None
+        if groups is None
+        else {
+            "key": groups.key,
+            "groups": groups.groups,
+            "events": groups.events,
+            "statistics": list(groups.statistic_names),
+        },
+    }
 
 
 def _describe(function) -> dict[str, dict[str, dict[str, Any]]]:
@@ -269,24 +286,25 @@ def _describe(function) -> dict[str, dict[str, dict[str, Any]]]:
     }
 
 
-def _copy_assets(release: Release, schema: Schema, loaded, assets: pathlib.Path) -> str:
-    """Copies the catalogue and the vocabularies of what the signatures ask for.
+def _copy_assets(release: Release, schema: Schema, functions, assets: pathlib.Path) -> str:
+    """Copies the catalogue and the vocabularies of the signatures' inputs.
 
     Returns:
-      Where they are: "" for in the bundle, or the data directory where they are too large to copy.
+      "" where they lie in the bundle, or the data directory where they are too large to copy.
     """
-    asked = {
-        name for function in loaded.values() for name in signatures.signature_specs(function)[0]
+    inputs = {
+        name for function in functions.values() for name in signatures.signature_specs(function)[0]
     }
-    if signatures.UPDATE_USER in loaded:  # the states of people are kept by their ids
-        asked.add("user_id")
-    vocabularies = {f.vocabulary for name, f in schema.features().items() if name in asked} - {""}
+    if signatures.UPDATE_USER in functions:  # a stream of events names users by their raw ids
+        inputs.add("user_id")
+    vocabularies = {f.vocabulary for name, f in schema.features().items() if name in inputs} - {""}
     data_dir = pathlib.Path(release.data_dir)
     paths = [data_dir / CATALOGUE_FILE]
     paths += [data_dir / VOCABULARY / f"{name}.txt" for name in sorted(vocabularies)]
     paths = [path for path in paths if path.is_file()]
     if sum(path.stat().st_size for path in paths) > LARGEST_ASSETS:
         return os.fspath(data_dir.resolve())
+    # Copied, not linked: a bundle is moved to other machines.
     for path in paths:
         target = assets / path.relative_to(data_dir)
         target.parent.mkdir(exist_ok=True)
@@ -296,17 +314,17 @@ def _copy_assets(release: Release, schema: Schema, loaded, assets: pathlib.Path)
 
 @contextlib.contextmanager
 def _new_version(base: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
-    """Gives the next version and a directory to write it in, renamed if all went well."""
-    created = not base.exists()
+    """The next version's number and a directory to write it in, renamed on success."""
+    is_new = not base.exists()
     base.mkdir(parents=True, exist_ok=True)
     version = max(version_numbers(base), default=0) + 1
-    folder = base / f".{version}.{os.getpid()}.tmp"  # no number, so that servers pass it by
+    folder = base / f".{version}.{os.getpid()}.tmp"  # not a number, so that servers ignore it
     try:
         yield version, folder
         os.rename(folder, base / str(version))  # fails where another export took the number
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        if created:
+        if is_new:
             with contextlib.suppress(OSError):
                 base.rmdir()
         raise

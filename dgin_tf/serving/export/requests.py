@@ -1,6 +1,6 @@
-"""Made-up requests for every signature: examples for the reader, warm-up for the server, and the proof
-that an export scores as its model does. They are drawn from the vocabularies, so that no person's
-history travels with a model.
+"""Synthetic requests for every signature: examples, warm-up, and the check of an export's scores.
+
+They are sampled from the vocabularies, so that no user's history travels with a model.
 """
 
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from dgin_tf.records import LABEL, POSITION, encode_record
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema, feature_name
 
 _NOW = 1_500_000_000
-_LARGEST_AMOUNT = 100_000  # as amounts are stored, some are 0 and unknown
+_LARGEST_NUMBER = 100_000  # of a numeric feature in its integer form, where 0 is unknown
 
 Arrays = dict[str, np.ndarray]
 
 
 class RequestMaker:
-    """Draws users with histories and candidates.
+    """Samples users with histories and candidates.
 
     Args:
       schema: fields and vocabulary sizes.
       catalogue: field name -> attribute of every item id, [items].
-      seed: of the draws.
+      seed: of the random generator.
     """
 
     def __init__(self, schema: Schema, catalogue: Mapping[str, np.ndarray], seed: int = 0):
@@ -34,14 +34,14 @@ class RequestMaker:
     def batch(self, users: int, time: int, candidates: int) -> Arrays:
         """A batch without masks: `hist_*` [users, time], `cand_*` [users, candidates], `user_*`."""
         user = {
-            feature_name(USER, field): self._draw(field, (users,))
+            feature_name(USER, field): self._sample_ids(field, (users,))
             for field in self._schema.user_fields
         }
         history = self._role(HISTORY, (users, time))
         return {**user, **history, **self._role(CANDIDATE, (users, candidates))}
 
     def records(self, batch: Mapping[str, np.ndarray]) -> list[bytes]:
-        """The same users as serialized records, every candidate after the whole history."""
+        """Serialized records of the users of a batch, with all candidates after the whole history."""
         users, time = batch[feature_name(HISTORY, self._schema.field(ITEM))].shape
         candidates = batch[feature_name(CANDIDATE, self._schema.field(ITEM))].shape[1]
         cuts = {POSITION: np.full(candidates, time), LABEL: np.zeros(candidates, int)}
@@ -55,7 +55,8 @@ class RequestMaker:
 
     def _role(self, role: str, shape: tuple[int, int]) -> Arrays:
         item_field = self._schema.field(ITEM)
-        item = self._draw(item_field, shape)
+        # Items first: the catalogue has the other fields of an item.
+        item = self._sample_ids(item_field, shape)
         arrays = {}
         for field in self._schema.with_role(role):
             if field == item_field:
@@ -63,15 +64,17 @@ class RequestMaker:
             elif field.name in self._catalogue:
                 value = self._catalogue[field.name][item].astype(field.dtype)
             elif field.is_categorical:
-                value = self._draw(field, shape)
+                value = self._sample_ids(field, shape)
             elif field.is_numeric:
-                value = self._rng.integers(0, _LARGEST_AMOUNT, shape).astype(field.dtype)
-            else:  # seconds: events in their order, candidates after all of them
+                value = self._rng.integers(0, _LARGEST_NUMBER, shape).astype(field.dtype)
+            else:
+                # Seconds: events in their order, candidates after all of them.
                 before = np.arange(shape[1], 0, -1) if role == HISTORY else 0
                 value = np.broadcast_to(_NOW - before, shape).astype(field.dtype)
             arrays[feature_name(role, field)] = value
         return arrays
 
-    def _draw(self, field: Field, shape: tuple[int, ...]) -> np.ndarray:
+    def _sample_ids(self, field: Field, shape: tuple[int, ...]) -> np.ndarray:
+        # At least one id, where a vocabulary of the data is empty.
         size = max(self._schema.vocabulary_sizes[field.vocabulary], FIRST_ID + 1)
         return self._rng.integers(FIRST_ID, size, shape).astype(field.dtype)

@@ -1,19 +1,19 @@
-"""The functions that an exported model offers: a model cut where serving cuts it.
+"""Signatures of an exported model, which is cut where serving cuts it.
 
     serving_default    histories and candidates -> probabilities, logits
     predict_examples   serialized records -> the same, one row a record
     encode_user        histories -> state
     score_candidates   state and candidates -> probabilities, logits
     update_user        state and newer events -> state, where the model is incremental
-    encode_groups      the newest events of each group and its statistics, `hist_total_*` -> the state
-                       that is kept, where the model keeps groups
-    encode_found       events under the candidates' keys -> the other states, where it does
+    encode_groups      the newest events of each group and its statistics, `hist_total_*` -> the state of
+                       groups, where the model has groups that are cached ahead of requests
+    encode_retrieved   events under the candidates' keys -> the rest of the state, where it has
 
-Inputs carry the names of the batch (`hist_item_id`, `cand_category_id`, `user_id`, ...), and only those
-that the model reads are asked for: DIN wants no timestamps. Masks are not asked for: an item id of 0
-is padding, at either end of a row. An id outside its vocabulary becomes the unknown id. State tensors
-keep the names that the model gives them; every float that leaves is float32, whatever the model
-computes in, so that a state can be stored, or sent as JSON, without loss.
+Inputs have the names of a batch (`hist_item_id`, `cand_category_id`, `user_id`, ...), and only those that
+the model reads are inputs: DIN needs no timestamps. There are no masks: an item id of 0 is padding, at
+either end of a row. An id outside its vocabulary becomes the unknown id. State tensors have the names of
+`flatten_state`; every floating-point output is float32, whatever the model computes in, so that a state
+can be stored, or sent as JSON, without loss.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.group_spec import TOTAL
 from dgin_tf.inputs.cutting import cut, parse_rows
 from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.models.base import CTRModel
@@ -34,6 +35,7 @@ from dgin_tf.schema import (
     Schema,
     feature_name,
 )
+from dgin_tf.serving.export.state_names import flatten_state, unflatten_state
 
 SERVING_DEFAULT = "serving_default"
 PREDICT_EXAMPLES = "predict_examples"
@@ -41,10 +43,13 @@ ENCODE_USER = "encode_user"
 SCORE_CANDIDATES = "score_candidates"
 UPDATE_USER = "update_user"
 ENCODE_GROUPS = "encode_groups"
-ENCODE_FOUND = "encode_found"
+ENCODE_RETRIEVED = "encode_retrieved"
 EXAMPLES = "examples"
 PROBABILITIES = "probabilities"
 LOGITS = "logits"
+
+GROUP_ENCODER = "group_module"
+"""The encoder whose state is cached where a model's `serving_spec` has groups."""
 
 _MASKS = {HISTORY: "hist_mask", CANDIDATE: "cand_mask"}
 
@@ -67,40 +72,41 @@ def trace_signatures(model: CTRModel, max_history: int) -> Signatures:
     Raises:
       ValueError: a state tensor is named as a feature is.
     """
-    served = _ServedModel(model)
-    read, state = _find_inputs(served)
+    bodies = _Bodies(model)
+    used, state = _find_inputs(bodies)
     history, user, candidates = (
-        {name: spec for name, spec in _role_specs(model.schema, role).items() if name in read}
+        {name: spec for name, spec in _role_specs(model.schema, role).items() if name in used}
         for role in (HISTORY, USER, CANDIDATE)
     )
 
     def predict_examples(examples):
-        return served.predict_examples(examples, max_history)
+        return bodies.predict_examples(examples, max_history)
 
     examples = {EXAMPLES: tf.TensorSpec([None], tf.string, EXAMPLES)}
-    traced = {
-        SERVING_DEFAULT: _trace(served.predict, {**history, **user, **candidates}),
+    signatures = {
+        SERVING_DEFAULT: _trace(bodies.predict, {**history, **user, **candidates}),
         PREDICT_EXAMPLES: _trace(predict_examples, examples),
-        ENCODE_USER: _trace(served.encode, {**history, **user}),
-        SCORE_CANDIDATES: _trace(served.score, {**state, **candidates}),
+        ENCODE_USER: _trace(bodies.encode, {**history, **user}),
+        SCORE_CANDIDATES: _trace(bodies.score, {**state, **candidates}),
     }
     if model.is_incremental:
-        traced[UPDATE_USER] = _trace(served.update, {**state, **history})
-    if model.kept is not None:
+        signatures[UPDATE_USER] = _trace(bodies.update, {**state, **history})
+    groups = model.serving_spec.groups
+    if groups is not None:
         item = history[feature_name(HISTORY, model.schema.field(ITEM))]
         totals = {
             name: tf.TensorSpec(item.shape, tf.int32, name)
-            for name in (total_feature(statistic) for statistic in model.kept.statistics)
+            for name in map(total_feature, groups.statistic_names)
         }
-        traced[ENCODE_GROUPS] = _trace(served.encode_groups, {**history, **totals})
-        if any(not name.startswith(model.kept.prefix) for name in state):
-            traced[ENCODE_FOUND] = _trace(served.encode_found, {**history, **user})
-    return traced
+        signatures[ENCODE_GROUPS] = _trace(bodies.encode_groups, {**history, **totals})
+        if state.keys() != signatures[ENCODE_GROUPS].structured_outputs.keys():
+            signatures[ENCODE_RETRIEVED] = _trace(bodies.encode_retrieved, {**history, **user})
+    return signatures
 
 
 def total_feature(statistic: str) -> str:
-    """Name of the input of `encode_groups` that holds a running statistic of each event's group."""
-    return f"{PREFIX[HISTORY]}total_{statistic}"
+    """Name of the input of `encode_groups` with a running statistic of each event's group."""
+    return f"{PREFIX[HISTORY]}{TOTAL}{statistic}"
 
 
 def signature_specs(function) -> tuple[Specs, Specs]:
@@ -112,48 +118,47 @@ def signature_specs(function) -> tuple[Specs, Specs]:
     return dict(function.structured_input_signature[1]), outputs
 
 
-class _ServedModel:
-    """The bodies of the signatures, functions of raw keyword tensors. `encode` is traced first."""
+class _Bodies:
+    """Bodies of the signatures: functions of raw keyword tensors. `encode` is traced first."""
 
     def __init__(self, model: CTRModel):
         self.model = model
         self.schema = model.schema
-        self._kept = model.kept.prefix if model.kept else ""
-        self._own_types: dict[str, tf.DType] = {}
+        # A half-precision model's state leaves as float32 and has to come back as what it was.
+        self._state_dtypes: dict[str, tf.DType] = {}
 
     def predict(self, **raw) -> Tensors:
         return _results(self._logits(self._features(raw)))
 
     def predict_examples(self, examples: tf.Tensor, max_history: int) -> Tensors:
         rows = parse_rows(examples, self.schema)
+        # At least 1 each: not every operation takes an empty axis.
         time = tf.reduce_max(tf.concat([rows.position, [1]], axis=0))
         width = tf.reduce_max(tf.concat([rows.count, [1]], axis=0))
-        every = tf.range(tf.size(rows.user))
-        features = cut(rows, self.schema, every, tf.minimum(time, max_history), width)
-        logits = self._logits(_known_ids(features, self.schema))
-        # Back from cuts to records: candidate n of a record, as stored, is column n of its row. A
+        row_indices = tf.range(tf.size(rows.user))
+        features = cut(rows, self.schema, row_indices, tf.minimum(time, max_history), width)
+        logits = self._logits(_clip_ids(features, self.schema))
+        # Back from cuts to records: candidate n of a record, as written, is column n of its row. A
         # server that merges requests needs as many rows as there were records.
         counts = tf.math.unsorted_segment_sum(rows.count, rows.user, tf.size(examples))
-        stored = tf.boolean_mask(logits, features[_MASKS[CANDIDATE]])
-        return _results(tf.RaggedTensor.from_row_lengths(stored, counts).to_tensor())
+        record_logits = tf.boolean_mask(logits, features[_MASKS[CANDIDATE]])
+        return _results(tf.RaggedTensor.from_row_lengths(record_logits, counts).to_tensor())
 
     def encode(self, **raw) -> Tensors:
-        state = self.model.encode_user(self._features(raw))
-        self._own_types.update({name: value.dtype for name, value in state.items()})
+        state = flatten_state(self.model.encode_user(self._features(raw)))
+        self._state_dtypes.update({name: value.dtype for name, value in state.items()})
         return _outgoing(state)
 
     def encode_groups(self, **raw) -> Tensors:
         totals = {name: value for name, value in raw.items() if name.startswith(total_feature(""))}
         features = self._features({n: value for n, value in raw.items() if n not in totals})
-        return _outgoing(self._part({**features, **totals}, kept=True))
+        state = self.model.encode_user({**features, **totals})
+        return _outgoing(flatten_state({GROUP_ENCODER: state[GROUP_ENCODER]}))
 
-    def encode_found(self, **raw) -> Tensors:
-        return _outgoing(self._part(self._features(raw), kept=False))
-
-    def _part(self, features: Tensors, kept: bool) -> Tensors:
-        """The state that is kept, or the rest; what the other one needs is not computed."""
-        state = self.model.encode_user(features)
-        return {n: value for n, value in state.items() if n.startswith(self._kept) == kept}
+    def encode_retrieved(self, **raw) -> Tensors:
+        # The groups are in the graph too, but not among the outputs: they are pruned.
+        state = self.model.encode_user(self._features(raw))
+        return _outgoing(flatten_state({n: v for n, v in state.items() if n != GROUP_ENCODER}))
 
     def score(self, **raw) -> Tensors:
         state, features = self._split(raw)
@@ -161,15 +166,14 @@ class _ServedModel:
 
     def update(self, **raw) -> Tensors:
         state, features = self._split(raw)
-        updated = self.model.update_user(state, features)
-        return _outgoing({name: updated[name] for name in state})
+        return _outgoing(flatten_state(self.model.update_user(state, features)))
 
     def _logits(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         return self.model.score(self.model.encode_user(features), features)[LOGITS]
 
-    def _split(self, raw: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
-        """The state in the model's own types, and the features."""
-        state = {name: tensor for name, tensor in raw.items() if name in self._own_types}
+    def _split(self, raw: Mapping[str, tf.Tensor]) -> tuple[dict[str, Any], Tensors]:
+        """The nested state in the model's own types, and the features."""
+        state = {name: tensor for name, tensor in raw.items() if name in self._state_dtypes}
         features = self._features({n: tensor for n, tensor in raw.items() if n not in state})
         users = tf.shape(next(iter(features.values())))[0]
         checks = [
@@ -179,42 +183,44 @@ class _ServedModel:
             for name, tensor in state.items()
         ]
         with tf.control_dependencies(checks):
-            return {n: tf.cast(t, self._own_types[n]) for n, t in state.items()}, features
+            state = {n: tf.cast(tensor, self._state_dtypes[n]) for n, tensor in state.items()}
+            return unflatten_state(state), features
 
     def _features(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
-        """A batch of what `raw` holds: known ids, masks, and zeros for the features left out."""
-        raw = _checked(raw, self.schema)
+        """A batch with masks, ids within their vocabularies, and zeros for features that `raw` lacks."""
+        raw = _check_shapes(raw, self.schema)
         features: Tensors = {}
         for role, mask in _MASKS.items():
             item = raw.get(feature_name(role, self.schema.field(ITEM)))
             if item is not None:
                 features[mask] = item != PADDING_ID
                 features.update(_complete(raw, _role_specs(self.schema, role), item))
-        one_a_user = tf.zeros_like(next(iter(features.values()))[:, 0], tf.int32)
-        features.update(_complete(raw, _role_specs(self.schema, USER), one_a_user))
-        return _known_ids(features, self.schema)
+        zeros = tf.zeros_like(next(iter(features.values()))[:, 0], tf.int32)  # [users]
+        features.update(_complete(raw, _role_specs(self.schema, USER), zeros))
+        return _clip_ids(features, self.schema)
 
 
-def _find_inputs(served: _ServedModel) -> tuple[set[str], Specs]:
-    """Traces a model on everything in its schema.
+def _find_inputs(bodies: _Bodies) -> tuple[set[str], Specs]:
+    """Traces a model on all features of its schema.
 
     Returns:
-      Names of the features that any result depends on, and the state that the model keeps.
+      Names of the features that any result depends on, and the specs of the state.
     """
-    schema = served.schema
+    schema = bodies.schema
     history, user, candidates = (_role_specs(schema, role) for role in (HISTORY, USER, CANDIDATE))
-    encode = _trace(served.encode, {**history, **user})
+    encode = _trace(bodies.encode, {**history, **user})
+    # A state has as many users as a request, and its other sizes are those of the trace.
     state = {
         name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name)
         for name, tensor in encode.structured_outputs.items()
     }
-    if taken := sorted(set(state) & {*history, *user, *candidates}):
-        raise ValueError(f"state tensors must not be named as features are; rename {taken}.")
-    read = _inputs_read(encode) | _inputs_read(_trace(served.score, {**state, **candidates}))
-    if served.model.is_incremental:
-        read |= _inputs_read(_trace(served.update, {**state, **history}))
-    # Items are asked for in any case: they tell what is padding.
-    return read | {feature_name(role, schema.field(ITEM)) for role in _MASKS}, state
+    if clashes := sorted(set(state) & {*history, *user, *candidates}):
+        raise ValueError(f"state tensors must not be named as features are; rename {clashes}.")
+    used = _inputs_read(encode) | _inputs_read(_trace(bodies.score, {**state, **candidates}))
+    if bodies.model.is_incremental:
+        used |= _inputs_read(_trace(bodies.update, {**state, **history}))
+    # Items are inputs in any case: they tell what is padding.
+    return used | {feature_name(role, schema.field(ITEM)) for role in _MASKS}, state
 
 
 def _trace(function: Callable[..., Tensors], specs: Specs):
@@ -224,13 +230,14 @@ def _trace(function: Callable[..., Tensors], specs: Specs):
 
 def _inputs_read(function) -> set[str]:
     """Names of the inputs of a concrete function that its outputs depend on."""
-    waiting = [tensor.op for tensor in function.outputs]
-    seen = set(waiting)
-    while waiting:
-        earlier = {tensor.op for tensor in waiting.pop().inputs} - seen
-        seen |= earlier
-        waiting.extend(earlier)
-    arguments = {tensor.op for tensor in function.inputs} & seen
+    # Backwards from the outputs, since a trace has placeholders for inputs that nothing reads.
+    frontier = [tensor.op for tensor in function.outputs]
+    reachable = set(frontier)
+    while frontier:
+        earlier = {tensor.op for tensor in frontier.pop().inputs} - reachable
+        reachable |= earlier
+        frontier.extend(earlier)
+    arguments = {tensor.op for tensor in function.inputs} & reachable
     return {operation.get_attr("_user_specified_name").decode() for operation in arguments}
 
 
@@ -249,8 +256,8 @@ def _complete(raw: Mapping[str, tf.Tensor], specs: Specs, like: tf.Tensor) -> Te
     }
 
 
-def _checked(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
-    """The same tensors, once their shapes have been found to fit."""
+def _check_shapes(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
+    """Checks, in the graph, that shapes fit each other; returns the tensors behind the checks."""
     users = tf.shape(next(iter(raw.values())))[0]
     checks = []
     for name, tensor in raw.items():
@@ -263,19 +270,20 @@ def _checked(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
             checks.append(
                 tf.debugging.assert_equal(tf.shape(raw[name]), tf.shape(raw[item]), message)
             )
+    # Without the dependency, pruning would remove checks that no output needs.
     with tf.control_dependencies(checks):
         return {name: tf.identity(tensor) for name, tensor in raw.items()}
 
 
-def _known_ids(features: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
-    """Sets ids that their vocabulary does not have to the unknown id; lookups never fail."""
-    known = dict(features)
+def _clip_ids(features: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
+    """Sets ids outside their vocabulary to the unknown id, so that no lookup fails."""
+    batch = dict(features)
     for name, field in schema.features().items():
-        if field.is_categorical and name in known:
+        if field.is_categorical and name in batch:
             size = schema.vocabulary_sizes[field.vocabulary]
-            outside = (known[name] < 0) | (known[name] >= size)
-            known[name] = tf.where(outside, UNKNOWN_ID, known[name])
-    return known
+            outside = (batch[name] < 0) | (batch[name] >= size)
+            batch[name] = tf.where(outside, UNKNOWN_ID, batch[name])
+    return batch
 
 
 def _outgoing(state: Mapping[str, tf.Tensor]) -> Tensors:

@@ -8,6 +8,7 @@ from typing import Any
 
 ASSETS = "assets.extra"
 METADATA_FILE = "model.json"
+FORMAT_VERSION = 2
 
 
 def version_numbers(export_dir: str | os.PathLike) -> list[int]:
@@ -34,19 +35,25 @@ def open_bundle(bundle: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]
 
     Raises:
       FileNotFoundError: there is no version.
-      ValueError: the version was not exported by this package.
+      ValueError: the version was not exported by this version of the package.
     """
     version = pathlib.Path(bundle)
     if not (version / "saved_model.pb").is_file():
         version = latest_version(bundle)
     path = version / ASSETS / METADATA_FILE
     try:
-        return version, json.loads(path.read_text(encoding="utf-8"))
+        metadata = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
             f"expected an export with {METADATA_FILE} in {version / ASSETS}, found none that can be "
             "read; export the model with python -m experiments.export."
         ) from error
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{version} is an export of format {metadata.get('format_version')}, but this version of "
+            f"dgin_tf reads {FORMAT_VERSION}; export the model again."
+        )
+    return version, metadata
 
 
 def state_namespace(metadata: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""From raw ids, as the log has them, to the model's, by the vocabularies that a bundle carries."""
+"""Vocabularies of a bundle: from raw ids, as in the log, to the model's dense ids."""
 
 import hashlib
 import os
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dgin_tf.schema import FIRST_ID, UNKNOWN_ID
 
 VOCABULARY = "vocabulary"
-_STRANGERS = 1 << 62  # above any dense id
+_UNKNOWN_USERS = 1 << 62  # above any dense id
 
 
 class Vocabularies:
-    """The vocabulary files of a bundle or of a prepared data set, each read when first asked for.
+    """The vocabulary files of a bundle or of a prepared data set, each read on first use.
 
     Args:
       folder: holds `vocabulary/<name>.txt`, one raw value a line.
@@ -20,7 +20,7 @@ class Vocabularies:
 
     def __init__(self, folder: str | os.PathLike):
         self._folder = pathlib.Path(folder) / VOCABULARY
-        self._read: dict[str, Mapping[str, int]] = {}
+        self._cache: dict[str, Mapping[str, int]] = {}
 
     def __contains__(self, name: str) -> bool:
         return (self._folder / f"{name}.txt").is_file()
@@ -31,9 +31,9 @@ class Vocabularies:
         Raises:
           ValueError: there is no such vocabulary.
         """
-        if name not in self._read:
-            self._read[name] = self._load(name)
-        return self._read[name]
+        if name not in self._cache:
+            self._cache[name] = self._load(name)
+        return self._cache[name]
 
     def _load(self, name: str) -> Mapping[str, int]:
         if name not in self:
@@ -46,14 +46,14 @@ class Vocabularies:
         return {line: FIRST_ID + number for number, line in enumerate(lines)}
 
 
-def person_of(raw_user: str, known: Mapping[str, int]) -> int:
-    """Under which number a person's state is kept.
+def user_key(raw_user: str, vocabulary: Mapping[str, int]) -> int:
+    """Number of a user in stores.
 
-    People whom the vocabulary knows have their dense id. All others share the unknown id as an input
-    of the model, but never a state: theirs has 62 bits of a digest for a number.
+    Users of the vocabulary have their dense id. All others share the unknown id as an input of the model,
+    but not a state: their number is made of 62 bits of a digest of the raw id.
     """
-    dense = known.get(raw_user, UNKNOWN_ID)
+    dense = vocabulary.get(raw_user, UNKNOWN_ID)
     if dense != UNKNOWN_ID:
         return dense
     digest = hashlib.blake2b(raw_user.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return _STRANGERS | int.from_bytes(digest, "big") >> 2
+    return _UNKNOWN_USERS | int.from_bytes(digest, "big") >> 2

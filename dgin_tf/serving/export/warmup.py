@@ -37,6 +37,7 @@ def predict_request(model: str, signature: str, inputs: Mapping[str, np.ndarray]
     """
     spec = length_prefixed(_MODEL_NAME, model.encode())
     spec += length_prefixed(_MODEL_SIGNATURE, signature.encode())
+    # A map field is a repeated message of key and value; sorted, so that the bytes are reproducible.
     entries = [
         length_prefixed(_ENTRY_KEY, name.encode())
         + length_prefixed(_ENTRY_VALUE, tf.make_tensor_proto(value).SerializeToString())

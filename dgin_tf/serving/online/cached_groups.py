@@ -1,4 +1,4 @@
-"""What people's groups mean to an exported model, kept until they do something or the model changes."""
+"""States of DGIN's groups by user, cached until the user does something or the model is replaced."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class CachedGroups:
-    """States of groups by person, each with the version of what the person did.
+    """States of groups by user, each with the version of the user's events.
 
     Args:
       store: the medium; its own namespace does not matter.
@@ -22,24 +22,24 @@ class CachedGroups:
 
     def __init__(self, store: StateStore, metadata: Mapping[str, Any]):
         self._store = store.scoped(state_namespace(metadata))
-        self._marks = value_header(metadata)
+        self._header = value_header(metadata)
 
-    def read(self, person: int, version: int) -> Arrays | None:
+    def read(self, user: int, version: int) -> Arrays | None:
         """The state of this version, name -> [1, ...]; None where there is none or another one."""
-        data = self._store.get(person) if person >= 0 else None
+        data = self._store.get(user) if user >= 0 else None
         if data is None:
             return None
         try:
-            value = decode_value(data, **self._marks)
+            value = decode_value(data, **self._header)
         except StaleValueError:
-            return None  # of the model before, which had the same number
+            return None  # of an earlier model that had the same number
         return dict(value.arrays) if value.sequence == version else None
 
-    def write(self, states: Mapping[int, tuple[int, Mapping[str, np.ndarray]]]) -> None:
-        """Keeps states in the place of those before, person -> (version, state)."""
-        self._store.put_many(
-            {
-                person: encode_value(state, sequence=version, **self._marks)
-                for person, (version, state) in states.items()
-            }
-        )
+    def write(self, states: Mapping[int, tuple[int, Mapping[str, np.ndarray]]]) -> int:
+        """Replaces states, user -> (version, state); returns their bytes."""
+        values = {
+            user: encode_value(state, sequence=version, **self._header)
+            for user, (version, state) in states.items()
+        }
+        self._store.put_many(values)
+        return sum(map(len, values.values()))

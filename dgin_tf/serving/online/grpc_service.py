@@ -44,10 +44,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response = predict_pb2.PredictResponse()
         _fill(response.model_spec, self._servable.name, version)
         response.model_spec.signature_name = signature
-        wanted = set(request.output_filter) or set(outputs)
-        if unknown := sorted(wanted - set(outputs)):
+        names = set(request.output_filter) or set(outputs)
+        if unknown := sorted(names - set(outputs)):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no outputs {unknown} to filter by.")
-        for name in wanted:
+        for name in names:
             response.outputs[name].CopyFrom(tf.make_tensor_proto(outputs[name]))
         return response
 

@@ -1,10 +1,10 @@
-"""The JSON body of a rank request: a person or a history, and candidates with what is known of them.
+"""JSON body of a rank request: a user's id or a history, and candidates with their features.
 
     {"user_id": 7, "candidates": {"item_id": [42, 43]}}
     {"history": ["B00X", "B00Y"], "candidates": ["B00Z"], "raw_ids": true}
 
-A person's history is what the behavior index holds. Histories and candidates are columns, events
-oldest first; a bare list is item ids, and what the catalogue knows need not be given.
+By id, the state comes from the server's index or store. Histories and candidates are columns, events
+oldest first; a bare list is item ids, and fields that the catalogue has may be left out.
 """
 
 import json
@@ -12,20 +12,20 @@ from typing import Any
 
 from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.schema import USER
-from dgin_tf.serving.online.ranker import Ranker
+from dgin_tf.serving.online.ranker import Ranker, RawRanker
 
-PERSON, CANDIDATES, HISTORY = "user_id", "candidates", "history"
+USER_ID, CANDIDATES, HISTORY = "user_id", "candidates", "history"
 _RAW, _BEFORE, _TIES = "raw_ids", "before", "ties"
-_NAMES = {PERSON, HISTORY, CANDIDATES, USER, _RAW, _BEFORE, _TIES}
+_NAMES = {USER_ID, HISTORY, CANDIDATES, USER, _RAW, _BEFORE, _TIES}
 _LARGEST = 2**63 - 1
 
 
 def rank_request(ranker: Ranker, body: bytes) -> dict[str, Any]:
     """Ranks the candidates of a request.
 
-    Beside `candidates` it has `user_id`, a person of the index, or `history`. It may have `user`,
-    values of the user fields that the model reads; `before` and `ties`, see `Ranker.rank_person`; and
-    `raw_ids`, true where all ids are those of the log.
+    Beside `candidates` it has `user_id` or `history`. It may have `user`, values of the user fields that
+    the model reads; `before` and `ties`, see `Ranker.rank`; and `raw_ids`, true where all ids are those
+    of the log.
 
     Returns:
       `probabilities`, one for each candidate.
@@ -35,26 +35,22 @@ def rank_request(ranker: Ranker, body: bytes) -> dict[str, Any]:
     """
     request = _parse(body)
     is_raw = request.get(_RAW, False)
-    translate = ranker.to_ids if is_raw else dict
+    if HISTORY in request:
+        user = _columns(HISTORY, request[HISTORY], is_raw)
+    else:
+        user = _id(USER_ID, request[USER_ID], is_raw)
+    before = request.get(_BEFORE)
     try:
-        candidates = translate(_columns(CANDIDATES, request[CANDIDATES], is_raw))
-        user = translate(_single_values(request.get(USER, {}), is_raw))
-        if HISTORY in request:
-            history = translate(_columns(HISTORY, request[HISTORY], is_raw))
-            found = ranker.rank(history, candidates, user)
-        else:
-            person = translate({PERSON: _id(PERSON, request[PERSON], is_raw)})[PERSON]
-            before = request.get(_BEFORE)
-            found = ranker.rank_person(
-                person,
-                candidates,
-                user,
-                None if before is None else _id(_BEFORE, before),
-                _id(_TIES, request.get(_TIES, 0)),
-            )
+        probabilities = (RawRanker(ranker) if is_raw else ranker).rank(
+            user,
+            _columns(CANDIDATES, request[CANDIDATES], is_raw),
+            _single_values(request.get(USER, {}), is_raw),
+            None if before is None else _id(_BEFORE, before),
+            _id(_TIES, request.get(_TIES, 0)),
+        )
     except KeyError as error:  # a field that the schema does not have
         raise ValueError(error.args[0]) from None
-    return {"probabilities": found.tolist()}
+    return {"probabilities": probabilities.tolist()}
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -66,16 +62,16 @@ def _parse(body: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(request, dict) or CANDIDATES not in request:
         raise ValueError(f'expected a JSON object with "{CANDIDATES}".')
-    if len({PERSON, HISTORY} & set(request)) != 1:
-        raise ValueError(f'expected either "{PERSON}" or "{HISTORY}" beside "{CANDIDATES}".')
+    if len({USER_ID, HISTORY} & set(request)) != 1:
+        raise ValueError(f'expected either "{USER_ID}" or "{HISTORY}" beside "{CANDIDATES}".')
     if unknown := sorted(set(request) - _NAMES):
         raise ValueError(f"a rank request has no {unknown}; it may have {sorted(_NAMES)}.")
     return request
 
 
-def _columns(name: str, given: Any, is_raw: bool) -> dict[str, Any]:
+def _columns(name: str, content: Any, is_raw: bool) -> dict[str, Any]:
     """Field -> list of values; a bare list means item ids."""
-    columns = {ITEM: given} if isinstance(given, list) else given
+    columns = {ITEM: content} if isinstance(content, list) else content
     if not isinstance(columns, dict) or not all(isinstance(v, list) for v in columns.values()):
         raise ValueError(f"{name} must be a list of item ids, or lists by field.")
     return {
@@ -84,14 +80,15 @@ def _columns(name: str, given: Any, is_raw: bool) -> dict[str, Any]:
     }
 
 
-def _single_values(given: Any, is_raw: bool) -> dict[str, Any]:
-    if not isinstance(given, dict):
+def _single_values(content: Any, is_raw: bool) -> dict[str, Any]:
+    if not isinstance(content, dict):
         raise ValueError("user must be single values by field.")
-    return {field: _id(f"{field} of the user", value, is_raw) for field, value in given.items()}
+    return {field: _id(f"{field} of the user", value, is_raw) for field, value in content.items()}
 
 
 def _id(name: str, value: Any, is_raw: bool = False) -> Any:
-    """A dense id, a number of seconds, or with `is_raw` also a word of the log."""
+    """A dense id or a number of seconds, checked; with `is_raw` also a text of the log."""
+    # A bool is an int in Python, but not in JSON.
     if is_raw and isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:

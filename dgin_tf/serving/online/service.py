@@ -1,13 +1,13 @@
 """Serves an export bundle over HTTP as TF Serving's REST interface does, with TensorFlow alone.
 
     POST /v1/models/NAME[/versions/N]:predict      rows ("instances") or columns ("inputs")
-    POST /v1/models/NAME[/versions/N]:rank         a person or a history, and candidates; ours alone
+    POST /v1/models/NAME[/versions/N]:rank         a user or a history, and candidates; ours alone
     GET  /v1/models/NAME[/versions/N]              state of the versions
     GET  /v1/models/NAME[/versions/N]/metadata     signatures
 
 It is meant for trying a model out, for tests, and for hosts where tensorflow_model_server cannot be
 had: it takes the same requests and gives the same answers, but does not merge requests to batches.
-What `:rank` takes is told in `rank_requests`; with a behavior index it knows what people did.
+The body of `:rank` is described in `rank_requests`.
 """
 
 import base64
@@ -32,6 +32,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from dgin_tf.serving.export.bundle import REQUESTS
 from dgin_tf.serving.export.signatures import SERVING_DEFAULT, Specs, signature_specs
 from dgin_tf.serving.export.versions import ASSETS, latest_version
+from dgin_tf.serving.online.bundle_model import BundleModel
 from dgin_tf.serving.online.rank_requests import rank_request
 from dgin_tf.serving.online.ranker import Ranker
 from dgin_tf.stores.behavior_engine import BehaviorEngine
@@ -53,8 +54,8 @@ class LoadedVersion:
       path: its directory, named by its number.
       signatures: name -> loaded concrete function.
       definitions: name -> `SignatureDef`, as TF Serving describes a model.
-      index: what people did; None where there is none.
-      states: where people's groups are kept; None for in memory.
+      index: histories of users; None for none.
+      states: stored states, or with an engine the cache of groups; see `Ranker`.
     """
 
     path: pathlib.Path
@@ -69,12 +70,13 @@ class LoadedVersion:
 
     @functools.cached_property
     def ranker(self) -> Ranker:
-        """Ranks with this version; made when first asked for, since it reads the catalogue.
+        """Ranks with this version; built on first use, since it reads the catalogue.
 
         Raises:
           ValueError: the index does not hold what the model searches.
         """
-        return Ranker(self.path, index=self.index, signatures=self.signatures, states=self.states)
+        model = BundleModel(self.path, signatures=self.signatures)
+        return Ranker(model, self.index, self.states)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a signature.
@@ -104,11 +106,10 @@ class Servable:
     """The newest version of a model on disk, replaced while requests go on.
 
     Args:
-      name: under which requests ask for the model.
+      name: the model's name in requests.
       export_dir: base path of its versions.
-      index: what people did, for rank requests that name a person, an engine for models that keep
-        groups; None where they bring histories.
-      states: where people's groups are kept, by `experiments.keep_groups` too; None for in memory.
+      index: histories for rank requests by user id, see `Ranker`.
+      states: stored states, or with an engine the cache of groups, see `Ranker`.
 
     Raises:
       FileNotFoundError: there is no version yet.
@@ -129,7 +130,7 @@ class Servable:
         self.current = self._load(latest_version(self._base))
 
     def refresh(self) -> bool:
-        """Loads a version that is newer than the current one; returns whether there was one."""
+        """Loads the newest version if it is not the current one; returns True if it was loaded."""
         newest = latest_version(self._base)
         if int(newest.name) == self.current.number:
             return False
@@ -137,30 +138,36 @@ class Servable:
         return True
 
     def version(self, name: str, number: int | None) -> LoadedVersion:
-        """The version asked for; raises LookupError where it is not the one in memory."""
+        """The version of a request; raises LookupError where it is not the one in memory."""
         current = self.current
         if name != self.name or number not in (None, current.number):
-            asked = name if number is None else f"{name} version {number}"
+            missing = name if number is None else f"{name} version {number}"
             raise LookupError(
-                f"Servable not found for request: {asked}; here is {self.name} version "
+                f"Servable not found for request: {missing}; here is {self.name} version "
                 f"{current.number}."
             )
         return current
 
     def _load(self, path: pathlib.Path) -> LoadedVersion:
-        saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-        loaded = LoadedVersion(
+        content = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        version = LoadedVersion(
             path,
             tf.saved_model.load(os.fspath(path)).signatures,
-            {n: d for n, d in saved.meta_graphs[0].signature_def.items() if not n.startswith("__")},
+            {
+                n: d
+                for n, d in content.meta_graphs[0].signature_def.items()
+                if not n.startswith("__")
+            },
             self._index,
             self._states,
         )
         if self._index is not None:
-            _ = loaded.ranker  # one that does not fit is refused now, not at the first request
+            _ = (
+                version.ranker
+            )  # an index that does not fit is refused now, not at the first request
         for request in sorted((path / ASSETS / REQUESTS).glob("*.json")):
-            respond(loaded, request.read_bytes())  # the first request to a function is its slowest
-        return loaded
+            respond(version, request.read_bytes())  # the first request to a function is its slowest
+        return version
 
 
 def respond(version: LoadedVersion, body: bytes) -> dict[str, Any]:
@@ -212,7 +219,7 @@ def make_server(servable: Servable, host: str, port: int) -> http.server.Threadi
 
 
 def watch(servable: Servable, seconds: float, stop: threading.Event) -> threading.Thread:
-    """Looks for newer versions every so many seconds in a thread, until `stop` is set."""
+    """Starts a thread that looks for newer versions every `seconds`, until `stop` is set."""
 
     def look():
         while not stop.wait(seconds):
@@ -239,19 +246,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format, *args):  # noqa: A002  (the base class's name)
         tf.get_logger().debug(format, *args)
 
-    def _predict(self, found, version):
-        if found["verb"] == ":rank":
+    def _predict(self, route, version):
+        if route["verb"] == ":rank":
             return rank_request(version.ranker, self._body())
-        if found["verb"] != ":predict":
+        if route["verb"] != ":predict":
             raise LookupError(
                 f"Malformed request: POST {self.path}; the verbs served are :predict and :rank."
             )
         return respond(version, self._body())
 
-    def _describe(self, found, version):
-        if found["verb"] == "/metadata":
+    def _describe(self, route, version):
+        if route["verb"] == "/metadata":
             return metadata(self.model.name, version)
-        if found["verb"]:
+        if route["verb"]:
             raise LookupError(f"Malformed request: GET {self.path}.")
         return {
             "model_version_status": [
@@ -265,11 +272,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, respond_to):
         try:
-            found = _PATH.fullmatch(self.path)
-            if not found:
+            route = _PATH.fullmatch(self.path)
+            if not route:
                 raise LookupError(f"Malformed request: {self.command} {self.path}.")
-            number = int(found["version"]) if found["version"] else None
-            content = respond_to(found, self.model.version(found["name"], number))
+            number = int(route["version"]) if route["version"] else None
+            content = respond_to(route, self.model.version(route["name"], number))
             status = HTTPStatus.OK
         except LookupError as error:
             content, status = {"error": error.args[0]}, HTTPStatus.NOT_FOUND
@@ -287,7 +294,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _body(self):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LARGEST_BODY:
-            self.close_connection = True  # what was not read would be taken for the next request
+            self.close_connection = True  # the unread body would be parsed as the next request
             raise ValueError(
                 f"expected a Content-Length of at most {LARGEST_BODY} bytes; got {length!r}."
             )
@@ -308,22 +315,22 @@ def metadata(name: str, version: LoadedVersion) -> dict[str, Any]:
     }
 
 
-def _columns(given: Any, specs: Specs) -> dict[str, np.ndarray]:
+def _columns(content: Any, specs: Specs) -> dict[str, np.ndarray]:
     """Input name -> array; a signature of one input may come without its name."""
-    if not isinstance(given, dict) or (set(given) == {"b64"} and len(specs) == 1):
+    if not isinstance(content, dict) or (set(content) == {"b64"} and len(specs) == 1):
         if len(specs) != 1:
             raise ValueError(f"expected inputs by name, {sorted(specs)}; got no names.")
-        given = {next(iter(specs)): given}
-    return {name: _array(name, value, specs.get(name)) for name, value in given.items()}
+        content = {next(iter(specs)): content}
+    return {name: _array(name, value, specs.get(name)) for name, value in content.items()}
 
 
 def _from_rows(rows: list[Any], specs: Specs) -> dict[str, Any]:
-    named = [row for row in rows if isinstance(row, dict) and set(row) != {"b64"}]
-    if not named:
+    dict_rows = [row for row in rows if isinstance(row, dict) and set(row) != {"b64"}]
+    if not dict_rows:
         if len(specs) != 1:
             raise ValueError(f"expected rows with the names {sorted(specs)}; got no names.")
         return {next(iter(specs)): rows}
-    if len(named) < len(rows) or any(set(row) != set(rows[0]) for row in rows):
+    if len(dict_rows) < len(rows) or any(set(row) != set(rows[0]) for row in rows):
         raise ValueError('expected the same names in every row of "instances".')
     return {name: [row[name] for row in rows] for name in rows[0]}
 
@@ -352,20 +359,20 @@ def _decoded(value: Any) -> Any:
 
 
 def _tensor(name: str, value: np.ndarray, spec: tf.TensorSpec) -> tf.Tensor:
-    """Checks type and shape, which the C++ server would check too, but say less about."""
+    """A tensor, after checks of type and shape with clearer messages than the C++ server's."""
     value = np.asarray(value)
-    wanted = spec.dtype.as_numpy_dtype
-    kinds = {"i": "iu", "u": "iu", "f": "iuf", "b": "b"}.get(np.dtype(wanted).kind, "OSU")
+    dtype = spec.dtype.as_numpy_dtype
+    kinds = {"i": "iu", "u": "iu", "f": "iuf", "b": "b"}.get(np.dtype(dtype).kind, "OSU")
     if value.dtype.kind not in kinds and value.size:
         raise ValueError(f"{name} must hold {spec.dtype.name} values; got {value.dtype.name} ones.")
     if not spec.shape.is_compatible_with(value.shape):
         shape = ["any" if size is None else size for size in spec.shape.as_list()]
         raise ValueError(f"{name} must have the shape {shape}; got {list(value.shape)}.")
-    if value.dtype.kind in "iu" and value.size and np.dtype(wanted).kind in "iu":
-        limits = np.iinfo(wanted)
+    if value.dtype.kind in "iu" and value.size and np.dtype(dtype).kind in "iu":
+        limits = np.iinfo(dtype)
         if value.min() < limits.min or value.max() > limits.max:
             raise ValueError(f"{name} holds numbers beyond {spec.dtype.name}.")
-    return tf.constant(value.astype(wanted), spec.dtype)
+    return tf.constant(value.astype(dtype), spec.dtype)
 
 
 def _jsonable(value: np.ndarray) -> Any:
@@ -373,6 +380,6 @@ def _jsonable(value: np.ndarray) -> Any:
 
 
 def _cause(error: tf.errors.OpError) -> str:
-    """The sentence of a failed check, out of TensorFlow's report of where it failed."""
-    found = re.search(r"assertion failed: \[([^\]]*)\]", error.message)
-    return found[1] if found else error.message.split("\n")[0]
+    """The sentence of a failed check, without TensorFlow's report of its place in the graph."""
+    match = re.search(r"assertion failed: \[([^\]]*)\]", error.message)
+    return match[1] if match else error.message.split("\n")[0]

@@ -1,5 +1,6 @@
 """The center on exported bundles: warm-up, streams, ranking from what is stored, the command."""
 
+import functools
 import json
 import os
 import pathlib
@@ -9,18 +10,24 @@ import sys
 import numpy as np
 import pytest
 
-from dgin_tf.serving.center import state_warmup
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.records import Manifest
+from dgin_tf.serving import user_records
 from dgin_tf.serving.center.dead_letters import DeadLetters
 from dgin_tf.serving.center.events import EventParser
 from dgin_tf.serving.center.interest_center import InterestCenter
 from dgin_tf.serving.center.progress import Progress
 from dgin_tf.serving.center.state_updates import StateUpdater
 from dgin_tf.serving.center.state_versions import StateVersions
-from dgin_tf.serving.center.state_warmup import warm_up
 from dgin_tf.serving.center.user_states import UserStates
-from dgin_tf.serving.online.ranker import Ranker
+from dgin_tf.serving.encode_users import UserStateSink, encode_users
+from dgin_tf.serving.export.signatures import ENCODE_USER
+from dgin_tf.serving.online.bundle_model import BundleModel
+from dgin_tf.serving.online.ranker import Ranker, RawRanker
+from dgin_tf.serving.user_records import RecordUsers
 from dgin_tf.stores.addresses import open_store
 from dgin_tf.stores.state_store import InMemoryStore
+from tests.prepared import make_schema
 from tests.serving import exported
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -78,7 +85,10 @@ def test_updates_of_many_people_are_those_of_one_history_each(updater):
         for n, state in zip(moving, found, strict=True):
             states[n] = state
     for state, other in zip(states, wanted, strict=True):
-        for name in set(state) - {"events", "mask"}:  # those of DIN are compared by what they rank
+        for name in set(state) - {
+            "interest__events",
+            "interest__mask",
+        }:  # those of DIN are compared by what they rank
             np.testing.assert_allclose(state[name], other[name], rtol=1e-5, atol=1e-5)
 
 
@@ -95,9 +105,12 @@ def test_the_ranker_scores_stored_states_as_it_scores_histories(updater, tmp_pat
     ranker = Ranker(updater.version_dir, states=store)
     for person, items in zip((2, 7, 11, 13), ITEMS, strict=True):
         expected = ranker.rank(columns(updater, items), CANDIDATES, {"user_id": person})
-        for asked in (person, f"u{person}"):
-            found = ranker.rank_stored(asked, CANDIDATES)
-            np.testing.assert_allclose(found, expected, atol=1e-5)
+        raw_items = [f"item {item}" for item in CANDIDATES]
+        for scores in (
+            ranker.rank(person, CANDIDATES),
+            RawRanker(ranker).rank(f"u{person}", raw_items),
+        ):
+            np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 def test_strangers_have_states_of_their_own(base_model, tmp_path):
@@ -113,21 +126,27 @@ def test_strangers_have_states_of_their_own(base_model, tmp_path):
     for name, item in (("anna", 5), ("otto", 40), ("nobody", None)):
         items = [] if item is None else [item]
         expected = ranker.rank(columns(updater, items), CANDIDATES, {"user_id": 1})
-        np.testing.assert_allclose(ranker.rank_stored(name, CANDIDATES), expected, atol=1e-6)
+        scores = RawRanker(ranker).rank(name, [f"item {item}" for item in CANDIDATES])
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
 def test_a_ranker_without_states_says_so(din):
-    with pytest.raises(ValueError, match="rank_stored needs states"):
-        Ranker(din.version).rank_stored(3, CANDIDATES)
+    with pytest.raises(ValueError, match="needs an index or stored states"):
+        Ranker(din.version).rank(3, CANDIDATES)
+
+
+def test_stored_states_know_no_earlier_time(base_model):
+    with pytest.raises(ValueError, match="leave `before` out"):
+        Ranker(base_model.version, states=InMemoryStore()).rank(3, CANDIDATES, before=7)
 
 
 def test_a_state_of_other_weights_is_refused_by_the_ranker(base_model, tmp_path):
     updater, store = StateUpdater(base_model.version), InMemoryStore()
     center_on(updater, store, tmp_path).apply(lines_of(2, [5]))
     ranker = Ranker(base_model.version, states=store)
-    ranker._stored = UserStates(store, {**updater.metadata, "weights_digest": "other"})
+    ranker.users._states = UserStates(store, {**updater.metadata, "weights_digest": "other"})
     with pytest.raises(ValueError, match="belongs to model version 'base_model.1."):
-        ranker.rank_stored(2, CANDIDATES)
+        ranker.rank(2, CANDIDATES)
 
 
 def test_a_model_whose_state_cannot_follow_events_is_refused(wide_deep):
@@ -137,16 +156,24 @@ def test_a_model_whose_state_cannot_follow_events_is_refused(wide_deep):
         StateUpdater(wide_deep.version)
 
 
+def warm_up(updater, states, data, days=0):
+    """Encodes all users; returns how many, and how many states lack their history."""
+    model, sink = BundleModel(updater.version_dir), UserStateSink(states)
+    users = RecordUsers(data, model.metadata, days=days)
+    encode = functools.partial(model.run, ENCODE_USER)
+    return encode_users(users, encode, sink, batch_users=8).users, len(sink.incomplete)
+
+
 def test_everybody_of_a_data_set_is_warmed_up_once(updater, data):
     store = InMemoryStore()
     states = UserStates(store, updater.metadata)
-    assert warm_up(updater, states, data.data_dir) == (exported.USERS, 0)
-    assert warm_up(updater, states, data.data_dir) == (0, 0)
+    assert warm_up(updater, states, data) == (exported.USERS, 0)
+    assert warm_up(updater, states, data) == (0, 0)
     batches = data.evaluation("test", exported.BatchOptions(exported.USERS * 2, 47))
     (batch,) = batches.take(1)
     mask = batch["hist_mask"].numpy()
     ranker = Ranker(updater.version_dir, states=store)
-    ranker.metadata["max_history"] = 47
+    ranker.model.metadata["max_history"] = 47
     row = int(np.argmax(mask.sum(1)))  # the last cut of the person with most events
     person = int(batch["user_id"][row])
     history = {
@@ -154,21 +181,21 @@ def test_everybody_of_a_data_set_is_warmed_up_once(updater, data):
         for field in ("item_id", "category_id", "timestamp")
     }
     expected = ranker.rank(history, CANDIDATES, {"user_id": person})
-    np.testing.assert_allclose(ranker.rank_stored(person, CANDIDATES), expected, atol=1e-5)
+    np.testing.assert_allclose(ranker.rank(person, CANDIDATES), expected, atol=1e-5)
     (state,) = states.read([person])
     newest = int(history["timestamp"][-1])
     assert state.progress == Progress(0, newest, newest)
 
 
 def test_only_the_last_days_are_warmed_up(base_model, data, monkeypatch):
-    monkeypatch.setattr(state_warmup, "_DAY", 5)  # the events of this data set are seconds apart
+    monkeypatch.setattr(user_records, "_DAY", 5)  # the events of this data set are seconds apart
     updater = StateUpdater(base_model.version)
     counts, newest = [], []
     for days in (0, 1, 100):
         states = UserStates(InMemoryStore(), updater.metadata)
-        warm_up(updater, states, data.data_dir, days)
+        warm_up(updater, states, data, days)
         people = [state for _, state in states.items()]
-        counts.append(sum(state.arrays["pooled_count"][0] for state in people))
+        counts.append(sum(state.arrays["pooled__count"][0] for state in people))
         newest.append({state.progress.included_until for state in people} - {-1})
     assert 0 < counts[1] < counts[0] == counts[2]
     assert max(newest[1]) - min(newest[1]) <= 5 < max(newest[0]) - min(newest[0])
@@ -183,18 +210,25 @@ def test_people_whose_events_came_before_their_history_are_counted(updater, data
         for row in np.flatnonzero(batch["hist_mask"].numpy().any(1))
     )
     center.apply(lines_of(someone, [5, 9]))
-    assert warm_up(updater, states, data.data_dir) == (exported.USERS - 1, 1)
+    assert warm_up(updater, states, data) == (exported.USERS - 1, 1)
     center.apply([line.replace(b'"timestamp": ', b'"timestamp": 9') for line in lines_of(3, [8])])
-    assert warm_up(updater, states, data.data_dir) == (0, 1)
+    assert warm_up(updater, states, data) == (0, 1)
 
 
 def test_data_of_another_schema_warm_nothing_up(base_model, tmp_path):
-    from tests.prepared import make_schema
-
-    make_schema(max_history=53).save(tmp_path)
+    schema = make_schema(max_history=53)
+    schema.save(tmp_path)
+    Manifest(schema.fingerprint(), {}).save(tmp_path)
     updater = StateUpdater(base_model.version)
-    with pytest.raises(ValueError, match="follow schema .*, but the model was exported under"):
-        warm_up(updater, UserStates(InMemoryStore(), updater.metadata), tmp_path)
+    with pytest.raises(ValueError, match="follow schema .*, but the model follows"):
+        warm_up(updater, UserStates(InMemoryStore(), updater.metadata), PreparedData(tmp_path))
+
+
+def test_states_that_lack_their_history_are_not_marked_as_warm(base_model):
+    versions = StateVersions(InMemoryStore(), "base_model")
+    with pytest.raises(ValueError, match="the states of 2 users began with their events"):
+        versions.mark_warm(BundleModel(base_model.version).metadata, {5, 9})
+    assert versions.warm == []
 
 
 def test_a_bundle_says_what_a_state_takes(mimn, din):
@@ -292,11 +326,3 @@ def test_a_mistake_in_the_flags_is_one_sentence(flags, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_the_live_version_is_found_among_the_exported_ones(base_model):
-    store, metadata = InMemoryStore(), StateUpdater(base_model.version).metadata
-    versions = StateVersions(store, "base_model")
-    versions.mark_warm(metadata)
-    versions.switch(metadata)
-    assert versions.live_bundle(base_model.version.parent) == base_model.version

@@ -106,7 +106,7 @@ def test_a_longer_file_in_its_place_is_refused(path):
 
 @pytest.mark.parametrize("how", ["replaced", "cut"])
 def test_a_file_that_is_replaced_while_it_is_followed_ends_the_source(path, how, monkeypatch):
-    monkeypatch.setattr(event_sources, "_LOOK", 0.0)
+    monkeypatch.setattr(event_sources, "_CHECK_SECONDS", 0.0)
     source = opened(path, follow=True)
     source.read(9)
     assert source.read(9) == []

@@ -81,9 +81,9 @@ def test_a_machine_that_takes_the_place_of_a_dead_one_refuses_nothing(server, tm
     with open_store(f"{server.url}?prefix=states") as store:
         center = make_center(store, tmp_path)
         alive = opened(server, "alive", streams=["a"], take_over=0.3)
-        consume(center, alive, lambda: center.counts.read >= len(items))
+        consume(center, alive, lambda: center.counts.lines >= len(items))
         assert sums(store) == {2: halved(items)}
-    assert (center.counts.applied, center.counts.refused) == (len(items), 0)
+    assert (center.counts.updates, center.counts.dead_letters) == (len(items), 0)
 
 
 def test_the_position_is_before_the_first_entry_that_anybody_keeps(server):
@@ -188,7 +188,7 @@ def test_a_server_that_dies_and_comes_back_loses_nothing(server, tmp_path):
             server.kill()
             server.start()
             add(server, *(event(2, n + 1, items[n]) for n in range(start, start + 20)))
-        while center.counts.applied + center.counts.repeated < 60 and following.is_alive():
+        while center.counts.updates + center.counts.repeats < 60 and following.is_alive():
             stop.wait(0.02)
         stop.set()
         following.join(30)

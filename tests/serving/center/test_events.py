@@ -7,7 +7,7 @@ import pytest
 
 from dgin_tf.schema import HISTORY, Field
 from dgin_tf.serving.center.events import LONGEST_LINE, BadEventError, EventParser
-from dgin_tf.serving.export.vocabularies import Vocabularies, person_of
+from dgin_tf.serving.export.vocabularies import Vocabularies, user_key
 from tests.serving.center.following import CATALOGUE, SCHEMA, event
 
 KNOWN = {"user_id": "u2\nu3\n", "item_id": "a\nb\n", "category_id": "x\ny\n"}
@@ -27,7 +27,7 @@ dense = EventParser(SCHEMA, CATALOGUE)
 
 def test_raw_ids_are_translated(raw):
     found = raw(event("u3", 7, "b", 20, category_id="y"))
-    assert (found.person, found.user_id, found.sequence, found.time) == (3, 3, 7, 20)
+    assert (found.user, found.user_id, found.sequence, found.time) == (3, 3, 7, 20)
     assert found.values == {"item_id": 3, "category_id": 3, "timestamp": 20}
 
 
@@ -44,9 +44,9 @@ def test_ids_that_nobody_has_seen_are_out_of_vocabulary(raw):
 def test_strangers_share_an_id_and_never_a_state(raw):
     one, other, again = (raw(event(name, 1, "a")) for name in ("anna", "otto", "anna"))
     assert one.user_id == other.user_id == 1
-    assert one.person == again.person == person_of("anna", {})
-    assert 2**62 <= min(one.person, other.person) <= max(one.person, other.person) < 2**63
-    assert one.person != other.person
+    assert one.user == again.user == user_key("anna", {})
+    assert 2**62 <= min(one.user, other.user) <= max(one.user, other.user) < 2**63
+    assert one.user != other.user
 
 
 @pytest.mark.parametrize(

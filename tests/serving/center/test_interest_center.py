@@ -33,8 +33,8 @@ def test_any_batches_give_the_same_states(store, tmp_path, size):
     for start in range(0, len(STREAM), size):
         center.apply(STREAM[start : start + size])
     assert sums(store) == EXPECTED
-    assert center.counts.applied == len(STREAM)
-    assert center.counts.newcomers == 2
+    assert center.counts.updates == len(STREAM)
+    assert center.counts.new_users == 2
 
 
 def test_what_is_delivered_again_changes_no_byte(store, tmp_path):
@@ -44,7 +44,7 @@ def test_what_is_delivered_again_changes_no_byte(store, tmp_path):
     center.apply(STREAM[1:4] + STREAM)
     make_center(store, tmp_path).apply(STREAM)
     assert dict(store.scoped("halving.3").items()) == before
-    assert center.counts.repeated == 8
+    assert center.counts.repeats == 8
 
 
 def test_a_batch_is_read_in_the_order_of_its_numbers(store, tmp_path):
@@ -59,8 +59,8 @@ def test_a_gap_stops_nobody_and_what_comes_late_is_reported_once(store, tmp_path
     center.apply([STREAM[2]])
     center.apply([STREAM[2]])
     assert sums(store) == {2: halved([5, 13])}
-    assert reasons(tmp_path) == ["too late: event 3 of the same person was read before"]
-    assert (center.counts.refused, center.counts.repeated) == (1, 1)
+    assert reasons(tmp_path) == ["too late: event 3 of the same user was read before"]
+    assert (center.counts.dead_letters, center.counts.repeats) == (1, 1)
 
 
 def test_time_that_runs_backwards_is_refused_once(store, tmp_path):
@@ -69,7 +69,7 @@ def test_time_that_runs_backwards_is_refused_once(store, tmp_path):
     center.apply(batch)
     center.apply(batch)
     assert sums(store) == {2: halved([5, 9])}
-    assert reasons(tmp_path) == ["time runs backwards: the newest event of the person is of 100"]
+    assert reasons(tmp_path) == ["time runs backwards: the newest event of the user is of 100"]
 
 
 def test_somebody_whose_first_event_is_refused_is_not_applied_later(store, tmp_path):
@@ -85,7 +85,7 @@ def test_lines_that_are_no_events_harm_no_others(store, tmp_path):
     center.apply([b"{", *STREAM, event(2, 4, 5, price=1)])
     assert sums(store) == EXPECTED
     assert [reason[:12] for reason in reasons(tmp_path)] == ["no JSON: Exp", "unknown fiel"]
-    assert center.counts.refused == 2
+    assert center.counts.dead_letters == 2
 
 
 class Interrupted(InMemoryStore):
@@ -105,8 +105,8 @@ class Interrupted(InMemoryStore):
 def test_what_is_no_event_is_refused_once_whoever_else_writes(tmp_path):
     center = make_center(Interrupted(), tmp_path)
     center.apply([b"{", *STREAM])
-    assert (center.counts.refused, len(reasons(tmp_path))) == (1, 1)
-    assert center.counts.applied == len(STREAM)
+    assert (center.counts.dead_letters, len(reasons(tmp_path))) == (1, 1)
+    assert center.counts.updates == len(STREAM)
 
 
 def test_events_that_a_warm_state_includes_are_passed_over(store, tmp_path):
@@ -118,7 +118,7 @@ def test_events_that_a_warm_state_includes_are_passed_over(store, tmp_path):
     center.apply(batch)
     center.apply(batch)
     assert sums(store) == {2: halved([7], 64.0)}
-    assert (center.counts.included, center.counts.repeated) == (1, 2)
+    assert (center.counts.covered_by_history, center.counts.repeats) == (1, 2)
 
 
 def test_a_newcomer_starts_from_the_empty_state_of_his_id(store, tmp_path):
@@ -163,7 +163,7 @@ def test_two_centers_that_were_given_the_same_people_harm_nothing(store, tmp_pat
     monkeypatch.setattr(one._states, "read", interrupted)
     one.apply(STREAM)
     assert sums(store) == EXPECTED
-    assert one.counts.applied + other.counts.applied == len(STREAM)
+    assert one.counts.updates + other.counts.updates == len(STREAM)
 
 
 @pytest.mark.parametrize("change", [{"weights_digest": "cd34"}, {"schema_fingerprint": "other"}])
@@ -171,7 +171,7 @@ def test_a_state_that_another_model_wrote_is_refused(store, tmp_path, change):
     make_center(store, tmp_path).apply(STREAM)
     center = make_center(store, tmp_path)
     center._states = UserStates(store, {**METADATA, **change})
-    with pytest.raises(ValueError, match="the state of person 2 in 'halving.3' cannot be used: .*"):
+    with pytest.raises(ValueError, match="the state of user 2 in 'halving.3' cannot be used: .*"):
         center.apply(STREAM)
 
 

@@ -169,7 +169,7 @@ def check_kills(kind, folder, events, kills, version=""):
     for person, state in found.items():
         assert state.progress == expected[person].progress
         if kind == "bundle":  # one is added for every event: none is lost, none applied twice
-            assert state.arrays["history_sum_count"][0] == numbers[person]
+            assert state.arrays["history_sum__count"][0] == numbers[person]
         for name, array in state.arrays.items():
             wanted = expected[person].arrays[name]
             close.append(np.isclose(array, wanted, rtol=0, atol=0 if exact else 1e-3).ravel())

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from dgin_tf.serving.center.snapshots import KEPT_DAYS, DailySnapshots, Snapshots
+from dgin_tf.serving.center.snapshots import RETENTION_DAYS, DailySnapshots, Snapshots
 from dgin_tf.serving.center.state_versions import StateVersions
 from dgin_tf.serving.center.user_states import UserStates
 from dgin_tf.stores.addresses import open_store
@@ -61,11 +61,11 @@ def test_events_since_a_snapshot_bring_its_states_up_to_date(store, snapshots, t
 
 
 def test_a_week_of_snapshots_is_kept(store, snapshots, tmp_path):
-    days = [DAY + datetime.timedelta(n) for n in range(KEPT_DAYS + 3)]
+    days = [DAY + datetime.timedelta(n) for n in range(RETENTION_DAYS + 3)]
     for number, day in enumerate(days, start=1):
         make_center(store, tmp_path).apply([event(2, number, number + 1)])
         snapshots.take({"offset": number}, day)
-    assert [s.day for s in snapshots.list()] == [day.isoformat() for day in days[-KEPT_DAYS:]]
+    assert [s.day for s in snapshots.list()] == [day.isoformat() for day in days[-RETENTION_DAYS:]]
     oldest = snapshots.list()[0]
     assert oldest.position == {"offset": 4}
     snapshots.roll_back(oldest)
@@ -99,13 +99,13 @@ def test_a_daily_snapshot_that_fails_stops_nobody_and_is_tried_later(snapshots, 
 
     daily = DailySnapshots(snapshots, position, said.append)
     for _ in range(2):
-        daily.now_and_then(DAY)
+        daily.take_if_due(DAY)
     assert said == [f"no snapshot of 2026-11-21, trying again in 10 minutes: {error}"]
-    monkeypatch.setattr(daily, "_again", 0.0)
+    monkeypatch.setattr(daily, "_next_try", 0.0)
     for _ in range(2):
-        daily.now_and_then(DAY)
+        daily.take_if_due(DAY)
     assert said[1:] == ["snapshot of 2026-11-21"]
-    daily.now_and_then(DAY + datetime.timedelta(1))
+    daily.take_if_due(DAY + datetime.timedelta(1))
     assert [s.day for s in snapshots.list()] == ["2026-11-21", "2026-11-22"]
 
 
@@ -137,13 +137,3 @@ def test_weights_that_were_exported_anew_under_an_old_number_are_not_warm(store)
     versions.mark_warm(METADATA)
     with pytest.raises(ValueError, match="not warm"):
         versions.switch({**METADATA, "weights_digest": "cd34"})
-
-
-def test_a_live_version_that_was_not_exported_here_is_one_sentence(store, tmp_path):
-    versions = StateVersions(store, "halving")
-    with pytest.raises(ValueError, match="no version of 'halving' is live"):
-        versions.live_bundle(tmp_path)
-    versions.mark_warm(METADATA)
-    versions.switch(METADATA)
-    with pytest.raises(ValueError, match="there is no version 3 in"):
-        versions.live_bundle(tmp_path)

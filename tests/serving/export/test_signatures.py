@@ -1,5 +1,7 @@
 """What signatures do with padding, unknown ids, empty histories and wrong shapes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +9,7 @@ import tensorflow as tf
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.models.base import CTRModel
 from dgin_tf.records import decode_record, encode_record, read_records
+from dgin_tf.schema import HISTORY, Field
 from dgin_tf.serving.export.signatures import signature_specs, trace_signatures
 from tests.prepared import CATEGORIES, ITEMS, make_schema
 from tests.serving.exported import export
@@ -113,18 +116,21 @@ def test_records_without_candidates_and_with_many_share_a_batch(call, din, data)
 
 
 class Clash(InterestEncoder):
-    """An encoder whose state takes a feature's name."""
+    """An encoder whose state, flattened under the name `hist`, is called as a feature is."""
 
     def encode(self, history, training=False):
-        return {"hist_item_id": tf.reduce_sum(history.events, axis=1)}
+        return {"sum": tf.reduce_sum(history.events, axis=1)}
 
     def interest(self, state, target, training=False):
-        return {"interest": state["hist_item_id"][:, None] * target.embedding}
+        return {"interest": state["sum"][:, None] * target.embedding}
 
 
 def test_a_state_named_as_a_feature_is_refused():
-    with pytest.raises(ValueError, match="must not be named as features"):
-        trace_signatures(CTRModel(make_schema(), {"": Clash()}), 19)
+    schema = make_schema()
+    fields = (*schema.fields, Field("_sum", (HISTORY,)))
+    model = CTRModel(dataclasses.replace(schema, fields=fields), {"hist": Clash()})
+    with pytest.raises(ValueError, match=r"must not be named as features are; rename \['hist__sum"):
+        trace_signatures(model, 19)
 
 
 def test_half_precision_models_give_and_take_float32_states(data, tmp_path):

@@ -1,4 +1,4 @@
-"""Ranking over HTTP by a person's id, from a behavior index, and by a history."""
+"""Ranking over HTTP by a user's id, from a behavior index, and by a history."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ from tests.serving.exported import export
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 NEWEST, FOUND = 3, 4
 LATER = 2_000_000_000
-PERSON = 7
+USER = 7
 CANDIDATES = {"item_id": [5, 16, 27, 100], "timestamp": [LATER] * 4}
 
 
@@ -71,10 +71,10 @@ def ranker(sim, index):
     return Ranker(sim.version, index=index)
 
 
-def test_a_person_is_ranked_for_as_the_ranker_does(ask, ranker):
-    status, answer = ask({"user_id": PERSON, "candidates": CANDIDATES})
+def test_a_user_is_ranked_for_as_the_ranker_does(ask, ranker):
+    status, answer = ask({"user_id": USER, "candidates": CANDIDATES})
     assert status == 200, answer
-    expected = ranker.rank_person(PERSON, CANDIDATES)
+    expected = ranker.rank(USER, CANDIDATES)
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
     assert np.ptp(expected) > 0.01
 
@@ -99,9 +99,9 @@ def test_ids_of_the_log_are_translated(ask, ranker):
 
 def test_only_events_before_a_second_count(ask, ranker):
     second = 1_500_000_009
-    request = {"user_id": PERSON, "candidates": CANDIDATES, "before": second, "ties": 1}
-    expected = ranker.rank_person(PERSON, CANDIDATES, before=second, ties=1)
-    assert np.abs(expected - ranker.rank_person(PERSON, CANDIDATES)).max() > 1e-4
+    request = {"user_id": USER, "candidates": CANDIDATES, "before": second, "ties": 1}
+    expected = ranker.rank(USER, CANDIDATES, before=second, ties=1)
+    assert np.abs(expected - ranker.rank(USER, CANDIDATES)).max() > 1e-4
     np.testing.assert_allclose(ask(request)[1]["probabilities"], expected, atol=1e-6)
 
 
@@ -141,12 +141,12 @@ def test_requests_that_cannot_be_answered_get_one_sentence(ask, request_body, me
     assert message in answer["error"]
 
 
-def test_without_an_index_people_cannot_be_named_but_histories_rank(din):
+def test_without_an_index_users_cannot_be_named_but_histories_rank(din):
     with make_server(Servable("sim", din.version.parent), "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         status, answer = send(server.server_port, {"user_id": 7, "candidates": [5]})
         assert status == 400
-        assert "rank_person needs an index" in answer["error"]
+        assert "by a user's id needs an index or stored states" in answer["error"]
         status, answer = send(server.server_port, {"history": [5, 6], "candidates": [5, 9]})
         assert status == 200
         expected = Ranker(din.version).rank([5, 6], [5, 9])
@@ -158,8 +158,8 @@ def test_a_store_that_fails_is_an_error_of_the_server(ask, index, monkeypatch):
     def fail(*_):
         raise StoreError("the store is gone.")
 
-    monkeypatch.setattr(index, "excerpt", fail)
-    status, answer = ask({"user_id": PERSON, "candidates": CANDIDATES})
+    monkeypatch.setattr(index, "history_slice", fail)
+    status, answer = ask({"user_id": USER, "candidates": CANDIDATES})
     assert (status, answer["error"]) == (503, "the store is gone.")
 
 
@@ -186,19 +186,19 @@ def serve(*arguments):
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def test_the_command_serves_people_with_what_came_since(sim, data, index_dir, tmp_path):
+def test_the_command_serves_users_with_what_came_since(sim, data, index_dir, tmp_path):
     store = f"lmdb:{tmp_path / 'late'}"
     with open_store(store, "behaviors") as late:
         index = BehaviorIndex(index_dir, data.schema, "category_id", late)
         event = {"item_id": [5], "category_id": [7], "timestamp": [LATER - 1]}
-        assert index.append(PERSON, event, sequence=1)
-        expected = Ranker(sim.version, index=index).rank_person(PERSON, CANDIDATES)
+        assert index.append(USER, event, sequence=1)
+        expected = Ranker(sim.version, index=index).rank(USER, CANDIDATES)
     export_dir = f"--export_dir={sim.version.parent}"
     process = serve(export_dir, f"--index_dir={index_dir}", f"--state_store={store}")
     try:
         address = process.stdout.readline().split()[-1]
         port = int(address.split("/")[2].split(":")[1])
-        request = {"user_id": PERSON, "candidates": CANDIDATES}
+        request = {"user_id": USER, "candidates": CANDIDATES}
         status, answer = send(port, request, "/v1/models/sim_hard:rank")
     finally:
         process.terminate()

@@ -1,5 +1,6 @@
-"""Scores of kept groups and of one list of the index are those of the whole history in the graph."""
+"""Scores of cached groups and of one list of the index are those of the whole history in the graph."""
 
+import functools
 import itertools
 import pathlib
 import shutil
@@ -10,7 +11,8 @@ import pytest
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.records import Manifest, decode_record, encode_record, read_records, write_records
 from dgin_tf.schema import FIRST_ID, HISTORY, Field, Schema
-from dgin_tf.serving.export.signatures import ENCODE_FOUND, ENCODE_GROUPS
+from dgin_tf.serving.encode_users import GroupSink, GroupUsers, encode_users
+from dgin_tf.serving.export.signatures import ENCODE_GROUPS, ENCODE_RETRIEVED
 from dgin_tf.serving.online.cached_groups import CachedGroups
 from dgin_tf.serving.online.ranker import Ranker
 from dgin_tf.stores.behavior_engine import BehaviorEngine
@@ -59,51 +61,53 @@ def make_engine(data, folder, limit=OWN, key="category_id"):
     return BehaviorEngine(index, totals)
 
 
-def test_kept_groups_and_the_candidates_own_events_score_as_the_whole_history_does(
+def test_cached_groups_and_the_candidates_own_events_score_as_the_whole_history_does(
     dgin, data, ranker
 ):
     compared = 0
-    for person, events in histories(data):
+    for user, events in histories(data):
         candidates = some_candidates(events)
-        expected = whole(dgin.model, person, events, candidates)
+        expected = whole(dgin.model, user, events, candidates)
         for _ in range(2):  # made, and kept
-            np.testing.assert_allclose(ranker.rank_person(person, candidates), expected, atol=1e-6)
+            np.testing.assert_allclose(ranker.rank(user, candidates), expected, atol=1e-6)
         compared += len(events["item_id"]) > GROUPS * EVENTS
     assert compared > 10
 
 
 def test_a_request_reads_no_more_than_the_lists_of_its_candidates(data, ranker, monkeypatch):
-    person, events = longest(data)
-    ranker.kept_state(person)
-    asked = []
-    call = ranker._call
+    user, events = longest(data)
+    ranker.users.group_state(user)
+    calls = []
+    call = ranker.model.call
     monkeypatch.setattr(
-        ranker, "_call", lambda name, inputs: asked.append((name, inputs)) or call(name, inputs)
+        ranker.model,
+        "call",
+        lambda name, inputs: calls.append((name, inputs)) or call(name, inputs),
     )
-    ranker.rank_person(person, some_candidates(take(events, slice(3, -3))))  # asked for anew
-    assert ENCODE_GROUPS not in [name for name, _ in asked]
-    found = next(inputs for name, inputs in asked if name == ENCODE_FOUND)
-    assert found["hist_item_id"].shape[1] <= 2 * OWN
+    ranker.rank(user, some_candidates(take(events, slice(3, -3))))
+    assert ENCODE_GROUPS not in [name for name, _ in calls]
+    inputs = next(inputs for name, inputs in calls if name == ENCODE_RETRIEVED)
+    assert inputs["hist_item_id"].shape[1] <= 2 * OWN
 
 
 def test_a_stream_gives_what_loading_everything_gives(dgin, data, tmp_path):
     engine = make_engine(data, tmp_path, limit=100)
     ranker = Ranker(dgin.version, index=engine)
-    person, events = longest(data)
+    user, events = longest(data)
     later = take(events, slice(-9, None))
     later = {**later, "timestamp": later["timestamp"] + 10**6}
-    ranker.rank_person(person, some_candidates(events))
+    ranker.rank(user, some_candidates(events))
     for number, start in enumerate((0, 4, 7)):
         delivery = take(later, slice(start, (4, 7, 9)[number]))
-        assert engine.append(person, delivery, sequence=number + 1)
-        assert not engine.append(person, delivery, sequence=number + 1)
-    engine.append(person, take(events, slice(3)), sequence=9)  # which the batch brought before
+        assert engine.append(user, delivery, sequence=number + 1)
+        assert not engine.append(user, delivery, sequence=number + 1)
+    engine.append(user, take(events, slice(3)), sequence=9)  # which the batch brought before
     joined = {name: np.append(values, later[name]) for name, values in events.items()}
-    found = engine.totals.of(person)
+    found = engine.totals.of(user)
     np.testing.assert_array_equal(found.counts, engine.totals.count(joined).counts)
     candidates = some_candidates(joined)
-    expected = whole(dgin.model, person, joined, candidates)
-    np.testing.assert_allclose(ranker.rank_person(person, candidates), expected, atol=1e-6)
+    expected = whole(dgin.model, user, joined, candidates)
+    np.testing.assert_allclose(ranker.rank(user, candidates), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("written", [False, True])
@@ -112,7 +116,7 @@ def test_a_request_during_a_delivery_that_crashes_leaves_no_stale_state(
 ):
     engine = make_engine(data, tmp_path, limit=100)
     ranker = Ranker(dgin.version, index=engine)
-    person, events = longest(data)
+    user, events = longest(data)
     joined = {name: np.append(values, values[-1:]) for name, values in events.items()}
     joined["timestamp"][-1] += 10**6
     new, candidates = take(joined, slice(-1, None)), some_candidates(joined)
@@ -122,40 +126,40 @@ def test_a_request_during_a_delivery_that_crashes_leaves_no_stale_state(
     def crash(expected, values):
         if written:
             swap(expected, values)
-        ranker.rank_person(person, candidates)
+        ranker.rank(user, candidates)
         raise StoreError("the store is gone.")
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "swap_many", crash)
         with pytest.raises(StoreError):
-            engine.append(person, new, sequence=1)
-    assert engine.append(person, new, sequence=1) != written
-    expected = whole(dgin.model, person, joined, candidates)
-    assert np.abs(expected - whole(dgin.model, person, events, candidates)).max() > 1e-3
+            engine.append(user, new, sequence=1)
+    assert engine.append(user, new, sequence=1) != written
+    expected = whole(dgin.model, user, joined, candidates)
+    assert np.abs(expected - whole(dgin.model, user, events, candidates)).max() > 1e-3
     for _ in range(2):
-        np.testing.assert_allclose(ranker.rank_person(person, candidates), expected, atol=1e-6)
+        np.testing.assert_allclose(ranker.rank(user, candidates), expected, atol=1e-6)
 
 
 def test_a_state_is_kept_under_the_version_of_its_events(dgin, data, tmp_path, monkeypatch):
     engine = make_engine(data, tmp_path, limit=100)
     ranker = Ranker(dgin.version, index=engine)
-    person, events = longest(data)
+    user, events = longest(data)
     version, later = engine.version, take(events, slice(-1, None))
 
-    def overtaken(person):  # an event comes after the version was read
-        found = version(person)
-        engine.append(person, {**later, "timestamp": later["timestamp"] + 10**6}, sequence=1)
+    def overtaken(user):  # an event comes after the version was read
+        found = version(user)
+        engine.append(user, {**later, "timestamp": later["timestamp"] + 10**6}, sequence=1)
         return found
 
     monkeypatch.setattr(engine, "version", overtaken)
-    state = ranker.kept_state(person)
-    found = ranker._kept.read(person, version(person))
-    np.testing.assert_array_equal(found["group_module_groups"], state["group_module_groups"])
+    state = ranker.users.group_state(user)
+    found = ranker.users.cache.read(user, version(user))
+    np.testing.assert_array_equal(found["group_module__groups"], state["group_module__groups"])
 
 
 @pytest.fixture(scope="module")
 def typed_data(data, tmp_path_factory):
-    """The same people, whose events have one of three types and a place, some of them a dwell time."""
+    """The same users, whose events have one of three types and a place, some of them a dwell time."""
     folder, fields = tmp_path_factory.mktemp("typed"), [*data.schema.fields]
     fields.append(Field("behavior_type", (HISTORY,), "behavior_type"))
     fields.append(Field("location", (HISTORY,), "location"))
@@ -190,55 +194,62 @@ def test_types_amounts_and_other_keys_score_as_the_whole_history_does(typed_data
     dgin = export("dgin", typed_data, tmp_path / "export", **{**SETTINGS, "key": key})
     engine = make_engine(typed_data, tmp_path, key=key)
     ranker = Ranker(dgin.version, index=engine)
-    assert dgin.model.kept.statistics[:5] == (
+    assert dgin.model.serving_spec.groups.statistic_names[:5] == (
         "count",
         "types",
         "count_view",
         "count_cart",
         "count_buy",
     )
-    assert dgin.model.kept.statistics[-1] == "mean_dwell"
+    assert dgin.model.serving_spec.groups.statistic_names[-1] == "mean_dwell"
     rng = np.random.default_rng(3)
-    for person, events in itertools.islice(histories(typed_data), 11):
+    for user, events in itertools.islice(histories(typed_data), 11):
         candidates = some_candidates(events)
         new = {**take(events, rng.integers(0, len(events["item_id"]), 2))}
         new["timestamp"] = events["timestamp"][-1:] + np.array([100, 200])
         joined = {name: np.append(values, new[name]) for name, values in events.items()}
         for history in (events, joined):
-            expected = whole(dgin.model, person, history, candidates)
+            expected = whole(dgin.model, user, history, candidates)
             for _ in range(2):  # made, and kept
-                found = ranker.rank_person(person, candidates)
+                found = ranker.rank(user, candidates)
                 np.testing.assert_allclose(found, expected, atol=1e-6)
-            engine.append(person, new, sequence=1)
+            engine.append(user, new, sequence=1)
 
 
 def test_a_state_of_other_weights_is_made_anew(data, ranker, monkeypatch):
-    store, (person, _) = InMemoryStore(), next(histories(data))
-    monkeypatch.setattr(ranker, "_kept", CachedGroups(store, ranker.metadata))
-    state = ranker.kept_state(person)
-    other = CachedGroups(store, {**ranker.metadata, "weights_digest": "other"})
-    version = ranker._index.version(person)
-    assert other.read(person, version) is None
-    found = CachedGroups(store, ranker.metadata).read(person, version)
-    np.testing.assert_array_equal(found["group_module_groups"], state["group_module_groups"])
-    assert CachedGroups(store, ranker.metadata).read(person, version + 1) is None
+    store, (user, _) = InMemoryStore(), next(histories(data))
+    monkeypatch.setattr(ranker.users, "cache", CachedGroups(store, ranker.model.metadata))
+    state = ranker.users.group_state(user)
+    other = CachedGroups(store, {**ranker.model.metadata, "weights_digest": "other"})
+    version = ranker.users.engine.version(user)
+    assert other.read(user, version) is None
+    found = CachedGroups(store, ranker.model.metadata).read(user, version)
+    np.testing.assert_array_equal(found["group_module__groups"], state["group_module__groups"])
+    assert CachedGroups(store, ranker.model.metadata).read(user, version + 1) is None
 
 
-def test_states_of_many_people_are_made_in_one_call_and_once(dgin, data, engine, monkeypatch):
-    people = [person for person, _ in itertools.islice(histories(data), 9)]
+def test_states_of_many_users_are_made_in_one_call_and_once(dgin, data, engine, monkeypatch):
+    users = [user for user, _ in itertools.islice(histories(data), 9)]
     one_by_one = Ranker(dgin.version, index=engine)
-    expected = {person: one_by_one.kept_state(person) for person in people}
+    expected = {user: one_by_one.users.group_state(user) for user in users}
     ranker, calls = Ranker(dgin.version, index=engine), []
-    call = ranker._call
+    call = ranker.model.call
     monkeypatch.setattr(
-        ranker, "_call", lambda name, inputs: calls.append(name) or call(name, inputs)
+        ranker.model, "call", lambda name, inputs: calls.append(name) or call(name, inputs)
     )
-    assert ranker.keep_states(people[:2]) == 2
-    assert ranker.keep_states([*people, 10**6]) == 7  # nothing is known of the last one
-    assert ranker.keep_states(people) == 0
+
+    def encode_some(some):
+        monkeypatch.setattr(engine, "users", lambda: iter(some))
+        sink = GroupSink(ranker.users.cache)
+        encode = functools.partial(ranker.model.run, ENCODE_GROUPS)
+        return encode_users(GroupUsers(ranker.users), encode, sink).users
+
+    assert encode_some(users[:2]) == 2
+    assert encode_some([*users, 10**6]) == 7  # the last one is unknown
+    assert encode_some(users) == 0
     assert calls == [ENCODE_GROUPS, ENCODE_GROUPS]
-    for person, state in expected.items():
-        found = ranker.kept_state(person)
+    for user, state in expected.items():
+        found = ranker.users.group_state(user)
         assert found.keys() == state.keys()
         for name, array in state.items():
             np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -246,14 +257,14 @@ def test_states_of_many_people_are_made_in_one_call_and_once(dgin, data, engine,
 
 
 def test_somebody_unknown_has_no_groups(ranker):
-    state = ranker.kept_state(10**6)
-    assert not np.any(state["group_module_mask"])
+    state = ranker.users.group_state(10**6)
+    assert not np.any(state["group_module__mask"])
 
 
 def test_groups_of_an_earlier_time_are_refused(data, ranker):
-    person, events = next(histories(data))
+    user, events = next(histories(data))
     with pytest.raises(ValueError, match="leave `before` out"):
-        ranker.rank_person(person, some_candidates(events), before=9)
+        ranker.rank(user, some_candidates(events), before=9)
 
 
 def test_an_index_without_statistics_is_refused(dgin, engine, data):
@@ -273,7 +284,7 @@ def test_totals_of_another_key_are_refused(engine, data):
 def test_without_a_target_module_the_groups_are_all(data, tmp_path, engine):
     alone = export("dgin", data, tmp_path / "alone", **{**SETTINGS, "target_module": False})
     ranker = Ranker(alone.version, index=engine)
-    person, events = next(histories(data))
+    user, events = next(histories(data))
     candidates = some_candidates(events)
-    expected = whole(alone.model, person, events, candidates)
-    np.testing.assert_allclose(ranker.rank_person(person, candidates), expected, atol=1e-6)
+    expected = whole(alone.model, user, events, candidates)
+    np.testing.assert_allclose(ranker.rank(user, candidates), expected, atol=1e-6)

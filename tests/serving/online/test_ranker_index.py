@@ -26,7 +26,7 @@ def sim(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def index(data, tmp_path_factory):
-    # The splits of this random data tell different stories of the same people: take one.
+    # The splits of this random data tell different stories of the same users: take one.
     alone, folder = tmp_path_factory.mktemp("test"), tmp_path_factory.mktemp("index") / "category"
     shutil.copytree(pathlib.Path(data.data_dir) / "test", alone / "test")
     data.schema.save(alone)
@@ -36,13 +36,13 @@ def index(data, tmp_path_factory):
 
 
 def rows(sim, data):
-    """People with their candidates and the second of the request, and the model's own scores."""
+    """Users with their candidates and the second of the request, and the model's own scores."""
     (batch,) = data.evaluation("test", BatchOptions(200, data.schema.max_history)).take(1)
     expected = sim.model.predict_on_batch(batch)
-    for row, person in enumerate(batch["user_id"].numpy()):
+    for row, user in enumerate(batch["user_id"].numpy()):
         if batch["cand_mask"][row, 0]:
             yield (
-                int(person),
+                int(user),
                 {
                     "item_id": batch["cand_item_id"][row].numpy(),
                     "timestamp": batch["cand_timestamp"][row].numpy(),
@@ -53,8 +53,8 @@ def rows(sim, data):
 
 def test_hard_search_from_the_index_scores_as_the_whole_history_does(sim, data, index):
     ranker, compared = Ranker(sim.version, index=index), 0
-    for person, candidates, expected in rows(sim, data):
-        found = ranker.rank_person(person, candidates, before=int(candidates["timestamp"][0]))
+    for user, candidates, expected in rows(sim, data):
+        found = ranker.rank(user, candidates, before=int(candidates["timestamp"][0]))
         np.testing.assert_allclose(found, expected, atol=1e-6)
         compared += 1
     assert compared > 20
@@ -66,17 +66,17 @@ def test_the_index_saves_most_of_a_history(sim, data, index):
         (decode_record(data.schema, r) for r in read_records(f"{data.data_dir}/{shard.path}")),
         key=lambda record: len(record["hist_item_id"]),
     )
-    found = index.excerpt(int(record["user_id"][0]), [2], NEWEST)
+    found = index.history_slice(int(record["user_id"][0]), [2], NEWEST)
     assert len(found["item_id"]) < len(record["hist_item_id"]) / 2
 
 
 def test_late_events_change_the_score(sim, index):
     ranker = Ranker(sim.version, index=index)
     candidates = {"item_id": [5, 6], "timestamp": [2_000_000_000] * 2}
-    before = ranker.rank_person(7, candidates)
+    before = ranker.rank(7, candidates)
     late = {"item_id": [5], "category_id": [7], "timestamp": [1_900_000_000]}
     assert index.append(7, late, sequence=1)
-    assert np.abs(ranker.rank_person(7, candidates) - before).max() > 1e-4
+    assert np.abs(ranker.rank(7, candidates) - before).max() > 1e-4
 
 
 def test_somebody_unknown_is_ranked_by_an_empty_history(sim, index):
@@ -84,7 +84,7 @@ def test_somebody_unknown_is_ranked_by_an_empty_history(sim, index):
     candidates = {"item_id": [5], "timestamp": [9]}
     empty = {"item_id": [], "category_id": [], "timestamp": []}
     np.testing.assert_array_equal(
-        ranker.rank_person(10**6, candidates), ranker.rank(empty, candidates, {"user_id": 10**6})
+        ranker.rank(10**6, candidates), ranker.rank(empty, candidates, {"user_id": 10**6})
     )
 
 
@@ -114,6 +114,6 @@ def test_a_model_that_reads_whole_histories_takes_no_index(din, index):
         Ranker(din.version, index=index)
 
 
-def test_without_an_index_people_cannot_be_named(sim):
-    with pytest.raises(ValueError, match="rank_person needs an index"):
-        Ranker(sim.version).rank_person(5, [3])
+def test_without_an_index_users_cannot_be_named(sim):
+    with pytest.raises(ValueError, match="by a user's id needs an index or stored states"):
+        Ranker(sim.version).rank(5, [3])

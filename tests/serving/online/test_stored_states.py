@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.models.registry import MODELS
+from dgin_tf.serving.export.state_names import flatten_state, unflatten_state
 from dgin_tf.stores.lmdb_store import LmdbStore
 from dgin_tf.stores.values import decode_value, encode_value
 from tests.conformance.catalogue import SMALL, batch, build
@@ -16,7 +17,8 @@ OF = {"model_version": "3", "schema": make_schema().fingerprint()}
 @pytest.mark.parametrize("name", sorted(set(MODELS) & set(SMALL)))
 def test_a_state_from_the_store_scores_as_the_whole_history(name, tmp_path):
     model, features = build(name), batch()
-    state = {key: value.numpy() for key, value in model.encode_user(features).items()}
+    state = flatten_state(model.encode_user(features))
+    state = {key: value.numpy() for key, value in state.items()}
     users = features["user_id"].numpy().tolist()
     with LmdbStore(tmp_path / "states") as store:
         store.put_many(
@@ -27,5 +29,5 @@ def test_a_state_from_the_store_scores_as_the_whole_history(name, tmp_path):
         )
         stored = [decode_value(value, **OF).arrays for value in store.get_many(users)]
     restored = {key: tf.constant(np.stack([arrays[key] for arrays in stored])) for key in state}
-    found = model.score(restored, features)["logits"]
-    np.testing.assert_allclose(found, model(features)["logits"], rtol=1e-6, atol=1e-6)
+    scores = model.score(unflatten_state(restored), features)["logits"]
+    np.testing.assert_allclose(scores, model(features)["logits"], rtol=1e-6, atol=1e-6)

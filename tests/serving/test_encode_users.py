@@ -1,6 +1,7 @@
 """States of all users computed ahead: as the model scores, once each, and the same every time."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -8,13 +9,22 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.models.encode import ENCODE
+from dgin_tf.models import registry
 from dgin_tf.records import SPLITS, Manifest, Shard, encode_record, write_records
-from dgin_tf.serving import extraction
 from dgin_tf.serving.center.progress import Progress
 from dgin_tf.serving.center.user_states import UserStates
+from dgin_tf.serving.encode_users import (
+    UserStateSink,
+    encode_users,
+    model_encoder,
+    model_metadata,
+)
+from dgin_tf.serving.export.signatures import ENCODE_USER
+from dgin_tf.serving.export.state_names import unflatten_state
 from dgin_tf.serving.export.versions import state_namespace
+from dgin_tf.serving.online.bundle_model import BundleModel
 from dgin_tf.serving.online.ranker import Ranker
+from dgin_tf.serving.user_records import RecordUsers
 from dgin_tf.stores.state_store import InMemoryStore
 from dgin_tf.stores.values import StaleValueError
 from tests.conformance.catalogue import BACKBONE
@@ -33,7 +43,8 @@ def data(tmp_path_factory):
 
 
 def make_model(data):
-    model = ENCODE(data.schema, BACKBONE, clusters=3, dim=2, short_events=5)
+    settings = {"clusters": 3, "dim": 2, "short_events": 5}
+    model = registry.make_model("encode", data.schema, BACKBONE, **settings)
     model(next(iter(data.evaluation("test", BatchOptions(8, MAX_HISTORY)))))
     return model
 
@@ -43,20 +54,27 @@ def model(data):
     return make_model(data)
 
 
-def extract(model, data, store, **settings):
-    return extraction.extract(model, data, store, MAX_HISTORY, batch_users=8, **settings)
+def encode_all(model, data, store, **settings):
+    metadata = model_metadata(model, "interests")
+    users = RecordUsers(data, metadata, MAX_HISTORY)
+    sink = UserStateSink(UserStates(store, metadata))
+    return encode_users(users, model_encoder(model), sink, batch_users=8, **settings)
 
 
 @pytest.fixture(scope="module")
 def store(model, data):
     store = InMemoryStore()
-    assert extract(model, data, store).users == USERS
+    assert encode_all(model, data, store).users == USERS
     return store
 
 
-def load(store, user, model, data):
-    version = extraction.weights_version(model)
-    return extraction.load_state(store, user, version, data.schema.fingerprint())
+def values(store):
+    return dict(store.scoped("interests.weights").items())
+
+
+def load(store, user, model):
+    (state,) = UserStates(store, model_metadata(model, "interests")).read([user])
+    return state and {name: array[np.newaxis] for name, array in state.arrays.items()}
 
 
 def test_a_stored_state_scores_as_the_model_does(model, data, store):
@@ -65,51 +83,52 @@ def test_a_stored_state_scores_as_the_model_does(model, data, store):
     for row, user in enumerate(features["user_id"].numpy()):
         if features["cand_mask"][row, 0]:
             one = {name: value[row : row + 1] for name, value in features.items()}
-            found = model.score(load(store, int(user), model, data), one)["logits"]
-            np.testing.assert_allclose(found[0], logits[row], rtol=1e-4, atol=1e-5)
+            state = unflatten_state(load(store, int(user), model))
+            scores = model.score(state, one)["logits"]
+            np.testing.assert_allclose(scores[0], logits[row], rtol=1e-4, atol=1e-5)
 
 
-def test_extracted_twice_gives_the_same_bytes(model, data, store):
+def test_encoding_twice_gives_the_same_bytes(model, data, store):
     again = InMemoryStore()
-    extract(model, data, again)
-    assert dict(again.items()) == dict(store.items())
+    encode_all(model, data, again)
+    assert values(again) == values(store)
 
 
 def test_the_rate_is_that_behind_the_first_batch(model, data):
     store = InMemoryStore()
-    found = extract(model, data, store)
-    assert 0 < found.first.users < USERS
-    assert 0 < found.first.seconds < found.seconds
-    rest = found.seconds - found.first.seconds
-    assert found.users_per_second == pytest.approx((USERS - found.first.users) / rest)
-    again = extract(model, data, store)
+    report = encode_all(model, data, store)
+    assert 0 < report.first.users < USERS
+    assert 0 < report.first.seconds < report.seconds
+    rest = report.seconds - report.first.seconds
+    assert report.users_per_second == pytest.approx((USERS - report.first.users) / rest)
+    again = encode_all(model, data, store)
     assert (again.first.users, again.users_per_second) == (0, 0)
 
 
-def test_an_extraction_that_was_stopped_goes_on_and_ends_the_same(model, data, store):
+def test_a_job_that_was_stopped_continues_and_ends_the_same(model, data, store):
     def stopped(items, total, text):
         assert (total, text) == (3 * USERS, "users")
         return itertools.islice(items, 20)
 
     again = InMemoryStore()
-    first = extract(model, data, again, progress=stopped)
-    second = extract(model, data, again)
-    assert (first.users + second.users, second.kept) == (USERS, first.users)
-    assert dict(again.items()) == dict(store.items())
+    first = encode_all(model, data, again, progress=stopped)
+    second = encode_all(model, data, again)
+    assert (first.users + second.users, second.current) == (USERS, first.users)
+    assert values(again) == values(store)
 
 
 def test_states_of_other_weights_are_stale_and_written_anew(model, data):
     other, store = make_model(data), InMemoryStore()
     for variable in other.trainable_variables:
         variable.assign(tf.random.normal(variable.shape))
-    extract(model, data, store)
+    encode_all(model, data, store)
     with pytest.raises(StaleValueError):
-        load(store, int(next(store.users())), other, data)
-    assert extract(other, data, store).kept == 0
+        load(store, int(next(store.scoped("interests.weights").users())), other)
+    assert encode_all(other, data, store).current == 0
 
 
 def test_somebody_unknown_has_no_state(model, data, store):
-    assert load(store, 10**6, model, data) is None
+    assert load(store, 10**6, model) is None
 
 
 def short(record):
@@ -130,9 +149,10 @@ def test_of_a_user_in_several_splits_the_newest_record_counts_whatever_its_lengt
         shards[split] = (Shard(f"{split}/all", bucket, len(users), len(users), 2 * len(users), 2),)
     Manifest(schema.fingerprint(), shards).save(tmp_path)
     store, alone = InMemoryStore(), InMemoryStore()
-    extract(model, PreparedData(tmp_path), store)
+    encode_all(model, PreparedData(tmp_path), store)
     Manifest(schema.fingerprint(), {"test": shards["test"]}).save(tmp_path)
-    extract(model, PreparedData(tmp_path), alone)
+    encode_all(model, PreparedData(tmp_path), alone)
+    store, alone = (part.scoped("interests.weights") for part in (store, alone))
     assert list(alone.users()) == [7]
     assert store.get(7) == alone.get(7)
 
@@ -152,62 +172,68 @@ def served(tmp_path_factory):
     )
 
 
-def extract_for(found, store, **settings):
-    data = PreparedData(found.data_dir)
-    return extraction.extract_for_bundle(found.version, data, store, batch_users=8, **settings)
+def encode_for(bundle, store, data=None, **settings):
+    """Encodes the users of the data that a bundle was trained on."""
+    model, data = BundleModel(bundle.version), data or PreparedData(bundle.data_dir)
+    users = RecordUsers(data, model.metadata, model.metadata["max_history"])
+    sink = UserStateSink(UserStates(store, model.metadata))
+    encode = functools.partial(model.run, ENCODE_USER)
+    return encode_users(users, encode, sink, batch_users=8, **settings)
 
 
 @pytest.fixture(scope="module")
 def states(served):
     store = InMemoryStore()
-    assert extract_for(served, store).users == exported.USERS
+    assert encode_for(served, store).users == exported.USERS
     return store
 
 
-def histories(found):
+def histories(bundle):
     """User id -> the newest history of the test split."""
-    whole = PreparedData(found.data_dir).evaluation("test", BatchOptions(exported.USERS * 2, 47))
+    whole = PreparedData(bundle.data_dir).evaluation("test", BatchOptions(exported.USERS * 2, 47))
     (batch,) = whole.take(1)
     for row, mask in enumerate(batch["hist_mask"].numpy()):  # the last cut of a user comes last
         history = {f: batch[f"hist_{f}"].numpy()[row][mask] for f in ("item_id", "timestamp")}
         yield int(batch["user_id"][row]), history
 
 
-def test_the_ranker_scores_extracted_states_as_it_scores_histories(served, states):
+def test_the_ranker_scores_encoded_states_as_it_scores_histories(served, states):
     ranker = Ranker(served.version, states=states)
     newest = dict(histories(served))
     assert len(newest) == exported.USERS
     for user, history in newest.items():
         expected = ranker.rank(history, CANDIDATES, {"user_id": user})
-        found = ranker.rank_stored(user, CANDIDATES)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        scores = ranker.rank(user, CANDIDATES)
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
-def test_an_extracted_state_includes_all_up_to_its_newest_event(served, states):
-    held = UserStates(states, Ranker(served.version).metadata)
+def test_an_encoded_state_includes_all_up_to_its_newest_event(served, states):
+    states_of = UserStates(states, BundleModel(served.version).metadata)
     for user, history in dict(histories(served)).items():
         newest = int(history["timestamp"][-1])
-        assert held.read([user])[0].progress == Progress(0, newest, newest)
+        assert states_of.read([user])[0].progress == Progress(0, newest, newest)
 
 
-def test_extraction_for_a_bundle_goes_on_and_gives_the_same_bytes(served, states):
-    again, (name,) = InMemoryStore(), {state_namespace(Ranker(served.version).metadata)}
-    first = extract_for(served, again, progress=lambda items, *_: itertools.islice(items, 11))
-    second = extract_for(served, again)
-    assert (first.users, second.users, second.kept) == (11, exported.USERS - 11, 11)
+def test_a_job_for_a_bundle_continues_and_gives_the_same_bytes(served, states):
+    again, (name,) = InMemoryStore(), {state_namespace(BundleModel(served.version).metadata)}
+    first = encode_for(served, again, progress=lambda items, *_: itertools.islice(items, 11))
+    second = encode_for(served, again)
+    assert (first.users, second.users, second.current) == (11, exported.USERS - 11, 11)
     assert dict(again.scoped(name).items()) == dict(states.scoped(name).items())
 
 
 def test_who_did_something_since_is_encoded_anew_and_who_follows_a_stream_is_not(served, states):
-    held = UserStates(InMemoryStore(), Ranker(served.version).metadata)
-    held.store.put_many(dict(UserStates(states, Ranker(served.version).metadata).store.items()))
-    older, streamed = sorted(held.store.users())[:2]
+    states_of = UserStates(InMemoryStore(), BundleModel(served.version).metadata)
+    states_of.store.put_many(
+        dict(UserStates(states, BundleModel(served.version).metadata).store.items())
+    )
+    older, streamed = sorted(states_of.store.users())[:2]
     for user, progress in ((older, Progress(newest=5, included_until=5)), (streamed, Progress(9))):
-        (state,) = held.read([user])
-        assert held.swap({user: dataclasses.replace(state, progress=progress)})
-    before = dict(held.store.items())
-    assert extract_for(served, held.store).users == 1
-    after = dict(held.store.items())
+        (state,) = states_of.read([user])
+        assert states_of.swap({user: dataclasses.replace(state, progress=progress)})
+    before = dict(states_of.store.items())
+    assert encode_for(served, states_of.store).users == 1
+    after = dict(states_of.store.items())
     assert {user for user in after if after[user] != before[user]} == {older}
 
 
@@ -216,12 +242,12 @@ def test_states_of_a_bundle_of_other_weights_are_refused_and_written_anew(served
     other = exported.export(
         "encode", data, tmp_path, user_fields=("user_id",), clusters=3, dim=5, short_events=5
     )
-    extract_for(other, store)
-    user = next(iter(UserStates(store, Ranker(other.version).metadata).store.users()))
+    encode_for(other, store)
+    user = next(iter(UserStates(store, BundleModel(other.version).metadata).store.users()))
     with pytest.raises(ValueError, match="belongs to model version 'encode.1."):
-        Ranker(served.version, states=store).rank_stored(user, CANDIDATES)
-    assert extract_for(served, store).kept == 0
-    assert np.all(np.isfinite(Ranker(served.version, states=store).rank_stored(user, CANDIDATES)))
+        Ranker(served.version, states=store).rank(user, CANDIDATES)
+    assert encode_for(served, store).current == 0
+    assert np.all(np.isfinite(Ranker(served.version, states=store).rank(user, CANDIDATES)))
 
 
 def test_data_of_another_schema_are_refused(served, tmp_path):
@@ -229,12 +255,12 @@ def test_data_of_another_schema_are_refused(served, tmp_path):
     schema.save(tmp_path)
     manifest = Manifest(schema.fingerprint(), {})
     manifest.save(tmp_path)
-    with pytest.raises(ValueError, match="extract from the data that the model was trained on"):
-        extraction.extract_for_bundle(served.version, PreparedData(tmp_path), InMemoryStore())
+    with pytest.raises(ValueError, match="encode users of the data that the model was trained on"):
+        encode_for(served, InMemoryStore(), PreparedData(tmp_path))
 
 
-def test_a_bundle_that_keeps_groups_is_refused(served, tmp_path):
+def test_a_bundle_with_groups_is_refused(served, tmp_path):
     data = PreparedData(served.data_dir)
     dgin = exported.export("dgin", data, tmp_path, key="category_id", embedding_dim=4)
-    with pytest.raises(ValueError, match="'dgin' keeps groups"):
-        extract_for(dgin, InMemoryStore())
+    with pytest.raises(ValueError, match="'dgin' has groups"):
+        encode_for(dgin, InMemoryStore())

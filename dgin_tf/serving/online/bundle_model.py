@@ -1,0 +1,180 @@
+"""An exported version, loaded by plain TensorFlow, that takes histories and candidates as a caller has them."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dgin_tf.inputs.negatives import ITEM
+from dgin_tf.records import load_catalogue
+from dgin_tf.schema import HISTORY, UNKNOWN_ID, USER, Field, Schema, feature_name
+from dgin_tf.serving.export.signatures import signature_specs
+from dgin_tf.serving.export.versions import ASSETS, open_bundle
+from dgin_tf.serving.export.vocabularies import Vocabularies
+
+USER_ID = "user_id"
+
+Arrays = dict[str, np.ndarray]
+Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
+Profile = Mapping[str, Any]  # user field -> its one value
+
+
+class BundleModel:
+    """Signatures of one version, with the inputs that they need.
+
+    Histories and candidates are mappings of field name -> values (`{"item_id": [...], "timestamp":
+    [...]}`); a bare sequence means item ids. Events are oldest first. Fields of an item that the bundle's
+    catalogue has, such as its category, may be left out.
+
+    Args:
+      bundle: base path of the exported versions, or the directory of one version.
+      schema: of the caller's ids, to be compared with the bundle's; None to compare nothing.
+      signatures: those of the version, where they are loaded already; None to load them.
+
+    Raises:
+      FileNotFoundError: there is no bundle.
+      ValueError: the bundle was exported under another schema, or is not one of ours.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike,
+        schema: Schema | None = None,
+        signatures: Mapping[str, Any] | None = None,
+    ):
+        self.version_dir, self.metadata = open_bundle(bundle)
+        self.name = self.metadata["name"]
+        self.schema = Schema.load(self.version_dir / ASSETS)
+        if schema is not None and schema.fingerprint() != self.schema.fingerprint():
+            raise ValueError(
+                f"expected a bundle of schema {schema.fingerprint()}; the one in "
+                f"{self.version_dir} was exported under {self.schema.fingerprint()}. Export the model "
+                "that was trained on these data."
+            )
+        if signatures is None:
+            signatures = tf.saved_model.load(os.fspath(self.version_dir)).signatures
+        self._signatures = signatures
+        self.inputs = {n: signature_specs(f)[0] for n, f in signatures.items()}
+
+    @property
+    def assets(self) -> pathlib.Path:
+        """Folder of the catalogue and the vocabularies."""
+        return pathlib.Path(self.metadata["assets_dir"] or self.version_dir / ASSETS)
+
+    @functools.cached_property
+    def catalogue(self) -> Mapping[str, np.ndarray]:
+        """Field name -> attribute of every item id, [items]."""
+        return load_catalogue(self.assets)
+
+    @functools.cached_property
+    def vocabularies(self) -> Vocabularies:
+        """Dense ids of raw ones."""
+        return Vocabularies(self.assets)
+
+    def features(
+        self, role: str, values: Values, signature: str, newest: int | None = None
+    ) -> Arrays:
+        """A role's inputs of a signature for one user, [1, length].
+
+        Args:
+          role: history or candidate.
+          values: as for the class.
+          signature: name.
+          newest: how many of the newest events count; None for all.
+
+        Raises:
+          ValueError: a field that the model reads is missing, or fields differ in length.
+        """
+        features = {}
+        for field in self.schema.with_role(role):
+            name = feature_name(role, field)
+            if name in self.inputs[signature]:
+                column = self.column(role, field, values)
+                if newest is not None:
+                    column = column[max(len(column) - newest, 0) :]
+                features[name] = pad_row(column, field.dtype)
+        return features
+
+    def column(self, role: str, field: Field, values: Values) -> np.ndarray:
+        """One field, from the values or the catalogue, [length]; ids beyond the vocabulary are unknown."""
+        # One value is a list of one: [] -> [length].
+        columns = {name: np.asarray(value).reshape(-1) for name, value in by_field(values).items()}
+        if ITEM not in columns:
+            raise ValueError(
+                f"expected {ITEM} among the fields of the {role}; got {sorted(columns)}."
+            )
+        items = columns[ITEM].astype(np.int64)
+        if field.name in columns:
+            column = columns[field.name]
+            if len(column) != len(items):
+                raise ValueError(
+                    f"expected one {field.name} for each of {len(items)} items of the {role}; got "
+                    f"{len(column)}."
+                )
+        elif field.name in self.catalogue:
+            attributes = self.catalogue[field.name]
+            in_catalogue = (items >= 0) & (items < len(attributes))
+            column = attributes[np.where(in_catalogue, items, UNKNOWN_ID)]
+        else:
+            raise ValueError(
+                f"model {self.name!r} reads {field.name} of the {role}, which the "
+                f"catalogue does not know; give it beside {ITEM}."
+            )
+        if field.is_categorical:
+            size = self.schema.vocabulary_sizes[field.vocabulary]
+            column = np.where((column >= 0) & (column < size), column, UNKNOWN_ID)
+        return column
+
+    def user_features(self, profile: Profile | None, signature: str) -> Arrays:
+        """The user's inputs of a signature, [1] each, from one value of each user field.
+
+        Raises:
+          ValueError: a field that the model reads is missing.
+        """
+        values = profile or {}
+        features = {}
+        for field in self.schema.user_fields:
+            name = feature_name(USER, field)
+            if name in self.inputs[signature]:
+                if field.name not in values:
+                    raise ValueError(
+                        f"model {self.name!r} reads {field.name} of the user; give it."
+                    )
+                value = values[field.name]
+                # Users that the vocabulary lacks have numbers in stores that no tensor holds.
+                if value >= self.schema.vocabulary_sizes.get(field.vocabulary, np.inf):
+                    value = UNKNOWN_ID
+                features[name] = np.asarray(value, field.dtype).reshape(1)
+        return features
+
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
+        """Outputs of a signature as arrays."""
+        return {name: tensor.numpy() for name, tensor in self.call(signature, inputs).items()}
+
+    def call(self, signature: str, inputs: Mapping[str, Any]) -> Mapping[str, tf.Tensor]:
+        """Outputs of a signature for arrays, or for tensors that another signature gave."""
+        specs = self.inputs[signature]
+        tensors = {
+            name: tf.convert_to_tensor(inputs[name], spec.dtype) for name, spec in specs.items()
+        }
+        return self._signatures[signature](**tensors)
+
+    def no_events(self) -> dict[str, list[int]]:
+        """An empty history."""
+        return {field.name: [] for field in self.schema.with_role(HISTORY)}
+
+
+def by_field(values: Values) -> Mapping[str, Any]:
+    """Columns by field name; a bare sequence is the column of item ids."""
+    return values if isinstance(values, Mapping) else {ITEM: values}
+
+
+def pad_row(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """[length] -> [1, length], with one column of padding for an empty list."""
+    row = np.zeros((1, max(len(values), 1)), dtype)  # not every operation takes an empty axis
+    row[0, : len(values)] = values
+    return row

@@ -1,0 +1,237 @@
+"""Users of a prepared data set, in batches of the features that a model's `encode_user` takes."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dgin_tf.inputs.cutting import whole_histories
+from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.records import SPLITS, read_records
+from dgin_tf.schema import FIRST_ID, HISTORY, TIMESTAMP
+from dgin_tf.serving.export.signatures import UPDATE_USER
+from dgin_tf.serving.online.bundle_model import USER_ID
+
+_TIMES, _MASK = "hist_timestamp", "hist_mask"
+_DAY = 86_400  # seconds
+
+Arrays = dict[str, np.ndarray]
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+class UserBatch(NamedTuple):
+    """Users, and a function that loads the features of some of them.
+
+    Attributes:
+      users: ids, each once.
+      revisions: number of what is to be encoded of each user, see the source.
+      load: rows of the batch -> their revisions, and features [rows, ...], behind which there may be rows of
+        padding.
+    """
+
+    users: list[int]
+    revisions: list[int]
+    load: Callable[[Sequence[int]], tuple[list[int], Arrays]]
+
+
+class RecordUsers:
+    """Users of a prepared data set, with their histories; a revision is the second of the newest event.
+
+    Of a user who is in several splits the newest record counts.
+
+    Args:
+      data: the data set.
+      metadata: of the model that encodes, an export's `model.json` or `model_metadata`.
+      max_history: newest events that count; None for all.
+      days: how many days before the newest event of all count; 0 for all.
+
+    Raises:
+      ValueError: the data follow another schema or have no user ids, or no times to cut by; or the model
+        has groups.
+    """
+
+    def __init__(
+        self,
+        data: PreparedData,
+        metadata: Mapping[str, Any],
+        max_history: int | None = None,
+        days: int = 0,
+    ):
+        schema = data.schema
+        if schema.fingerprint() != metadata["schema_fingerprint"]:
+            raise ValueError(
+                f"the data in {data.data_dir!r} follow schema {schema.fingerprint()}, but the model "
+                f"follows {metadata['schema_fingerprint']}; encode users of the data that the model was "
+                "trained on, or of others prepared with the same vocabularies."
+            )
+        if metadata.get("groups"):
+            raise ValueError(
+                f"model {metadata['name']!r} has groups, which requests read from an engine; encode the "
+                "users of a model without groups, such as encode."
+            )
+        if USER_ID not in [field.name for field in schema.user_fields]:
+            raise ValueError(
+                f"states are stored by {USER_ID}, which this schema lacks; prepare the data with it."
+            )
+        if days and TIMESTAMP not in [field.name for field in schema.with_role(HISTORY)]:
+            raise ValueError("the data hold no times of events to cut by; leave --days out.")
+        self._data, self._max_history, self._days = data, max_history, days
+        # An update appends to a state that grows, which must not have padding in its middle.
+        self._exact_lengths = (
+            UPDATE_USER in metadata.get("signatures", ())
+            and metadata["state_bytes"]["per_event"] > 0
+        )
+
+    def batches(self, batch_users: int, progress: Progress) -> Iterator[UserBatch]:
+        """All users of all splits, histories of one length or one bucket of lengths in a batch."""
+        since = self._since(batch_users) if self._days else 0
+        shards = self._data.manifest.splits.values()
+        total = sum(shard.users for split in shards for shard in split)
+        parts = self._parse(progress(self._records(), total, "users"), batch_users)
+        parts = _newest_records(parts)
+        if since:
+            parts = ((time, _cut_before(arrays, since)) for time, arrays in parts)
+        if self._exact_lengths:
+            parts = _split_by_length(parts)
+        return _regroup(parts, batch_users, not self._exact_lengths)
+
+    def _since(self, batch_users: int) -> int:
+        """Second from which on events count."""
+        parts = self._parse(self._records(), batch_users)
+        return max((max(_newest_seconds(arrays)) for _, arrays in parts), default=0) - (
+            self._days * _DAY
+        )
+
+    def _records(self) -> Iterator[tuple[str, int, bytes]]:
+        """Split, the bucket of each record's shard, and the record; the newest split first."""
+        for split in reversed(SPLITS):
+            for shard in self._data.manifest.splits.get(split, ()):
+                for payload in read_records(f"{self._data.data_dir}/{shard.path}"):
+                    yield split, shard.bucket, payload
+
+    def _parse(
+        self, records: Iterable[tuple[str, int, bytes]], batch_users: int
+    ) -> Iterator[tuple[int, Arrays]]:
+        """Lengths to which histories are padded, and users' features of that length.
+
+        Records are parsed by the batch: one alone takes ten times as long.
+        """
+        specs = (tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32))
+        parse = tf.function(
+            lambda chunk, time: whole_histories(chunk, self._data.schema, time),
+            input_signature=specs,
+            autograph=False,
+        )
+        for time, chunk in _chunks(records, batch_users, self._max_history):
+            features = parse(tf.constant(chunk), tf.constant(time))
+            yield time, {name: value.numpy() for name, value in features.items()}
+
+
+def _chunks(
+    records: Iterable[tuple[str, int, bytes]], batch_users: int, max_history: int | None
+) -> Iterator[tuple[int, list[bytes]]]:
+    """Padded lengths, and records of one split that are to be padded to them.
+
+    The length is the shard's, not the batch's, so that a user's state does not depend on who else is
+    in the batch, and few shapes are compiled. No record waits for those of an older split, because
+    of a user's records the first one counts.
+    """
+    waiting: dict[int, list[bytes]] = {}
+    current = ""
+    for split, bucket, record in records:
+        if split != current:
+            yield from waiting.items()
+            waiting, current = {}, split
+        time = bucket if max_history is None else min(bucket, max_history)
+        chunk = waiting.setdefault(time, [])
+        chunk.append(record)
+        if len(chunk) == batch_users:
+            yield time, waiting.pop(time)
+    yield from waiting.items()
+
+
+def _newest_records(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int, Arrays]]:
+    """The rows of each user's first record, which is the newest, before batches mix the splits.
+
+    The unknown id, which many users share, has no state.
+    """
+    earlier_users = set(range(FIRST_ID))
+    for time, arrays in parts:
+        users = arrays[USER_ID].tolist()
+        rows = [row for row, user in enumerate(users) if user not in earlier_users]
+        earlier_users.update(users)
+        yield time, _rows(arrays, rows) if len(rows) < len(users) else arrays
+
+
+def _cut_before(arrays: Arrays, since: int) -> Arrays:
+    """Features without the events before a second, in the same length."""
+    mask = arrays[_MASK]  # [users, time], padded at the end
+    shift = (mask & (arrays[_TIMES] < since)).sum(axis=1, keepdims=True)
+    # Events are oldest first: the others move to the front, and padding follows them.
+    time = np.arange(mask.shape[1])
+    places = np.minimum(time + shift, mask.shape[1] - 1)
+    mask = time < mask.sum(axis=1, keepdims=True) - shift
+    histories = {
+        name: np.where(mask, np.take_along_axis(values, places, axis=1), 0).astype(values.dtype)
+        for name, values in arrays.items()
+        if values.ndim > 1
+    }
+    return {**arrays, **histories, _MASK: mask}
+
+
+def _split_by_length(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int, Arrays]]:
+    """Features of users whose histories have one length, without padding."""
+    for _, arrays in parts:
+        lengths = arrays[_MASK].sum(axis=1)
+        for length in np.unique(lengths).tolist():
+            rows = _rows(arrays, np.flatnonzero(lengths == length))
+            # One column of padding for no events at all: not every operation takes an empty axis.
+            yield (
+                length,
+                {n: v if v.ndim == 1 else v[:, : max(length, 1)] for n, v in rows.items()},
+            )
+
+
+def _regroup(
+    parts: Iterable[tuple[int, Arrays]], batch_users: int, is_padded: bool
+) -> Iterator[UserBatch]:
+    """Batches of `batch_users` users of one length; rows are padded so that few shapes are compiled."""
+    waiting: dict[int, Arrays] = {}
+    for time, arrays in parts:
+        if first := waiting.pop(time, None):
+            arrays = {name: np.concatenate([first[name], arrays[name]]) for name in arrays}
+        # Users that are left over wait for others of their length.
+        while len(arrays[USER_ID]) >= batch_users:
+            yield _batch(_rows(arrays, slice(batch_users)), batch_users)
+            arrays = _rows(arrays, slice(batch_users, None))
+        if len(arrays[USER_ID]):
+            waiting[time] = arrays
+    for arrays in waiting.values():
+        yield _batch(arrays, batch_users if is_padded else 0)
+
+
+def _batch(arrays: Arrays, padded_users: int) -> UserBatch:
+    newest = _newest_seconds(arrays)
+
+    # Rows of padding keep the number of shapes small, each of which is compiled.
+    def load(rows: Sequence[int]) -> tuple[list[int], Arrays]:
+        padding = max(padded_users - len(rows), 0)
+        features = {
+            name: np.pad(values[rows], [(0, padding), *[(0, 0)] * (values.ndim - 1)])
+            for name, values in arrays.items()
+        }
+        return [newest[row] for row in rows], features
+
+    return UserBatch(arrays[USER_ID].tolist(), newest, load)
+
+
+def _newest_seconds(arrays: Arrays) -> list[int]:
+    """Second of each user's newest event; -1 for no events, or where the data have no times."""
+    mask = arrays[_MASK]
+    times = arrays.get(_TIMES, np.full(mask.shape, -1))
+    return np.max(np.where(mask, times, -1), axis=1, initial=-1).tolist()
+
+
+def _rows(arrays: Arrays, rows: Any) -> Arrays:
+    return {name: values[rows] for name, values in arrays.items()}
