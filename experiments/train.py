@@ -30,6 +30,11 @@ _CPUS = flags.DEFINE_integer(
     "logical_cpus", 1, "Split the CPU into so many devices, to try a strategy.", lower_bound=1
 )
 flags.mark_flag_as_required("config")
+REPLACED_SETTINGS = {
+    "variant": "The authors' code is a model of its own: write --config=FILE:<model>_released, such as "
+    "--config=experiments/dien/movielens.py:dien_released.",
+    "backbone": "Embedding and head are config.network now.",
+}
 
 
 def main(_: object) -> None:
@@ -77,4 +82,4 @@ def _distributed(model_dir, seeds):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, REPLACED_SETTINGS)

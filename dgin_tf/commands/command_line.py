@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from absl import app, flags
@@ -13,13 +13,17 @@ FAILURE = 2
 INTERRUPTED = 130
 
 
-def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+def run(
+    main: Callable[[Sequence[str]], None], replaced_settings: Mapping[str, str] | None = None
+) -> NoReturn:
     """Runs `main` under absl; a user's mistake prints one sentence instead of a traceback.
 
     Args:
       main: takes the arguments that absl left over. It raises ValueError, FileNotFoundError or
         another OSError for mistakes that its user can correct; any other exception is a fault of ours and
         keeps its traceback.
+      replaced_settings: name of a setting that configs no longer have -> a sentence that says what
+        replaced it.
     """
 
     def guarded(arguments: Sequence[str]) -> int:
@@ -39,7 +43,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
             return FAILURE
         return 0
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=lambda arguments: _parse(arguments, replaced_settings or {}))
     raise SystemExit(0)  # absl exits by itself
 
 
@@ -62,13 +66,14 @@ def _full_disk(error: Exception) -> dict[str, str | None] | None:
     return {"file": reason[1]} if reason else None
 
 
-def _parse(arguments: Sequence[str]) -> Sequence[str]:
+def _parse(arguments: Sequence[str], replaced_settings: Mapping[str, str]) -> Sequence[str]:
     """Parses flags, of a config file too; a mistake in them is one sentence like any other."""
     try:
         return flags.FLAGS(arguments)
     except (AttributeError, KeyError) as error:  # how ml_collections refuses an unknown setting
         name, *hint = _innermost(error).split("\n")
-        text = " ".join([f"the config has no setting {name}.", *hint])
+        replacement = replaced_settings.get(name.strip("'\""), "")
+        text = " ".join([f"the config has no setting {name}.", *hint, replacement])
     except (flags.Error, TypeError, ValueError, OSError) as error:
         # A config file that fails to load arrives as a text with its whole traceback in it.
         text = _innermost(error)
