@@ -150,7 +150,6 @@ def test_an_encoder_is_rebuilt_from_its_config_with_unit_and_reader():
 @pytest.mark.parametrize(
     "unit",
     [SoftSearch(4, 5), InnerProductSearch(4), SimHashSearch(4), ReducedSearch(4)],
-    ids=repr,
     ids=lambda unit: type(unit).__name__,
 )
 def test_embeddings_and_a_mask_are_searched_as_ids_with_tables_are(unit):
