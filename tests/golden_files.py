@@ -20,6 +20,12 @@ def weights(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
+def hidden_units(weights: dict[str, np.ndarray]) -> tuple[int, ...]:
+    """Widths of the hidden layers `dense1`, `dense2`, ...; the last dense layer is the output."""
+    dense_layers = sum(name.startswith("dense") and name.endswith("_bias") for name in weights)
+    return tuple(len(weights[f"dense{layer}_bias"]) for layer in range(1, dense_layers))
+
+
 def assert_close(mine, golden, tolerance: float = 1e-5) -> None:
     """|mine - golden| <= tolerance * (1 + |golden|), and the shapes agree."""
     mine, golden = np.asarray(mine, np.float64), np.asarray(golden, np.float64)

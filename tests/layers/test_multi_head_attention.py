@@ -9,6 +9,7 @@ from dgin_tf.ops import masking
 from dgin_tf.ops.fast.shared_events import read_shared_events
 from dgin_tf.ops.multi_head import attend_heads, head_scores
 from tests import golden_files
+from tests.models import golden_models
 from tests.oracles import sim
 
 USERS, CANDIDATES, TIME, DIM, QUERY_DIM, HEADS, KEY_DIM = 4, 3, 7, 5, 11, 2, 13
@@ -58,24 +59,18 @@ def test_a_candidate_starts_by_attending_to_its_own_event_where_embeddings_are_l
 
 
 @pytest.mark.parametrize("case", ["h1", "h2", "h2_noscale", "h2_noproj"])
-@pytest.mark.parametrize("mask", ["mask", "without_mask"])
-def test_golden_fuxictr_target_attention(case, mask):
+@pytest.mark.parametrize("suffix", ["", "_without_mask", "_last_row_empty"])
+def test_golden_fuxictr_target_attention(case, suffix):
     golden = golden_files.load("fuxictr_target_attention")
-    heads, dim = int(golden[f"cfg_{case}_heads"]), golden["in_target"].shape[1]
-    layer = MultiHeadAttention(heads, scale=case != "h2_noscale")
-    real = golden["in_mask"] > 0 if mask == "mask" else np.ones_like(golden["in_mask"], bool)
+    real = golden.get(f"in_mask{suffix}", np.ones_like(golden["in_mask"])) > 0
     arguments = golden["in_target"][:, None], golden["in_sequence"], real
-    layer(*arguments)
-    weights = golden_files.weights(golden, f"{case}_")
-    for name, part in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output")):
-        kernel = weights.get(f"W_{name}_kernel", np.eye(dim))  # no projection is the identity
-        stored = getattr(layer, f"{part}_kernel")
-        stored.assign(kernel.T if name == "o" else kernel)
-    interest, attention = layer(*arguments)
-    suffix = "" if mask == "mask" else "_without_mask"
+    weights = golden_files.weights(golden, f"{case}_W_")
+    heads, scale = int(golden[f"cfg_{case}_heads"]), case != "h2_noscale"
+    layer = golden_models.multi_head_attention(weights, heads, arguments, scale=scale)
+    interest = golden_models.public_interest(layer, *arguments)
     golden_files.assert_close(interest[:, 0], golden[f"out_{case}{suffix}"])
-    if mask == "mask":
-        golden_files.assert_close(attention[:, 0], golden[f"mid_{case}_attention"])
+    if not suffix:
+        golden_files.assert_close(layer(*arguments)[1][:, 0], golden[f"mid_{case}_attention"])
 
 
 @pytest.mark.parametrize("project", [False, True])

@@ -1,5 +1,7 @@
 """DIEN and its ablations whole: the published models' numbers, losses, and what training reads."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -39,15 +41,18 @@ SMALL = ModelConfig(embedding_dim=3, tower_units=(5, 2))
         ("dien_model_agru", AGRUReleased),
     ],
 )
-def test_golden_released_models(stem, model_class):
+def test_golden_released_models(monkeypatch, stem, model_class):
     golden = golden_files.load(stem)
     head = golden_files.weights(golden, "head_")
     items, dim = golden["w_emb_item"].shape
     schema = golden_models.schema(
         items, len(golden["w_emb_cate"]), len(golden["w_emb_uid"]), golden["in_mask"].shape[1]
     )
-    config = ModelConfig(dim, tower_units=(len(head["dense1_bias"]), len(head["dense2_bias"])))
+    config = ModelConfig(dim, tower_units=golden_files.hidden_units(head))
     units = len(golden["w_gru1_candidate_bias"])
+    widths = golden_files.hidden_units(golden_files.weights(golden, "att_"))
+    attention_class = functools.partial(ProjectedAttention, hidden_units=widths)
+    monkeypatch.setattr(model_class, "attention_class", attention_class)
     model, features = model_class(schema, config, units), golden_models.batch(golden, "uid")
     for field, kind in (("item", "item"), ("category", "cate")):
         if f"in_noclick_{kind}_hist" in golden:  # of the sampled ones the first is used
@@ -74,7 +79,7 @@ def test_golden_longctr_dien(cell):
     config = ModelConfig(
         embedding_dim=dim,
         user_fields=("user_id",),
-        tower_units=(len(tower["dense1_bias"]), len(tower["dense2_bias"])),
+        tower_units=golden_files.hidden_units(tower),
         activation="relu",
         normalization="none",
     )
@@ -83,7 +88,8 @@ def test_golden_longctr_dien(cell):
         GRU(units, recurrent_bias=True), BilinearAttention(units), cell(units, recurrent_bias=True)
     )
     encoders = {"interest": encoder}
-    if golden["mid_head_input"].shape[1] > 5 * dim:
+    # Without the sum, the head has user (one embedding), target (two) and interest.
+    if golden["mid_head_input"].shape[1] > 3 * dim + units:
         encoders["sum"] = Pooling(product=True, count_padding=True)
     sizes = (items, len(golden["w_emb_cate_id"]), len(golden["w_emb_user_id"]))
     model = CTRModel(golden_models.schema(*sizes, golden["in_mask"].shape[1]), encoders, config)

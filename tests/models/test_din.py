@@ -14,12 +14,12 @@ def test_golden_din_model():
     golden = golden_files.load("din_model")
     head = golden_files.weights(golden, "head_")
     items, dim = golden["w_emb_item"].shape
-    config = ModelConfig(dim, tower_units=(len(head["dense1_bias"]), len(head["dense2_bias"])))
+    config = ModelConfig(dim, tower_units=golden_files.hidden_units(head))
     schema = golden_models.schema(
         items, len(golden["w_emb_cate"]), len(golden["w_emb_uid"]), golden["in_mask"].shape[1]
     )
     attention = golden_files.weights(golden, "att_")
-    units = (len(attention["dense1_bias"]), len(attention["dense2_bias"]))
+    units = golden_files.hidden_units(attention)
     model, features = DINReleased(schema, config, units), golden_models.batch(golden, "uid")
     model(features)
     golden_models.assign_tables(model, *(golden[f"w_emb_{n}"] for n in ("item", "cate", "uid")))
@@ -38,23 +38,19 @@ def test_golden_longctr_din():
     config = ModelConfig(
         embedding_dim=dim,
         user_fields=("user_id",),
-        tower_units=(len(tower["dense1_bias"]), len(tower["dense2_bias"])),
+        tower_units=golden_files.hidden_units(tower),
         activation="relu",
         normalization="none",
     )
     sizes = (items, len(golden["w_emb_cate_id"]), len(golden["w_emb_user_id"]))
     schema = golden_models.schema(*sizes, golden["in_mask"].shape[1])
-    model = DIN(schema, config, units=(len(unit["dense1_bias"]),))
+    model = DIN(schema, config, units=golden_files.hidden_units(unit))
     features = golden_models.batch(golden, "user")
     model(features)
     golden_models.assign_tables(model, *(golden[f"w_emb_{n}_id"] for n in ("item", "cate", "user")))
     golden_models.assign_unit(model.encoders["interest"].attention.unit, unit)
-    dice = model.encoders["interest"].attention.unit.activations[0]
-    dice.alpha.assign(unit["dice1_alpha"])
-    dice.moments.mean.assign(unit["dice1_bn_running_mean"])
-    dice.moments.variance.assign(unit["dice1_bn_running_var"])
-    for layer, dense in enumerate((*model.tower.hidden, model.tower.output_layer), start=1):
-        golden_models.assign_dense(dense, tower, f"dense{layer}")
+    golden_models.assign_dice(model.encoders["interest"].attention.unit, unit)
+    golden_models.assign_dense_layers(model.tower, tower)
     outputs = model(features)
     interest = outputs["outputs"]["interest"]["interest"]
     golden_files.assert_close(interest[:, 0], golden["mid_pooled_interest"])

@@ -9,15 +9,15 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.events import History, Target, embed_history, embed_ids
-from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.eta import SIGNATURES, SimHashSearch
 from dgin_tf.layers.search.readers import ExactSearchUnit
 from dgin_tf.layers.search.sdim import HashedInterest
 from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK, SearchedInterest
-from dgin_tf.layers.tower import Tower
+from dgin_tf.losses import target_loss
 from dgin_tf.ops import signatures
 from dgin_tf.released.twin import ReleasedConsistentInterest
 from tests import golden_files
+from tests.models import golden_models
 
 
 class Golden:
@@ -43,38 +43,35 @@ class Golden:
             "category_id": tf.constant(file["in_cate"][:, None]),
         }
         embedding = embed_ids(tables, candidate, tf.float32)
-        self.target = Target(embedding, tf.ones([5, 1], tf.bool), {}, tables)
+        candidate_mask = tf.ones([len(self.mask), 1], tf.bool)
+        self.target = Target(embedding, candidate_mask, {}, tables)
 
     def attention(self, name, key="k"):
         """LongCTR's multi-head attention with the file's weights, output kernels transposed."""
-        attention = MultiHeadAttention(int(self.file["cfg_heads"]), key_dim=4, name="attention")
-        weights = golden_files.weights(self.file, f"{name}_attention_W_")
-        attention(self.target.embedding, self.history.events, self.mask)
-        attention.query_kernel.assign(weights["q_kernel"])
-        attention.key_kernel.assign(weights[f"{key}_kernel"])
-        attention.value_kernel.assign(weights["v_kernel"])
-        attention.output_kernel.assign(weights["o_kernel"].T)
-        return attention
+        return golden_models.multi_head_attention(
+            golden_files.weights(self.file, f"{name}_attention_W_"),
+            int(self.file["cfg_heads"]),
+            (self.target.embedding, self.history.events, self.mask),
+            key,
+            name="attention",
+        )
 
     def short_interest(self):
         places = self.file["mid_short_positions_as_used"]
         events = tf.gather(self.raw_events, places, axis=1)
         mask = tf.constant(self.file["mid_short_mask_as_used"] > 0)
-        return self.attention("short")(self.target.embedding, events, mask)[0]
+        attention = self.attention("short")
+        return golden_models.public_interest(attention, self.target.embedding, events, mask)
 
-    def prediction(self, *interests):
-        """The head on [user, target, interests]."""
+    def check_prediction(self, *interests):
+        """Compares the head on [user, target, interests], its probability and its loss."""
         user = tf.gather(self.file["w_emb_user_id"], self.file["in_user"])[:, None]
         joined = tf.concat([user, self.target.embedding, *interests], axis=-1)
         golden_files.assert_close(joined[:, 0], self.file["mid_head_input"])
-        weights = golden_files.weights(self.file, "dnn_")
-        units = (len(weights["dense1_bias"]), len(weights["dense2_bias"]))
-        tower = Tower(units, activation="relu", normalization="none")
-        tower(joined)
-        for layer, dense in enumerate((*tower.hidden, tower.output_layer), start=1):
-            dense.kernel.assign(weights[f"dense{layer}_kernel"])
-            dense.bias.assign(weights[f"dense{layer}_bias"])
-        return tf.sigmoid(tower(joined)[:, 0])
+        logits = golden_models.relu_tower(golden_files.weights(self.file, "dnn_"), joined)
+        golden_files.assert_close(tf.sigmoid(logits[:, 0]), self.file["out_y_pred"])
+        loss = target_loss(logits, tf.constant(self.file["in_label"][:, None]), self.target.mask)
+        golden_files.assert_close(loss, self.file["out_loss"])
 
 
 def hyperplanes(layer, vectors, rotations):
@@ -96,14 +93,14 @@ def test_golden_longctr_eta():
         state[SIGNATURES].numpy()[real], signatures.pack(tf.constant(bits)).numpy()[real]
     )
     outputs = layer.interest(state, golden.target)
-    for user in range(5):
+    for user in range(len(real)):
         mask = outputs[TOPK_MASK][user, 0].numpy()
         wanted = file["mid_topk_index"][user][file["mid_topk_mask"][user] > 0]
         assert set(outputs[TOPK_INDICES][user, 0].numpy()[mask]) == set(wanted)
     short, long = golden.short_interest(), outputs["interest"]
     golden_files.assert_close(short[:, 0], file["mid_short_interest"])
     golden_files.assert_close(long[:, 0], file["mid_long_interest"])
-    golden_files.assert_close(golden.prediction(short, long), file["out_y_pred"])
+    golden.check_prediction(short, long)
 
 
 @pytest.mark.parametrize(("norm", "name"), [("none", "no_l2"), ("l2", "l2")])
@@ -120,9 +117,10 @@ def test_golden_longctr_sdim(norm, name):
     np.testing.assert_array_equal(buckets[real], file["mid_sequence_bucket"][real])
     interest = outputs["interest"]
     golden_files.assert_close(interest[:, 0], file[f"out_hash_attention_{name}"])
-    if norm == "none":
-        prediction = golden.prediction(interest, golden.short_interest())
-        golden_files.assert_close(prediction, file["out_y_pred"])
+    short = golden.short_interest()
+    golden_files.assert_close(short[:, 0], file["mid_short_interest"])
+    if bool(file["cfg_model_uses_l2"]) == (norm == "l2"):
+        golden.check_prediction(interest, short)
 
 
 def test_golden_longctr_twin():
@@ -140,4 +138,4 @@ def test_golden_longctr_twin():
     golden_files.assert_close(weights, file["mid_topk_softmax"])
     short, long = golden.short_interest(), outputs["interest"]
     golden_files.assert_close(long[:, 0], file["mid_long_interest"])
-    golden_files.assert_close(golden.prediction(short, long), file["out_y_pred"])
+    golden.check_prediction(short, long)

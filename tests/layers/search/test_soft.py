@@ -5,14 +5,12 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.layers.events import History, Target, embed_history, embed_ids, store_events
-from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.soft import SoftSearch
-from dgin_tf.layers.tower import Tower
 from dgin_tf.losses import target_loss
 from dgin_tf.ops.relevance import relevance
 from tests import golden_files
 from tests.layers.search import embedded
-from tests.models.golden_models import assign_dense
+from tests.models import golden_models
 from tests.oracles import sim
 
 LENGTHS, TIME, CANDIDATES, K, DIM = (13, 6, 2, 0), 13, 3, 4, 5
@@ -157,29 +155,22 @@ def test_golden_longctr_sim_soft():
         assert len(mine) == min(k, real[user].sum())
 
     def attention(name, keys, mask):
-        layer = MultiHeadAttention(heads, golden[f"w_{name}_W_q_kernel"].shape[1] // heads)
-        layer(target.embedding, keys, mask)
-        for letter, part in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output")):
-            kernel = golden[f"w_{name}_W_{letter}_kernel"]
-            stored = getattr(layer, f"{part}_kernel")
-            stored.assign(kernel.T if letter == "o" else kernel)
-        return layer(target.embedding, keys, mask)[0][:, 0]
+        arguments = target.embedding, keys, mask
+        weights = golden_files.weights(golden, f"{name}_W_")
+        layer = golden_models.multi_head_attention(weights, heads, arguments)
+        return golden_models.public_interest(layer, *arguments)[:, 0]
 
-    chosen = tf.gather(tf.constant(events), golden["mid_topk_index"], batch_dims=1)
-    long = attention("long_attention", chosen, golden["mid_topk_mask"] > 0)
+    raw_events = embed_ids(named, features, tf.float32)  # with the embedding of padding
+    topk_events = tf.gather(raw_events, golden["mid_topk_index"], batch_dims=1)
+    long = attention("long_attention", topk_events, golden["mid_topk_mask"] > 0)
     golden_files.assert_close(long, golden["mid_long_interest"])
-    recent = events[:, golden["mid_short_positions_as_used"]]
+    recent = tf.gather(raw_events, golden["mid_short_positions_as_used"], axis=1)
     short = attention("short_attention", recent, golden["mid_short_mask_as_used"] > 0)
     golden_files.assert_close(short, golden["mid_short_interest"])
 
     def probability(name, parts):
         weights = golden_files.weights(golden, f"{name}_")
-        tower = Tower((len(weights["dense1_bias"]), len(weights["dense2_bias"])), "relu", "none")
-        inputs = tf.concat(parts, -1)[:, None]
-        tower(inputs)
-        for layer, dense in enumerate((*tower.hidden, tower.output_layer), start=1):
-            assign_dense(dense, weights, f"dense{layer}")
-        return tower(inputs)
+        return golden_models.relu_tower(weights, tf.concat(parts, -1)[:, None])
 
     user = tf.gather(tables[2], golden["in_user"])
     pooled, candidate = unit.network.inputs[:, 0, : events.shape[-1]], target.embedding[:, 0]

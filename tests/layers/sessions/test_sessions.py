@@ -123,16 +123,19 @@ def test_golden_dsin_transformer(case, settings):
 @pytest.mark.parametrize(
     ("case", "settings"),
     [
-        ("ave_2layers", {"layers": 2, "merge": "mean"}),
-        ("concat_2layers_res1", {"layers": 2, "residual_layers": 1}),
+        ("ave_2layers", {"merge": "mean"}),
+        ("concat_2layers_res1", {"residual_layers": 1}),
         ("sum_1layer", {"merge": "sum"}),
     ],
 )
 def test_golden_dsin_bilstm(case, settings):
     golden = golden_files.load("dsin_bilstm")
-    layer = BiLSTM(peepholes=False, **settings)
+    weights = golden_files.weights(golden, f"{case}_")
+    layers = sum(name.startswith("fw") and name.endswith("_bias_ifco") for name in weights)
+    units = len(weights["fw1_recurrent_kernel_ifco"])
+    layer = BiLSTM(units, layers, peepholes=False, **settings)
     layer(golden["in_x"])
-    assign_cells(layer, golden_files.weights(golden, f"{case}_"))
+    assign_cells(layer, weights)
     golden_files.assert_close(layer(golden["in_x"]), golden[f"out_{case}"])
 
 
@@ -141,14 +144,16 @@ def test_golden_dsin_activation_attention(softmax):
     golden = golden_files.load("dsin_activation_attention")
     case = "softmax" if softmax else "raw"
     weights = golden_files.weights(golden, f"{case}_")
-    units = (len(weights["dense1_bias"]), len(weights["dense2_bias"]))
+    # All layers named dense<i> are hidden ones here; the output is out.
+    names = sorted(name.removesuffix("_bias") for name in weights if name.endswith("_bias"))
+    units = tuple(len(weights[f"{name}_bias"]) for name in names[:-1])
     layer = TargetAttention(ActivationUnit(units, "sigmoid"), softmax=softmax)
     query, keys = golden["in_query"], golden["in_keys"]
     mask = np.arange(keys.shape[1]) < golden["in_keys_length"][:, None]
     layer(query, keys, mask)
     layer.unit.kernel.assign(weights["dense1_kernel"])
     layer.unit.bias.assign(weights["dense1_bias"])
-    for dense, name in zip(layer.unit.dense, ("dense2", "out"), strict=True):
+    for dense, name in zip(layer.unit.dense, names[1:], strict=True):
         assign_dense(dense, weights, name)
     found = layer(query, keys, mask)
     is_real = np.any(

@@ -52,7 +52,8 @@ def test_golden_dsin_model(case):
     )
     times = Field("timestamp", (HISTORY, CANDIDATE))
     schema = dataclasses.replace(schema, fields=(*schema.fields, times))
-    units = (len(weights["DNN_bias0"]), len(weights["DNN_bias1"]))
+    hidden_layers = sum(name.startswith("DNN_bias") for name in weights)
+    units = tuple(len(weights[f"DNN_bias{layer}"]) for layer in range(hidden_layers))
     model = make_model(
         "dsin_released",
         schema,
