@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.group_spec import MEAN, StatisticsSpec
-from dgin_tf.inputs.group_features import Groups
 from dgin_tf.layers.events import State
+from dgin_tf.ops.grouping import Groups
 from dgin_tf.ops.tables import read_few
 
 _HIGHEST = 10_000  # the longest history of the paper

@@ -11,7 +11,6 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.group_spec import ITEM, GroupSpec
-from dgin_tf.inputs.group_features import Groups, group_history
 from dgin_tf.layers.event_attributes import EventAttributes
 from dgin_tf.layers.events import (
     EVENTS,
@@ -19,7 +18,6 @@ from dgin_tf.layers.events import (
     State,
     Tables,
     Target,
-    embed_history,
     mask_padding,
 )
 from dgin_tf.layers.group_statistics import GroupStatistics
@@ -29,6 +27,7 @@ from dgin_tf.layers.self_attention import MultiHeadSelfAttention
 from dgin_tf.ops import self_attention
 from dgin_tf.ops.fast import self_attention as fast_self_attention
 from dgin_tf.ops.fast.sets import map_sets
+from dgin_tf.ops.grouping import Groups, group_history
 from dgin_tf.ops.tables import read_rows
 
 _MOST_CLASSES = 512  # of attributes, whose pairs have a table
@@ -193,27 +192,27 @@ class GroupModule(InterestEncoder):
         spec = self.spec(tuple(history.tables) or (EVENTS,))
         groups = history.groups
         if groups is None:
-            if not history.tables:
-                history = embed_history(
-                    history, self.compute_dtype
-                )  # raises where there are ids alone
+            if history.events is None and not history.tables:
+                raise ValueError(
+                    "these events are ids and need tables to be embedded; pass History(..., tables=)."
+                )
             groups = group_history({**history.features, EVENTS: history.events}, history.mask, spec)
-        parts = []
+        attr_i = attr_s = attr_a = None
         if spec.identity:
             attr_i = self._embed(groups.identity, spec.identity, history.tables)
-            parts.append(mask_padding(attr_i, groups.mask))
+            attr_i = mask_padding(attr_i, groups.mask)
         if self.statistics is not None:
             attr_s = self.statistics(groups.statistics, groups.mask)  # Eq. (3)
-            parts.append(tf.cast(attr_s, self.compute_dtype))
         if self.aggregation is not None:
             attr_a = self._aggregate(groups, spec, history.tables)  # Eqs. (4)-(6)
-            parts.append(tf.cast(attr_a, self.compute_dtype))
+        parts = [attr for attr in (attr_i, attr_s, attr_a) if attr is not None]
         if not parts:
             raise ValueError(
                 f"groups by {self.key!r} share no field; describe them by statistics or aggregation."
             )
         # e_g, [users, groups, dim]
-        return {"groups": tf.concat(parts, axis=-1), "mask": groups.mask, "keys": groups.keys}
+        embedding = tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=-1)
+        return {"groups": embedding, "mask": groups.mask, "keys": groups.keys}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Eq. (7).

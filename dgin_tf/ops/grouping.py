@@ -5,13 +5,45 @@ difference of two running sums. Counts are of all events of a group; only the ne
 named one by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.group_spec import SESSION_GAP
+from dgin_tf.group_spec import (
+    COUNT,
+    DISTINCT,
+    GAP,
+    MEAN,
+    SESSION,
+    SESSION_GAP,
+    TOTAL,
+    TYPES,
+    GroupSpec,
+    StatisticsSpec,
+)
 from dgin_tf.ops.event_order import EventOrder, order_events
+from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, TIMESTAMP
+
+
+class Groups(NamedTuple):
+    """The most recent groups of every user, the one with the newest event first.
+
+    Attributes:
+      mask: True where there is a group, bool [users, groups].
+      keys: values of the interest key, [users, groups].
+      identity: fields that a group's events share, by name, each [users, groups].
+      statistics: by name, each int32 [users, groups].
+      event_mask: True where there is an event, bool [users, groups, events]; real ones come first.
+      attributes: of a group's newest events, oldest first, by name, each [users, groups, events].
+    """
+
+    mask: tf.Tensor
+    keys: tf.Tensor
+    identity: Mapping[str, tf.Tensor]
+    statistics: Mapping[str, tf.Tensor]
+    event_mask: tf.Tensor
+    attributes: Mapping[str, tf.Tensor]
 
 
 class EventGroups(NamedTuple):
@@ -43,6 +75,63 @@ class EventGroups(NamedTuple):
     def counts(self) -> tf.Tensor:
         """How many events each group has in all, int32 [users, groups]."""
         return self.end - self.start
+
+
+def group_history(features: Mapping[str, tf.Tensor], mask: tf.Tensor, spec: GroupSpec) -> Groups:
+    """Groups histories, one a user.
+
+    Events whose key is out of vocabulary have nothing in common and are left out.
+
+    Args:
+      features: of events by field name, each [users, time, ...].
+      mask: True where the event is real, bool [users, time].
+      spec: of the groups.
+
+    Raises:
+      ValueError: events lack the key.
+
+    Example:
+
+      >>> items = tf.constant([[7, 5, 7, 9, 7]])
+      >>> spec = GroupSpec("item_id", groups=2, events=2, statistics=StatisticsSpec())
+      >>> groups = group_history({"item_id": items}, items > 0, spec)
+      >>> groups.keys.numpy(), groups.statistics["count"].numpy()
+      (array([[7, 9]], dtype=int32), array([[3, 1]], dtype=int32))
+    """
+    return group_with_order(features, mask, spec)[0]
+
+
+def group_with_order(
+    features: Mapping[str, tf.Tensor], mask: tf.Tensor, spec: GroupSpec
+) -> tuple[Groups, EventGroups]:
+    """`group_history`, and where in time its groups are."""
+    name = TIMESTAMP if spec.key == SESSION else spec.key
+    if name not in features:
+        raise ValueError(
+            f"grouping by {spec.key!r} needs the feature {name!r}; the history has "
+            f"{sorted(features)}. Name another field of the schema."
+        )
+    if spec.key == SESSION:
+        keys = session_keys(features[name], mask)
+    else:
+        keys = features[name]
+        mask = mask & (keys >= FIRST_ID)
+    groups = group_events(keys, mask, spec.groups, spec.events)
+    statistics: Mapping[str, tf.Tensor] = {}
+    if spec.statistics is not None:
+        statistics = group_statistics(groups, keys, mask, features, spec.statistics)
+    if GAP in spec.attributes:
+        times = tf.where(mask, features[TIMESTAMP], 0)
+        newest = tf.reduce_max(tf.pad(times, [[0, 0], [0, 1]]), axis=1, keepdims=True)
+        features = {**features, GAP: newest - times}
+    identity = {n: _gather(features[n], groups.newest, groups.mask) for n in spec.identity}
+    attributes = {
+        n: _gather(features[n], groups.places, groups.event_mask) for n in spec.attributes
+    }
+    return (
+        Groups(groups.mask, groups.keys, identity, statistics, groups.event_mask, attributes),
+        groups,
+    )
 
 
 def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int, events: int) -> EventGroups:
@@ -90,6 +179,43 @@ def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int, events: int) -> 
     )
 
 
+def group_statistics(
+    groups: EventGroups,
+    keys: tf.Tensor,
+    mask: tf.Tensor,
+    features: Mapping[str, tf.Tensor],
+    spec: StatisticsSpec,
+) -> dict[str, tf.Tensor]:
+    """Statistics over all events of each group, those beyond the newest ones too (DGIN, Eq. 3).
+
+    Args:
+      groups: what `group_events` made of `keys` and `mask`.
+      keys: interest keys, [users, time].
+      mask: True where the event is real, bool [users, time].
+      features: by field name, those of the specification among them, each [users, time]; where an index
+        holds few of the events, `total_<statistic>` are the running statistics of each event's group.
+      spec: the statistics.
+
+    Returns:
+      By name, each int32 [users, groups].
+    """
+    if TOTAL + COUNT in features:
+        return {n: _gather(features[TOTAL + n], groups.newest, groups.mask) for n in spec.names}
+    statistics = {COUNT: groups.counts}
+    if spec.behavior_types:
+        names, ids = zip(*spec.behavior_types, strict=True)
+        per_type = count_values(groups, features[BEHAVIOR_TYPE], ids)  # [users, groups, types]
+        statistics[TYPES] = tf.math.count_nonzero(per_type, axis=-1, dtype=tf.int32)
+        for name, value in zip(names, tf.unstack(per_type, axis=-1), strict=True):
+            statistics[f"{COUNT}_{name}"] = value
+    for name in spec.distinct:
+        statistics[DISTINCT + name] = count_distinct(groups, keys, mask, features[name])
+    for name in spec.numeric_features:
+        values = tf.where(mask, tf.cast(features[name], tf.int64), 0)
+        statistics[MEAN + name] = mean_of_known(groups, values)
+    return statistics
+
+
 def sum_in_groups(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
     """Sums over all events of each group.
 
@@ -133,11 +259,14 @@ def count_distinct(
       int32 [users, groups].
     """
     # Sorted by value and then, stably, by key: the groups are the same runs as in `groups.order`.
-    by_value = order_events(values, mask)
-    real = tf.gather(mask, by_value.places, batch_dims=1)
-    by_key = order_events(tf.gather(keys, by_value.places, batch_dims=1), real)
-    value = tf.gather(by_value.keys, by_key.places, batch_dims=1)
-    is_new = (value[:, 1:] != value[:, :-1]) | (by_key.keys[:, 1:] != by_key.keys[:, :-1])
+    value = tf.where(mask, values, values.dtype.max)
+    key = tf.where(mask, keys, keys.dtype.max)
+    by_value = tf.argsort(value, axis=1, stable=True)
+    key = tf.gather(key, by_value, batch_dims=1)
+    by_key = tf.argsort(key, axis=1, stable=True)
+    key = tf.gather(key, by_key, batch_dims=1)
+    value = tf.gather(value, tf.gather(by_value, by_key, batch_dims=1), batch_dims=1)
+    is_new = (value[:, 1:] != value[:, :-1]) | (key[:, 1:] != key[:, :-1])
     first = tf.ones_like(value[:, :1], tf.int32)
     return _sum_of_runs(groups, tf.concat([first, tf.cast(is_new, tf.int32)], axis=1))
 
@@ -186,3 +315,15 @@ def _sum_of_runs(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
     total = tf.pad(tf.cumsum(values, axis=1), padding)
     until_end = tf.gather(total, groups.end, batch_dims=1)
     return until_end - tf.gather(total, groups.start, batch_dims=1)
+
+
+def _gather(values: tf.Tensor, places: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Values [users, time, ...] at places in time, zero where masked."""
+    # One event more, so that a time axis of length zero can be read.
+    behind = [[0, 0], [0, 1]] + [[0, 0]] * (values.shape.rank - 2)
+    values = tf.gather(tf.pad(values, behind), places, batch_dims=1)
+    for _ in range(
+        values.shape.rank - mask.shape.rank
+    ):  # embedded events have one more axis than ids
+        mask = mask[..., tf.newaxis]
+    return tf.where(mask, values, tf.zeros([], values.dtype))

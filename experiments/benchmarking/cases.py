@@ -144,7 +144,8 @@ def load_batches(path: str) -> list[dict[str, Any]]:
 
 def _nest(batch: dict[str, Any]) -> dict[str, Any]:
     """A batch with its groups, from names such as `groups/statistics/count`."""
-    from dgin_tf.inputs.group_features import GROUPS, Groups
+    from dgin_tf.inputs.group_features import GROUPS
+    from dgin_tf.ops.grouping import Groups
 
     flat = {name: value for name, value in batch.items() if not name.startswith(f"{GROUPS}/")}
     if len(flat) == len(batch):

@@ -5,13 +5,13 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.group_spec import GroupSpec, StatisticsSpec
-from dgin_tf.inputs.group_features import group_history
 from dgin_tf.layers.group_statistics import (
     GroupStatistics,
     logarithmic_boundaries,
     quantile_boundaries,
     statistic_boundaries,
 )
+from dgin_tf.ops.grouping import group_history
 
 TYPES = StatisticsSpec((("view", 2), ("buy", 3)))
 

@@ -92,10 +92,14 @@ def split_by_size(mask: tf.Tensor, sizes: Sequence[int]) -> list[SetsOfSize]:
     limits = [size for size in sizes if width is None or size < width]
     count = tf.math.count_nonzero(mask, axis=-1, dtype=tf.int32)
     possible = tf.range(tf.shape(mask)[-1] + 1)
-    split = []
-    for low, high in zip([0, *limits], [*limits, None], strict=True):
-        is_of_size = possible > low if high is None else (possible > low) & (possible <= high)
-        # Looked up and not compared: XLA concludes from a comparison how many places `where` can have
-        # at most, for one with an upper limit too few, and then writes beyond them.
-        split.append(SetsOfSize(tf.where(tf.gather(is_of_size, count)), high))
-    return split
+    intervals = zip([0, *limits], [*limits, None], strict=True)
+    are_of_size = [
+        possible > low if high is None else (possible > low) & (possible <= high)
+        for low, high in intervals
+    ]
+    # Looked up and not compared: XLA concludes from a comparison how many places `where` can have at
+    # most, for one with an upper limit too few, and then writes beyond them.
+    return [
+        SetsOfSize(tf.where(tf.gather(is_of_size, count)), high)
+        for is_of_size, high in zip(are_of_size, [*limits, None], strict=True)
+    ]
