@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
@@ -15,3 +16,11 @@ def test_every_python_block_of_a_page_runs_after_those_before(page, tmp_path, mo
     names = {"__name__": f"docs_{page.stem}"}
     for number, block in enumerate(blocks, 1):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+
+
+def test_the_readmes_notebook_block_runs():
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("### In a notebook")[1]
+    (block,) = re.findall(r"```python\n(.*?)```", section.split("## Results")[0], re.DOTALL)
+    names = {}
+    exec(block, names)
+    assert names["outputs"]["interest"].shape == (2, 3, 8)
