@@ -26,6 +26,7 @@ USER = "user"
 HISTORY = "history"
 CANDIDATE = "candidate"
 PREFIX = {USER: "user_", HISTORY: "hist_", CANDIDATE: "cand_"}
+HISTORY_MASK, CANDIDATE_MASK = (PREFIX[role] + "mask" for role in (HISTORY, CANDIDATE))
 
 SCHEMA_FILE = "schema.json"
 FORMAT_VERSION = 1

@@ -13,7 +13,15 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dgin_tf.records import LABEL, POSITION, record_features
-from dgin_tf.schema import CANDIDATE, HISTORY, USER, Schema, feature_name
+from dgin_tf.schema import (
+    CANDIDATE,
+    CANDIDATE_MASK,
+    HISTORY,
+    HISTORY_MASK,
+    USER,
+    Schema,
+    feature_name,
+)
 
 _TF_TYPES = {"int32": tf.int32, "int64": tf.int64}
 
@@ -105,7 +113,7 @@ def whole_histories(serialized: tf.Tensor, schema: Schema, time: int) -> dict[st
     features = {name: _decode_all(stored[name], dtypes[name]) for name in users}
     for name in histories:
         features[name] = _cut_history(stored[name], size, length, (dtypes[name], time))
-    return {**features, "hist_mask": tf.sequence_mask(length, time)}
+    return {**features, HISTORY_MASK: tf.sequence_mask(length, time)}
 
 
 def cut(
@@ -134,7 +142,7 @@ def cut(
     for name, stored in rows.histories.items():
         stored = tf.gather(stored, user)
         features[name] = _cut_history(stored, position, length, (dtypes[name], time))
-    features["hist_mask"] = tf.sequence_mask(length, time)
+    features[HISTORY_MASK] = tf.sequence_mask(length, time)
     count = tf.where(is_row, tf.gather(rows.count, index), 0)
     mask = tf.sequence_mask(count, width)
     member = tf.gather(rows.start, index)[:, None] + tf.range(width)
@@ -142,7 +150,7 @@ def cut(
     for name, values in rows.candidates.items():
         features[name] = tf.where(mask, tf.gather(values, member), 0)
     features[LABEL] = tf.cast(features[LABEL], tf.float32)
-    features["cand_mask"] = mask
+    features[CANDIDATE_MASK] = mask
     return features
 
 

@@ -14,13 +14,20 @@ import tensorflow as tf
 from dgin_tf.group_spec import GroupSpec
 from dgin_tf.ops.event_order import newest_of_keys
 from dgin_tf.ops.grouping import group_history, group_with_order
-from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, FIRST_ID, HISTORY, PREFIX
+from dgin_tf.schema import (
+    BEHAVIOR_TYPE,
+    CANDIDATE,
+    CANDIDATE_MASK,
+    FIRST_ID,
+    HISTORY,
+    HISTORY_MASK,
+    PREFIX,
+)
 
 Batch = Mapping[str, Any]
 
 GROUPS = "groups"  # of a batch: its `Groups`
 HISTORY_LENGTH = "history_length"  # of a batch whose history was cut: events that it had before
-HISTORY_MASK, CANDIDATE_MASK = PREFIX[HISTORY] + "mask", PREFIX[CANDIDATE] + "mask"
 
 
 def group_features(batch: Batch, spec: GroupSpec) -> dict[str, Any]:

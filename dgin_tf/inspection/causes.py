@@ -13,9 +13,17 @@ from typing import Protocol
 import numpy as np
 
 from dgin_tf.records import LABEL, POSITION, Manifest, decode_record, read_records, shard_paths
-from dgin_tf.schema import FIRST_ID, Schema
+from dgin_tf.schema import (
+    CANDIDATE,
+    CANDIDATE_MASK,
+    FIRST_ID,
+    HISTORY_MASK,
+    PREFIX,
+    TIMESTAMP,
+    Schema,
+)
 
-_USER, _TIME = "user_id", "cand_timestamp"
+_USER, _TIME = "user_id", PREFIX[CANDIDATE] + TIMESTAMP
 
 
 class Truth(Protocol):
@@ -95,9 +103,9 @@ class CauseFinder:
           clicks without a cause.
         """
         is_click = np.asarray(features[LABEL]) > 0
-        length = np.asarray(features["hist_mask"]).sum(axis=1)
-        is_cause = np.zeros((*is_click.shape, np.asarray(features["hist_mask"]).shape[1]), bool)
-        for row, column in np.argwhere(is_click & np.asarray(features["cand_mask"])):
+        length = np.asarray(features[HISTORY_MASK]).sum(axis=1)
+        is_cause = np.zeros((*is_click.shape, np.asarray(features[HISTORY_MASK]).shape[1]), bool)
+        for row, column in np.argwhere(is_click & np.asarray(features[CANDIDATE_MASK])):
             user = int(features[_USER][row])
             position = self._position[user, int(features[_TIME][row, column])]
             first = position - length[row]  # events before it were cut off

@@ -6,7 +6,7 @@ import numpy as np
 
 from dgin_tf.group_spec import SESSION
 from dgin_tf.inspection.traces import Names, Trace
-from dgin_tf.schema import Schema
+from dgin_tf.schema import CANDIDATE, CANDIDATE_MASK, HISTORY, HISTORY_MASK, PREFIX, Schema
 
 _MODULE = "group_module"
 
@@ -38,7 +38,7 @@ def group_names(trace: Trace, row: int, key: str, schema: Schema, names: Names) 
     ids = groups["keys"][row][groups["mask"][row]]
     if key == SESSION:
         return [f"session {number}" for number in ids]
-    events = trace.features[f"hist_{key}"][row][trace.features["hist_mask"][row]]
+    events = trace.features[PREFIX[HISTORY] + key][row][trace.features[HISTORY_MASK][row]]
     raw = names.of(schema.field(key).vocabulary, ids)
     word = key.removesuffix("_id")
     return [
@@ -79,10 +79,10 @@ def concentration(trace: Trace, key: str) -> dict[str, float]:
       the strongest group; `groups`, the exponential of its entropy, a number of equally strong groups.
     """
     attention, mask = group_attention(trace), trace.state[_MODULE]["mask"]
-    real = trace.features["cand_mask"] & mask.any(axis=1, keepdims=True)
+    real = trace.features[CANDIDATE_MASK] & mask.any(axis=1, keepdims=True)
     figures = {"own": float("nan"), "chance": float("nan")}
     if key != SESSION:
-        candidate_keys = trace.features[f"cand_{key}"][..., np.newaxis]
+        candidate_keys = trace.features[PREFIX[CANDIDATE] + key][..., np.newaxis]
         group_keys = trace.state[_MODULE]["keys"][:, np.newaxis]
         own = (group_keys == candidate_keys) & mask[:, np.newaxis]  # [users, candidates, groups]
         has = own.any(axis=-1) & real

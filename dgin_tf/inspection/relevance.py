@@ -22,6 +22,7 @@ from dgin_tf.layers.search.sdim import HashedInterest
 from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK
 from dgin_tf.layers.short_and_long import ShortAndLong, all_but_newest
 from dgin_tf.models.base import CTRModel
+from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK
 
 FLOOR = 1e-6
 
@@ -58,14 +59,14 @@ def long_weights(model: CTRModel, features: Mapping[str, tf.Tensor]) -> np.ndarr
         weights = _collision_shares(encoder.long, history, target)
     elif isinstance(encoder.long, Pooling):
         real = history.mask.numpy().astype(np.float64)[:, np.newaxis]
-        weights = np.repeat(real, trace.features["cand_mask"].shape[1], axis=1)
+        weights = np.repeat(real, trace.features[CANDIDATE_MASK].shape[1], axis=1)
     elif trace.find(*_EVENTS) is not None:
         weights = _retrieval_weights(trace, history.mask.shape[1])
     elif trace.find(*_ATTENTION) is not None:
         weights = searches.long_attention(trace).astype(np.float64)
     else:
         raise ValueError(f"the long part of {model.name!r} names no weights of events.")
-    weights = searches.pad_time(weights, trace.features["hist_mask"].shape[1])
+    weights = searches.pad_time(weights, trace.features[HISTORY_MASK].shape[1])
     total = weights.sum(axis=-1, keepdims=True)
     return weights / np.where(total > 0, total, 1.0)
 

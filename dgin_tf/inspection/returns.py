@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from dgin_tf.schema import CANDIDATE, HISTORY, HISTORY_MASK, PREFIX, TIMESTAMP
+
 DAY = 86_400
 SHORT_TERM_DAYS = 14  # span of the paper's short-term features
 NEVER = -1
@@ -29,12 +31,17 @@ def days_since(features: Mapping[str, Any], field: str = "category_id") -> np.nd
       [users, candidates]; -1 where there is none in the history, which may have been cut to its
       newest events.
     """
-    past, target = np.asarray(features[f"hist_{field}"]), np.asarray(features[f"cand_{field}"])
+    past, target = (
+        np.asarray(features[PREFIX[HISTORY] + field]),
+        np.asarray(features[PREFIX[CANDIDATE] + field]),
+    )
     same = past[:, None] == target[..., None]  # [users, candidates, time]
-    same &= np.asarray(features["hist_mask"])[:, None]
-    times = np.where(same, np.asarray(features["hist_timestamp"])[:, None], np.iinfo(np.int64).min)
+    same &= np.asarray(features[HISTORY_MASK])[:, None]
+    times = np.where(
+        same, np.asarray(features[PREFIX[HISTORY] + TIMESTAMP])[:, None], np.iinfo(np.int64).min
+    )
     last = times.max(axis=-1, initial=np.iinfo(np.int64).min)
-    gap = np.asarray(features["cand_timestamp"]) - np.where(same.any(axis=-1), last, 0)
+    gap = np.asarray(features[PREFIX[CANDIDATE] + TIMESTAMP]) - np.where(same.any(axis=-1), last, 0)
     return np.where(same.any(axis=-1), gap // DAY, NEVER)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from dgin_tf.inspection.traces import Trace
 from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK
+from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK
 
 _LONG, _ATTENTION = "long", "attention"
 
@@ -28,8 +29,8 @@ def retrieved_events(trace: Trace) -> np.ndarray:
       ValueError: the model searches nothing.
     """
     indices = trace.array(TOPK_INDICES)  # [users, candidates, top_k], in time
-    mask = trace.array(TOPK_MASK) & trace.features["cand_mask"][..., np.newaxis]
-    time = trace.features["hist_mask"].shape[1]
+    mask = trace.array(TOPK_MASK) & trace.features[CANDIDATE_MASK][..., np.newaxis]
+    time = trace.features[HISTORY_MASK].shape[1]
     # Padding among the indices is written to one column more, which is cut off.
     is_retrieved = np.zeros((*indices.shape[:2], time + 1), bool)
     np.put_along_axis(is_retrieved, np.where(mask, indices, time), True, axis=2)
@@ -50,7 +51,7 @@ def long_attention(trace: Trace) -> np.ndarray:
             "expected attention over all events, as a din_long has it; got one over "
             f"{list(attention.shape[2:])} retrieved events. Give a run of din_long."
         )
-    return pad_time(attention, trace.features["hist_mask"].shape[1])
+    return pad_time(attention, trace.features[HISTORY_MASK].shape[1])
 
 
 def pad_time(weights: np.ndarray, time: int) -> np.ndarray:

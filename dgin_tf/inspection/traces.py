@@ -15,7 +15,15 @@ import tensorflow as tf
 from dgin_tf.layers.interest_evolution import InterestEvolution
 from dgin_tf.models.base import CTRModel
 from dgin_tf.records import LABEL
-from dgin_tf.schema import CANDIDATE, HISTORY, Schema, feature_name
+from dgin_tf.schema import (
+    CANDIDATE,
+    CANDIDATE_MASK,
+    HISTORY,
+    HISTORY_MASK,
+    PREFIX,
+    Schema,
+    feature_name,
+)
 
 VOCABULARY = "vocabulary"
 _RESERVED = ("padding", "unknown")
@@ -102,7 +110,7 @@ class Trace:
     @property
     def length(self) -> np.ndarray:
         """Real events of each row, [users]."""
-        return self.features["hist_mask"].sum(axis=1)
+        return self.features[HISTORY_MASK].sum(axis=1)
 
 
 def trace(model: CTRModel, features: Mapping[str, tf.Tensor]) -> Trace:
@@ -145,7 +153,7 @@ def trace_evolution(
     state = model.encode_user(features)[name]
     attention = encoder.attend(state, model.embedding.target(features))
     paths = [encoder.evolution(state), encoder.evolution(state, attention)]
-    real = features["hist_mask"].numpy().astype(np.float32)  # [users, time]
+    real = features[HISTORY_MASK].numpy().astype(np.float32)  # [users, time]
     equal = real / np.maximum(real.sum(axis=1, keepdims=True), 1.0)
     return (
         np.concatenate([path.numpy() for path in paths], axis=1).astype(np.float32),
@@ -168,7 +176,7 @@ def with_candidates(
       A batch of one row, without padding in its history.
     """
     arrays = _numpy(dict(features))
-    mask, label = arrays["cand_mask"], arrays[LABEL]
+    mask, label = arrays[CANDIDATE_MASK], arrays[LABEL]
     own = [(row, n) for n in np.flatnonzero(mask[row])]
     own.sort(key=lambda at: -label[at])  # clicks first; the order is stable otherwise
     others = [tuple(at) for at in np.argwhere(mask & (label > 0)) if at[0] != row]
@@ -177,14 +185,14 @@ def with_candidates(
     for at in own + others:
         place_of_item.setdefault(int(item[at]), at)
     rows, columns = np.array(list(place_of_item.values())[:count]).T
-    real = arrays["hist_mask"][row]
+    real = arrays[HISTORY_MASK][row]
     single_row = {}
     for name, value in arrays.items():
-        if name.startswith("hist_"):
+        if name.startswith(PREFIX[HISTORY]):
             single_row[name] = value[row, real][None]
         elif name == LABEL:  # other users' clicks are negatives of this one
             single_row[name] = np.where(rows == row, value[rows, columns], 0)[None]
-        elif name.startswith("cand_"):
+        elif name.startswith(PREFIX[CANDIDATE]):
             single_row[name] = value[rows, columns][None]
         else:
             single_row[name] = value[row : row + 1]
@@ -193,12 +201,12 @@ def with_candidates(
 
 def event_names(features: Mapping[str, np.ndarray], schema: Schema, names: Names) -> list[str]:
     """Names of the real events of a batch of one row, such as `category 7, behavior click`."""
-    return _labels(features, schema, names, HISTORY, features["hist_mask"][0])
+    return _labels(features, schema, names, HISTORY, features[HISTORY_MASK][0])
 
 
 def candidate_names(features: Mapping[str, np.ndarray], schema: Schema, names: Names) -> list[str]:
     """Names of the real candidates of a batch of one row, such as `category 7, item 35`."""
-    return _labels(features, schema, names, CANDIDATE, features["cand_mask"][0])
+    return _labels(features, schema, names, CANDIDATE, features[CANDIDATE_MASK][0])
 
 
 def _labels(features, schema, names, role, mask) -> list[str]:

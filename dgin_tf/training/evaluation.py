@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from dgin_tf import metrics
 from dgin_tf.inputs.group_features import HISTORY_LENGTH
+from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK
 
-CLICK, REAL, HISTORY_MASK, USER = "label", "cand_mask", "hist_mask", "user_id"
+CLICK, USER = "label", "user_id"
 
 
 class Evaluator:
@@ -74,7 +75,7 @@ class Evaluator:
     def _score(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Flat tensors, one entry a real candidate, and the number of rows."""
         logits = self.model(features, training=False)["logits"]
-        real = features[REAL]
+        real = features[CANDIDATE_MASK]
         rows, width = tf.unstack(tf.shape(logits))
         length = features.get(HISTORY_LENGTH)
         if length is None:

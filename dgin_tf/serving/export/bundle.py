@@ -34,7 +34,7 @@ import tensorflow as tf
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.records import CATALOGUE_FILE, load_catalogue
-from dgin_tf.schema import Schema, write_text
+from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, Schema, write_text
 from dgin_tf.serving.export import signatures, warmup
 from dgin_tf.serving.export.requests import RequestMaker
 from dgin_tf.serving.export.versions import (
@@ -236,7 +236,7 @@ def _check_scores(
     """Raises RuntimeError unless every signature with probabilities agrees with the model."""
     masks = {
         mask: np.ones(batch[item].shape, bool)
-        for mask, item in (("hist_mask", "hist_item_id"), ("cand_mask", "cand_item_id"))
+        for mask, item in ((HISTORY_MASK, "hist_item_id"), (CANDIDATE_MASK, "cand_item_id"))
     }
     features = {name: tf.constant(value) for name, value in {**batch, **masks}.items()}
     probabilities = tf.sigmoid(model(features, training=False)[signatures.LOGITS]).numpy()

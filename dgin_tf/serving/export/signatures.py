@@ -27,7 +27,9 @@ from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.models.base import CTRModel
 from dgin_tf.schema import (
     CANDIDATE,
+    CANDIDATE_MASK,
     HISTORY,
+    HISTORY_MASK,
     PADDING_ID,
     PREFIX,
     UNKNOWN_ID,
@@ -51,7 +53,7 @@ LOGITS = "logits"
 GROUP_ENCODER = "group_module"
 """The encoder whose state is cached where a model's `serving_spec` has groups."""
 
-_MASKS = {HISTORY: "hist_mask", CANDIDATE: "cand_mask"}
+_MASKS = {HISTORY: HISTORY_MASK, CANDIDATE: CANDIDATE_MASK}
 
 Tensors = dict[str, tf.Tensor]
 Specs = dict[str, tf.TensorSpec]
