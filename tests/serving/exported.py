@@ -100,9 +100,14 @@ def score_in_a_fresh_process(
 ) -> list[dict[str, np.ndarray]]:
     """Runs every signature where neither our code nor any Keras can be imported."""
     arguments = []
-    for number, exported in enumerate(exports):
-        given, target = folder / f"given{number}.npz", folder / f"scores{number}.npz"
-        np.savez(given, **exported.batch)
-        arguments += [str(exported.version), str(given), str(exported.records), str(target)]
+    for number, bundle_export in enumerate(exports):
+        inputs, target = folder / f"given{number}.npz", folder / f"scores{number}.npz"
+        np.savez(inputs, **bundle_export.batch)
+        arguments += [
+            str(bundle_export.version),
+            str(inputs),
+            str(bundle_export.records),
+            str(target),
+        ]
     subprocess.run([sys.executable, "-I", "-c", FRESH, *arguments], check=True)
     return [dict(np.load(path)) for path in arguments[3::4]]

@@ -133,8 +133,8 @@ def test_somebody_unknown_has_no_state(model, data, store):
 
 def short(record):
     """The same record with nine events at most."""
-    found = {n: v[:9] if n.startswith("hist_") else v for n, v in record.items()}
-    return {**found, "cand_position": np.minimum(found["cand_position"], 9)}
+    actual = {n: v[:9] if n.startswith("hist_") else v for n, v in record.items()}
+    return {**actual, "cand_position": np.minimum(actual["cand_position"], 9)}
 
 
 def test_of_a_user_in_several_splits_the_newest_record_counts_whatever_its_length(model, tmp_path):
@@ -202,9 +202,9 @@ def test_the_ranker_scores_encoded_states_as_it_scores_histories(served, states)
     newest = dict(histories(served))
     assert len(newest) == exported.USERS
     for user, history in newest.items():
-        expected = ranker.rank(history, CANDIDATES, {"user_id": user})
+        reference = ranker.rank(history, CANDIDATES, {"user_id": user})
         scores = ranker.rank(user, CANDIDATES)
-        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(scores, reference, rtol=0, atol=1e-5)
 
 
 def test_an_encoded_state_includes_all_up_to_its_newest_event(served, states):

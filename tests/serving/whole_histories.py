@@ -26,7 +26,7 @@ def histories(data):
 
 
 def longest(data):
-    return max(histories(data), key=lambda found: len(found[1]["item_id"]))
+    return max(histories(data), key=lambda actual: len(actual[1]["item_id"]))
 
 
 def whole(model, person, events, candidates, length=60):

@@ -35,5 +35,5 @@ def address_of(tmp_path, request):
 @pytest.fixture(params=KINDS)
 def store(request, address_of):
     """An open, empty store of each kind."""
-    with open_store(address_of(request.param)) as opened:
-        yield opened
+    with open_store(address_of(request.param)) as a_store:
+        yield a_store

@@ -49,11 +49,11 @@ def test_every_list_comes_back(history, key):
     keys = np.unique(history[key])
     np.testing.assert_array_equal(codec.keys(block, 6), keys)
     order = np.argsort(history[key], kind="stable")
-    found = codec.select(block, 6, keys)
+    actual = codec.select(block, 6, keys)
     for name, values in history.items():
-        np.testing.assert_array_equal(found.events[name], values[order])
-        assert found.events[name].dtype == SCHEMA.field(name).dtype
-    np.testing.assert_array_equal(found.rank, rank_in_second(history["timestamp"])[order])
+        np.testing.assert_array_equal(actual.events[name], values[order])
+        assert actual.events[name].dtype == SCHEMA.field(name).dtype
+    np.testing.assert_array_equal(actual.rank, rank_in_second(history["timestamp"])[order])
 
 
 def example(events, **columns):
@@ -106,15 +106,15 @@ def test_unknown_and_missing_keys_give_nothing():
 def test_lists_are_cut_to_their_newest_events():
     codec = BlockCodec(SCHEMA, "category_id")
     history = example(7, category_id=np.array([3, 5, 3, 3, 5, 9, 3]))
-    found = codec.select(codec.encode(history, 2), 0, np.array([3, 5, 9]))
-    np.testing.assert_array_equal(found.events["item_id"], history["item_id"][[3, 6, 1, 4, 5]])
+    actual = codec.select(codec.encode(history, 2), 0, np.array([3, 5, 9]))
+    np.testing.assert_array_equal(actual.events["item_id"], history["item_id"][[3, 6, 1, 4, 5]])
 
 
 @pytest.mark.parametrize("keys", [[], [4], [4, 4, 4], [4, 7, 4, 4, 7, 1]])
 def test_newest_per_key_counts_from_the_end(keys):
     keys = np.array(keys, np.int64)
-    expected = [np.sum(keys[row:] == key) <= 2 for row, key in enumerate(keys)]
-    assert newest_per_key(keys, 2).tolist() == expected
+    reference = [np.sum(keys[row:] == key) <= 2 for row, key in enumerate(keys)]
+    assert newest_per_key(keys, 2).tolist() == reference
 
 
 def test_rank_counts_the_events_of_a_second():

@@ -65,15 +65,15 @@ def same_as_scratch(engine, events, limit=ALL):
     """Statistics, lists and groups are those of a history, listed and counted anew."""
     key = engine.totals.key
     same(engine.totals.of(PERSON), engine.totals.count(events))
-    found = engine.lookup(PERSON, np.unique(events[key]))
-    kept = newest_per_key(events[key], limit)
+    actual = engine.lookup(PERSON, np.unique(events[key]))
+    remaining = newest_per_key(events[key], limit)
     for name, values in events.items():
-        np.testing.assert_array_equal(found[name], values[kept])
+        np.testing.assert_array_equal(actual[name], values[remaining])
     version, groups = engine.groups(PERSON, groups=99, events=limit)
     assert version == engine.version(PERSON)
-    np.testing.assert_array_equal(groups["item_id"], found["item_id"][found[key] >= 2])
-    for row, wanted in enumerate(groups[key]):
-        assert groups[TOTAL + "count"][row] == np.sum(events[key] == wanted)
+    np.testing.assert_array_equal(groups["item_id"], actual["item_id"][actual[key] >= 2])
+    for row, keys in enumerate(groups[key]):
+        assert groups[TOTAL + "count"][row] == np.sum(events[key] == keys)
 
 
 @pytest.mark.parametrize("key", ["category_id", "item_id"])
@@ -164,8 +164,8 @@ def test_groups_are_those_of_their_version_whatever_comes_meanwhile(world, monke
         stream(engine, events, LOADED, COUNT, COUNT)
         return total(account)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(world.totals, "total", overtaken)
+    with monkeypatch.context() as context:
+        context.setattr(world.totals, "total", overtaken)
         version, groups = engine.groups(PERSON, groups=99, events=ALL)
     assert version == before != engine.version(PERSON)
     assert len(groups["item_id"]) == LOADED
@@ -179,8 +179,8 @@ def test_catching_up_that_was_stopped_is_done_again(world, monkeypatch):
     world.load(take(events, slice(45)))
     stream(old, events, LOADED, COUNT)
     engine = world.engine()
-    with monkeypatch.context() as patched:
-        patched.setattr(world.store, "swap_many", lambda *_: 1 / 0)
+    with monkeypatch.context() as context:
+        context.setattr(world.store, "swap_many", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.catch_up()
     engine.catch_up()
@@ -202,8 +202,8 @@ def test_a_delivery_that_failed_leaves_nothing_and_is_taken_the_next_time(world,
     world.load(take(events, slice(LOADED)))
     engine = world.engine()
     before = engine.version(PERSON)
-    with monkeypatch.context() as patched:
-        patched.setattr(world.store, "swap_many", lambda *_: 1 / 0)
+    with monkeypatch.context() as context:
+        context.setattr(world.store, "swap_many", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.append(PERSON, take(events, slice(LOADED, COUNT)), sequence=1)
     same_as_scratch(engine, take(events, slice(LOADED)))

@@ -65,11 +65,11 @@ def built(data, tmp_path_factory):
     return folder
 
 
-def assert_same(found, expected):
+def assert_same(actual, reference):
     for field in SCHEMA.with_role(HISTORY):
-        values = expected.get(field.name, [])
-        assert found[field.name].tolist() == list(values)
-        assert found[field.name].dtype == field.dtype
+        values = reference.get(field.name, [])
+        assert actual[field.name].tolist() == list(values)
+        assert actual[field.name].dtype == field.dtype
 
 
 @pytest.mark.parametrize("key", ["category_id", "item_id"])
@@ -79,8 +79,8 @@ def test_every_look_up_equals_the_dictionarys(data, built, key):
     for user in range(USERS + 3):
         keys = sorted(tree.get(user, ()))
         assert index.keys(user).tolist() == keys
-        for wanted in (keys, keys[:1], keys[1::2] + [0, 1, 10**9], rng.permutation(keys)[:3]):
-            assert_same(index.lookup(user, wanted), lookup(tree, histories, user, wanted))
+        for target_keys in (keys, keys[:1], keys[1::2] + [0, 1, 10**9], rng.permutation(keys)[:3]):
+            assert_same(index.lookup(user, target_keys), lookup(tree, histories, user, target_keys))
 
 
 @pytest.mark.parametrize("newest", [1, 3, 10**6])
@@ -90,12 +90,16 @@ def test_a_history_slice_is_the_newest_events_and_before_them_those_of_the_keys(
     index, histories = BehaviorIndex(built / "category_id", SCHEMA, "category_id"), data[1]
     tree, rng = tree_of(histories, "category_id", LIMIT), np.random.default_rng(6)
     for user in range(USERS + 3):
-        kept = lookup(tree, histories, user, tree.get(user, ()))
-        wanted = rng.permutation(list(tree.get(user, ())))[:3]
-        count = len(kept.get("timestamp", ()))
-        rows = [n for n in range(count) if n >= count - newest or kept["category_id"][n] in wanted]
-        expected = {name: [values[n] for n in rows] for name, values in kept.items()}
-        assert_same(index.history_slice(user, wanted, newest), expected)
+        remaining = lookup(tree, histories, user, tree.get(user, ()))
+        target_keys = rng.permutation(list(tree.get(user, ())))[:3]
+        count = len(remaining.get("timestamp", ()))
+        rows = [
+            n
+            for n in range(count)
+            if n >= count - newest or remaining["category_id"][n] in target_keys
+        ]
+        reference = {name: [values[n] for n in rows] for name, values in remaining.items()}
+        assert_same(index.history_slice(user, target_keys, newest), reference)
 
 
 def test_pending_events_are_among_the_newest_of_a_history_slice(data, index):
@@ -107,9 +111,9 @@ def test_pending_events_are_among_the_newest_of_a_history_slice(data, index):
     before = index.history_slice(user, [], newest=2)
     assert before["item_id"].tolist() == [5, 6]
     # The first of the pending ones shares its second with the newest and still counts as older.
-    found = index.history_slice(user, [2], newest=2)
-    assert found["item_id"].tolist()[-3:] == [4, 5, 6]
-    assert set(found["category_id"][:-2]) == {2}
+    actual = index.history_slice(user, [2], newest=2)
+    assert actual["item_id"].tolist()[-3:] == [4, 5, 6]
+    assert set(actual["category_id"][:-2]) == {2}
 
 
 @pytest.mark.parametrize("user", [-1, 0, 1, USERS - 1, USERS, 10**12])
@@ -125,9 +129,11 @@ def test_a_time_hides_what_came_at_it_or_later(data, tmp_path):
     for user, history in data[1].items():
         for position in range(0, len(history), 7):
             time = history[position]["timestamp"]
-            seen = [event for event in history if event["timestamp"] < time]
-            expected = {f.name: [e[f.name] for e in seen] for f in SCHEMA.with_role(HISTORY)}
-            assert_same(index.lookup(user, KEYS, before=time), expected)
+            visible_events = [event for event in history if event["timestamp"] < time]
+            reference = {
+                f.name: [e[f.name] for e in visible_events] for f in SCHEMA.with_role(HISTORY)
+            }
+            assert_same(index.lookup(user, KEYS, before=time), reference)
 
 
 def test_time_and_ties_name_any_position_of_a_history(data, tmp_path):
@@ -135,18 +141,20 @@ def test_time_and_ties_name_any_position_of_a_history(data, tmp_path):
     index = BehaviorIndex(tmp_path / "index", SCHEMA, "item_id")
     for user, history in data[1].items():
         for position in range(1, len(history), 5):
-            seen, time = history[:position], history[position - 1]["timestamp"]
-            expected = {f.name: [e[f.name] for e in seen] for f in SCHEMA.with_role(HISTORY)}
-            ties = sum(event["timestamp"] == time for event in seen)
-            found = index.lookup(user, index.keys(user), before=time, ties=ties)
-            assert_same(found, expected)
+            visible_events, time = history[:position], history[position - 1]["timestamp"]
+            reference = {
+                f.name: [e[f.name] for e in visible_events] for f in SCHEMA.with_role(HISTORY)
+            }
+            ties = sum(event["timestamp"] == time for event in visible_events)
+            actual = index.lookup(user, index.keys(user), before=time, ties=ties)
+            assert_same(actual, reference)
 
 
 def test_the_memory_that_building_takes_does_not_change_the_index(data, built, tmp_path):
     build_index(data[0], tmp_path / "index", "category_id", LIMIT, part_bytes=1500)
     for name in (BLOCKS_FILE, OFFSETS_FILE, METADATA_FILE):
-        expected = (built / "category_id" / name).read_bytes()
-        assert (tmp_path / "index" / name).read_bytes() == expected
+        reference = (built / "category_id" / name).read_bytes()
+        assert (tmp_path / "index" / name).read_bytes() == reference
     assert os.listdir(tmp_path) == ["index"]
 
 
@@ -159,8 +167,10 @@ def test_the_description_counts_what_is_there(data, built):
     assert metadata.events_seen == sum(len(history) for history in data[1].values())
     files = [built / "category_id" / name for name in (BLOCKS_FILE, OFFSETS_FILE)]
     assert metadata.bytes == sum(path.stat().st_size for path in files)
-    written = json.loads((built / "category_id" / METADATA_FILE).read_text())
-    assert written["bytes_per_event"] == pytest.approx(metadata.bytes / metadata.events, abs=1e-3)
+    is_written = json.loads((built / "category_id" / METADATA_FILE).read_text())
+    assert is_written["bytes_per_event"] == pytest.approx(
+        metadata.bytes / metadata.events, abs=1e-3
+    )
 
 
 def events_at(times, items):
@@ -171,15 +181,15 @@ def events_at(times, items):
 def test_the_windows_of_several_splits_are_joined_to_one_history(tmp_path):
     whole = events_at([10, 11, 11, 12, 13, 13, 13, 14, 15], [7, 8, 9, 7, 5, 6, 5, 4, 3])
     windows = [slice(0, 6), slice(2, 7), slice(5, 9), slice(2, 7)]
-    joined = join_windows([{n: v[w] for n, v in whole.items()} for w in reversed(windows)])
+    whole_history = join_windows([{n: v[w] for n, v in whole.items()} for w in reversed(windows)])
     for name, values in whole.items():
-        np.testing.assert_array_equal(joined[name], values)
+        np.testing.assert_array_equal(whole_history[name], values)
 
 
 def test_windows_that_do_not_touch_follow_each_other():
     first, second = events_at([10, 11], [7, 8]), events_at([20, 21], [5, 6])
-    joined = join_windows([second, events_at([], []), first])
-    assert joined["item_id"].tolist() == [7, 8, 5, 6]
+    whole_history = join_windows([second, events_at([], []), first])
+    assert whole_history["item_id"].tolist() == [7, 8, 5, 6]
 
 
 def test_records_without_a_user_of_their_own_are_counted_and_left_out(tmp_path):
@@ -197,51 +207,51 @@ def test_an_index_of_nobody_can_be_opened(tmp_path):
 
 
 @pytest.fixture
-def copied(built, tmp_path):
+def copy_dir(built, tmp_path):
     shutil.copytree(built / "category_id", tmp_path / "index")
     return tmp_path / "index"
 
 
-def test_an_index_of_another_schema_is_refused(copied):
+def test_an_index_of_another_schema_is_refused(copy_dir):
     with pytest.raises(ValueError, match=f"built for schema '{SCHEMA.fingerprint()}'"):
-        BehaviorIndex(copied, make_schema(max_history=48), "category_id")
+        BehaviorIndex(copy_dir, make_schema(max_history=48), "category_id")
 
 
-def test_an_index_by_another_key_is_refused(copied):
+def test_an_index_by_another_key_is_refused(copy_dir):
     with pytest.raises(ValueError, match="built for key 'category_id', but 'item_id'"):
-        BehaviorIndex(copied, SCHEMA, "item_id")
+        BehaviorIndex(copy_dir, SCHEMA, "item_id")
 
 
-def test_an_index_of_another_format_is_refused(copied):
-    content = json.loads((copied / METADATA_FILE).read_text())
-    (copied / METADATA_FILE).write_text(json.dumps({**content, "format_version": 2}))
+def test_an_index_of_another_format_is_refused(copy_dir):
+    content = json.loads((copy_dir / METADATA_FILE).read_text())
+    (copy_dir / METADATA_FILE).write_text(json.dumps({**content, "format_version": 2}))
     with pytest.raises(ValueError, match="format version 2"):
-        BehaviorIndex(copied, SCHEMA, "category_id")
+        BehaviorIndex(copy_dir, SCHEMA, "category_id")
 
 
 @pytest.mark.parametrize("name", [BLOCKS_FILE, OFFSETS_FILE, METADATA_FILE])
-def test_a_file_that_was_cut_in_the_middle_is_refused(copied, name):
-    with open(copied / name, "r+b") as file:
-        file.truncate((copied / name).stat().st_size // 2)
+def test_a_file_that_was_cut_in_the_middle_is_refused(copy_dir, name):
+    with open(copy_dir / name, "r+b") as file:
+        file.truncate((copy_dir / name).stat().st_size // 2)
     with pytest.raises(ValueError, match=f"{name} .*build it again"):
-        BehaviorIndex(copied, SCHEMA, "category_id")
+        BehaviorIndex(copy_dir, SCHEMA, "category_id")
 
 
-def test_a_file_that_is_missing_is_refused(copied):
-    (copied / BLOCKS_FILE).unlink()
+def test_a_file_that_is_missing_is_refused(copy_dir):
+    (copy_dir / BLOCKS_FILE).unlink()
     with pytest.raises(ValueError, match="0 bytes instead of"):
-        BehaviorIndex(copied, SCHEMA, "category_id")
+        BehaviorIndex(copy_dir, SCHEMA, "category_id")
 
 
-def test_a_changed_byte_is_found_by_the_check(copied):
-    BehaviorIndex(copied, SCHEMA, "category_id").check()
-    with open(copied / BLOCKS_FILE, "r+b") as file:
+def test_a_changed_byte_is_found_by_the_check(copy_dir):
+    BehaviorIndex(copy_dir, SCHEMA, "category_id").check()
+    with open(copy_dir / BLOCKS_FILE, "r+b") as file:
         file.seek(53)
         byte = file.read(1)[0]
         file.seek(53)
         file.write(bytes([byte ^ 1]))
     with pytest.raises(ValueError, match="checksum differs"):
-        BehaviorIndex(copied, SCHEMA, "category_id").check()
+        BehaviorIndex(copy_dir, SCHEMA, "category_id").check()
 
 
 def test_a_folder_without_an_index_is_refused(tmp_path):
@@ -249,23 +259,23 @@ def test_a_folder_without_an_index_is_refused(tmp_path):
         BehaviorIndex(tmp_path, SCHEMA, "category_id")
 
 
-def test_a_rebuilt_index_takes_the_old_ones_place_while_it_is_read(data, copied):
-    reader = BehaviorIndex(copied, SCHEMA, "category_id")
+def test_a_rebuilt_index_takes_the_old_ones_place_while_it_is_read(data, copy_dir):
+    reader = BehaviorIndex(copy_dir, SCHEMA, "category_id")
     before = reader.lookup(5, KEYS)
-    build_index(data[0], copied, "category_id", 1)
+    build_index(data[0], copy_dir, "category_id", 1)
     assert_same(reader.lookup(5, KEYS), {name: v.tolist() for name, v in before.items()})
-    assert BehaviorIndex(copied, SCHEMA, "category_id").metadata.max_events_per_key == 1
-    assert os.listdir(copied.parent) == ["index"]
+    assert BehaviorIndex(copy_dir, SCHEMA, "category_id").metadata.max_events_per_key == 1
+    assert os.listdir(copy_dir.parent) == ["index"]
 
 
-def test_a_build_that_fails_leaves_the_old_index(data, copied):
+def test_a_build_that_fails_leaves_the_old_index(data, copy_dir):
     def stopped(items, total, description):
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError):
-        build_index(data[0], copied, "category_id", 1, progress=stopped)
-    assert BehaviorIndex(copied, SCHEMA, "category_id").metadata.max_events_per_key == LIMIT
-    assert os.listdir(copied.parent) == ["index"]
+        build_index(data[0], copy_dir, "category_id", 1, progress=stopped)
+    assert BehaviorIndex(copy_dir, SCHEMA, "category_id").metadata.max_events_per_key == LIMIT
+    assert os.listdir(copy_dir.parent) == ["index"]
 
 
 def test_a_folder_that_holds_something_else_is_not_replaced(data, tmp_path):
@@ -300,9 +310,9 @@ def test_look_ups_merge_what_came_since(data, index):
         histories = {user: sorted(history, key=lambda event: event["timestamp"])}
         tree = tree_of(histories, "category_id", LIMIT)
         assert index.keys(user).tolist() == sorted(tree[user])
-        for wanted in (sorted(tree[user]), sorted(tree[user])[:2]):
-            expected = lookup(tree, histories, user, wanted)
-            assert_same(index.lookup(user, wanted), expected)
+        for target_keys in (sorted(tree[user]), sorted(tree[user])[:2]):
+            reference = lookup(tree, histories, user, target_keys)
+            assert_same(index.lookup(user, target_keys), reference)
 
 
 def columns(events):

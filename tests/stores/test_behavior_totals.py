@@ -44,28 +44,28 @@ def totals(store=None):
     return BehaviorTotals(store or InMemoryStore(), SCHEMA, "category_id", ("item_id",))
 
 
-def same(found, expected):
+def same(actual, reference):
     for name in ("keys", "counts", "newest"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    assert found.pairs.keys() == expected.pairs.keys()
-    for name, pairs in expected.pairs.items():
-        np.testing.assert_array_equal(found.pairs[name], pairs)
-    np.testing.assert_array_equal(found.amounts["dwell"], expected.amounts["dwell"])
+        np.testing.assert_array_equal(getattr(actual, name), getattr(reference, name))
+    assert actual.pairs.keys() == reference.pairs.keys()
+    for name, pairs in reference.pairs.items():
+        np.testing.assert_array_equal(actual.pairs[name], pairs)
+    np.testing.assert_array_equal(actual.amounts["dwell"], reference.amounts["dwell"])
 
 
 def test_statistics_are_those_of_a_scan():
     events = random_events(97)
     counted = totals().count(events)
-    found = counted.statistics(counted.keys, TYPES)
+    actual = counted.statistics(counted.keys, TYPES)
     for row, key in enumerate(counted.keys):
         own = events["category_id"] == key
         kinds = [np.sum(own & (events["behavior_type"] == 2 + n)) for n in range(3)]
-        assert found["count"][row] == own.sum()
-        assert found["types"][row] == np.count_nonzero(kinds)
-        assert [found[f"count_{name}"][row] for name in TYPES] == kinds
-        assert found["distinct_item_id"][row] == len(set(events["item_id"][own]))
+        assert actual["count"][row] == own.sum()
+        assert actual["types"][row] == np.count_nonzero(kinds)
+        assert [actual[f"count_{name}"][row] for name in TYPES] == kinds
+        assert actual["distinct_item_id"][row] == len(set(events["item_id"][own]))
         dwell = events["dwell"][own & (events["dwell"] > 0)]
-        assert found["mean_dwell"][row] == dwell.sum() // len(dwell)
+        assert actual["mean_dwell"][row] == dwell.sum() // len(dwell)
         assert counted.newest[row] == events["timestamp"][own].max()
     assert counted.counts[:, 0].sum() == np.sum(events["behavior_type"] == 1)
 
@@ -99,10 +99,10 @@ def test_events_that_come_while_a_batch_is_written_are_not_lost(monkeypatch):
     store, events = InMemoryStore(), random_events(23)
     running, stream, swap = totals(store), totals(store), store.swap_many
 
-    def beaten(expected, values):
+    def beaten(reference, values):
         monkeypatch.setattr(store, "swap_many", swap)
         stream.append(7, take(events, slice(19, 23)), sequence=1)
-        return swap(expected, values)
+        return swap(reference, values)
 
     monkeypatch.setattr(store, "swap_many", beaten)
     with running.loading() as load:
@@ -138,9 +138,9 @@ def test_late_events_that_a_load_has_are_dropped_by_the_load_after_it():
 
 def test_somebody_unknown_has_no_statistics():
     for user in (-1, 0, 5):
-        found = totals().of(user)
-        assert not len(found.keys)
-        assert found.statistics(found.keys, TYPES)["count"].shape == (0,)
+        actual = totals().of(user)
+        assert not len(actual.keys)
+        assert actual.statistics(actual.keys, TYPES)["count"].shape == (0,)
 
 
 def test_totals_of_other_fields_are_not_misread():

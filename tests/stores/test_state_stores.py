@@ -237,8 +237,8 @@ def test_of_two_who_read_the_same_one_swaps(store):
 
     def add(_):
         while True:
-            held = store.get(5)
-            if store.swap_many({5: held}, {5: b"%d" % (int(held) + 1)}):
+            stored_states = store.get(5)
+            if store.swap_many({5: stored_states}, {5: b"%d" % (int(stored_states) + 1)}):
                 return
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -252,6 +252,6 @@ def test_a_copy_of_lmdb_holds_every_namespace(path, tmp_path):
         store.scoped("others").put_many({2: b"other"})
         store.copy(tmp_path / "copy")
         store.put_many({2: b"later"})
-    with LmdbStore(tmp_path / "copy", "states") as copied:
-        assert copied.get(2) == b"two"
-        assert copied.scoped("others").get(2) == b"other"
+    with LmdbStore(tmp_path / "copy", "states") as store_copy:
+        assert store_copy.get(2) == b"two"
+        assert store_copy.scoped("others").get(2) == b"other"

@@ -60,10 +60,10 @@ def test_a_value_cut_off_at_any_byte_is_refused():
 def test_a_flip_of_any_bit_is_refused():
     data = encode_value(STATE, sequence=3, **OWNER)
     for position in range(len(data)):
-        damaged = bytearray(data)
-        damaged[position] ^= 1 << position % 8
+        broken_value = bytearray(data)
+        broken_value[position] ^= 1 << position % 8
         with pytest.raises(DamagedValueError):
-            decode_value(bytes(damaged), **OWNER)
+            decode_value(bytes(broken_value), **OWNER)
 
 
 def test_a_value_of_another_model_version_is_refused():

@@ -45,13 +45,13 @@ class Failing(InMemoryStore):
     failures = 0
     writes_first = False
 
-    def swap_many(self, expected, values):
+    def swap_many(self, reference, values):
         if self.failures:
             self.failures -= 1
             if self.writes_first:  # it did what was asked, but the answer was lost
-                super().swap_many(expected, values)
+                super().swap_many(reference, values)
             raise StoreError("the store does not answer.")
-        return super().swap_many(expected, values)
+        return super().swap_many(reference, values)
 
     def scoped(self, namespace):
         self._namespace = namespace

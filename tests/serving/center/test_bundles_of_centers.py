@@ -73,7 +73,7 @@ def center_on(updater, store, folder):
 def test_updates_of_many_people_are_those_of_one_history_each(updater):
     users = {"user_id": np.array([2, 7, 11, 13])}
     histories = [columns(updater, items) for items in ITEMS]
-    wanted = [
+    states_of_histories = [
         updater.encode([h], {"user_id": users["user_id"][n : n + 1]})[0]
         for n, h in enumerate(histories)
     ]
@@ -81,10 +81,10 @@ def test_updates_of_many_people_are_those_of_one_history_each(updater):
     for start, stop in ((0, 1), (1, 5)):
         parts = [{k: v[start:stop] for k, v in h.items()} for h in histories]
         moving = [n for n, part in enumerate(parts) if len(part["item_id"])]
-        found = updater.update([states[n] for n in moving], [parts[n] for n in moving])
-        for n, state in zip(moving, found, strict=True):
+        actual = updater.update([states[n] for n in moving], [parts[n] for n in moving])
+        for n, state in zip(moving, actual, strict=True):
             states[n] = state
-    for state, other in zip(states, wanted, strict=True):
+    for state, other in zip(states, states_of_histories, strict=True):
         for name in set(state) - {
             "interest__events",
             "interest__mask",
@@ -104,13 +104,13 @@ def test_the_ranker_scores_stored_states_as_it_scores_histories(updater, tmp_pat
         center.apply(lines[start : start + 4])
     ranker = Ranker(updater.version_dir, states=store)
     for person, items in zip((2, 7, 11, 13), ITEMS, strict=True):
-        expected = ranker.rank(columns(updater, items), CANDIDATES, {"user_id": person})
+        reference = ranker.rank(columns(updater, items), CANDIDATES, {"user_id": person})
         raw_items = [f"item {item}" for item in CANDIDATES]
         for scores in (
             ranker.rank(person, CANDIDATES),
             RawRanker(ranker).rank(f"u{person}", raw_items),
         ):
-            np.testing.assert_allclose(scores, expected, atol=1e-5)
+            np.testing.assert_allclose(scores, reference, atol=1e-5)
 
 
 def test_strangers_have_states_of_their_own(base_model, tmp_path):
@@ -125,9 +125,9 @@ def test_strangers_have_states_of_their_own(base_model, tmp_path):
     ranker = Ranker(base_model.version, states=store)
     for name, item in (("anna", 5), ("otto", 40), ("nobody", None)):
         items = [] if item is None else [item]
-        expected = ranker.rank(columns(updater, items), CANDIDATES, {"user_id": 1})
+        reference = ranker.rank(columns(updater, items), CANDIDATES, {"user_id": 1})
         scores = RawRanker(ranker).rank(name, [f"item {item}" for item in CANDIDATES])
-        np.testing.assert_allclose(scores, expected, atol=1e-6)
+        np.testing.assert_allclose(scores, reference, atol=1e-6)
 
 
 def test_a_ranker_without_states_says_so(din):
@@ -180,8 +180,8 @@ def test_everybody_of_a_data_set_is_warmed_up_once(updater, data):
         field: batch[f"hist_{field}"].numpy()[row][mask[row]]
         for field in ("item_id", "category_id", "timestamp")
     }
-    expected = ranker.rank(history, CANDIDATES, {"user_id": person})
-    np.testing.assert_allclose(ranker.rank(person, CANDIDATES), expected, atol=1e-5)
+    reference = ranker.rank(history, CANDIDATES, {"user_id": person})
+    np.testing.assert_allclose(ranker.rank(person, CANDIDATES), reference, atol=1e-5)
     (state,) = states.read([person])
     newest = int(history["timestamp"][-1])
     assert state.progress == Progress(0, newest, newest)
@@ -234,18 +234,18 @@ def test_states_that_lack_their_history_are_not_marked_as_warm(base_model):
 def test_a_bundle_says_what_a_state_takes(mimn, din):
     width = 2 * 7  # item and category
     memory = 3 * width + width + width + 3 + 3 * width  # slots, controller, read, usage, channels
-    found = json.loads((mimn.version / "assets.extra" / "model.json").read_text())["state_bytes"]
-    assert found == {"fixed": 4 * (memory + width + 1), "per_event": 0}  # and the history's sum
-    found = json.loads((din.version / "assets.extra" / "model.json").read_text())["state_bytes"]
-    assert found == {"fixed": 0, "per_event": 4 * width + 1}
+    actual = json.loads((mimn.version / "assets.extra" / "model.json").read_text())["state_bytes"]
+    assert actual == {"fixed": 4 * (memory + width + 1), "per_event": 0}  # and the history's sum
+    actual = json.loads((din.version / "assets.extra" / "model.json").read_text())["state_bytes"]
+    assert actual == {"fixed": 0, "per_event": 4 * width + 1}
 
 
-def run(*flags, given=""):
+def run(*flags, inputs=""):
     return subprocess.run(
         [sys.executable, "-m", "experiments.interest_center", *map(str, flags)],
         cwd=ROOT,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        input=given,
+        input=inputs,
         capture_output=True,
         text=True,
     )
@@ -255,7 +255,7 @@ def test_the_command_reads_standard_input_and_says_what_happened(base_model, tmp
     pytest.importorskip("lmdb", reason="the Python package lmdb is not installed")
     flags = [f"--export_dir={base_model.version}", f"--store=lmdb:{tmp_path / 'S'}"]
     text = b"\n".join([*lines_of(2, [5, 9, 7]), *lines_of(3, [8]), b"no event"]).decode()
-    done = run(*flags, "--events=-", f"--dead_letters={tmp_path / 'letters'}", given=text)
+    done = run(*flags, "--events=-", f"--dead_letters={tmp_path / 'letters'}", inputs=text)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
         "5 events in 1 batches: 4 applied, 0 repeated, 0 repeated or too late, 0 included before, "
@@ -273,7 +273,7 @@ def test_the_command_reads_standard_input_and_says_what_happened(base_model, tmp
 def test_the_life_of_a_version_by_commands(base_model, data, tmp_path):
     pytest.importorskip("lmdb", reason="the Python package lmdb is not installed")
     flags = [f"--export_dir={base_model.version}", f"--store=lmdb:{tmp_path / 'S'}"]
-    events, kept = tmp_path / "log.jsonl", f"--snapshot_dir={tmp_path / 'P'}"
+    events, remaining = tmp_path / "log.jsonl", f"--snapshot_dir={tmp_path / 'P'}"
     late = [
         line.replace(b'"timestamp": ', b'"timestamp": 170000') for line in lines_of(3, [5, 9, 7, 8])
     ]
@@ -293,22 +293,22 @@ def test_the_life_of_a_version_by_commands(base_model, data, tmp_path):
     )
     assert "requests read the states of base_model.1; before: None" in said("--action=switch")
     events.write_bytes(b"\n".join(late[:2]) + b"\n")
-    assert "2 applied" in said(f"--events={events}", kept)
+    assert "2 applied" in said(f"--events={events}", remaining)
     (day,) = os.listdir(tmp_path / "P" / "base_model.1")
     first = state()
     with open(events, "ab") as file:
         file.write(b"\n".join(late[2:]) + b"\n")
-    assert "2 events in 1 batches: 2 applied" in said(f"--events={events}", kept)
+    assert "2 events in 1 batches: 2 applied" in said(f"--events={events}", remaining)
     second = state()
     assert second != first
-    rolled = said("--action=rollback", f"--day={day}", f"--events={events}", kept)
-    assert "the events since then will be read again" in rolled
+    rollback_output = said("--action=rollback", f"--day={day}", f"--events={events}", remaining)
+    assert "the events since then will be read again" in rollback_output
     assert state() == first
-    assert "2 events in 1 batches: 2 applied" in said(f"--events={events}", kept)
+    assert "2 events in 1 batches: 2 applied" in said(f"--events={events}", remaining)
     assert state() == second
-    assert "snapshot in " in said("--action=snapshot", f"--events={events}", kept)
+    assert "snapshot in " in said("--action=snapshot", f"--events={events}", remaining)
     assert f"warm: base_model.1.{updater.metadata['weights_digest']}\nsnapshots: {day}" in said(
-        "--action=status", kept
+        "--action=status", remaining
     )
 
 

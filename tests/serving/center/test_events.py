@@ -26,9 +26,9 @@ dense = EventParser(SCHEMA, CATALOGUE)
 
 
 def test_raw_ids_are_translated(raw):
-    found = raw(event("u3", 7, "b", 20, category_id="y"))
-    assert (found.user, found.user_id, found.sequence, found.time) == (3, 3, 7, 20)
-    assert found.values == {"item_id": 3, "category_id": 3, "timestamp": 20}
+    actual = raw(event("u3", 7, "b", 20, category_id="y"))
+    assert (actual.user, actual.user_id, actual.sequence, actual.time) == (3, 3, 7, 20)
+    assert actual.values == {"item_id": 3, "category_id": 3, "timestamp": 20}
 
 
 def test_a_field_that_the_catalogue_knows_may_be_left_out(raw):
@@ -36,8 +36,8 @@ def test_a_field_that_the_catalogue_knows_may_be_left_out(raw):
 
 
 def test_ids_that_nobody_has_seen_are_out_of_vocabulary(raw):
-    found = raw(event("u3", 1, "never", category_id=17))
-    assert (found.values["item_id"], found.values["category_id"]) == (1, 1)
+    actual = raw(event("u3", 1, "never", category_id=17))
+    assert (actual.values["item_id"], actual.values["category_id"]) == (1, 1)
     assert dense(event(5, 1, 10**9)).values["item_id"] == 1
 
 

@@ -93,9 +93,9 @@ class Interrupted(InMemoryStore):
 
     collisions = 2
 
-    def swap_many(self, expected, values):
+    def swap_many(self, reference, values):
         self.collisions -= 1
-        return self.collisions < 0 and super().swap_many(expected, values)
+        return self.collisions < 0 and super().swap_many(reference, values)
 
     def scoped(self, namespace):
         self._namespace = namespace
@@ -156,9 +156,9 @@ def test_two_centers_that_were_given_the_same_people_harm_nothing(store, tmp_pat
     interrupting = iter([lambda: other.apply(STREAM[:3])])
 
     def interrupted(people):
-        found = read(people)
+        actual = read(people)
         next(interrupting, lambda: None)()
-        return found
+        return actual
 
     monkeypatch.setattr(one._states, "read", interrupted)
     one.apply(STREAM)

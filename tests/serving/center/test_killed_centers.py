@@ -121,7 +121,7 @@ def check_kills(kind, folder, events, kills, version=""):
     rng = np.random.default_rng(kills)
     lines, numbers = make_stream(kind, events, rng)
     stream, letters = folder / "events.jsonl", folder / "letters"
-    store, undisturbed = f"lmdb:{folder / 'killed'}", f"lmdb:{folder / 'undisturbed'}"
+    store, quiet_address = f"lmdb:{folder / 'killed'}", f"lmdb:{folder / 'undisturbed'}"
     flags = [f"--export_dir={version}", f"--events={stream}", "--batch_events=64"]
     flags.append("--acknowledge_seconds=0.1")
     mine = [f"--store={store}", f"--dead_letters={letters}"]
@@ -156,31 +156,33 @@ def check_kills(kind, folder, events, kills, version=""):
         assert centers.result() == 0, centers.log()
         last = centers.log().splitlines()[-1]
         centers.start(
-            f"--store={undisturbed}",
+            f"--store={quiet_address}",
             f"--dead_letters={folder / 'others'}",
             f"--offset_file={folder / 'other'}",
         )
         assert centers.result() == 0, centers.log()
     metadata = METADATA if kind == "halving" else open_bundle(version)[1]
-    found, expected = (read_states(address, metadata) for address in (store, undisturbed))
-    assert {person: state.progress.sequence for person, state in found.items()} == numbers
-    assert set(found) == set(expected)
+    actual, reference = (read_states(address, metadata) for address in (store, quiet_address))
+    assert {person: state.progress.sequence for person, state in actual.items()} == numbers
+    assert set(actual) == set(reference)
     difference, close, exact = 0.0, [], kind == "halving"
-    for person, state in found.items():
-        assert state.progress == expected[person].progress
+    for person, state in actual.items():
+        assert state.progress == reference[person].progress
         if kind == "bundle":  # one is added for every event: none is lost, none applied twice
             assert state.arrays["history_sum__count"][0] == numbers[person]
         for name, array in state.arrays.items():
-            wanted = expected[person].arrays[name]
-            close.append(np.isclose(array, wanted, rtol=0, atol=0 if exact else 1e-3).ravel())
-            difference = max(difference, float(np.abs(array - wanted).max()))
+            reference_array = reference[person].arrays[name]
+            close.append(
+                np.isclose(array, reference_array, rtol=0, atol=0 if exact else 1e-3).ravel()
+            )
+            difference = max(difference, float(np.abs(array - reference_array).max()))
     # Batches end elsewhere, and a row of a matrix product depends a little on how many there are. Among
     # a thousand events that may once decide which channel is updated; a lost event moves whole states.
     same = np.mean(np.concatenate(close))
     assert same == 1 if exact else same > 0.999, same
-    refused = [json.loads(line)["reason"] for line in letters.read_text().splitlines()]
-    assert len(refused) >= sum(line.endswith(": ") for line in lines)
-    assert all(reason.startswith("no JSON") for reason in refused)
+    reasons_given = [json.loads(line)["reason"] for line in letters.read_text().splitlines()]
+    assert len(reasons_given) >= sum(line.endswith(": ") for line in lines)
+    assert all(reason.startswith("no JSON") for reason in reasons_given)
     sys.stdout.write(
         f"\n{kills} centers ({kind}) were killed, {loading} of them as they started and {busy} with events "
         f"before them that they had not acknowledged; {events:,} events of {len(numbers)} people and "

@@ -29,8 +29,8 @@ def store(request, tmp_path):
         address = f"lmdb:{tmp_path / 'S'}"
     else:
         address = "memory:"
-    with open_store(address) as opened:
-        yield opened
+    with open_store(address) as a_store:
+        yield a_store
 
 
 @pytest.fixture

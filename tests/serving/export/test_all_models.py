@@ -15,28 +15,28 @@ def served(request, data, tmp_path_factory):
 
     Only what is to be tested is exported, so that `-k twin` takes seconds.
     """
-    chosen = [
+    entries = [
         item.callspec.params["entry"] for item in request.session.items if item.path == request.path
     ]
     folder = tmp_path_factory.mktemp("all")
     exports = [
         export(name, data, folder / str(number), embedding_dim=BACKBONE.embedding_dim, **settings)
-        for number, (name, settings) in enumerate(CATALOGUE[entry] for entry in chosen)
+        for number, (name, settings) in enumerate(CATALOGUE[entry] for entry in entries)
     ]
     scores = score_in_a_fresh_process(exports, folder)
-    return dict(zip(chosen, zip(exports, scores, strict=True), strict=True))
+    return dict(zip(entries, zip(exports, scores, strict=True), strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", CATALOGUE)
 def test_every_signature_in_a_fresh_process_scores_as_the_model(entry, served):
-    exported, scores = served[entry]
-    expected = exported.expected
-    assert np.ptp(expected) > 0.01
-    np.testing.assert_allclose(scores["whole"], expected, **TOLERANCE)
-    np.testing.assert_allclose(scores["parts"], expected, **TOLERANCE)
-    records = expected.reshape(USERS, CUTS * CANDIDATES)
+    bundle_export, scores = served[entry]
+    reference = bundle_export.expected
+    assert np.ptp(reference) > 0.01
+    np.testing.assert_allclose(scores["whole"], reference, **TOLERANCE)
+    np.testing.assert_allclose(scores["parts"], reference, **TOLERANCE)
+    records = reference.reshape(USERS, CUTS * CANDIDATES)
     np.testing.assert_allclose(scores["examples"], records, **TOLERANCE)
-    assert ("updated" in scores) == exported.model.is_incremental
-    if exported.model.is_incremental:
-        np.testing.assert_allclose(scores["updated"], expected, **TOLERANCE)
+    assert ("updated" in scores) == bundle_export.model.is_incremental
+    if bundle_export.model.is_incremental:
+        np.testing.assert_allclose(scores["updated"], reference, **TOLERANCE)

@@ -32,20 +32,20 @@ def served(request, fresh):
 
 
 def test_a_fresh_process_with_tensorflow_alone_scores_as_the_model(served):
-    exported, scores = served
-    assert np.ptp(exported.expected) > 0.1
-    np.testing.assert_allclose(scores["whole"], exported.expected, **TOLERANCE)
+    bundle_export, scores = served
+    assert np.ptp(bundle_export.expected) > 0.1
+    np.testing.assert_allclose(scores["whole"], bundle_export.expected, **TOLERANCE)
 
 
 def test_encoding_once_and_scoring_later_is_the_whole_prediction(served):
-    exported, scores = served
-    np.testing.assert_allclose(scores["parts"], exported.expected, **TOLERANCE)
+    bundle_export, scores = served
+    np.testing.assert_allclose(scores["parts"], bundle_export.expected, **TOLERANCE)
 
 
 def test_serialized_records_give_one_row_a_record_with_its_candidates_as_stored(served):
-    exported, scores = served
-    expected = exported.expected.reshape(USERS, CUTS * CANDIDATES)
-    np.testing.assert_allclose(scores["examples"], expected, **TOLERANCE)
+    bundle_export, scores = served
+    reference = bundle_export.expected.reshape(USERS, CUTS * CANDIDATES)
+    np.testing.assert_allclose(scores["examples"], reference, **TOLERANCE)
 
 
 def test_updating_an_early_state_with_the_late_events_is_the_whole_prediction(fresh, base_model):
@@ -66,7 +66,7 @@ def test_the_command_line_tool_shows_every_signature(din):
 
 
 def test_only_what_the_model_reads_is_asked_for(din, base_model):
-    asked = [
+    input_names = [
         set(
             json.loads((e.version / "assets.extra/model.json").read_text())["signatures"][
                 "encode_user"
@@ -74,8 +74,8 @@ def test_only_what_the_model_reads_is_asked_for(din, base_model):
         )
         for e in (din, base_model)
     ]
-    assert asked[0] == {"hist_item_id", "hist_category_id"}
-    assert asked[1] == {"hist_item_id", "hist_category_id", "user_id"}
+    assert input_names[0] == {"hist_item_id", "hist_category_id"}
+    assert input_names[1] == {"hist_item_id", "hist_category_id", "user_id"}
 
 
 def test_no_persons_vocabulary_leaves_unless_the_model_reads_it_or_keeps_states(
@@ -88,11 +88,17 @@ def test_no_persons_vocabulary_leaves_unless_the_model_reads_it_or_keeps_states(
 
 
 def test_weights_that_no_signature_reads_stay_at_home(din):
-    saved = {name for name, _ in tf.train.list_variables(str(din.version / "variables/variables"))}
-    kept = len([name for name in saved if name.startswith("weights/")])
-    counted = sum(len(metric.variables) for metric in din.model.metrics)
-    assert counted > 0
-    assert len(din.model.trainable_variables) < kept <= len(din.model.variables) - counted
+    weight_names = {
+        name for name, _ in tf.train.list_variables(str(din.version / "variables/variables"))
+    }
+    weight_count = len([name for name in weight_names if name.startswith("weights/")])
+    metric_variables = sum(len(metric.variables) for metric in din.model.metrics)
+    assert metric_variables > 0
+    assert (
+        len(din.model.trainable_variables)
+        < weight_count
+        <= len(din.model.variables) - metric_variables
+    )
 
 
 def test_versions_count_up_and_the_files_for_the_server_lie_beside_them(data, tmp_path):

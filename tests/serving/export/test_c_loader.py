@@ -61,9 +61,9 @@ def test_the_c_loader_scores_as_the_model(program, din):
     )
 
 
-def tensor_name(exported, output):
+def tensor_name(bundle_export, output):
     """Name of an output's tensor in the saved graph."""
-    saved = saved_model_pb2.SavedModel.FromString(
-        (exported.version / "saved_model.pb").read_bytes()
+    content = saved_model_pb2.SavedModel.FromString(
+        (bundle_export.version / "saved_model.pb").read_bytes()
     )
-    return saved.meta_graphs[0].signature_def["serving_default"].outputs[output].name
+    return content.meta_graphs[0].signature_def["serving_default"].outputs[output].name

@@ -17,12 +17,12 @@ from tests.serving.exported import export
 
 @pytest.fixture(scope="module")
 def call(din):
-    loaded = tf.saved_model.load(str(din.version)).signatures
+    signatures = tf.saved_model.load(str(din.version)).signatures
 
     def run(signature, inputs):
-        specs = signature_specs(loaded[signature])[0]
-        given = {name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()}
-        return {name: value.numpy() for name, value in loaded[signature](**given).items()}
+        specs = signature_specs(signatures[signature])[0]
+        arguments = {name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()}
+        return {name: value.numpy() for name, value in signatures[signature](**arguments).items()}
 
     return run
 
@@ -37,10 +37,10 @@ def changed(batch, prefix, function):
 
 def test_padding_at_the_front_at_the_end_or_at_both_scores_alike(call, din):
     batch = din.batch
-    expected = scores(call, batch)
+    reference = scores(call, batch)
     for front, end in ((7, 0), (0, 5), (3, 2)):
-        padded = changed(batch, "hist_", lambda v, w=(front, end): np.pad(v, ((0, 0), w)))
-        np.testing.assert_allclose(scores(call, padded), expected, atol=1e-6)
+        padded_batch = changed(batch, "hist_", lambda v, w=(front, end): np.pad(v, ((0, 0), w)))
+        np.testing.assert_allclose(scores(call, padded_batch), reference, atol=1e-6)
 
 
 def test_other_fields_under_padding_change_nothing(call, din):
@@ -71,18 +71,18 @@ def test_an_unknown_candidate_category_is_the_unknown_id(call, din):
 
 def test_an_empty_history_scores_without_attention(call, din):
     empty = changed(din.batch, "hist_", np.zeros_like)
-    found = scores(call, empty)
-    assert np.all(np.isfinite(found))
+    actual = scores(call, empty)
+    assert np.all(np.isfinite(actual))
     width_one = changed(din.batch, "hist_", lambda v: np.zeros_like(v[:, :1]))
-    np.testing.assert_allclose(found, scores(call, width_one), atol=1e-6)
+    np.testing.assert_allclose(actual, scores(call, width_one), atol=1e-6)
 
 
 def test_one_state_scores_any_number_of_candidates(call, din):
     one = {name: value[:1] for name, value in din.batch.items()}
     many = changed(one, "cand_", lambda v: np.tile(v, (1, 71)))
     state = call("encode_user", one)
-    found = call("score_candidates", {**many, **state})["probabilities"]
-    np.testing.assert_allclose(found, np.tile(scores(call, one), (1, 71)), atol=1e-6)
+    actual = call("score_candidates", {**many, **state})["probabilities"]
+    np.testing.assert_allclose(actual, np.tile(scores(call, one), (1, 71)), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_half_precision_models_give_and_take_float32_states(data, tmp_path):
     policy = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        exported = export("din", data, tmp_path)
+        bundle_export = export("din", data, tmp_path)
     finally:
         tf.keras.mixed_precision.set_global_policy(policy)
-    loaded = tf.saved_model.load(str(exported.version)).signatures
-    for function in loaded.values():
+    signatures = tf.saved_model.load(str(bundle_export.version)).signatures
+    for function in signatures.values():
         inputs, outputs = signature_specs(function)
         types = {spec.dtype for spec in (*inputs.values(), *outputs.values())}
         assert not types & {tf.bfloat16, tf.float16}

@@ -83,13 +83,13 @@ def test_scores_over_the_wire_are_the_models(exported, stub):
     request.model_spec.signature_name = "serving_default"
     for name, proto in warmup_requests(exported)[-1].inputs.items():
         del name, proto
-    taken = {
+    names_used = {
         name
         for warm in warmup_requests(exported)
         if warm.model_spec.signature_name == "serving_default"
         for name in warm.inputs
     }
-    for name in taken:
+    for name in names_used:
         request.inputs[name].CopyFrom(tf.make_tensor_proto(exported.batch[name]))
-    found = tf.make_ndarray(stub.Predict(request, timeout=30).outputs["probabilities"])
-    np.testing.assert_allclose(found, exported.expected, atol=1e-6)
+    actual = tf.make_ndarray(stub.Predict(request, timeout=30).outputs["probabilities"])
+    np.testing.assert_allclose(actual, exported.expected, atol=1e-6)

@@ -74,17 +74,17 @@ def ranker(sim, index):
 def test_a_user_is_ranked_for_as_the_ranker_does(ask, ranker):
     status, answer = ask({"user_id": USER, "candidates": CANDIDATES})
     assert status == 200, answer
-    expected = ranker.rank(USER, CANDIDATES)
-    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
-    assert np.ptp(expected) > 0.01
+    reference = ranker.rank(USER, CANDIDATES)
+    np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
+    assert np.ptp(reference) > 0.01
 
 
 def test_a_history_is_ranked_by_as_the_ranker_does(ask, ranker):
     history = {"item_id": [5, 16, 5], "timestamp": [1, 2, 3]}
     status, answer = ask({"history": history, "candidates": CANDIDATES})
     assert status == 200, answer
-    expected = ranker.rank(history, CANDIDATES)
-    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
+    reference = ranker.rank(history, CANDIDATES)
+    np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
 
 
 def test_ids_of_the_log_are_translated(ask, ranker):
@@ -93,24 +93,24 @@ def test_ids_of_the_log_are_translated(ask, ranker):
     history = {"item_id": ["item 5", "unheard of"], "timestamp": [1, 2]}
     status, answer = ask({"history": history, "candidates": raw, "raw_ids": True})
     assert status == 200, answer
-    expected = ranker.rank({"item_id": [5, 1], "timestamp": [1, 2]}, CANDIDATES)
-    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
+    reference = ranker.rank({"item_id": [5, 1], "timestamp": [1, 2]}, CANDIDATES)
+    np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
 
 
 def test_only_events_before_a_second_count(ask, ranker):
     second = 1_500_000_009
     request = {"user_id": USER, "candidates": CANDIDATES, "before": second, "ties": 1}
-    expected = ranker.rank(USER, CANDIDATES, before=second, ties=1)
-    assert np.abs(expected - ranker.rank(USER, CANDIDATES)).max() > 1e-4
-    np.testing.assert_allclose(ask(request)[1]["probabilities"], expected, atol=1e-6)
+    reference = ranker.rank(USER, CANDIDATES, before=second, ties=1)
+    assert np.abs(reference - ranker.rank(USER, CANDIDATES)).max() > 1e-4
+    np.testing.assert_allclose(ask(request)[1]["probabilities"], reference, atol=1e-6)
 
 
 def test_somebody_unknown_is_ranked_for_as_a_newcomer(ask, ranker):
     status, answer = ask({"user_id": 10**9, "candidates": CANDIDATES})
     empty = {"item_id": [], "category_id": [], "timestamp": []}
     assert status == 200, answer
-    expected = ranker.rank(empty, CANDIDATES)
-    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
+    reference = ranker.rank(empty, CANDIDATES)
+    np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_without_an_index_users_cannot_be_named_but_histories_rank(din):
         assert "by a user's id needs an index or stored states" in answer["error"]
         status, answer = send(server.server_port, {"history": [5, 6], "candidates": [5, 9]})
         assert status == 200
-        expected = Ranker(din.version).rank([5, 6], [5, 9])
-        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
+        reference = Ranker(din.version).rank([5, 6], [5, 9])
+        np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
         server.shutdown()
 
 
@@ -192,7 +192,7 @@ def test_the_command_serves_users_with_what_came_since(sim, data, index_dir, tmp
         index = BehaviorIndex(index_dir, data.schema, "category_id", late)
         event = {"item_id": [5], "category_id": [7], "timestamp": [LATER - 1]}
         assert index.append(USER, event, sequence=1)
-        expected = Ranker(sim.version, index=index).rank(USER, CANDIDATES)
+        reference = Ranker(sim.version, index=index).rank(USER, CANDIDATES)
     export_dir = f"--export_dir={sim.version.parent}"
     process = serve(export_dir, f"--index_dir={index_dir}", f"--state_store={store}")
     try:
@@ -204,7 +204,7 @@ def test_the_command_serves_users_with_what_came_since(sim, data, index_dir, tmp
         process.terminate()
         process.communicate()
     assert status == 200, answer
-    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
+    np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
 
 
 def test_the_command_refuses_an_index_of_another_schema(sim, data, tmp_path):

@@ -33,8 +33,8 @@ def test_categories_come_from_the_catalogue(ranker, din, request_ids):
 def test_fields_that_are_given_are_taken_as_they_are(ranker, din, request_ids):
     history, candidates = request_ids
     other = np.full(len(history), 3)
-    given = ranker.rank({"item_id": history, "category_id": other}, candidates)
-    assert np.abs(given - ranker.rank(history, candidates)).max() > 1e-4
+    arguments = ranker.rank({"item_id": history, "category_id": other}, candidates)
+    assert np.abs(arguments - ranker.rank(history, candidates)).max() > 1e-4
 
 
 def test_raw_ids_are_translated_by_the_bundles_vocabularies(ranker, request_ids):
@@ -60,13 +60,13 @@ def test_only_the_newest_events_count(ranker, request_ids):
 
 def test_a_history_is_encoded_once(ranker, request_ids, monkeypatch):
     history, candidates = request_ids
-    expected = ranker.rank(history, candidates)
+    reference = ranker.rank(history, candidates)
     calls = []
     run = ranker.model.run
     monkeypatch.setattr(
         ranker.model, "run", lambda name, inputs: calls.append(name) or run(name, inputs)
     )
-    np.testing.assert_array_equal(ranker.rank(history, candidates), expected)
+    np.testing.assert_array_equal(ranker.rank(history, candidates), reference)
     ranker.rank(history[1:-1], candidates)
     assert calls == ["score_candidates", "encode_user", "score_candidates"]
 
@@ -75,16 +75,16 @@ def test_the_least_recently_used_state_leaves_a_full_cache(din, request_ids):
     small = Ranker(din.version, cached_states=2)
     for history in ([2, 3], [4, 5], [2, 3], [6, 7]):
         small.histories.encode(history)
-    cached = set(small.histories._cache)
+    cache_keys = set(small.histories._cache)
     small.histories.encode([2, 3])
-    assert set(small.histories._cache) == cached
+    assert set(small.histories._cache) == cache_keys
 
 
 @pytest.mark.parametrize(("history", "candidates"), [([], [2, 3]), ([2, 3, 4], []), ([], [])])
 def test_empty_lists_are_ranked(ranker, history, candidates):
-    found = ranker.rank(history, candidates)
-    assert found.shape == (len(candidates),)
-    assert np.isfinite(found).all()
+    actual = ranker.rank(history, candidates)
+    assert actual.shape == (len(candidates),)
+    assert np.isfinite(actual).all()
 
 
 def test_a_user_field_that_the_model_reads_has_to_be_given(base_model):
@@ -92,10 +92,10 @@ def test_a_user_field_that_the_model_reads_has_to_be_given(base_model):
     with pytest.raises(ValueError, match="reads user_id of the user"):
         ranker.rank([2, 3], [5])
     batch, mask = base_model.batch, base_model.batch["hist_mask"][7]
-    found = ranker.rank(
+    actual = ranker.rank(
         batch["hist_item_id"][7][mask], batch["cand_item_id"][7], {"user_id": batch["user_id"][7]}
     )
-    np.testing.assert_allclose(found, base_model.expected[7], atol=1e-6)
+    np.testing.assert_allclose(actual, base_model.expected[7], atol=1e-6)
 
 
 def test_newer_events_fold_into_a_state(base_model):

@@ -64,14 +64,14 @@ def make_engine(data, folder, limit=OWN, key="category_id"):
 def test_cached_groups_and_the_candidates_own_events_score_as_the_whole_history_does(
     dgin, data, ranker
 ):
-    compared = 0
+    comparisons = 0
     for user, events in histories(data):
         candidates = some_candidates(events)
-        expected = whole(dgin.model, user, events, candidates)
+        reference = whole(dgin.model, user, events, candidates)
         for _ in range(2):  # made, and kept
-            np.testing.assert_allclose(ranker.rank(user, candidates), expected, atol=1e-6)
-        compared += len(events["item_id"]) > GROUPS * EVENTS
-    assert compared > 10
+            np.testing.assert_allclose(ranker.rank(user, candidates), reference, atol=1e-6)
+        comparisons += len(events["item_id"]) > GROUPS * EVENTS
+    assert comparisons > 10
 
 
 def test_a_request_reads_no_more_than_the_lists_of_its_candidates(data, ranker, monkeypatch):
@@ -102,12 +102,12 @@ def test_a_stream_gives_what_loading_everything_gives(dgin, data, tmp_path):
         assert engine.append(user, delivery, sequence=number + 1)
         assert not engine.append(user, delivery, sequence=number + 1)
     engine.append(user, take(events, slice(3)), sequence=9)  # which the batch brought before
-    joined = {name: np.append(values, later[name]) for name, values in events.items()}
-    found = engine.totals.of(user)
-    np.testing.assert_array_equal(found.counts, engine.totals.count(joined).counts)
-    candidates = some_candidates(joined)
-    expected = whole(dgin.model, user, joined, candidates)
-    np.testing.assert_allclose(ranker.rank(user, candidates), expected, atol=1e-6)
+    whole_history = {name: np.append(values, later[name]) for name, values in events.items()}
+    actual = engine.totals.of(user)
+    np.testing.assert_array_equal(actual.counts, engine.totals.count(whole_history).counts)
+    candidates = some_candidates(whole_history)
+    reference = whole(dgin.model, user, whole_history, candidates)
+    np.testing.assert_allclose(ranker.rank(user, candidates), reference, atol=1e-6)
 
 
 @pytest.mark.parametrize("written", [False, True])
@@ -117,27 +117,27 @@ def test_a_request_during_a_delivery_that_crashes_leaves_no_stale_state(
     engine = make_engine(data, tmp_path, limit=100)
     ranker = Ranker(dgin.version, index=engine)
     user, events = longest(data)
-    joined = {name: np.append(values, values[-1:]) for name, values in events.items()}
-    joined["timestamp"][-1] += 10**6
-    new, candidates = take(joined, slice(-1, None)), some_candidates(joined)
+    whole_history = {name: np.append(values, values[-1:]) for name, values in events.items()}
+    whole_history["timestamp"][-1] += 10**6
+    new, candidates = take(whole_history, slice(-1, None)), some_candidates(whole_history)
     store = engine.totals._store
     swap = store.swap_many
 
-    def crash(expected, values):
+    def crash(reference, values):
         if written:
-            swap(expected, values)
+            swap(reference, values)
         ranker.rank(user, candidates)
         raise StoreError("the store is gone.")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(store, "swap_many", crash)
+    with monkeypatch.context() as context:
+        context.setattr(store, "swap_many", crash)
         with pytest.raises(StoreError):
             engine.append(user, new, sequence=1)
     assert engine.append(user, new, sequence=1) != written
-    expected = whole(dgin.model, user, joined, candidates)
-    assert np.abs(expected - whole(dgin.model, user, events, candidates)).max() > 1e-3
+    reference = whole(dgin.model, user, whole_history, candidates)
+    assert np.abs(reference - whole(dgin.model, user, events, candidates)).max() > 1e-3
     for _ in range(2):
-        np.testing.assert_allclose(ranker.rank(user, candidates), expected, atol=1e-6)
+        np.testing.assert_allclose(ranker.rank(user, candidates), reference, atol=1e-6)
 
 
 def test_a_state_is_kept_under_the_version_of_its_events(dgin, data, tmp_path, monkeypatch):
@@ -147,14 +147,14 @@ def test_a_state_is_kept_under_the_version_of_its_events(dgin, data, tmp_path, m
     version, later = engine.version, take(events, slice(-1, None))
 
     def overtaken(user):  # an event comes after the version was read
-        found = version(user)
+        actual = version(user)
         engine.append(user, {**later, "timestamp": later["timestamp"] + 10**6}, sequence=1)
-        return found
+        return actual
 
     monkeypatch.setattr(engine, "version", overtaken)
     state = ranker.users.group_state(user)
-    found = ranker.users.cache.read(user, version(user))
-    np.testing.assert_array_equal(found["group_module__groups"], state["group_module__groups"])
+    actual = ranker.users.cache.read(user, version(user))
+    np.testing.assert_array_equal(actual["group_module__groups"], state["group_module__groups"])
 
 
 @pytest.fixture(scope="module")
@@ -207,12 +207,12 @@ def test_types_amounts_and_other_keys_score_as_the_whole_history_does(typed_data
         candidates = some_candidates(events)
         new = {**take(events, rng.integers(0, len(events["item_id"]), 2))}
         new["timestamp"] = events["timestamp"][-1:] + np.array([100, 200])
-        joined = {name: np.append(values, new[name]) for name, values in events.items()}
-        for history in (events, joined):
-            expected = whole(dgin.model, user, history, candidates)
+        whole_history = {name: np.append(values, new[name]) for name, values in events.items()}
+        for history in (events, whole_history):
+            reference = whole(dgin.model, user, history, candidates)
             for _ in range(2):  # made, and kept
-                found = ranker.rank(user, candidates)
-                np.testing.assert_allclose(found, expected, atol=1e-6)
+                actual = ranker.rank(user, candidates)
+                np.testing.assert_allclose(actual, reference, atol=1e-6)
             engine.append(user, new, sequence=1)
 
 
@@ -223,15 +223,15 @@ def test_a_state_of_other_weights_is_made_anew(data, ranker, monkeypatch):
     other = CachedGroups(store, {**ranker.model.metadata, "weights_digest": "other"})
     version = ranker.users.engine.version(user)
     assert other.read(user, version) is None
-    found = CachedGroups(store, ranker.model.metadata).read(user, version)
-    np.testing.assert_array_equal(found["group_module__groups"], state["group_module__groups"])
+    actual = CachedGroups(store, ranker.model.metadata).read(user, version)
+    np.testing.assert_array_equal(actual["group_module__groups"], state["group_module__groups"])
     assert CachedGroups(store, ranker.model.metadata).read(user, version + 1) is None
 
 
 def test_states_of_many_users_are_made_in_one_call_and_once(dgin, data, engine, monkeypatch):
     users = [user for user, _ in itertools.islice(histories(data), 9)]
     one_by_one = Ranker(dgin.version, index=engine)
-    expected = {user: one_by_one.users.group_state(user) for user in users}
+    reference = {user: one_by_one.users.group_state(user) for user in users}
     ranker, calls = Ranker(dgin.version, index=engine), []
     call = ranker.model.call
     monkeypatch.setattr(
@@ -248,11 +248,11 @@ def test_states_of_many_users_are_made_in_one_call_and_once(dgin, data, engine, 
     assert encode_some([*users, 10**6]) == 7  # the last one is unknown
     assert encode_some(users) == 0
     assert calls == [ENCODE_GROUPS, ENCODE_GROUPS]
-    for user, state in expected.items():
-        found = ranker.users.group_state(user)
-        assert found.keys() == state.keys()
+    for user, state in reference.items():
+        actual = ranker.users.group_state(user)
+        assert actual.keys() == state.keys()
         for name, array in state.items():
-            np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(actual[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
     assert len(calls) == 2
 
 
@@ -286,5 +286,5 @@ def test_without_a_target_module_the_groups_are_all(data, tmp_path, engine):
     ranker = Ranker(alone.version, index=engine)
     user, events = next(histories(data))
     candidates = some_candidates(events)
-    expected = whole(alone.model, user, events, candidates)
-    np.testing.assert_allclose(ranker.rank(user, candidates), expected, atol=1e-6)
+    reference = whole(alone.model, user, events, candidates)
+    np.testing.assert_allclose(ranker.rank(user, candidates), reference, atol=1e-6)

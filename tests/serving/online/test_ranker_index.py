@@ -38,7 +38,7 @@ def index(data, tmp_path_factory):
 def rows(sim, data):
     """Users with their candidates and the second of the request, and the model's own scores."""
     (batch,) = data.evaluation("test", BatchOptions(200, data.schema.max_history)).take(1)
-    expected = sim.model.predict_on_batch(batch)
+    reference = sim.model.predict_on_batch(batch)
     for row, user in enumerate(batch["user_id"].numpy()):
         if batch["cand_mask"][row, 0]:
             yield (
@@ -47,17 +47,17 @@ def rows(sim, data):
                     "item_id": batch["cand_item_id"][row].numpy(),
                     "timestamp": batch["cand_timestamp"][row].numpy(),
                 },
-                expected[row],
+                reference[row],
             )
 
 
 def test_hard_search_from_the_index_scores_as_the_whole_history_does(sim, data, index):
-    ranker, compared = Ranker(sim.version, index=index), 0
-    for user, candidates, expected in rows(sim, data):
-        found = ranker.rank(user, candidates, before=int(candidates["timestamp"][0]))
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-        compared += 1
-    assert compared > 20
+    ranker, comparisons = Ranker(sim.version, index=index), 0
+    for user, candidates, reference in rows(sim, data):
+        actual = ranker.rank(user, candidates, before=int(candidates["timestamp"][0]))
+        np.testing.assert_allclose(actual, reference, atol=1e-6)
+        comparisons += 1
+    assert comparisons > 20
 
 
 def test_the_index_saves_most_of_a_history(sim, data, index):
@@ -66,8 +66,8 @@ def test_the_index_saves_most_of_a_history(sim, data, index):
         (decode_record(data.schema, r) for r in read_records(f"{data.data_dir}/{shard.path}")),
         key=lambda record: len(record["hist_item_id"]),
     )
-    found = index.history_slice(int(record["user_id"][0]), [2], NEWEST)
-    assert len(found["item_id"]) < len(record["hist_item_id"]) / 2
+    actual = index.history_slice(int(record["user_id"][0]), [2], NEWEST)
+    assert len(actual["item_id"]) < len(record["hist_item_id"]) / 2
 
 
 def test_late_events_change_the_score(sim, index):

@@ -60,8 +60,8 @@ def test_rows_give_rows(ask, inputs, din):
     rows = [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
     status, answer = ask("POST", "/v1/models/din/versions/1:predict", {"instances": rows})
     assert status == 200
-    found = [row["probabilities"] for row in answer["predictions"]]
-    np.testing.assert_allclose(found, din.expected[:4], atol=1e-6)
+    actual = [row["probabilities"] for row in answer["predictions"]]
+    np.testing.assert_allclose(actual, din.expected[:4], atol=1e-6)
 
 
 def test_every_example_request_of_the_bundle_is_answered(ask, din):
@@ -96,8 +96,8 @@ def test_status_and_metadata_are_told(ask):
     ],
 )
 def test_requests_that_cannot_be_answered_get_one_sentence(ask, path, content, status, message):
-    found, answer = ask("POST", path, content)
-    assert found == status
+    actual, answer = ask("POST", path, content)
+    assert actual == status
     assert message in answer["error"]
 
 
@@ -169,8 +169,8 @@ def test_the_genuine_grpc_client_gets_scores_status_and_errors(served_by_command
     with grpc.insecure_channel(served_by_command[0].split()[-1]) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         answer = stub.Predict(request, timeout=30)
-        found = tf.make_ndarray(answer.outputs["probabilities"])
-        np.testing.assert_allclose(found, din.expected[:4], atol=1e-6)
+        actual = tf.make_ndarray(answer.outputs["probabilities"])
+        np.testing.assert_allclose(actual, din.expected[:4], atol=1e-6)
         assert answer.model_spec.version.value == 1
         status = get_model_status_pb2.GetModelStatusRequest(model_spec=request.model_spec)
         models = model_service_pb2_grpc.ModelServiceStub(channel)

@@ -27,7 +27,9 @@ def test_a_state_from_the_store_scores_as_the_whole_history(name, tmp_path):
                 for row, user in enumerate(users)
             }
         )
-        stored = [decode_value(value, **OF).arrays for value in store.get_many(users)]
-    restored = {key: tf.constant(np.stack([arrays[key] for arrays in stored])) for key in state}
-    scores = model.score(unflatten_state(restored), features)["logits"]
+        values_read = [decode_value(value, **OF).arrays for value in store.get_many(users)]
+    state_tensors = {
+        key: tf.constant(np.stack([arrays[key] for arrays in values_read])) for key in state
+    }
+    scores = model.score(unflatten_state(state_tensors), features)["logits"]
     np.testing.assert_allclose(scores, model(features)["logits"], rtol=1e-6, atol=1e-6)
