@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.released.memory import ReleasedStep, ReleasedTuringMemory
+from dgin_tf.released.memory import USAGE_SCALE, ReleasedStep, ReleasedTuringMemory
 from tests import released_weights
 
 
@@ -26,6 +26,8 @@ def settings(golden, **changes) -> ReleasedStep:
     ):
         if f"cfg_{key}" in golden:
             values[name] = golden[f"cfg_{key}"].item()
+    divisor = golden.get("cfg_usage_divisor", USAGE_SCALE)
+    assert divisor == USAGE_SCALE, f"the cell divides usage by {USAGE_SCALE}; got {divisor}"
     return ReleasedStep(**{**values, **changes})
 
 
