@@ -31,7 +31,7 @@ Equal transforms are traced once, so that one with settings is best a frozen dat
 
 @dataclasses.dataclass(frozen=True)
 class BatchOptions:
-    """How batches are made.
+    """Settings of batches.
 
     Attributes:
       batch_rows: history cuts in a batch, over all replicas; each brings its candidates.

@@ -1,4 +1,4 @@
-"""What is special to each behavior type and what they share: the encoder of DMBIN, as we read it."""
+"""Interests special to each behavior type and shared by all: the encoder of DMBIN, as we read it."""
 
 from collections.abc import Sequence
 from typing import Any

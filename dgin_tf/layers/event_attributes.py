@@ -135,7 +135,7 @@ class EventAttributes(tf.keras.layers.Layer):
 
 
 def events_of_types(history: History, type_ids: Sequence[int]) -> History:
-    """The same arrays with the events of other behavior types masked."""
+    """Masks the events of other behavior types."""
     types = history.features[BEHAVIOR_TYPE]
     is_of_types = types[..., tf.newaxis] == tf.constant(list(type_ids), types.dtype)
     return only(history, tf.reduce_any(is_of_types, axis=-1))

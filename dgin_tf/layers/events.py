@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.ops.event_order import gather_at
-from dgin_tf.ops.grouping import Groups
+from dgin_tf.ops.grouping import Groups, gather_at
 from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import PADDING_ID
 

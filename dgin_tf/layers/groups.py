@@ -62,7 +62,7 @@ class GroupAggregation(tf.keras.layers.Layer):
 
     @property
     def reads_classes(self) -> bool:
-        """Whether `call` takes events as classes, which is faster where these are few."""
+        """True where `call` takes events as classes, which is faster where these are few."""
         return self.fast
 
     def build(self, input_shape: Any) -> None:

@@ -50,7 +50,7 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
         )
 
     def call(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """What every event learns from all of its set.
+        """Refines every event by all of its set.
 
         Args:
           events: [..., time, dim].

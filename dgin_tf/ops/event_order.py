@@ -70,13 +70,6 @@ def newest_events(mask: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.maximum(newest, 0), newest >= 0
 
 
-def gather_at(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Values [users, time, ...] at places [users, ...]; zero behind the last event."""
-    # One event more, so that a time axis of length zero can be read.
-    behind = [[0, 0], [0, 1]] + [[0, 0]] * (values.shape.rank - 2)
-    return tf.gather(tf.pad(values, behind), places, batch_dims=1)
-
-
 def at_most(k: int, values: tf.Tensor) -> int | tf.Tensor:
     """The smaller one of k and the size of the last axis, a Python number where that is known."""
     size = values.shape[-1]
@@ -108,8 +101,8 @@ def newest_of_keys(
       k: how many of a key at most.
 
     Returns:
-      Places in time, rising, int32 [users, found], and whether there is something, bool, real ones
-      first. `found` is the power of two that holds the longest row, or candidates * k where that is
+      Places in time, rising, int32 [users, events], and whether there is something, bool, real ones
+      first. `events` is the power of two that holds the longest row, or candidates * k where that is
       less, so that a program meets few lengths.
     """
     places, mask = newest_of_key(order, target_keys, k)
@@ -117,8 +110,8 @@ def newest_of_keys(
     width = tf.maximum(tf.shape(mask)[1] * tf.shape(mask)[2], 1)
     rows = tf.reshape(tf.where(mask, places, time), [tf.shape(places)[0], -1])
     rows = tf.sort(tf.pad(rows, [[0, 0], [0, 1]], constant_values=time), axis=1)
-    again = tf.pad(rows[:, 1:] == rows[:, :-1], [[0, 0], [1, 0]])
-    rows = tf.sort(tf.where(again, time, rows), axis=1)
+    is_repeat = tf.pad(rows[:, 1:] == rows[:, :-1], [[0, 0], [1, 0]])
+    rows = tf.sort(tf.where(is_repeat, time, rows), axis=1)
     counts = tf.math.count_nonzero(rows < time, axis=1, dtype=tf.int32)
     powers = tf.constant([2**power for power in range(31)])
     longest = tf.reduce_max(tf.concat([counts, [1]], axis=0))

@@ -1,6 +1,6 @@
 """Long histories as few groups of events that share an interest key (DGIN, section 3.3).
 
-Events are sorted by key once; a group is then a run of neighbors, and whatever is counted in it is a
+Events are sorted by key once; a group is then a run of neighbors, and every count in it is a
 difference of two running sums. Counts are of all events of a group; only the newest few of them are
 named one by one.
 """
@@ -73,7 +73,7 @@ class EventGroups(NamedTuple):
 
     @property
     def counts(self) -> tf.Tensor:
-        """How many events each group has in all, int32 [users, groups]."""
+        """Number of all events of each group, int32 [users, groups]."""
         return self.end - self.start
 
 
@@ -317,11 +317,16 @@ def _sum_of_runs(groups: EventGroups, values: tf.Tensor) -> tf.Tensor:
     return until_end - tf.gather(total, groups.start, batch_dims=1)
 
 
-def _gather(values: tf.Tensor, places: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Values [users, time, ...] at places in time, zero where masked."""
+def gather_at(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Values [users, time, ...] at places [users, ...]; zero behind the last event."""
     # One event more, so that a time axis of length zero can be read.
     behind = [[0, 0], [0, 1]] + [[0, 0]] * (values.shape.rank - 2)
-    values = tf.gather(tf.pad(values, behind), places, batch_dims=1)
+    return tf.gather(tf.pad(values, behind), places, batch_dims=1)
+
+
+def _gather(values: tf.Tensor, places: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Values [users, time, ...] at places in time, zero where masked."""
+    values = gather_at(values, places)
     for _ in range(
         values.shape.rank - mask.shape.rank
     ):  # embedded events have one more axis than ids

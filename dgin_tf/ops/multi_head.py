@@ -78,6 +78,6 @@ def mix_heads(heads: tf.Tensor, value_kernel: tf.Tensor, output_kernel: tf.Tenso
     """
     both = tf.einsum("dhk,ehk->hde", value_kernel, output_kernel)
     count, dim, _ = both.shape
-    mixed = tf.matmul(tf.reshape(heads, [-1, count * dim]), tf.reshape(both, [count * dim, dim]))
+    rows = tf.matmul(tf.reshape(heads, [-1, count * dim]), tf.reshape(both, [count * dim, dim]))
     shape = tf.concat([tf.shape(heads)[:-2], [dim]], axis=0)
-    return tf.ensure_shape(tf.reshape(mixed, shape), heads.shape[:-2].concatenate(dim))
+    return tf.ensure_shape(tf.reshape(rows, shape), heads.shape[:-2].concatenate(dim))

@@ -97,7 +97,7 @@ class Totals:
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """What is known of one user.
+    """Statistics and late events of one user.
 
     Attributes:
       loaded: statistics as of the last batch load.
@@ -156,11 +156,11 @@ class BehaviorTotals:
     """
 
     def __init__(self, store: StateStore, schema: Schema, key: str, distinct: Sequence[str] = ()):
-        known = [field.name for field in schema.with_role(HISTORY) if field.is_categorical]
-        if unknown := [name for name in (key, *distinct) if name not in known]:
-            raise ValueError(f"totals are of categorical fields of events, {known}; got {unknown}.")
+        names = [field.name for field in schema.with_role(HISTORY) if field.is_categorical]
+        if unknown := [name for name in (key, *distinct) if name not in names]:
+            raise ValueError(f"totals are of categorical fields of events, {names}; got {unknown}.")
         self.key = key
-        self.types = schema.behavior_types if BEHAVIOR_TYPE in known else ()
+        self.types = schema.behavior_types if BEHAVIOR_TYPE in names else ()
         self.distinct = tuple(distinct)
         self.numeric_features = schema.numeric_features
         self.schema = schema.fingerprint()
@@ -193,7 +193,7 @@ class BehaviorTotals:
         return account.loaded.plus(self.count(take(account.late, account.counted)))
 
     def account(self, user: int) -> Account:
-        """What is known of a user.
+        """Account of a user.
 
         Raises:
           StaleValueError: it was stored for another schema, key or distinct fields.
@@ -226,9 +226,9 @@ class BehaviorTotals:
         }
         amounts = {}
         for name in self.numeric_features:
-            stored = np.asarray(events[name]).astype(np.int64)
+            codes = np.asarray(events[name]).astype(np.int64)
             amounts[name] = np.zeros((len(keys), 2), np.int64)
-            np.add.at(amounts[name], row, np.stack([stored > 0, stored], axis=1))
+            np.add.at(amounts[name], row, np.stack([codes > 0, codes], axis=1))
         return Totals(keys, counts, newest, pairs, amounts)
 
     def append(self, user: int, events: Events, sequence: int) -> bool:
@@ -287,7 +287,7 @@ class BehaviorTotals:
 
     @property
     def _version(self) -> str:
-        """What a stored value must belong to: these fields of this schema."""
+        """Identity of stored values: these fields of this schema."""
         return "/".join((self.schema, self.key, *self.distinct))
 
     def _decode(self, data: bytes | None) -> Account:

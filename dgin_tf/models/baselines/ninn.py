@@ -44,11 +44,11 @@ class NINN(CTRModel):
         units: Sequence[int] = (36,),
         heads: int = 2,
     ):
-        known = [paired.name for paired in schema.paired_fields]
-        if field not in known or "item_id" not in known:
+        names = [paired.name for paired in schema.paired_fields]
+        if field not in names or "item_id" not in names:
             raise ValueError(
                 f"partitions of items need item_id and a field that events and candidates share, one "
-                f"of {known}; got {field!r}."
+                f"of {names}; got {field!r}."
             )
         encoder = PartitionedInterest(
             event_width(schema, config),
