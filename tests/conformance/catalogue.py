@@ -256,7 +256,11 @@ def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[
         features[prefix + "category_id"] = category_of(item)
     features["hist_timestamp"] = np.sort(random.integers(1, 10**6, (users, time)))
     kinds = np.random.default_rng([seed, 1])  # so that all else is drawn as without types
-    features["hist_behavior_type"] = kinds.integers(2, 2 + len(BEHAVIOR_TYPES), (users, time))
+    types = kinds.integers(FIRST_ID, FIRST_ID + len(BEHAVIOR_TYPES), (users, time))
+    types[2:3, :2] = (
+        FIRST_ID  # two events of every type somewhere: among one attention learns nothing
+    )
+    features["hist_behavior_type"] = types
     features["cand_timestamp"] = np.full((users, CANDIDATES), 10**6)
     features["cand_mask"] = np.ones((users, CANDIDATES), bool)
     features["cand_mask"][1, -1] = False

@@ -494,6 +494,7 @@ OPTIONS = [
         {"loss": "fixed", "sampling": "neighbors", "weight": 0.5, "seed": 2},
         reduction_loss,
     ),
+    (DimensionReduction, {}, reduction_loss),
     (DimensionReduction, {"loss": "n_pair", "sampling": "batch"}, reduction_loss),
     (DimensionReduction, {"loss": "mse", "anchors": 2}, reduction_loss),
     (DimensionReduction, {"loss": "none"}),

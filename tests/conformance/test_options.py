@@ -41,8 +41,8 @@ def options(layer_class):
     """Option -> default of a layer's own constructor, without those that all Keras layers have."""
     return {
         parameter.name: parameter.default
-        for parameter in inspect.signature(layer_class.__init__).parameters.values()
-        if parameter.name not in ("self", "name", "dtype")
+        for parameter in inspect.signature(layer_class).parameters.values()
+        if parameter.name not in ("name", "dtype")
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
 
