@@ -147,3 +147,22 @@ def test_flags_are_defined_in_command_line_modules_alone():
         path.relative_to(ROOT).as_posix() for path in SOURCES if "flags.DEFINE_" in path.read_text()
     ]
     assert [name for name in definers if name.startswith("dgin_tf/")] == []
+
+
+def constructors():
+    """(Class, its constructor) of every class of the package, by the class's name."""
+    for path in sorted((ROOT / "dgin_tf").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                for item in node.body:
+                    if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                        yield node.name, item.args
+
+
+def test_constructors_take_at_most_seven_parameters():
+    counts = {}
+    for name, arguments in constructors():
+        names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+        counts[name] = len(set(names) - {"self", "name", "dtype"})
+    assert {"Tower", "DIN", "CTRModel"} <= set(counts)
+    assert {name: count for name, count in counts.items() if count > 7} == {}

@@ -185,9 +185,10 @@ def make_activation(
 
 def activation_config(activation: ActivationSpec) -> str | dict[str, Any]:
     """Configuration of an activation, for `get_config`: a name, or a layer's class and settings."""
-    if isinstance(activation, tf.keras.layers.Layer):
-        return tf.keras.layers.serialize(activation)
-    return activation if isinstance(activation, str) else dict(activation)
+    if isinstance(activation, Mapping):
+        # Keras wraps the dictionaries that layers hold, which JSON then cannot store.
+        activation = tf.keras.layers.deserialize(dict(activation))
+    return activation if isinstance(activation, str) else tf.keras.layers.serialize(activation)
 
 
 def kernel_config(layer: tf.keras.layers.Layer) -> dict[str, Any]:

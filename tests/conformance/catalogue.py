@@ -20,31 +20,49 @@ BACKBONE = ModelConfig(embedding_dim=3, user_fields=("user_id",), tower_units=(1
 BEHAVIOR_TYPES = ("view", "cart", "buy")
 USERS_IN_BATCH, TIME, CANDIDATES = 4, 7, 3
 
-# Model name -> settings that make it small. A model without an entry fails the catalogue's test.
+# Model name -> settings that make it small. A model without an entry fails the catalogue's test, and
+# so does a setting that neither these nor the variants below set to another value than its default.
 SMALL = {
     "base_model": {},
     "wide_deep": {"buckets": 127},
     "pnn": {},
     "din": {"units": (5,)},
-    "two_layer_gru_attention": {},
-    "aigru": {},
-    "agru": {},
-    "augru": {},
-    "dien": {},
-    "rocket_launching": {"units": (4, 7)},
-    "eta": {"k": 2, "bits": 11, "short_events": 2},
-    "eta_encode": {"k": 2, "dim": 2, "short_events": 2},
-    "eta_ta": {"k": 2, "short_events": 2},
-    "sdim": {"bits": 6, "tau": 2, "short_events": 2},
+    "two_layer_gru_attention": {"units": 5},
+    "aigru": {"units": 5},
+    "agru": {"units": 5},
+    "augru": {"units": 5},
+    "dien": {"units": 2 * BACKBONE.embedding_dim, "auxiliary_weight": 0.5},
+    "rocket_launching": {"units": (4, 7), "hint_weight": 0.5},
+    "eta": {"k": 2, "bits": 11, "short_events": 2, "heads": 3, "seed": 2},
+    "eta_encode": {
+        "k": 2,
+        "dim": 2,
+        "short_events": 2,
+        "loss": "fixed",
+        "sampling": "neighbors",
+        "anchors": 2,
+        "auxiliary_weight": 0.5,
+        "heads": 3,
+        "seed": 2,
+    },
+    "eta_ta": {"k": 2, "short_events": 2, "heads": 3},
+    "sdim": {"bits": 6, "tau": 2, "short_events": 2, "heads": 3, "seed": 2},
     "twin": {"k": 2, "heads": 3, "short_events": 2},
-    "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2, "seed": 2},
+    "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2, "heads": 3, "seed": 2},
     "sim_hard": {"k": 3, "short_events": 2},
     "sim_soft": {"k": 2, "short_events": 3, "dim": 5},
-    "sim_hard_first_stage": {"k": 3, "short_events": 2},
-    "sim_soft_first_stage": {"k": 2, "short_events": 3},
-    "avg_pooling_long_din": {"short_events": 3},
-    "din_long": {"short_events": 2},
-    "sim_tm": {"k": 4, "short_events": 2, "heads": 3},
+    "sim_hard_first_stage": {"k": 3, "field": "item_id", "short_events": 2, "softmax": True},
+    "sim_soft_first_stage": {
+        "k": 2,
+        "short_events": 3,
+        "dim": 5,
+        "auxiliary_weight": 0.5,
+        "sample": 2,
+        "softmax": True,
+    },
+    "avg_pooling_long_din": {"short_events": 3, "softmax": True},
+    "din_long": {"short_events": 2, "softmax": True},
+    "sim_tm": {"k": 4, "field": "item_id", "short_events": 2, "heads": 3, "softmax": True},
     "dgin": {"key": "category_id", "groups": 5, "events": 3, "target_events": 4, "heads": 3},
     "dsin": {"sessions": 4, "events": 3, "heads": 3, "gap": 200_000},
     "tem4ctr": {"clicks": 3, "nearest": 2, "units": (5, 4)},
@@ -53,7 +71,7 @@ SMALL = {
     "dmbin": {"clicks": 4, "others": 3, "heads": 3},
     "encode": {"clusters": 2, "dim": 2, "short_events": 2, "beta": 0.5, "rounds": 3},
     "mimn": {"slots": 3, "units": 5},
-    "rum": {"slots": 3},
+    "rum": {"slots": 3, "strength": 2.0},
     "gru4rec": {"units": 5},
     "arnn": {},
 }
@@ -67,12 +85,27 @@ SMALL |= {
     for released in registry.MODELS
     if released.endswith("_released")
 }
+SMALL["dien_released"]["units"] = 5  # no inner product there, that needs the width of an event
+SMALL["rocket_launching_released"]["gradient_block"] = False
+SMALL["sim_hard_released"]["field"] = "item_id"
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {}
-VARIANTS["sim_hard-time"] = ("sim_hard", {**SMALL["sim_hard"], "time": True})
-VARIANTS["sim_soft-time"] = ("sim_soft", {**SMALL["sim_soft"], "time": True})
-VARIANTS["sim_soft-sample"] = ("sim_soft", {**SMALL["sim_soft"], "sample": 2})
-VARIANTS["sim_hard-backfill"] = ("sim_hard", {**SMALL["sim_hard"], "backfill": True})
+VARIANTS["sim_hard-time"] = (
+    "sim_hard",
+    {**SMALL["sim_hard"], "time": True, "softmax": True, "heads": 3},
+)
+VARIANTS["sim_soft-time"] = (
+    "sim_soft",
+    {**SMALL["sim_soft"], "time": True, "softmax": True, "heads": 3},
+)
+VARIANTS["sim_soft-sample"] = (
+    "sim_soft",
+    {**SMALL["sim_soft"], "sample": 2, "auxiliary_weight": 0.5},
+)
+VARIANTS["sim_hard-backfill"] = (
+    "sim_hard",
+    {**SMALL["sim_hard"], "backfill": True, "field": "item_id"},
+)
 VARIANTS["dgin-simple"] = (
     "dgin",
     {**SMALL["dgin"], "statistical": False, "aggregated": False, "target_module": False},
@@ -87,6 +120,15 @@ VARIANTS["dgin-session"] = (
     "dgin",
     {**SMALL["dgin"], "key": "session", "target_module": False},
 )
+VARIANTS["dgin-options"] = (
+    "dgin",
+    {
+        **SMALL["dgin"],
+        "behavior_types": BEHAVIOR_TYPES[:2],
+        "boundaries": "learned",
+        "buckets": 5,
+    },
+)
 VARIANTS["dsin-positions"] = ("dsin", {**SMALL["dsin"], "bias_encoding": False})
 VARIANTS["mimn-plain"] = ("mimn", {"slots": 2, "utilization_weight": 0.0, "top_k": 0})
 VARIANTS["mimn-two_channels-auxiliary"] = (
@@ -95,20 +137,64 @@ VARIANTS["mimn-two_channels-auxiliary"] = (
 )
 VARIANTS["mimn-auxiliary_released"] = (
     "mimn_released",
-    {**SMALL["mimn_released"], "auxiliary_weight": 0.5},
+    {
+        **SMALL["mimn_released"],
+        "auxiliary_weight": 0.5,
+        "utilization_weight": 0.5,
+        "top_k": 0,
+    },
 )
-VARIANTS["encode-minus"] = ("encode", {**SMALL["encode"], "metric": "dot"})
+VARIANTS["encode-minus"] = (
+    "encode",
+    {
+        **SMALL["encode"],
+        "metric": "dot",
+        "sampling": "neighbors",
+        "anchors": 2,
+        "auxiliary_weight": 0.5,
+    },
+)
 VARIANTS["encode-routed-without_loss"] = (
     "encode",
-    {**SMALL["encode"], "clustering": "dynamic_routing", "loss": "none"},
+    {
+        **SMALL["encode"],
+        "clustering": "dynamic_routing",
+        "loss": "none",
+        "multiply": True,
+        "softmax": True,
+        "seed": 2,
+    },
+)
+VARIANTS["base_model-mean"] = ("base_model", {"mean": True})
+VARIANTS["pnn-both"] = ("pnn", {"products": "both", "order": 2})
+VARIANTS["din-softmax"] = ("din", {**SMALL["din"], "activation": "prelu", "softmax": True})
+VARIANTS["din-sum_released"] = (
+    "din_released",
+    {**SMALL["din_released"], "activation": "dice", "softmax": False},
+)
+VARIANTS["dsin-positions_released"] = (
+    "dsin_released",
+    {**SMALL["dsin_released"], "bias_encoding": False},
+)
+VARIANTS["rocket_launching-without_block"] = (
+    "rocket_launching",
+    {**SMALL["rocket_launching"], "gradient_block": False},
+)
+VARIANTS["sdim-count"] = ("sdim", {**SMALL["sdim"], "norm": "count"})
+VARIANTS["ninn-items"] = ("ninn", {**SMALL["ninn"], "field": "item_id"})
+VARIANTS["tem4ctr-types"] = ("tem4ctr", {**SMALL["tem4ctr"], "click": "cart"})
+VARIANTS["dmt-types"] = ("dmt", {**SMALL["dmt"], "click": "cart"})
+VARIANTS["dmbin-types"] = (
+    "dmbin",
+    {**SMALL["dmbin"], "click": "cart", "contrast_weight": 0.5, "temperature": 0.5},
 )
 CATALOGUE = {**{name: (name, settings) for name, settings in SMALL.items()}, **VARIANTS}
 
 
-def schema_of(name: str) -> Schema:
+def schema_of(entry: str) -> Schema:
     """The schema that a model is built for: events have types where the model reads them."""
-    schema = make_schema()
-    if name != "dgin":
+    schema, (name, settings) = make_schema(), CATALOGUE[entry]
+    if name != "dgin" and "click" not in settings:
         return schema
     field = Field("behavior_type", (HISTORY,), "behavior_type")
     sizes = {**schema.vocabulary_sizes, "behavior_type": FIRST_ID + len(BEHAVIOR_TYPES)}
@@ -126,7 +212,7 @@ def build(entry: str, seed: int = 0) -> CTRModel:
     tf.keras.utils.set_random_seed(
         seed
     )  # of what is drawn once and not trained, such as hash planes
-    model = registry.make_model(name, schema_of(name), BACKBONE, **settings)
+    model = registry.make_model(name, schema_of(entry), BACKBONE, **settings)
     model(batch())
     random = np.random.default_rng(seed)
     for variable in model.trainable_variables:
@@ -170,7 +256,11 @@ def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[
         features[prefix + "category_id"] = category_of(item)
     features["hist_timestamp"] = np.sort(random.integers(1, 10**6, (users, time)))
     kinds = np.random.default_rng([seed, 1])  # so that all else is drawn as without types
-    features["hist_behavior_type"] = kinds.integers(2, 2 + len(BEHAVIOR_TYPES), (users, time))
+    types = kinds.integers(FIRST_ID, FIRST_ID + len(BEHAVIOR_TYPES), (users, time))
+    types[2:3, :2] = (
+        FIRST_ID  # two events of every type somewhere: among one attention learns nothing
+    )
+    features["hist_behavior_type"] = types
     features["cand_timestamp"] = np.full((users, CANDIDATES), 10**6)
     features["cand_mask"] = np.ones((users, CANDIDATES), bool)
     features["cand_mask"][1, -1] = False

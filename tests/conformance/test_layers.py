@@ -22,7 +22,7 @@ from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import GroupAggregation, GroupModule
 from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
 from dgin_tf.layers.interest_clusters import InterestClusters
-from dgin_tf.layers.interest_encoder import InterestEncoder
+from dgin_tf.layers.interest_encoder import LOSSES, InterestEncoder
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
 from dgin_tf.layers.memory.ntm import (
     MemoryInduction,
@@ -81,7 +81,7 @@ from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedStep, Releas
 from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU
 from dgin_tf.released.sim import ReleasedExactSearchUnit, ReleasedSoftSearch
 from dgin_tf.released.twin import ReleasedConsistentInterest
-from dgin_tf.schema import BEHAVIOR_TYPE
+from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID
 from tests.conformance.catalogue import (
     BACKBONE,
     CANDIDATES,
@@ -139,6 +139,34 @@ def through_embedding(layer, x):
     embedding = embedding_of(layer.dtype_policy.name)
     history, target = embedding.history(x["features"]), embedding.target(x["features"])
     return layer(target, history)["interest"]
+
+
+def by_types(layer, x):
+    """An encoder's interest, where it reads the behavior types of events, and its losses."""
+    embedding = embedding_of(layer.dtype_policy.name)
+    history, target = embedding.history(x["features"]), embedding.target(x["features"])
+    types = {BEHAVIOR_TYPE: x["features"]["hist_behavior_type"]}
+    outputs = layer(target, history._replace(features={**history.features, **types}))
+    losses = [loss[:, tf.newaxis, tf.newaxis] for loss in outputs[LOSSES].values()]
+    return tf.concat([outputs["interest"], *(loss + outputs["interest"] for loss in losses)], -1)
+
+
+def foreseeing(layer, x):
+    """An encoder's loss with a negative for every event."""
+    history = History(x["events"], x["mask"], negatives=x["events"][:, ::-1])
+    return layer(Target(x["target"], x["features"]["cand_mask"]), history)[LOSSES]["auxiliary"]
+
+
+def reduction_loss(layer, x):
+    """The loss of a dimension reduction."""
+    return layer.loss(x["events"], x["mask"])
+
+
+def auxiliary_logits(layer, x):
+    """Logits of the click prediction by which a search learns, on sampled events if there are some."""
+    embedding = embedding_of(layer.dtype_policy.name)
+    history, target = embedding.history(x["features"]), embedding.target(x["features"])
+    return layer(target, history).outputs["auxiliary_logits"]
 
 
 def through_search(layer, x):
@@ -390,6 +418,221 @@ CATALOGUE = {
         lambda layer, x: layer.target(x["features"]).embedding,
     ),
 }
+INITIALIZERS = {"kernel_initializer": "he_normal", "recurrent_initializer": "he_normal"}
+# (Class, settings[, call]) of further entries: with those above they set every option of every layer
+# to another value than its default, and every value that has a name of its own. A new option without
+# an entry fails test_options.py.
+OPTIONS = [
+    (Dice, {"epsilon": 0.1, "momentum": 0.5}),
+    (BatchNorm, {"affine_only": True, "epsilon": 0.1}),
+    (
+        Tower,
+        {
+            "units": (UNITS,),
+            "activation": Dice(epsilon=0.1),
+            "normalization": "affine_only",
+            "momentum": 0.5,
+            "kernel_initializer": "he_normal",
+        },
+    ),
+    (Tower, {"units": (UNITS,), "activation": "prelu", "normalization": "none"}),
+    (ProductLayer, {"units": UNITS, "products": "outer"}),
+    (ProductLayer, {"units": UNITS, "products": "both"}),
+    (ActivationUnit, {"units": (UNITS, 3), "activation": "prelu"}),
+    (TargetAttention, {"unit": ActivationUnit((UNITS,)), "softmax": True, "scale": True}),
+    (MultiHeadAttention, {"project": False, "scale": False, "offset": 3}),
+    (GRU, {"units": UNITS, "recurrent_bias": True, "kernel_regularizer": "l2", **INITIALIZERS}),
+    (GRU, {"units": UNITS, "reset_after": False, "jit_compile": True}),
+    *(
+        (cell, {"units": UNITS, **settings})
+        for cell in (AIGRU, AGRU, AUGRU)
+        for settings in (
+            {"recurrent_bias": True, "kernel_regularizer": "l2", **INITIALIZERS},
+            {"reset_after": False, "jit_compile": cell is AUGRU},
+        )
+    ),
+    *(
+        (cell, {"units": UNITS, "reset_after": True, "recurrent_initializer": "he_normal"})
+        for cell in (ReleasedGRU, ReleasedAIGRU, ReleasedAGRU, ReleasedAUGRU)
+    ),
+    (AuxiliaryLoss, {}),
+    (ReleasedAuxiliaryLoss, {"score": Tower((UNITS,))}),
+    (BilinearAttention, {"units": DIM, "softmax": False}),
+    (
+        ProjectedAttention,
+        {"units": DIM, "hidden_units": (UNITS,), "activation": "dice", "softmax": False},
+    ),
+    (
+        InterestEvolution,
+        {
+            "extractor": GRU(DIM),
+            "attention": BilinearAttention(DIM),
+            "cell": AUGRU(DIM),
+            "auxiliary_loss": AuxiliaryLoss(),
+        },
+        foreseeing,
+    ),
+    (
+        TwoLayerGRUAttention,
+        {"first": GRU(DIM), "second": GRU(UNITS), "attention": BilinearAttention(UNITS)},
+    ),
+    (AttendedHistory, {"attention": TargetAttention(ActivationUnit((UNITS,)), softmax=True)}),
+    (Pooling, {"mean": True, "count_padding": True}, through_embedding),
+    (SoftSearch, {"k": 3, "network": Tower((UNITS,)), "auxiliary_weight": 0.5}, auxiliary_logits),
+    (ReleasedSoftSearch, {"k": 3, "network": Tower((UNITS,))}, auxiliary_logits),
+    (AsymmetricHash, {"tables": 3, "hashes": 2, "signs": True, "seed": 2}),
+    (ALSHSearch, {"k": 3, "hashing": AsymmetricHash(3, 2), "bucket": 2, "fallback": False}),
+    (SearchedInterest, {"unit": HardSearch(3), "reader": MeanReader(), "sparse": True}),
+    (ExactSearchUnit, {"attention": MultiHeadAttention(3)}),
+    (MultiHeadHistory, {"attention": MultiHeadAttention(3, scale=False)}),
+    (RandomHyperplanes, {"bits": 11, "seed": 2}),
+    (SimHashSearch, {"k": 3, "bits": 7, "seed": 2}),
+    (HashedInterest, {"bits": 6, "tau": 3, "norm": "count", "seed": 2}),
+    (HashedInterest, {"bits": 6, "tau": 2, "norm": "none"}),
+    (
+        DimensionReduction,
+        {"loss": "fixed", "sampling": "neighbors", "weight": 0.5, "seed": 2},
+        reduction_loss,
+    ),
+    (DimensionReduction, {}, reduction_loss),
+    (DimensionReduction, {"loss": "n_pair", "sampling": "batch"}, reduction_loss),
+    (DimensionReduction, {"loss": "mse", "anchors": 2}, reduction_loss),
+    (DimensionReduction, {"loss": "none"}),
+    (
+        InterestClusters,
+        {
+            "clustering": Clustering(3, "random", seed=2),
+            "relevance": Relevance(beta=0.5, multiply=True),
+        },
+    ),
+    (
+        InterestClusters,
+        {"clustering": Clustering(3, "dynamic_routing"), "relevance": Relevance("dot")},
+    ),
+    (InterestClusters, {"clustering": Clustering(3, "agglomerative")}),
+    (CrossFeature, {"buckets": TIME, "heads": 3, "dim": 2}),
+    (
+        ConsistentInterest,
+        {"attention": MultiHeadAttention(3), "k": 3, "behavior_types": FIRST_ID + TYPES},
+        by_types,
+    ),
+    (ReleasedConsistentInterest, {"attention": MultiHeadAttention(3), "k": 3}),
+    (FeatureSelection, {"heads": 3, "units": (UNITS,)}),
+    (
+        AttributeSearch,
+        {"fields": ["item_id", "category_id"], "k": 3, "policy": FeatureSelection(3), "seed": 2},
+    ),
+    (EventAttributes, {"dim": UNITS, "times": False, "behavior_types": TYPES}),
+    (
+        GroupStatistics,
+        {"statistics": StatisticsSpec(distinct=("item_id",)), "dim": UNITS, "num_bins": 3},
+    ),
+    (GroupModule, {"attention": MultiHeadAttention(3)}),
+    (
+        UtilizationRegularization,
+        {"weight": 0.5, "kernel_initializer": "he_normal"},
+        lambda layer, x: layer.loss(layer(x["target"][:, 0], 3.0 * x["target"][:, 1] ** 2)),
+    ),
+    (MemoryInduction, {"units": UNITS, "k": 2, **INITIALIZERS}),
+    (
+        TuringMemory,
+        {
+            "slots": 3,
+            "dim": UNITS,
+            "induction": MemoryInduction(4, 2),
+            "kernel_initializer": "he_normal",
+            "memory_initializer": "he_normal",
+        },
+    ),
+    (
+        MultiChannelMemory,
+        {
+            "memory": TuringMemory(3, DIM, induction=MemoryInduction(4)),
+            "attention": BilinearAttention(4),
+            "auxiliary_loss": AuxiliaryLoss(),
+        },
+        foreseeing,
+    ),
+    (ReleasedTuringMemory, {"step": ReleasedStep(DIM, clears=True), "units": UNITS}),
+    (
+        ReleasedMemoryInterest,
+        {
+            "memory": ReleasedTuringMemory(ReleasedStep(DIM, balances=True), 3, UNITS, DIM),
+            "utilization_weight": 0.5,
+            "auxiliary_loss": AuxiliaryLoss(),
+        },
+        foreseeing,
+    ),
+    (KeyedMemory, {"slots": 3, "key_initializer": "he_normal", "kernel_initializer": "he_normal"}),
+    (AttendedHiddenStates, {"gru": GRU(DIM), "attention": BilinearAttention(DIM)}),
+    (
+        ReleasedAttendedHiddenStates,
+        {"gru": ReleasedGRU(DIM), "attention": BilinearAttention(DIM)},
+    ),
+    (
+        AlignedEvents,
+        {
+            "click_types": (FIRST_ID,),
+            "other_types": (FIRST_ID + 1, FIRST_ID + 2),
+            "clicks": 3,
+            "nearest": 2,
+            "units": (UNITS,),
+        },
+        by_types,
+    ),
+    (DeepInterestTransformer, {"types": (FIRST_ID,), "events": 3, "heads": 3}, by_types),
+    (
+        PartitionedInterest,
+        {"dim": DIM, "key": "category_id", "field": "item_id", "parts": 3, "units": (UNITS,)},
+    ),
+    (
+        DualInterest,
+        {
+            "types": ((FIRST_ID,), (FIRST_ID + 1,)),
+            "lengths": (3, 2),
+            "heads": 3,
+            "weight": 0.5,
+            "temperature": 0.5,
+        },
+        by_types,
+    ),
+    (BiLSTM, {"units": UNITS, "peepholes": False, "merge": "mean", **INITIALIZERS}),
+    (BiLSTM, {}),
+    (
+        ReleasedSessionInterest,
+        {
+            "extractor": ReleasedSessionTransformer(3),
+            "interacting": BiLSTM(UNITS),
+            "attentions": (BilinearAttention(DIM), BilinearAttention(2 * UNITS)),
+            "encoding": BiasEncoding(),
+            "sessions": 4,
+            "events": 3,
+        },
+    ),
+    (
+        FeatureEmbedding,
+        {"schema": make_schema(), "initializer": "he_normal", "mini_batch_l2": 0.5},
+        lambda layer, x: layer.penalty(x["features"]),
+    ),
+]
+
+
+def entries_of(kind):
+    """(settings, call) of a class's entries in both tables."""
+    settings, call = CATALOGUE[kind]
+    yield settings, call
+    for owner, settings, *own_call in OPTIONS:
+        if owner is kind:
+            yield settings, own_call[0] if own_call else call
+
+
+# Name -> (class, settings, call) of all entries; those of options are numbered.
+ENTRIES = {
+    f"{kind.__name__}-{number}" if number else kind.__name__: (kind, *entry)
+    for kind in CATALOGUE
+    for number, entry in enumerate(entries_of(kind))
+}
+every_entry = pytest.mark.parametrize("entry", ENTRIES)
 every_layer = pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind.__name__)
 
 
@@ -399,27 +642,28 @@ def test_the_catalogue_holds_every_public_layer():
 
 
 @functools.cache
-def made(kind):
+def made(entry):
     """A built layer and what it gives, once a process."""
-    settings, call = CATALOGUE[kind]
+    kind, settings, call = ENTRIES[entry]
     layer = kind(**settings)
     return layer, call(layer, tensors())
 
 
-@every_layer
-def test_a_layer_rebuilt_from_its_config_computes_the_same(kind):
-    (_, call), x, (layer, expected) = CATALOGUE[kind], tensors(), made(kind)
+@every_entry
+def test_a_layer_rebuilt_from_its_config_computes_the_same(entry):
+    (kind, _, call), x, (layer, expected) = ENTRIES[entry], tensors(), made(entry)
     config = json.loads(json.dumps(layer.get_config()))
     rebuilt = kind.from_config(config)
     call(rebuilt, x)
     rebuilt.set_weights(layer.get_weights())
     # Layers that fold under XLA differ in the last bits from one compilation to the next.
     np.testing.assert_allclose(call(rebuilt, x), expected, rtol=1e-5, atol=1e-6)
+    assert json.loads(json.dumps(rebuilt.get_config())) == config
 
 
-@every_layer
-def test_a_layer_gives_in_a_graph_what_it_gives_eagerly(kind):
-    (_, call), x, (layer, expected) = CATALOGUE[kind], tensors(), made(kind)
+@every_entry
+def test_a_layer_gives_in_a_graph_what_it_gives_eagerly(entry):
+    (_, _, call), x, (layer, expected) = ENTRIES[entry], tensors(), made(entry)
     found = tf.function(lambda inputs: call(layer, inputs), autograph=False)(x)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -430,13 +674,13 @@ def test_weights_stay_in_float32_under_mixed_precision(kind):
     layer, x = kind(**settings, dtype="mixed_bfloat16"), tensors()
     found = tf.cast(call(layer, x), tf.float32)
     assert {variable.dtype for variable in layer.trainable_variables} <= {tf.float32}
-    assert found.shape == made(kind)[1].shape
+    assert found.shape == made(kind.__name__)[1].shape
     assert np.all(np.isfinite(found))
 
 
 @every_layer
 def test_every_trainable_weight_has_a_name_of_its_own(kind):
-    layer, _ = made(kind)
+    layer, _ = made(kind.__name__)
     names = [variable.name for variable in layer.trainable_variables]
     assert len(names) == len(set(names))
 
