@@ -40,7 +40,9 @@ def interest_keys(record: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     """
     name = PREFIX[HISTORY] + ("timestamp" if key == SESSION else key)
     if name not in record:
-        fields = sorted(n.removeprefix(PREFIX[HISTORY]) for n in record if n.startswith(PREFIX[HISTORY]))
+        fields = sorted(
+            n.removeprefix(PREFIX[HISTORY]) for n in record if n.startswith(PREFIX[HISTORY])
+        )
         raise ValueError(f"expected a key among {fields} or {SESSION!r}; got {key!r}.")
     if key == SESSION:
         return np.cumsum(np.diff(record[name], prepend=record[name][:1]) > SESSION_GAP)
