@@ -211,7 +211,7 @@ CATALOGUE = {
     LayerNorm: ({"epsilon": 0.5}, lambda layer, x: layer(x["events"])),
     MovingMoments: ({"momentum": 0.5}, lambda layer, x: layer(x["rows"])[0]),
     Tower: (
-        {"units": (UNITS,), "two_way": True, "kernel_regularizer": "l2"},
+        {"units": (UNITS,), "two_way": True, "momentum": 0.5, "kernel_regularizer": "l2"},
         lambda layer, x: layer(x["target"]),
     ),
     ProductLayer: ({"units": UNITS, "order": 2}, lambda layer, x: layer(x["fields"])),
@@ -431,7 +431,6 @@ OPTIONS = [
             "units": (UNITS,),
             "activation": Dice(epsilon=0.1),
             "normalization": "affine_only",
-            "momentum": 0.5,
             "kernel_initializer": "he_normal",
         },
     ),
