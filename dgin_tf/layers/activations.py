@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.normalization import MovingMoments
 
 
@@ -68,7 +69,7 @@ class PReLU(tf.keras.layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class Dice(tf.keras.layers.Layer):
+class Dice(ConfiguredLayer):
     """Dice with masked statistics of the global batch in training and moving averages at test time.
 
     Args:
@@ -115,16 +116,9 @@ class Dice(tf.keras.layers.Layer):
         # Statistics are float32 at least; alpha follows them, the result follows the inputs.
         return dice(inputs, tf.cast(self.alpha, mean.dtype), mean, inverse_deviation)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "epsilon": self.epsilon,
-            "momentum": self.momentum,
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class Elementwise(tf.keras.layers.Layer):
+class Elementwise(ConfiguredLayer):
     """An activation without weights and statistics, under the same call as Dice and PReLU.
 
     Args:
@@ -146,9 +140,6 @@ class Elementwise(tf.keras.layers.Layer):
         del mask, training
         return self._apply(inputs)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "function": self.function}
-
 
 ActivationSpec: TypeAlias = str | Mapping[str, Any] | tf.keras.layers.Layer
 
@@ -163,7 +154,7 @@ def make_activation(
     Args:
       activation: "dice", "prelu", the name of a Keras activation, or the name that a layer class is
         registered under, such as "dgin_tf>Dice"; or a layer such as `Dice(epsilon=1e-9)`, whose
-        settings (not weights) are copied; or such a layer as `activation_config` gives it.
+        settings (not weights) are copied; or the configuration of such a layer.
       name: name of the layer.
       dtype: policy of a layer that is made from a name.
 
@@ -181,14 +172,6 @@ def make_activation(
     if layer_class := _NAMED.get(activation) or tf.keras.utils.get_registered_object(activation):
         return layer_class(name=name, dtype=dtype)
     return Elementwise(activation, name=name, dtype=dtype)
-
-
-def activation_config(activation: ActivationSpec) -> str | dict[str, Any]:
-    """Configuration of an activation, for `get_config`: a name, or a layer's class and settings."""
-    if isinstance(activation, Mapping):
-        # Keras wraps the dictionaries that layers hold, which JSON then cannot store.
-        activation = tf.keras.layers.deserialize(dict(activation))
-    return activation if isinstance(activation, str) else tf.keras.layers.serialize(activation)
 
 
 def kernel_config(layer: tf.keras.layers.Layer) -> dict[str, Any]:

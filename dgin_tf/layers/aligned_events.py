@@ -105,16 +105,6 @@ class AlignedEvents(InterestEncoder):
             layers["around_attention"] = self.around_attention, state[AROUND]
         return read_each(layers, state[MASK], target, training)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "click_types": self.click_types,
-            "other_types": self.other_types,
-            "clicks": self.clicks,
-            "nearest": self.nearest,
-            "units": self.units,
-        }
-
 
 def nearest_events(places: tf.Tensor, others: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Other events right before and right after some events.

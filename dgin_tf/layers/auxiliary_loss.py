@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops import masking
 
@@ -35,7 +36,7 @@ def click_net(**kwargs: Any) -> Tower:
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class AuxiliaryLoss(tf.keras.layers.Layer):
+class AuxiliaryLoss(ConfiguredLayer):
     """-log p(event t + 1 | h_t) - log(1 - p(negative t + 1 | h_t)), reduced over time.
 
     Args:
@@ -64,10 +65,8 @@ class AuxiliaryLoss(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         if reduce not in REDUCTIONS:
             raise ValueError(f"reduce must be one of {REDUCTIONS}; got {reduce!r}.")
-        if isinstance(score, dict):
-            score = tf.keras.layers.deserialize(score)
         self.weight = weight
-        self.score = score
+        self.score = as_layer(score)
         self.reduce = reduce
 
     def call(
@@ -138,11 +137,3 @@ class AuxiliaryLoss(tf.keras.layers.Layer):
         if self.reduce == SUM:
             return tf.ones([], dtype)
         return tf.maximum(tf.reduce_sum(tf.cast(pairs, dtype), 1), 1.0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "weight": self.weight,
-            "score": None if self.score is None else tf.keras.layers.serialize(self.score),
-            "reduce": self.reduce,
-        }

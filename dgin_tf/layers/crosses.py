@@ -77,6 +77,3 @@ class HistoryCross(InterestEncoder):
             weights = read_rows(self.table, bucket)  # [users, candidates, time, 1]
             logit += masking.masked_sum(weights, real)[..., 0]
         return {"interest": logit[..., tf.newaxis]}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "fields": self.fields, "buckets": self.buckets}

@@ -77,11 +77,3 @@ class DeepInterestTransformer(InterestEncoder):
         some = tf.reduce_any(mask, axis=1)[:, tf.newaxis, tf.newaxis]
         interest = tf.where(some, interest, tf.zeros([], interest.dtype))
         return {"interest": interest, "attention": weights}
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "types": self.types,
-            "events": self.events,
-            "heads": self.heads,
-        }

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops import metric_learning as learning
 from dgin_tf.ops.fast.metric_learning import mean_loss
 from dgin_tf.ops.fast.projection import project
@@ -12,7 +13,7 @@ NO_LOSS = "none"
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class DimensionReduction(tf.keras.layers.Layer):
+class DimensionReduction(ConfiguredLayer):
     """Eq. (4): h = W_h^T e, and the loss by which W_h learns.
 
     W_h begins as N(0, 1). Its loss trains nothing else: the vectors that it reduces are constants to
@@ -107,12 +108,4 @@ class DimensionReduction(tf.keras.layers.Layer):
         return self.weight * mean_loss(pairs, original, projections, mask)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "loss": self.loss_name,
-            "sampling": self.sampling,
-            "weight": self.weight,
-            "anchors": self.anchors,
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "loss": self.loss_name}

@@ -166,16 +166,6 @@ class DualInterest(InterestEncoder):
         loss = contrastive_loss(common, specific, present, self.temperature)
         return state, {CONTRAST: self.weight * loss}
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "types": self.types,
-            "lengths": self.lengths,
-            "heads": self.heads,
-            "weight": self.weight,
-            "temperature": self.temperature,
-        }
-
 
 def contrastive_loss(
     common: tf.Tensor, specific: tf.Tensor, present: tf.Tensor, temperature: float

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.group_spec import GAP
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.events import History, only
 from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets, gap_starts
 from dgin_tf.ops.tables import read_few
@@ -14,7 +15,7 @@ from dgin_tf.schema import BEHAVIOR_TYPE
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class EventAttributes(tf.keras.layers.Layer):
+class EventAttributes(ConfiguredLayer):
     """Embeds age, behavior type and side features of events, side by side, from tables of its own.
 
     Args:
@@ -123,15 +124,6 @@ class EventAttributes(tf.keras.layers.Layer):
         if self.times:
             attributes[GAP] = tf.gather(tf.constant(gap_starts(), tf.int64), rest)
         return self(attributes)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "times": self.times,
-            "behavior_types": self.behavior_types,
-            "side_features": dict(self.side_features),  # Keras wraps what layers hold
-        }
 
 
 def events_of_types(history: History, type_ids: Sequence[int]) -> History:

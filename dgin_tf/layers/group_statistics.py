@@ -1,6 +1,5 @@
 """Statistics of groups of events, cut into buckets and embedded (DGIN, Eq. 3)."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.group_spec import MEAN, StatisticsSpec
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.events import State
 from dgin_tf.ops.grouping import Groups
 from dgin_tf.ops.tables import read_few
@@ -64,7 +64,7 @@ def _full_row(boundaries: Sequence[int], num_bins: int) -> list[int]:
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class GroupStatistics(tf.keras.layers.Layer):
+class GroupStatistics(ConfiguredLayer):
     """Embeds how many events a group has, of how many types, of each type, of how many items, and means.
 
     Means are of the numeric features that the records hold, such as dwell time and what was paid, over
@@ -197,12 +197,3 @@ class GroupStatistics(tf.keras.layers.Layer):
         embeddings = read_few(tf.pad(table, [[0, 1], [0, 0]]), rows)
         shape = [*tf.unstack(tf.shape(embeddings)[:-2]), len(self.names) * self.dim]
         return tf.reshape(embeddings, shape)  # statistics side by side
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "statistics": dataclasses.asdict(self.statistics),
-            "dim": self.dim,
-            "bin_boundaries": {name: list(values) for name, values in self.bin_boundaries.items()},
-            "num_bins": self.num_bins,
-        }

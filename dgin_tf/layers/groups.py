@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.group_spec import ITEM, GroupSpec
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.event_attributes import EventAttributes
 from dgin_tf.layers.events import (
     EVENTS,
@@ -34,7 +35,7 @@ _MOST_CLASSES = 512  # of attributes, whose pairs have a table
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class GroupAggregation(tf.keras.layers.Layer):
+class GroupAggregation(ConfiguredLayer):
     """Eqs. (4)-(6): self-attention within a group over what tells its events apart, and the mean.
 
         head_i = softmax(e_b W_Q,i (e_b W_K,i)^T / sqrt(d')) e_b W_V,i
@@ -91,9 +92,6 @@ class GroupAggregation(tf.keras.layers.Layer):
         ops = fast_self_attention if self.fast else self_attention
         return ops.mean_self_attention(events, mask, kernels)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "heads": self.heads, "fast": self.fast}
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class GroupModule(InterestEncoder):
@@ -142,14 +140,12 @@ class GroupModule(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-
-        def as_layer(layer: Any) -> Any:
-            return tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
-
         self.statistics: GroupStatistics | None = as_layer(statistics)
         self.attributes: EventAttributes | None = as_layer(attributes)
         self.aggregation: Any = as_layer(aggregation)
-        self.attention: MultiHeadAttention = as_layer(attention)
+        self.attention: MultiHeadAttention = as_layer(attention) or MultiHeadAttention(
+            name="attention", dtype=self.dtype_policy
+        )
         if self.attributes is not None and self.aggregation is None:
             raise ValueError(
                 "attributes of events need an aggregation, such as GroupAggregation()."
@@ -157,8 +153,6 @@ class GroupModule(InterestEncoder):
         self.key = key
         self.groups = groups
         self.events = events
-        if self.attention is None:
-            self.attention = MultiHeadAttention(name="attention", dtype=self.dtype_policy)
 
     def spec(self, fields: Sequence[str]) -> GroupSpec:
         """All that the module reads of a history.
@@ -266,18 +260,3 @@ class GroupModule(InterestEncoder):
             for name in names
         ]
         return tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        def serialize(layer):
-            return None if layer is None else tf.keras.layers.serialize(layer)
-
-        return {
-            **super().get_config(),
-            "key": self.key,
-            "groups": self.groups,
-            "events": self.events,
-            "statistics": serialize(self.statistics),
-            "attributes": serialize(self.attributes),
-            "aggregation": serialize(self.aggregation),
-            "attention": serialize(self.attention),
-        }

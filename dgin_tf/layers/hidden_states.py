@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.recurrent import GRU
@@ -34,7 +35,7 @@ class LastHiddenState(InterestEncoder):
 
     def __init__(self, gru: GRU, **kwargs: Any):
         super().__init__(**kwargs)
-        self.gru = tf.keras.layers.deserialize(gru) if isinstance(gru, dict) else gru
+        self.gru = as_layer(gru)
 
     def encode(self, history: History, training: bool = False) -> State:
         """Runs the GRU over the history."""
@@ -57,9 +58,6 @@ class LastHiddenState(InterestEncoder):
         """All states [users, time, units], the last one [users, units], and the mask of the states."""
         states, last = self.gru(history.events, history.mask, training=training)
         return states, last, history.mask
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "gru": tf.keras.layers.serialize(self.gru)}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -86,9 +84,7 @@ class AttendedHiddenStates(LastHiddenState):
 
     def __init__(self, gru: GRU, attention: tf.keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(gru, **kwargs)
-        if isinstance(attention, dict):
-            attention = tf.keras.layers.deserialize(attention)
-        self.attention = attention or TargetAttention(
+        self.attention = as_layer(attention) or TargetAttention(
             ActivationUnit((80, 40), "sigmoid", name="unit", dtype=self.dtype_policy),
             softmax=True,
             name="attention",
@@ -119,6 +115,3 @@ class AttendedHiddenStates(LastHiddenState):
         newer, last = self.gru(history.events, history.mask, initial_state=state[LAST])
         states = {STATES: state[STATES], MASK: state[MASK]}
         return {LAST: last, **append_in_time(states, {STATES: newer, MASK: history.mask})}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "attention": tf.keras.layers.serialize(self.attention)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.events import (
     History,
@@ -63,9 +64,9 @@ class InterestClusters(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if isinstance(reduction, dict):
-            reduction = tf.keras.layers.deserialize(reduction)
-        self.reduction = reduction or DimensionReduction(name=REDUCTION, dtype=self.dtype_policy)
+        self.reduction = as_layer(reduction) or DimensionReduction(
+            name=REDUCTION, dtype=self.dtype_policy
+        )
         self.clustering = Clustering(*clustering).check()
         self.relevance = Relevance(*relevance).check()
         self.auxiliary_loss_names = (REDUCTION,) if self.reduction.has_loss else ()
@@ -119,11 +120,3 @@ class InterestClusters(InterestEncoder):
         weights = masking.masked_softmax(scores, state[INTEREST_MASK][:, tf.newaxis])
         interest = tf.cast(tf.matmul(weights, interests), target.embedding.dtype)
         return {INTEREST: interest, INTEREST_WEIGHTS: weights}
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "reduction": tf.keras.layers.serialize(self.reduction),
-            "clustering": self.clustering,
-            "relevance": self.relevance,
-        }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.events import History, State, Target, embed_history
 
 INTEREST, AUXILIARY_LOGITS = "interest", "auxiliary_logits"
@@ -29,7 +30,7 @@ class HistorySlice(NamedTuple):
     per_key: int
 
 
-class InterestEncoder(tf.keras.layers.Layer):
+class InterestEncoder(ConfiguredLayer):
     """Base class of the interest encoders; subclasses override `encode` and `interest`.
 
     The state is a dict of tensors, or of such dicts, whose first axis is the user; it holds nothing that

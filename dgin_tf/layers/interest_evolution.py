@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.recurrent import AUGRU, GRU
@@ -53,14 +54,13 @@ class InterestEvolution(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        extractor, attention, cell, auxiliary_loss = map(
-            _as_layer, (extractor, attention, cell, auxiliary_loss)
+        self.extractor = as_layer(extractor)
+        units, policy = self.extractor.units, self.dtype_policy
+        self.attention = as_layer(attention) or BilinearAttention(
+            units, name="attention", dtype=policy
         )
-        units, policy = extractor.units, self.dtype_policy
-        self.extractor = extractor
-        self.attention = attention or BilinearAttention(units, name="attention", dtype=policy)
-        self.cell = cell or AUGRU(units, name="evolution", dtype=policy)
-        self.auxiliary_loss = auxiliary_loss
+        self.cell = as_layer(cell) or AUGRU(units, name="evolution", dtype=policy)
+        self.auxiliary_loss = as_layer(auxiliary_loss)
         self.auxiliary_loss_names = () if auxiliary_loss is None else ("auxiliary",)
 
     def encode(self, history: History, training: bool = False) -> State:
@@ -128,17 +128,6 @@ class InterestEvolution(InterestEncoder):
             return state, {}
         return state, {"auxiliary": self.auxiliary_loss(states, events, negatives, history.mask)}
 
-    def get_config(self) -> dict[str, Any]:
-        serialize = tf.keras.layers.serialize
-        auxiliary_loss = self.auxiliary_loss
-        return {
-            **super().get_config(),
-            "extractor": serialize(self.extractor),
-            "attention": serialize(self.attention),
-            "cell": serialize(self.cell),
-            "auxiliary_loss": None if auxiliary_loss is None else serialize(auxiliary_loss),
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class TwoLayerGRUAttention(InterestEncoder):
@@ -170,11 +159,9 @@ class TwoLayerGRUAttention(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        first, second, attention = map(_as_layer, (first, second, attention))
-        self.first = first
-        self.second = second
-        self.attention = attention or ProjectedAttention(
-            second.units, name="attention", dtype=self.dtype_policy
+        self.first, self.second = as_layer(first), as_layer(second)
+        self.attention = as_layer(attention) or ProjectedAttention(
+            self.second.units, name="attention", dtype=self.dtype_policy
         )
 
     def encode(self, history: History, training: bool = False) -> State:
@@ -208,15 +195,6 @@ class TwoLayerGRUAttention(InterestEncoder):
         states = append_in_time(states, {INTEREST_STATES: newer, MASK: history.mask})
         return {**states, FIRST_LAYER_STATE: last}
 
-    def get_config(self) -> dict[str, Any]:
-        serialize = tf.keras.layers.serialize
-        return {
-            **super().get_config(),
-            "first": serialize(self.first),
-            "second": serialize(self.second),
-            "attention": serialize(self.attention),
-        }
-
 
 def equal_attention(mask: tf.Tensor) -> tf.Tensor:
     """Equal scores over the real events, which sum to one.
@@ -236,8 +214,3 @@ def _last_state(states: tf.Tensor) -> tf.Tensor:
     # A step of zeros in front, so that a time axis of length zero can be read.
     zeros = tf.zeros([tf.shape(states)[0], 1, states.shape[-1]], states.dtype)
     return tf.concat([zeros, states[:, -1:]], 1)[:, -1]
-
-
-def _as_layer(layer: Any) -> Any:
-    """A layer from its configuration; layers and None as they are."""
-    return tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops import masking
 from dgin_tf.ops.fast.shared_events import read_shared_events
 from dgin_tf.ops.multi_head import attend_heads, head_scores, mix_heads, projected_queries
@@ -43,7 +44,7 @@ def head_kernel(kernel: tf.Variable, heads: int, dtype: tf.DType | str) -> tf.Te
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class MultiHeadAttention(tf.keras.layers.Layer):
+class MultiHeadAttention(ConfiguredLayer):
     """Attention of every candidate over events, its own or its user's.
 
     Keys are tied to queries at initialization: the papers do not say where training starts from, and
@@ -174,13 +175,3 @@ class MultiHeadAttention(tf.keras.layers.Layer):
             self.value_kernel = self.add_weight("value_kernel", [dim, width])
             # The output's is kept transposed, like the other three.
             self.output_kernel = self.add_weight("output_kernel", [dim, width])
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "heads": self.heads,
-            "key_dim": self.key_dim,
-            "project": self.project,
-            "scale": self.scale,
-            "offset": self.offset,
-        }

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
@@ -27,9 +28,9 @@ class MultiHeadHistory(InterestEncoder):
 
     def __init__(self, attention: MultiHeadAttention | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if isinstance(attention, dict):
-            attention = tf.keras.layers.deserialize(attention)
-        self.attention = attention or MultiHeadAttention(name="attention", dtype=self.dtype_policy)
+        self.attention = as_layer(attention) or MultiHeadAttention(
+            name="attention", dtype=self.dtype_policy
+        )
 
     def encode(self, history: History, training: bool = False) -> State:
         """Keeps the embedded events and their mask."""
@@ -41,6 +42,3 @@ class MultiHeadHistory(InterestEncoder):
         del training
         interest, weights = self.attention(target.embedding, state["events"], state["mask"])
         return {"interest": interest, "attention": weights}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "attention": tf.keras.layers.serialize(self.attention)}

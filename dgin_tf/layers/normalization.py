@@ -8,11 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops import masking
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class MovingMoments(tf.keras.layers.Layer):
+class MovingMoments(ConfiguredLayer):
     """Batch statistics in training, their moving averages at test time.
 
     The averages start at mean 0 and variance 1 and follow
@@ -79,12 +80,9 @@ class MovingMoments(tf.keras.layers.Layer):
         self.steps.assign_add(tf.cast(moments.count > 0, self.steps.dtype))
         return moments.mean, moments.variance
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "momentum": self.momentum}
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class BatchNorm(tf.keras.layers.Layer):
+class BatchNorm(ConfiguredLayer):
     """Batch normalization over the real rows of the global batch.
 
     The authors' DIEN, MIMN and SIM call TensorFlow's layer without `training=True` and never run its
@@ -143,17 +141,9 @@ class BatchNorm(tf.keras.layers.Layer):
         shift = tf.cast(self.beta, mean.dtype) - mean * scale
         return inputs * tf.cast(scale, inputs.dtype) + tf.cast(shift, inputs.dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "affine_only": self.affine_only,
-            "epsilon": self.epsilon,
-            "momentum": self.momentum,
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class LayerNorm(tf.keras.layers.Layer):
+class LayerNorm(ConfiguredLayer):
     """Layer normalization (Ba et al., 2016) over the last axis, with a learned scale and shift.
 
     Keras's layer runs the training kernel of batch normalization, which takes two to four times as
@@ -195,9 +185,6 @@ class LayerNorm(tf.keras.layers.Layer):
         gamma, beta = (tf.cast(weight, values.dtype) for weight in (self.gamma, self.beta))
         normal = deviation * (tf.math.rsqrt(variance + self.epsilon) * gamma) + beta
         return tf.cast(normal, inputs.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "epsilon": self.epsilon}
 
 
 def _last_dim(input_shape, name: str) -> int:

@@ -118,17 +118,6 @@ class PartitionedInterest(InterestEncoder):
         interest, attention = self.attention(target.embedding, self.encoder(tokens, mask), mask)
         return {"interest": interest, "attention": attention, "weights": weights}
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "key": self.key,
-            "field": self.field,
-            "parts": self.parts,
-            "units": self.units,
-            "heads": self.heads,
-        }
-
 
 class Partition(NamedTuple):
     """The largest parts of every history and, last, one for all others.

@@ -84,11 +84,3 @@ class Pooling(InterestEncoder):
     def is_incremental(self) -> bool:
         """True where `update` ends where `encode` does: not where padding counts."""
         return not self.count_padding
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "mean": self.mean,
-            "product": self.product,
-            "count_padding": self.count_padding,
-        }

@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
+
 INNER, OUTER, BOTH = "inner", "outer", "both"
 
 
@@ -24,7 +26,7 @@ def outer_products(fields: tf.Tensor) -> tf.Tensor:
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ProductLayer(tf.keras.layers.Layer):
+class ProductLayer(ConfiguredLayer):
     """Linear and product signals l_z + l_p + b_1, the preactivation of PNN's first hidden layer.
 
     Args:
@@ -87,11 +89,3 @@ class ProductLayer(tf.keras.layers.Layer):
             pairs = tf.reshape(outer_products(rows), [-1, dim * dim])
             signal += tf.matmul(pairs, self.outer_kernel)
         return tf.reshape(signal, [shape[0], shape[1], self.units])
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "products": self.products,
-            "order": self.order,
-        }

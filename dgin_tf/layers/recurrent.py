@@ -12,12 +12,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.fast.recurrence import fast_recurrence
 from dgin_tf.ops.recurrence import RecurrentWeights
 
 
-class _GatedRecurrence(tf.keras.layers.Layer):
+class _GatedRecurrence(ConfiguredLayer):
     """Weights of a gated recurrence and the projection of its inputs.
 
     Args:
@@ -78,19 +79,6 @@ class _GatedRecurrence(tf.keras.layers.Layer):
             self._float_weight("recurrent_bias", [width], "zeros") if self.recurrent_bias else None
         )
         super().build(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        serialize = tf.keras.initializers.serialize
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "reset_after": self.reset_after,
-            "recurrent_bias": self.recurrent_bias,
-            "kernel_initializer": serialize(self.kernel_initializer),
-            "recurrent_initializer": serialize(self.recurrent_initializer),
-            "kernel_regularizer": tf.keras.regularizers.serialize(self.kernel_regularizer),
-            "jit_compile": self.jit_compile,
-        }
 
     @property
     def _state_dtype(self) -> tf.DType:

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.multi_head_attention import head_kernel
 from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.ops.fast.self_attention import self_attention
@@ -11,7 +12,7 @@ from dgin_tf.ops.self_attention import AttentionKernels
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class MultiHeadSelfAttention(tf.keras.layers.Layer):
+class MultiHeadSelfAttention(ConfiguredLayer):
     """Eqs. (4), (5): concat(head_1, ..., head_h) W_O, without positions; see `ops.self_attention`.
 
     Args:
@@ -61,12 +62,9 @@ class MultiHeadSelfAttention(tf.keras.layers.Layer):
         """
         return self_attention(tf.cast(events, self.compute_dtype), mask, self.kernels)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "heads": self.heads}
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ResidualFeedForward(tf.keras.layers.Layer):
+class ResidualFeedForward(ConfiguredLayer):
     """LN(x + FFN(x)), the second half of each stage of Eq. (8).
 
     The paper does not say how wide FFN is: here two layers, four times as wide in between, ReLU.
@@ -98,12 +96,9 @@ class ResidualFeedForward(tf.keras.layers.Layer):
         """[..., dim] -> [..., dim]."""
         return self.norm(inputs + self.output_layer(self.hidden(inputs)))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "expansion": self.expansion}
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class SelfAttentionEncoder(tf.keras.layers.Layer):
+class SelfAttentionEncoder(ConfiguredLayer):
     """Eq. (8), the first two lines: LN(e + MHSA(e)), then LN(a + FFN(a)).
 
     Args:
@@ -127,6 +122,3 @@ class SelfAttentionEncoder(tf.keras.layers.Layer):
     def call(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Events [..., time, dim] and their mask [..., time] -> [..., time, dim]."""
         return self.feed_forward(self.norm(events + self.attention(events, mask)))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "heads": self.heads}

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import (
     History,
     State,
@@ -68,9 +69,8 @@ class ShortAndLong(InterestEncoder):
         super().__init__(**kwargs)
         if short_events < 1:
             raise ValueError(f"short_events must be at least 1; got {short_events}.")
-        deserialize = tf.keras.layers.deserialize
-        self.short = deserialize(short) if isinstance(short, dict) else short
-        self.long = deserialize(long) if isinstance(long, dict) else long
+        self.short = as_layer(short)
+        self.long = as_layer(long)
         self.short_events = short_events
         self.auxiliary_loss_names = self.long.auxiliary_loss_names
         self.auxiliary_logits_weight = self.long.auxiliary_logits_weight
@@ -142,11 +142,3 @@ class ShortAndLong(InterestEncoder):
         """Raw events with all that the long part reads of them."""
         times = (TIMESTAMP,) if self.long.times else ()
         return store_events(history, (*times, *self.long.event_features))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "short": tf.keras.layers.serialize(self.short),
-            "long": tf.keras.layers.serialize(self.long),
-            "short_events": self.short_events,
-        }

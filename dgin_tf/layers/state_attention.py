@@ -10,13 +10,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.activations import ActivationSpec, activation_config, kernel_config
+from dgin_tf.layers.activations import ActivationSpec
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.target_attention import ActivationUnit, QueryProjection, TargetAttention
 from dgin_tf.ops import masking
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class BilinearAttention(tf.keras.layers.Layer):
+class BilinearAttention(ConfiguredLayer):
     """a_t = softmax over t of h_t W e_a, Eq. (9), over real events only.
 
     Args:
@@ -86,17 +87,9 @@ class BilinearAttention(tf.keras.layers.Layer):
             return masking.masked_softmax(scores, mask)
         return tf.where(mask, scores, tf.zeros([], scores.dtype))
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "softmax": self.softmax,
-            **kernel_config(self),
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ProjectedAttention(tf.keras.layers.Layer):
+class ProjectedAttention(ConfiguredLayer):
     """DIN's activation unit on the projected candidate and every state (`din_fcn_attention`).
 
     Args:
@@ -140,12 +133,3 @@ class ProjectedAttention(tf.keras.layers.Layer):
     ) -> tf.Tensor:
         """Attention of every candidate over its user's states; see `TargetAttention.call`."""
         return self.attention(self.projection(query), keys, mask, query_mask, training=training)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "hidden_units": self.hidden_units,
-            "activation": activation_config(self.activation),
-            "softmax": self.softmax,
-        }

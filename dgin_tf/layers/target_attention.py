@@ -15,10 +15,10 @@ import tensorflow as tf
 from dgin_tf.layers.activations import (
     ActivationSpec,
     PReLU,
-    activation_config,
     kernel_config,
     make_activation,
 )
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import EVENTS, MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops import masking
@@ -57,7 +57,7 @@ def pairwise_dense(
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ActivationUnit(tf.keras.layers.Layer):
+class ActivationUnit(ConfiguredLayer):
     """DIN's a(e_j, v_A), figure 2: [q, k, q - k, q * k] -> hidden layers -> one number.
 
     The first layer's weights are one kernel [4 * dim, units] as in every published implementation,
@@ -149,17 +149,9 @@ class ActivationUnit(tf.keras.layers.Layer):
             hidden = dense(activation(hidden, mask=mask, training=training))
         return tf.reshape(hidden, pairs)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": activation_config(self.activation),
-            **kernel_config(self),
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class QueryProjection(tf.keras.layers.Layer):
+class QueryProjection(ConfiguredLayer):
     """Dense layer and PReLU that bring a query to the width of the keys (`fcn` in the authors' DIEN).
 
     Args:
@@ -188,12 +180,9 @@ class QueryProjection(tf.keras.layers.Layer):
         """
         return self.prelu(self.dense(query))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dim": self.dim}
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class TargetAttention(tf.keras.layers.Layer):
+class TargetAttention(ConfiguredLayer):
     """Weights of past events for each candidate, by an activation unit.
 
     Args:
@@ -219,9 +208,7 @@ class TargetAttention(tf.keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if isinstance(unit, dict):
-            unit = tf.keras.layers.deserialize(unit)
-        self.unit = ActivationUnit(name="unit", dtype=self.dtype_policy) if unit is None else unit
+        self.unit = as_layer(unit) or ActivationUnit(name="unit", dtype=self.dtype_policy)
         self.softmax = softmax
         self.scale = scale
 
@@ -252,14 +239,6 @@ class TargetAttention(tf.keras.layers.Layer):
         if self.softmax:
             return masking.masked_softmax(scores, mask)
         return tf.where(mask, scores, tf.zeros([], scores.dtype))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "unit": tf.keras.layers.serialize(self.unit),
-            "softmax": self.softmax,
-            "scale": self.scale,
-        }
 
 
 def attend(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -323,9 +302,9 @@ class AttendedHistory(InterestEncoder):
 
     def __init__(self, attention: TargetAttention | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if isinstance(attention, dict):
-            attention = tf.keras.layers.deserialize(attention)
-        self.attention = attention or TargetAttention(name="attention", dtype=self.dtype_policy)
+        self.attention = as_layer(attention) or TargetAttention(
+            name="attention", dtype=self.dtype_policy
+        )
 
     def encode(self, history: History, training: bool = False) -> State:
         """Stores the embedded events and their mask."""
@@ -344,6 +323,3 @@ class AttendedHistory(InterestEncoder):
     def update(self, state: State, history: History) -> State:
         """Appends newer events."""
         return append_in_time(state, self.encode(history))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "attention": tf.keras.layers.serialize(self.attention)}

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.group_spec import GAP
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.event_attributes import EventAttributes
 from dgin_tf.layers.events import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
@@ -14,7 +15,7 @@ from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEnco
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class TargetModule(tf.keras.layers.Layer):
+class TargetModule(ConfiguredLayer):
     """Eq. (8): the events that share the candidate's key refine each other, then it attends to them.
 
         a = LN(e_t + MHSA(e_t)),           enc = LN(a + FFN(a))
@@ -37,10 +38,8 @@ class TargetModule(tf.keras.layers.Layer):
 
     def __init__(self, attributes: EventAttributes | None = None, heads: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
-        if isinstance(attributes, dict):
-            attributes = tf.keras.layers.deserialize(attributes)
         policy = self.dtype_policy
-        self.attributes = attributes
+        self.attributes = attributes = as_layer(attributes)
         self.heads = heads
         self.encoder = SelfAttentionEncoder(heads, name="encoder", dtype=policy)
         self.attention = MultiHeadAttention(heads, name="attention", dtype=policy)
@@ -108,11 +107,3 @@ class TargetModule(tf.keras.layers.Layer):
             )
         attributes = tf.cast(self.attributes(features), embeddings.dtype)
         return tf.concat([embeddings, attributes], axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        attributes = self.attributes
-        return {
-            **super().get_config(),
-            "attributes": None if attributes is None else tf.keras.layers.serialize(attributes),
-            "heads": self.heads,
-        }

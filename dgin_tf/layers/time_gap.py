@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops.tables import read_few
 
 MINUTE = 60
@@ -32,7 +33,7 @@ def gap_starts() -> list[int]:
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class GapEmbedding(tf.keras.layers.Layer):
+class GapEmbedding(ConfiguredLayer):
     """e^t_j: embeds the time between event and candidate, in a table of its own.
 
     Args:
@@ -55,6 +56,3 @@ class GapEmbedding(tf.keras.layers.Layer):
     def call(self, gaps: tf.Tensor) -> tf.Tensor:
         """Seconds, integers [...] -> [..., dim]."""
         return read_few(tf.convert_to_tensor(self.table), gap_buckets(gaps))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dim": self.dim}

@@ -11,16 +11,16 @@ import tensorflow as tf
 
 from dgin_tf.layers.activations import (
     ActivationSpec,
-    activation_config,
     kernel_config,
     make_activation,
 )
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.normalization import BatchNorm
 from dgin_tf.ops import masking
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class Tower(tf.keras.layers.Layer):
+class Tower(ConfiguredLayer):
     """Multilayer perceptron from the features of a (user, candidate) pair to the logit of a click.
 
     Args:
@@ -109,14 +109,3 @@ class Tower(tf.keras.layers.Layer):
         # softmax(l)_0 = sigmoid(l_0 - l_1)
         logits = rows[:, 0] - rows[:, 1] if self.two_way else rows[:, 0]
         return tf.reshape(logits, tf.shape(inputs)[:-1])
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": activation_config(self.activation),
-            "normalization": self.normalization,
-            "two_way": self.two_way,
-            "momentum": self.momentum,
-            **kernel_config(self),
-        }

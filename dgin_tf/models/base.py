@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from dgin_tf import losses
+from dgin_tf.layers.configured import as_config
 from dgin_tf.layers.embedding import FeatureEmbedding, role_mask
 from dgin_tf.layers.events import History, State, Target, embed_history
 from dgin_tf.layers.interest_encoder import (
@@ -471,13 +472,8 @@ class CTRModel(tfrs.models.Model):
             "config": dataclasses.asdict(self.config),
             "name": self.name,
         }
-        serialize = tf.keras.layers.serialize
-        for name in _constructor_arguments(type(self)):
-            value = getattr(self, name)
-            if isinstance(value, Mapping):
-                value = {key: serialize(layer) for key, layer in value.items()}
-            config[name] = serialize(value) if isinstance(value, tf.keras.layers.Layer) else value
-        return config
+        names = _constructor_arguments(type(self))
+        return {**config, **{name: as_config(getattr(self, name)) for name in names}}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "CTRModel":

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.events import MASK, History, State, embed_events_at, embed_padding
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.normalization import LayerNorm
@@ -22,7 +23,7 @@ _BLIND = -(2.0**32) + 1  # the authors' minus infinity
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ReleasedSessionTransformer(tf.keras.layers.Layer):
+class ReleasedSessionTransformer(ConfiguredLayer):
     """The transformer of the authors' code.
 
     Heads are slices of projections of all channels, without an output projection and biases. An event
@@ -127,15 +128,6 @@ class ReleasedSessionTransformer(tf.keras.layers.Layer):
 
     def _normalize(self, rows):
         return rows if self.norm is None else self.norm(rows)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "heads": self.heads,
-            "blinding": self.blinding,
-            "positions": self.positions,
-            "layer_norm": self.layer_norm,
-        }
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.interest_encoder import InterestEncoder
-from dgin_tf.layers.memory.ntm import as_layer
 from dgin_tf.layers.memory.recurrent_memory import (
     RecurrentMemory,
     add_float_weight,
@@ -376,15 +376,6 @@ class ReleasedTuringMemory(RecurrentMemory):
         output = self._step.look(rows, events, self.step_weights()).output
         return tf.reshape(output, [users, candidates, output.shape[-1]])
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "step": dataclasses.asdict(self._step),
-            "slots": self.slots,
-            "units": self.units,
-            "output_units": self.output_units,
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedMemoryInterest(InterestEncoder):
@@ -493,15 +484,6 @@ class ReleasedMemoryInterest(InterestEncoder):
             target.embedding, values, slots, query_mask=target.mask, training=training
         )
         return weights, attend(weights, values)
-
-    def get_config(self) -> dict[str, Any]:
-        serialize, loss = tf.keras.layers.serialize, self.auxiliary_loss
-        return {
-            **super().get_config(),
-            "memory": serialize(self.memory),
-            "utilization_weight": self.utilization_weight,
-            "auxiliary_loss": None if loss is None else serialize(loss),
-        }
 
 
 class _GateBiases(tf.keras.initializers.Initializer):

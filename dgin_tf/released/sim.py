@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import EVENTS, MASK, State, Target, embed_ids
 from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS
 from dgin_tf.layers.search.hard import HardSearch
@@ -51,9 +52,9 @@ class ReleasedSoftSearch(SearchUnit):
 
     def __init__(self, k: int = 50, network: tf.keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(k, **kwargs)
-        if isinstance(network, dict):
-            network = tf.keras.layers.deserialize(network)
-        self.network = network or released_network(name="network", dtype=self.dtype_policy)
+        self.network = as_layer(network) or released_network(
+            name="network", dtype=self.dtype_policy
+        )
 
     def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
         """Retrieves events; indices are as many as time, since any number may share a weight."""
@@ -78,9 +79,6 @@ class ReleasedSoftSearch(SearchUnit):
             values,
             {AUXILIARY_LOGITS: logits},
         )
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "network": tf.keras.layers.serialize(self.network)}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers.activations import Dice, PReLU, activation_config, make_activation, prelu
+from dgin_tf.layers.activations import Dice, PReLU, make_activation, prelu
+from dgin_tf.layers.configured import as_config
 from dgin_tf.released.head import RELEASED_DICE, ReleasedDice
 from tests import golden_files
 from tests.oracles import din
@@ -66,14 +67,14 @@ def test_prelu_starts_with_slope_a_tenth():
 
 def test_an_activation_is_made_from_a_name_a_layer_or_its_config():
     layer = Dice(epsilon=0.25)
-    for given in (layer, activation_config(layer)):
+    for given in (layer, as_config(layer)):
         made = make_activation(given, "other")
         assert (made.name, made.epsilon) == ("other", 0.25)
         assert made is not layer
     registered = make_activation(RELEASED_DICE, "a")
     assert (type(registered), registered.name) == (ReleasedDice, "a")
     np.testing.assert_allclose(make_activation("relu", "b")(ROWS), np.maximum(ROWS, 0))
-    assert activation_config("prelu") == "prelu"
+    assert as_config("prelu") == "prelu"
 
 
 def test_unknown_names_are_refused():

@@ -17,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.recurrent_memory import (
@@ -46,7 +47,7 @@ from dgin_tf.ops.ntm import (
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class UtilizationRegularization(tf.keras.layers.Layer):
+class UtilizationRegularization(ConfiguredLayer):
     """Memory utilization regularization, Eqs. (5)-(8): W_g and lambda.
 
     Hot items would write the same few slots again and again. The use of a slot so far decides how the
@@ -98,17 +99,9 @@ class UtilizationRegularization(tf.keras.layers.Layer):
         """L_reg of every user, Eqs. (7), (8): g_T [users, slots] -> [users]."""
         return self.weight * ntm.utilization_variance(usage)
 
-    def get_config(self) -> dict[str, Any]:
-        initializer = tf.keras.initializers.serialize(self.kernel_initializer)
-        return {
-            **super().get_config(),
-            "weight": self.weight,
-            "kernel_initializer": initializer,
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class MemoryInduction(tf.keras.layers.Layer):
+class MemoryInduction(ConfiguredLayer):
     """Memory induction unit, Eq. (9): the GRU of the channels.
 
     The slots hold what was written; a channel beside each of them follows how its interest evolves.
@@ -185,16 +178,6 @@ class MemoryInduction(tf.keras.layers.Layer):
     def step_weights(self) -> GRUWeights:
         """The weights as tensors."""
         return GRUWeights(*map(tf.convert_to_tensor, self.gru))
-
-    def get_config(self) -> dict[str, Any]:
-        serialize = tf.keras.initializers.serialize
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "k": self.k,
-            "kernel_initializer": serialize(self.kernel_initializer),
-            "recurrent_initializer": serialize(self.recurrent_initializer),
-        }
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -301,20 +284,6 @@ class TuringMemory(RecurrentMemory):
             None if induction is None else induction.step_weights(),
         )
 
-    def get_config(self) -> dict[str, Any]:
-        serialize, initializers = tf.keras.layers.serialize, tf.keras.initializers
-        kernel_initializer = initializers.get(self.kernel_initializer)
-        return {
-            **super().get_config(),
-            "slots": self.slots,
-            "dim": self.dim,
-            "units": self.units,
-            "utilization": None if self.utilization is None else serialize(self.utilization),
-            "induction": None if self.induction is None else serialize(self.induction),
-            "kernel_initializer": initializers.serialize(kernel_initializer),
-            "memory_initializer": initializers.serialize(self.memory_initializer),
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class MultiChannelMemory(InterestEncoder):
@@ -411,18 +380,3 @@ class MultiChannelMemory(InterestEncoder):
     def update(self, state: State, history: History) -> State:
         """Reads newer events into a stored memory."""
         return self.memory(history.events, history.mask, state)[0]
-
-    def get_config(self) -> dict[str, Any]:
-        serialize = tf.keras.layers.serialize
-        attention, auxiliary_loss = self.attention, self.auxiliary_loss
-        return {
-            **super().get_config(),
-            "memory": serialize(self.memory),
-            "attention": None if attention is None else serialize(attention),
-            "auxiliary_loss": None if auxiliary_loss is None else serialize(auxiliary_loss),
-        }
-
-
-def as_layer(layer: Any) -> Any:
-    """A layer from its config; layers and None unchanged."""
-    return tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer

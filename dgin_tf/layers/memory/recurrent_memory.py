@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.events import State
 from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.fast.scan import fast_scan
@@ -13,7 +14,7 @@ from dgin_tf.ops.ntm import GRUWeights, LinearWeights, Step
 GRU_INITIALIZERS = ("glorot_uniform", "orthogonal", "zeros")
 
 
-class RecurrentMemory(tf.keras.layers.Layer):
+class RecurrentMemory(ConfiguredLayer):
     """A recurrent layer whose state is a dict of tensors that does not grow with the history.
 
     Subclasses build weights and give the step, its weights and the state before any event. States add

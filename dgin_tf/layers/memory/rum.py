@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.interest_encoder import InterestEncoder
-from dgin_tf.layers.memory.ntm import as_layer
 from dgin_tf.layers.memory.recurrent_memory import RecurrentMemory, add_float_weight, add_linear
 from dgin_tf.ops import ntm
 from dgin_tf.ops.ntm import MEMORY, LinearWeights, Tensors, hold_padding, linear
@@ -136,16 +136,6 @@ class KeyedMemory(RecurrentMemory):
         weights = key_weights(tf.cast(target, keys.dtype), keys, self.strength)
         return ntm.read(weights, memory), weights
 
-    def get_config(self) -> dict[str, Any]:
-        get, serialize = tf.keras.initializers.get, tf.keras.initializers.serialize
-        return {
-            **super().get_config(),
-            "slots": self.slots,
-            "strength": self.strength,
-            "key_initializer": serialize(self.key_initializer),
-            "kernel_initializer": serialize(get(self.kernel_initializer)),
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class UserMemory(InterestEncoder):
@@ -181,6 +171,3 @@ class UserMemory(InterestEncoder):
     def update(self, state: State, history: History) -> State:
         """Writes newer events into a stored memory."""
         return self.memory(history.events, history.mask, state)[0]
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "memory": tf.keras.layers.serialize(self.memory)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import (
     EVENTS,
     MASK,
@@ -33,7 +34,7 @@ _PLACES, _KEYS = "table_places", "table_keys"
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class AsymmetricHash(tf.keras.layers.Layer):
+class AsymmetricHash(ConfiguredLayer):
     """L2-ALSH with its recommended m = 3, U = 0.83, r = 2.5, or sign-ALSH with m = 2, U = 0.75.
 
     Its projections are random, are not trained, and are saved with the model.
@@ -106,15 +107,6 @@ class AsymmetricHash(tf.keras.layers.Layer):
             hashes = mips.l2_hashes(vectors, self.projections, self.offsets, self.WIDTH)
         return mips.table_codes(hashes, self.tables)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "tables": self.tables,
-            "hashes": self.hashes,
-            "signs": self.signs,
-            "seed": self.seed,
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class ALSHSearch(SoftSearch):
@@ -148,9 +140,7 @@ class ALSHSearch(SoftSearch):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if isinstance(hashing, dict):
-            hashing = tf.keras.layers.deserialize(hashing)
-        self.hashing = AsymmetricHash(name="hashing") if hashing is None else hashing
+        self.hashing = as_layer(hashing) or AsymmetricHash(name="hashing")
         self.bucket = bucket
         self.fallback = fallback
 
@@ -248,14 +238,6 @@ class ALSHSearch(SoftSearch):
         places = tf.reshape(tf.transpose(places, [0, 2, 1, 3]), [users, candidates, width])
         missing = tf.maximum(tf.minimum(self.k, time) - width, 0)
         return tf.pad(places, [[0, 0], [0, 0], [0, missing]], constant_values=time)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "hashing": tf.keras.layers.serialize(self.hashing),
-            "bucket": self.bucket,
-            "fallback": self.fallback,
-        }
 
 
 def _without_index(state: State) -> State:

@@ -56,6 +56,3 @@ class SimHashSearch(SearchUnit):
         # [users, candidates, 1, words] against [users, 1, time, words]
         distance = signatures.hamming(query[:, :, tf.newaxis], state[SIGNATURES][:, tf.newaxis])
         return top_events(-tf.cast(distance, tf.float32), state[MASK][:, tf.newaxis], self.k)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "bits": self.bits, "seed": self.seed}

@@ -104,9 +104,6 @@ class HardSearch(SearchUnit):
         """The newest k events of the candidates' categories; with `backfill` of any."""
         return None if self.backfill else HistorySlice(self.field, 0, self.k)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "field": self.field, "backfill": self.backfill}
-
 
 def _order(keys: tf.Tensor, mask: tf.Tensor) -> State:
     order = order_events(keys, mask)

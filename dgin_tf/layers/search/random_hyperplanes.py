@@ -4,11 +4,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops import signatures
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class RandomHyperplanes(tf.keras.layers.Layer):
+class RandomHyperplanes(ConfiguredLayer):
     """Signs of projections on normal random directions, in float32 whatever the policy.
 
     The directions are saved with the weights, so that stored signatures stay those of the model. No
@@ -49,6 +50,3 @@ class RandomHyperplanes(tf.keras.layers.Layer):
         """[..., dim] -> bool [..., bits]."""
         vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
         return signatures.sides(vectors, tf.convert_to_tensor(self.directions))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "bits": self.bits, "seed": self.seed}

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import State
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.unit import RetrievedEvents
@@ -12,7 +13,7 @@ from dgin_tf.ops import masking
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class ExactSearchUnit(tf.keras.layers.Layer):
+class ExactSearchUnit(ConfiguredLayer):
     """Eqs. (3), (4): multi-head target attention over z_j = [e_j, e^t_j].
 
     Example:
@@ -34,14 +35,10 @@ class ExactSearchUnit(tf.keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        deserialize = tf.keras.layers.deserialize
-        if attention is None:
-            attention = MultiHeadAttention(
-                project=False, scale=False, name="attention", dtype=self.dtype_policy
-            )
-        self.attention = deserialize(attention) if isinstance(attention, dict) else attention
-        is_config = isinstance(gap_embedding, dict)
-        self.gap_embedding = deserialize(gap_embedding) if is_config else gap_embedding
+        self.attention = as_layer(attention) or MultiHeadAttention(
+            project=False, scale=False, name="attention", dtype=self.dtype_policy
+        )
+        self.gap_embedding = as_layer(gap_embedding)
 
     @property
     def times(self) -> bool:
@@ -75,14 +72,6 @@ class ExactSearchUnit(tf.keras.layers.Layer):
             events = tf.concat([events, tf.cast(gaps, events.dtype)], axis=-1)  # z_j
         interest, weights = self.attention(target, events, retrieval.mask)
         return {"interest": interest, "attention": weights}
-
-    def get_config(self) -> dict[str, Any]:
-        gaps, serialize = self.gap_embedding, tf.keras.layers.serialize
-        return {
-            **super().get_config(),
-            "attention": serialize(self.attention),
-            "gap_embedding": None if gaps is None else serialize(gaps),
-        }
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")

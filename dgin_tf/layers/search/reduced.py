@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.events import (
     EVENTS,
@@ -44,9 +45,9 @@ class ReducedSearch(SearchUnit):
 
     def __init__(self, k: int = 50, reduction: DimensionReduction | None = None, **kwargs: Any):
         super().__init__(k, **kwargs)
-        if isinstance(reduction, dict):
-            reduction = tf.keras.layers.deserialize(reduction)
-        self.reduction = reduction or DimensionReduction(name="reduction", dtype=self.dtype_policy)
+        self.reduction = as_layer(reduction) or DimensionReduction(
+            name="reduction", dtype=self.dtype_policy
+        )
         self.auxiliary_loss_names = ("reduction",) if self.reduction.has_loss else ()
 
     def prepare(self, history: History, training: bool = False) -> State:
@@ -72,10 +73,6 @@ class ReducedSearch(SearchUnit):
         query = normalize(self.reduction(target.embedding))
         cosine = tf.matmul(query, state[REDUCED], transpose_b=True)
         return top_events(cosine, state[MASK][:, tf.newaxis], self.k)
-
-    def get_config(self) -> dict[str, Any]:
-        reduction = tf.keras.layers.serialize(self.reduction)
-        return {**super().get_config(), "reduction": reduction}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")

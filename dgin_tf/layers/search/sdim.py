@@ -140,12 +140,3 @@ class HashedInterest(InterestEncoder):
         buckets = signatures.buckets(self.hyperplanes(vectors), self.tau)
         # A byte reads four times faster.
         return tf.cast(buckets, tf.uint8) if self.tau <= 8 else buckets
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "bits": self.bits,
-            "tau": self.tau,
-            "norm": self.norm,
-            "seed": self.seed,
-        }

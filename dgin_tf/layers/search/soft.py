@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import (
     EVENTS,
     MASK,
@@ -39,7 +40,7 @@ _SEED = 104_729  # keeps these draws apart from those of other layers
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class BilinearQuery(tf.keras.layers.Layer):
+class BilinearQuery(ConfiguredLayer):
     """Eq. (1)'s two projections as one of the candidate: W_b^T W_a e_a.
 
     (W_b e_i) . (W_a e_a) = e_i . (W_b^T W_a e_a), so that no event is ever projected.
@@ -68,9 +69,6 @@ class BilinearQuery(tf.keras.layers.Layer):
         """Queries of candidates e_a, both [users, candidates, dim of an event]."""
         projected_target = tf.tensordot(target, self.target_kernel, 1)
         return tf.tensordot(projected_target, self.event_kernel, [[-1], [1]])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dim": self.dim}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -106,12 +104,10 @@ class SoftSearch(SearchUnit):
         **kwargs: Any,
     ):
         super().__init__(k, **kwargs)
-        if isinstance(network, dict):
-            network = tf.keras.layers.deserialize(network)
         self.dim = dim
         self.query = BilinearQuery(dim, name="query", dtype=self.dtype_policy)
-        self.network = network or Tower(name="network", dtype=self.dtype_policy)
-        self.auxiliary_logits_weight = auxiliary_weight
+        self.network = as_layer(network) or Tower(name="network", dtype=self.dtype_policy)
+        self.auxiliary_weight = self.auxiliary_logits_weight = auxiliary_weight
         self.sample = sample
         if sample:
             self.step = add_step_counter(self)
@@ -149,12 +145,3 @@ class SoftSearch(SearchUnit):
         sample = top_events(draw(self.step, keys, _SEED), mask, self.sample or self.k)
         features = gather_features(state[EVENTS], sample.topk_indices)
         return embed_ids(target.tables, features, self.compute_dtype), sample.mask
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "network": tf.keras.layers.serialize(self.network),
-            "auxiliary_weight": self.auxiliary_logits_weight,
-            "sample": self.sample,
-        }

@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import (
     EVENTS,
     MASK,
@@ -40,7 +41,7 @@ KEYS = "keys"
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class CrossFeature(tf.keras.layers.Layer):
+class CrossFeature(ConfiguredLayer):
     """One of K_c: its embedding, and its part of the bias, (K_c,j w_j) beta_j.
 
     Example:
@@ -84,14 +85,6 @@ class CrossFeature(tf.keras.layers.Layer):
         """[...] -> [..., dim], once the layer has been called."""
         return tf.gather(tf.convert_to_tensor(self.table), bucket)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "buckets": self.buckets,
-            "heads": self.heads,
-            "dim": self.dim,
-        }
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class ConsistentInterest(InterestEncoder):
@@ -129,10 +122,10 @@ class ConsistentInterest(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if isinstance(attention, dict):
-            attention = tf.keras.layers.deserialize(attention)
         policy = self.dtype_policy
-        self.attention = attention or MultiHeadAttention(4, name="attention", dtype=policy)
+        self.attention = as_layer(attention) or MultiHeadAttention(
+            4, name="attention", dtype=policy
+        )
         self.k = k
         self.times = times
         self.behavior_types = behavior_types
@@ -213,12 +206,3 @@ class ConsistentInterest(InterestEncoder):
         for name, bucket in buckets.items():
             scores += tf.cast(self.cross_features[name](bucket), scores.dtype)
         return scores
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "attention": tf.keras.layers.serialize(self.attention),
-            "k": self.k,
-            "times": self.times,
-            "behavior_types": self.behavior_types,
-        }

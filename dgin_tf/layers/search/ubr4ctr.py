@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import EVENTS, MASK, State, Target
 from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.search.unit import (
@@ -65,7 +66,7 @@ def bm25_scores(matches: tf.Tensor, query: tf.Tensor, mask: tf.Tensor) -> tf.Ten
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class FeatureSelection(tf.keras.layers.Layer):
+class FeatureSelection(ConfiguredLayer):
     """The policy: self-attention over the candidate's attributes, then a network on each.
 
     Q = W_Q LN(X), K = W_K X, V = W_V X, heads of width dim / heads, the result added to LN(X).
@@ -125,9 +126,6 @@ class FeatureSelection(tf.keras.layers.Layer):
             "ucfhd->uchfd", tf.reshape(x, [users, candidates, fields, self.heads, width])
         )
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "heads": self.heads, "units": self.units}
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class AttributeSearch(SearchUnit):
@@ -166,10 +164,8 @@ class AttributeSearch(SearchUnit):
         **kwargs: Any,
     ):
         super().__init__(k, **kwargs)
-        if isinstance(policy, dict):
-            policy = tf.keras.layers.deserialize(policy)
         self.fields = tuple(fields)
-        self.policy = policy or FeatureSelection(name="policy", dtype=self.dtype_policy)
+        self.policy = as_layer(policy) or FeatureSelection(name="policy", dtype=self.dtype_policy)
         self.seed = seed
         self.step = add_step_counter(self)
 
@@ -197,14 +193,6 @@ class AttributeSearch(SearchUnit):
         eligible = (scores > 0.0) | ~tf.reduce_any(selection, -1, keepdims=True)
         result = top_events(scores, eligible & mask[:, tf.newaxis], self.k)
         return result._replace(outputs={SELECTION_LOGITS: logits, SELECTED: selection})
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "fields": self.fields,
-            "policy": tf.keras.layers.serialize(self.policy),
-            "seed": self.seed,
-        }
 
 
 def _agree(past: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import (
     EVENTS,
     History,
@@ -73,7 +74,7 @@ class RetrievedEvents(NamedTuple):
     search: SearchResult | None = None
 
 
-class SearchUnit(tf.keras.layers.Layer):
+class SearchUnit(ConfiguredLayer):
     """Base class of the units; subclasses override `search`, and `prepare` where they can.
 
     Example:
@@ -170,9 +171,6 @@ class SearchUnit(tf.keras.layers.Layer):
         """The part of a history that is searched; None for all of it."""
         return None
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "k": self.k}
-
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class SearchedInterest(InterestEncoder):
@@ -210,9 +208,8 @@ class SearchedInterest(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        deserialize = tf.keras.layers.deserialize
-        self.unit = deserialize(unit) if isinstance(unit, dict) else unit
-        self.reader = deserialize(reader) if isinstance(reader, dict) else reader
+        self.unit = as_layer(unit)
+        self.reader = as_layer(reader)
         self.times = times
         self.sparse = sparse
         self.event_features = (*self.unit.fields, *getattr(self.reader, "event_features", ()))
@@ -290,16 +287,6 @@ class SearchedInterest(InterestEncoder):
     def history_slice(self) -> HistorySlice | None:
         """The part that the unit searches."""
         return self.unit.history_slice
-
-    def get_config(self) -> dict[str, Any]:
-        serialize = tf.keras.layers.serialize
-        return {
-            **super().get_config(),
-            "unit": serialize(self.unit),
-            "reader": serialize(self.reader),
-            "times": self.times,
-            "sparse": self.sparse,
-        }
 
 
 def _members(sets: SetsOfSize, values: tf.Tensor | None) -> tf.Tensor | None:

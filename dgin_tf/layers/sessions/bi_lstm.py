@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
+
 CONCAT, MEAN, SUM = "concat", "mean", "sum"
 WAYS = ("forward", "backward")
 
@@ -69,7 +71,7 @@ def lstm(
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class BiLSTM(tf.keras.layers.Layer):
+class BiLSTM(ConfiguredLayer):
     """LSTMs in both directions, of one layer or several, that meet after the last layer alone.
 
     Args:
@@ -165,19 +167,6 @@ class BiLSTM(tf.keras.layers.Layer):
         if self.peepholes:
             cell["peepholes"] = add("peepholes", [3, units], "glorot_uniform")
         return cell
-
-    def get_config(self) -> dict[str, Any]:
-        get, serialize = tf.keras.initializers.get, tf.keras.initializers.serialize
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "layers": self.layers,
-            "peepholes": self.peepholes,
-            "merge": self.merge,
-            "residual_layers": self.residual_layers,
-            "kernel_initializer": serialize(get(self.kernel_initializer)),
-            "recurrent_initializer": serialize(get(self.recurrent_initializer)),
-        }
 
 
 def _both_ways(ways: list[tf.Tensor], mask: tf.Tensor, cells: list[dict]) -> list[tf.Tensor]:

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.group_spec import SESSION_GAP
+from dgin_tf.layers.configured import as_config, as_layer
 from dgin_tf.layers.events import MASK, History, State, Target, embed_events_at
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.target_attention import read_each
@@ -69,12 +70,9 @@ class SessionInterest(InterestEncoder):
                 "sessions and events must be at least 1, and there are two attentions; got "
                 f"{sessions}, {events} and {len(attentions)} attentions."
             )
-        blocks: list[Any] = [
-            tf.keras.layers.deserialize(block) if isinstance(block, dict) else block
-            for block in (extractor, interacting, encoding, *attentions)
-        ]
-        self.extractor, self.interacting, self.encoding = blocks[:3]
-        self.attention, self.state_attention = blocks[3:]
+        self.extractor, self.interacting = as_layer(extractor), as_layer(interacting)
+        self.encoding = as_layer(encoding)
+        self.attention, self.state_attention = map(as_layer, attentions)
         self.sessions = sessions
         self.events = events
         self.gap = gap
@@ -133,14 +131,5 @@ class SessionInterest(InterestEncoder):
         return read_each(layers, state[MASK], target, training)
 
     def get_config(self) -> dict[str, Any]:
-        serialize = tf.keras.layers.serialize
-        return {
-            **super().get_config(),
-            "extractor": serialize(self.extractor),
-            "interacting": serialize(self.interacting),
-            "attentions": [serialize(self.attention), serialize(self.state_attention)],
-            "encoding": None if self.encoding is None else serialize(self.encoding),
-            "sessions": self.sessions,
-            "events": self.events,
-            "gap": self.gap,
-        }
+        attentions = as_config((self.attention, self.state_attention))
+        return {**super().get_config(), "attentions": attentions}

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.self_attention import ResidualFeedForward
 from dgin_tf.ops import masking
@@ -38,7 +39,7 @@ def block_diagonal(kernels: tf.Tensor) -> tf.Tensor:
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class SessionTransformer(tf.keras.layers.Layer):
+class SessionTransformer(ConfiguredLayer):
     """Eqs. (4)-(6): self-attention within every session, feed-forward, and the mean over its events.
 
     The paper names residual connections and layer normalization without printing them: here, as in
@@ -109,13 +110,6 @@ class SessionTransformer(tf.keras.layers.Layer):
         hidden = self.norm(rows + tf.tensordot(heads, self.output_kernel, 1))
         interest = masking.masked_mean(self.feed_forward(hidden), mask)  # Eqs. (5), (6)
         return tf.reshape(interest, [*tf.unstack(tf.shape(sessions)[:2]), dim])
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "heads": self.heads,
-            "scale_by_head": self.scale_by_head,
-        }
 
 
 def head_width(dim: int, heads: int) -> int:

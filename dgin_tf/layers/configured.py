@@ -1,0 +1,73 @@
+"""Base class of the package's layers: the configuration is the constructor's arguments."""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+
+class ConfiguredLayer(tf.keras.layers.Layer):
+    """Layer that stores each argument of its constructor under the argument's name.
+
+    `get_config` collects them; arguments that go on to a base class as keywords are among them.
+
+    Example:
+
+      >>> class Scale(ConfiguredLayer):
+      ...   def __init__(self, factor=2.0, **kwargs):
+      ...     super().__init__(**kwargs)
+      ...     self.factor = factor
+      >>> Scale(3.0).get_config()["factor"]
+      3.0
+    """
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments.
+
+        Raises:
+          NotImplementedError: an argument is not stored and the class has no `get_config` of its own.
+        """
+        config = super().get_config()
+        for name in sorted(_arguments(type(self)) - set(config)):
+            if hasattr(self, name):
+                config[name] = as_config(getattr(self, name))
+            elif type(self).get_config is ConfiguredLayer.get_config:
+                raise NotImplementedError(
+                    f"{type(self).__name__} must store its argument {name!r} under this name, or "
+                    "override get_config."
+                )
+        return config
+
+
+def as_config(value: Any) -> Any:
+    """Plain values of an argument: layers, initializers and dataclasses, alone or nested, as dicts."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if callable(value):  # layers, initializers, regularizers and functions that stand for them
+        return tf.keras.utils.serialize_keras_object(value)
+    # Keras wraps the dicts and lists that layers hold; JSON and comparisons want plain ones.
+    if isinstance(value, Mapping):
+        return {name: as_config(part) for name, part in value.items()}
+    return tuple(map(as_config, value)) if isinstance(value, list | tuple) else value
+
+
+def as_layer(layer: Any) -> Any:
+    """A layer from its configuration; layers and None unchanged."""
+    return tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
+
+
+def _arguments(cls: type) -> set[str]:
+    """Names of the arguments of a class's constructor and of those that it passes keywords to."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if base is ConfiguredLayer:
+            break
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base).parameters.values()
+            keywords = [p for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
+            names.update(p.name for p in parameters if p not in keywords)
+            if not keywords:
+                break
+    return names

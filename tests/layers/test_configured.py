@@ -1,0 +1,68 @@
+"""The configuration of a layer is its constructor's arguments."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from dgin_tf.group_spec import StatisticsSpec
+from dgin_tf.layers.configured import ConfiguredLayer, as_config, as_layer
+
+
+class Scale(ConfiguredLayer):
+    def __init__(self, factor=2.0, dims=(), **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+        self.dims = list(dims)
+
+
+class ShiftedScale(Scale):
+    def __init__(self, shift, inner=None, **kwargs):
+        super().__init__(**kwargs)
+        self.shift = shift
+        self.inner = as_layer(inner)
+
+
+class Forgetful(Scale):
+    def __init__(self, shift, **kwargs):
+        super().__init__(**kwargs)
+
+
+class Renaming(Forgetful):
+    def get_config(self):
+        return {**super().get_config(), "shift": 3.0}
+
+
+class FixedScale(Scale):
+    def __init__(self, shift=1.0):
+        super().__init__(5.0, name="fixed")
+        self.shift = shift
+
+
+def test_arguments_of_the_class_and_of_its_base_are_in_the_configuration():
+    layer = ShiftedScale(1.0, tf.keras.layers.Dense(3), factor=7.0, dims=(2, 3), name="scale")
+    config = json.loads(json.dumps(layer.get_config()))
+    assert (config["shift"], config["factor"], config["dims"]) == (1.0, 7.0, [2, 3])
+    copy = ShiftedScale.from_config(config)
+    assert copy.get_config() == layer.get_config()
+    assert copy.inner.units == 3
+
+
+def test_arguments_that_the_constructor_fixes_are_not_in_the_configuration():
+    config = FixedScale(11.0).get_config()
+    assert config["shift"] == 11.0
+    assert not {"factor", "dims"} & set(config)
+
+
+def test_an_argument_that_is_not_stored_is_an_error_unless_the_class_says_what_it_was():
+    with pytest.raises(NotImplementedError, match="Forgetful must store its argument 'shift'"):
+        Forgetful(1.0).get_config()
+    assert Renaming(1.0).get_config()["shift"] == 3.0
+
+
+def test_nested_objects_become_plain_values():
+    initializer, spec = tf.keras.initializers.Constant(0.5), StatisticsSpec(distinct=("item_id",))
+    config = as_config({"parts": [initializer, spec], "names": ("a", "b")})
+    json.dumps(config)
+    assert tf.keras.initializers.get(config["parts"][0]).get_config() == {"value": 0.5}
+    assert StatisticsSpec(**config["parts"][1]) == spec
