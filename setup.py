@@ -1,4 +1,4 @@
-"""Installs dgin_tf: click-through-rate models over everything a person ever did."""
+"""Installs dgin_tf: click-through-rate models over a user's whole history."""
 
 import setuptools
 

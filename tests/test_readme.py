@@ -123,9 +123,9 @@ def test_no_committed_row_is_left_out(file, name):
 # What README's own table takes its rows from: its words for the data -> file and data set.
 SHORT = {
     "MovieLens-1M, popular negatives": ("dien_movielens_popular.md", "popular"),
-    "500 events, made up": ("sim_synthetic_500.md", "deep_500"),
+    "500 events, synthetic": ("sim_synthetic_500.md", "deep_500"),
     "MovieLens-1M, uniform negatives": ("mimn_movielens_uniform.md", "uniform"),
-    "800 events of all kinds, made up": ("dgin_synthetic.md", "lifelong"),
+    "800 events of all types, synthetic": ("dgin_synthetic.md", "lifelong"),
     "MovieLens-1M, every rating an example": ("encode_movielens_1m.md", "ml_1m"),
 }
 
