@@ -48,11 +48,11 @@ class Rows(NamedTuple):
     count: tf.Tensor
 
 
-def parse_rows(serialized: tf.Tensor, schema: Schema, width: tf.Tensor | None = None) -> Rows:
+def parse_rows(records: tf.Tensor, schema: Schema, width: tf.Tensor | None = None) -> Rows:
     """Parses serialized records and finds their rows.
 
     Args:
-      serialized: `tf.train.Example`s as `dgin_tf.records` writes them, string [users].
+      records: `tf.train.Example`s as `dgin_tf.records` writes them, string [users].
       schema: what the records hold.
       width: candidates in the widest row of the file, int32 []; more candidates of one position are
         several rows. None makes one row of them all.
@@ -62,14 +62,14 @@ def parse_rows(serialized: tf.Tensor, schema: Schema, width: tf.Tensor | None = 
     """
     dtypes = _dtypes(schema)
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in dtypes}
-    stored = tf.io.parse_example(serialized, spec)
+    columns = tf.io.parse_example(records, spec)
     names = functools.partial(_names, schema)
     candidates = {
-        name: _decode_all(stored[name], dtypes[name])
+        name: _decode_all(columns[name], dtypes[name])
         for name in (*names(CANDIDATE), POSITION, LABEL)
     }
     # A cut begins where the record or the position changes.
-    per_user = tf.strings.length(stored[POSITION]) // dtypes[POSITION].size
+    per_user = tf.strings.length(columns[POSITION]) // dtypes[POSITION].size
     user = tf.repeat(tf.range(tf.size(per_user)), per_user)
     position = candidates.pop(POSITION)
     changes = (user[1:] != user[:-1]) | (position[1:] != position[:-1])
@@ -83,8 +83,8 @@ def parse_rows(serialized: tf.Tensor, schema: Schema, width: tf.Tensor | None = 
         start = tf.cast(tf.where((candidate - first) % width == 0)[:, 0], tf.int32)
     end = tf.concat([start[1:], tf.shape(user)[:1]], axis=0)
     return Rows(
-        users={name: _decode_all(stored[name], dtypes[name]) for name in names(USER)},
-        histories={name: stored[name] for name in names(HISTORY)},
+        users={name: _decode_all(columns[name], dtypes[name]) for name in names(USER)},
+        histories={name: columns[name] for name in names(HISTORY)},
         candidates=candidates,
         user=tf.gather(user, start),
         position=tf.gather(position, start),
@@ -93,11 +93,11 @@ def parse_rows(serialized: tf.Tensor, schema: Schema, width: tf.Tensor | None = 
     )
 
 
-def whole_histories(serialized: tf.Tensor, schema: Schema, time: int) -> dict[str, tf.Tensor]:
+def whole_histories(records: tf.Tensor, schema: Schema, time: int) -> dict[str, tf.Tensor]:
     """The users' side of records: all that happened, and no candidates.
 
     Args:
-      serialized: as for `parse_rows`, string [users].
+      records: as for `parse_rows`, string [users].
       schema: what the records hold.
       time: length to which histories are truncated (the newest events stay) and padded.
 
@@ -107,12 +107,12 @@ def whole_histories(serialized: tf.Tensor, schema: Schema, time: int) -> dict[st
     dtypes = _dtypes(schema)
     users, histories = _names(schema, USER), _names(schema, HISTORY)
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in (*users, *histories)}
-    stored = tf.io.parse_example(serialized, spec)
-    size = tf.strings.length(stored[histories[0]]) // dtypes[histories[0]].size
+    columns = tf.io.parse_example(records, spec)
+    size = tf.strings.length(columns[histories[0]]) // dtypes[histories[0]].size
     length = tf.minimum(size, time)
-    features = {name: _decode_all(stored[name], dtypes[name]) for name in users}
+    features = {name: _decode_all(columns[name], dtypes[name]) for name in users}
     for name in histories:
-        features[name] = _cut_history(stored[name], size, length, (dtypes[name], time))
+        features[name] = _cut_history(columns[name], size, length, (dtypes[name], time))
     return {**features, HISTORY_MASK: tf.sequence_mask(length, time)}
 
 
@@ -139,9 +139,10 @@ def cut(
     length = tf.minimum(position, time)
     features = {name: tf.gather(values, user) for name, values in rows.users.items()}
     dtypes = _dtypes(schema)
-    for name, stored in rows.histories.items():
-        stored = tf.gather(stored, user)
-        features[name] = _cut_history(stored, position, length, (dtypes[name], time))
+    for name, events in rows.histories.items():
+        features[name] = _cut_history(
+            tf.gather(events, user), position, length, (dtypes[name], time)
+        )
     features[HISTORY_MASK] = tf.sequence_mask(length, time)
     count = tf.where(is_row, tf.gather(rows.count, index), 0)
     mask = tf.sequence_mask(count, width)

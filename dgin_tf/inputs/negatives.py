@@ -1,4 +1,4 @@
-"""Samples one non-click for every past event, for DIEN's auxiliary loss (Eq. 7).
+"""Samples one negative for every past event, for DIEN's auxiliary loss (Eq. 7).
 
 The sample is a function of (seed, batch number) alone, so that a resumed run sees the same ones, and
 it is part of the batch, so that replicas that share a batch see what one device would.
@@ -81,7 +81,7 @@ class HistoryNegatives:
             )
         self._items = schema.vocabulary_sizes[schema.field(ITEM).vocabulary]
         if self._items < FIRST_ID + 2:
-            raise ValueError("sampling non-clicks needs at least two items in the vocabulary.")
+            raise ValueError("sampling negatives needs at least two items in the vocabulary.")
         self._item = feature_name(HISTORY, schema.field(ITEM))
         self._attributes = {
             negative_name(feature_name(HISTORY, field)): tf.constant(

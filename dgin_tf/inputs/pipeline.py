@@ -36,7 +36,7 @@ class BatchOptions:
     Attributes:
       batch_rows: history cuts in a batch, over all replicas; each brings its candidates.
       max_history: longest history a model sees, in events; older events are cut off.
-      history_negatives: non-clicks to sample for every past event of a training batch: "none",
+      history_negatives: negatives to sample for every past event of a training batch: "none",
         "uniform" over the items, or by "popularity".
     """
 
@@ -115,7 +115,7 @@ class PreparedData:
     def evaluation(
         self, split: str, options: BatchOptions, transforms: Sequence[Transform] = ()
     ) -> tf.data.Dataset:
-        """One pass over a split in the order of its files, without sampled non-clicks."""
+        """One epoch over a split in the order of its files, without sampled negatives."""
         return self._read(split, options, None, transforms)
 
     def _read(self, split, options, sequence, transforms):
