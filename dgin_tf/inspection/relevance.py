@@ -126,9 +126,8 @@ def clusters_of(
 def _cluster_weights(long: InterestClusters, history: History, trace: Trace) -> np.ndarray:
     """Weight of an event within its cluster times the weight of the cluster."""
     clusters, within = long.extract(history)
-    between = trace.array(_LONG, INTEREST_WEIGHTS).astype(
-        np.float64
-    )  # [users, candidates, clusters]
+    # [users, candidates, clusters]
+    between = trace.array(_LONG, INTEREST_WEIGHTS).astype(np.float64)
     cluster = np.maximum(clusters.assignment.numpy(), 0)[:, np.newaxis]  # [users, 1, time]
     cluster = np.broadcast_to(cluster, (*between.shape[:2], cluster.shape[-1]))
     return np.take_along_axis(between, cluster, axis=2) * within.numpy()[:, np.newaxis]

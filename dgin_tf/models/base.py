@@ -150,7 +150,20 @@ class CTRModel(tfrs.models.Model):
           config: embedding and head.
           settings: a `Settings`; None for the defaults.
         """
-        raise NotImplementedError(f"{cls.__name__} takes its settings as arguments.")
+        if settings is None and cls.Settings is not None:
+            settings = cls.Settings()
+        arguments = {
+            name: getattr(settings, name)
+            for name in _constructor_arguments(cls)
+            if hasattr(settings, name)
+        }
+        arguments |= cls.blocks(schema, config or ModelConfig(), settings)
+        return cls(schema, config=config, **arguments)
+
+    @classmethod
+    def blocks(cls, schema: Schema, config: ModelConfig, settings: Any) -> dict[str, Any]:
+        """The constructor's arguments that are no settings themselves, built from flat settings."""
+        raise NotImplementedError(f"{cls.__name__} has no blocks that are built from settings.")
 
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights, by scoring one event and one candidate of the schema."""

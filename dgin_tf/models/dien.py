@@ -142,13 +142,9 @@ class DIEN(_SequenceModel):
         return self.interest_encoder.auxiliary_loss
 
     @classmethod
-    def from_settings(
-        cls, schema: Schema, config: ModelConfig | None = None, settings: Any = None
-    ) -> "DIEN":
-        """Builds the model and its auxiliary loss."""
-        settings = settings or cls.Settings()
-        auxiliary_loss = cls.default_auxiliary_loss(settings.auxiliary_weight)
-        return cls(schema, config, settings.units, auxiliary_loss)
+    def blocks(cls, schema, config, settings):
+        """The auxiliary loss."""
+        return {"auxiliary_loss": cls.default_auxiliary_loss(settings.auxiliary_weight)}
 
     @staticmethod
     def default_auxiliary_loss(weight: float = 1.0) -> AuxiliaryLoss:

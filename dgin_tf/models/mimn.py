@@ -83,19 +83,13 @@ class MIMN(MemoryFamilyModel):
         config: ModelConfig | None = None,
         memory: InterestEncoder | None = None,
     ):
-        width = event_width(schema, config)
-        super().__init__(schema, memory or self.make_memory(width, self.Settings()), config)
+        memory = memory or self.blocks(schema, config, self.Settings())["memory"]
+        super().__init__(schema, memory, config)
 
     @classmethod
-    def from_settings(
-        cls, schema: Schema, config: ModelConfig | None = None, settings: Any = None
-    ) -> "MIMN":
+    def blocks(cls, schema, config, settings):
+        """The memory."""
         width = event_width(schema, config)
-        return cls(schema, config, cls.make_memory(width, settings or cls.Settings()))
-
-    @classmethod
-    def make_memory(cls, width: int, settings: Settings) -> InterestEncoder:
-        """Builds the encoder for embedded events of a width."""
         units = settings.units or width
         utilization = induction = loss = None
         if settings.utilization_weight:
@@ -105,7 +99,7 @@ class MIMN(MemoryFamilyModel):
         if settings.auxiliary_weight:
             loss = AuxiliaryLoss(settings.auxiliary_weight, name="auxiliary_loss")
         memory = TuringMemory(settings.slots, width, units, utilization, induction, name="memory")
-        return MultiChannelMemory(memory, auxiliary_loss=loss, name=INTEREST)
+        return {"memory": MultiChannelMemory(memory, auxiliary_loss=loss, name=INTEREST)}
 
     @property
     def memory(self) -> InterestEncoder:

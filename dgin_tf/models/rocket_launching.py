@@ -112,9 +112,8 @@ class RocketLaunching(CTRModel):
     ) -> dict[str, tf.Tensor]:
         """Losses of the light net, of the booster (`booster_target`, ...), and the `hint`."""
         booster_losses = self.booster.compute_losses(features, outputs[BOOSTER])
-        booster_losses.pop(
-            "regularization", None
-        )  # the light net's losses hold those of all layers
+        # The light net's losses hold the regularization of all layers.
+        booster_losses.pop("regularization", None)
         teacher = outputs[BOOSTER]["logits"]  # z(x)
         if self.gradient_block:
             teacher = tf.stop_gradient(teacher)

@@ -36,23 +36,6 @@ class ShortAndLongModel(CTRModel):
         interest = ShortAndLong(short, long, short_events, name="interest")
         super().__init__(schema, {"interest": interest}, config)
 
-    @classmethod
-    def blocks(
-        cls, schema: Schema, config: ModelConfig, settings: Any
-    ) -> dict[str, tf.keras.layers.Layer]:
-        """The constructor's layers by the names of its arguments, from flat settings."""
-        raise NotImplementedError(f"{cls.__name__} is built from its layers.")
-
-    @classmethod
-    def from_settings(
-        cls, schema: Schema, config: ModelConfig | None = None, settings: Any = None
-    ) -> "ShortAndLongModel":
-        """Builds `blocks` and passes them in; see `CTRModel.from_settings`."""
-        if settings is None and cls.Settings is not None:
-            settings = cls.Settings()
-        blocks = cls.blocks(schema, config or ModelConfig(), settings)
-        return cls(schema, config, **blocks, short_events=settings.short_events)
-
     @property
     def short(self) -> InterestEncoder:
         """The encoder of the newest events."""

@@ -182,9 +182,8 @@ class DSINReleased(DSIN):
         super().__init__(schema, config, encoder)
 
     @classmethod
-    def make_encoder(cls, width: int, settings: DSIN.Settings) -> SessionInterest:
-        """The session interests of the authors' code; arguments as for `DSIN.make_encoder`."""
-        del width
+    def blocks(cls, schema, config, settings):
+        """The session interests of the authors' code."""
         attention, state_attention = (
             TargetAttention(
                 ActivationUnit((64, 16), "sigmoid", name="unit"), softmax=True, name=name
@@ -192,7 +191,7 @@ class DSINReleased(DSIN):
             for name in ("attention", "state_attention")
         )
         positions = not settings.bias_encoding  # which this transformer adds itself
-        return ReleasedSessionInterest(
+        encoder = ReleasedSessionInterest(
             ReleasedSessionTransformer(settings.heads, positions=positions, name="extractor"),
             BiLSTM(layers=2, peepholes=False, merge=MEAN, name="interacting"),
             (attention, state_attention),
@@ -202,3 +201,4 @@ class DSINReleased(DSIN):
             settings.gap,
             name=INTEREST,
         )
+        return {"encoder": encoder}

@@ -35,8 +35,8 @@ class MIMNReleased(MIMN):
         super().__init__(schema, released_config(config, "prelu", ()), memory)
 
     @classmethod
-    def make_memory(cls, width: int, settings: MIMN.Settings) -> InterestEncoder:
-        """Builds the encoder for embedded events of a width.
+    def blocks(cls, schema, config, settings):
+        """The released memory.
 
         Raises:
           ValueError: more than one channel is to be updated.
@@ -45,9 +45,10 @@ class MIMNReleased(MIMN):
             raise ValueError(
                 f"the released induction unit updates one channel; got top_k={settings.top_k}."
             )
-        loss, weight = None, settings.auxiliary_weight
-        if weight:
-            loss = ReleasedAuxiliaryLoss(weight, name="auxiliary_loss")
+        loss = None
+        if settings.auxiliary_weight:
+            loss = ReleasedAuxiliaryLoss(settings.auxiliary_weight, name="auxiliary_loss")
+        width = event_width(schema, config)
         step = ReleasedStep(
             width,
             balances=settings.utilization_weight > 0,
@@ -56,7 +57,8 @@ class MIMNReleased(MIMN):
         )
         units = settings.units or width
         memory = ReleasedTuringMemory(step, settings.slots, units, name="memory")
-        return ReleasedMemoryInterest(memory, settings.utilization_weight, loss, name=INTEREST)
+        weight = settings.utilization_weight
+        return {"memory": ReleasedMemoryInterest(memory, weight, loss, name=INTEREST)}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")

@@ -108,8 +108,27 @@ class ReleasedExactSearchUnit(tf.keras.layers.Layer):
         return {"interest": tf.concat([interest, mean], axis=-1), "attention": weights}
 
 
+class _ReleasedSIM(SIM):
+    """The released readers and head."""
+
+    @classmethod
+    def from_settings(cls, schema, config=None, settings=None):
+        """Builds blocks and the released head, which unlike DIEN's has no user id."""
+        return super().from_settings(schema, released_config(config, "prelu", ()), settings)
+
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """The readers; subclasses add the search unit."""
+        unit = ActivationUnit((80, 40), "sigmoid", name="unit")
+        attention = TargetAttention(unit, softmax=True, name="attention")
+        return {
+            "reader": ReleasedExactSearchUnit(name="reader"),
+            "short": AttendedHistory(attention, name="short"),
+        }
+
+
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class SIMHardReleased(SIM):
+class SIMHardReleased(_ReleasedSIM):
     """Hard search in the release: all events of the category."""
 
     @dataclasses.dataclass(frozen=True)
@@ -129,16 +148,11 @@ class SIMHardReleased(SIM):
         """Hard search without a limit, and the released readers."""
         check_field(schema, settings.field)
         search = HardSearch(schema.max_history, settings.field, name="search")
-        return {"search": search, **_released_readers()}
-
-    @classmethod
-    def from_settings(cls, schema, config=None, settings=None):
-        """Builds blocks and the released head, which unlike DIEN's has no user id."""
-        return super().from_settings(schema, released_config(config, "prelu", ()), settings)
+        return {"search": search, **super().blocks(schema, config, settings)}
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
-class SIMSoftReleased(SIM):
+class SIMSoftReleased(_ReleasedSIM):
     """Soft search in the release."""
 
     @dataclasses.dataclass(frozen=True)
@@ -156,15 +170,5 @@ class SIMSoftReleased(SIM):
     @classmethod
     def blocks(cls, schema, config, settings):
         """The released soft search and readers."""
-        return {"search": ReleasedSoftSearch(settings.k, name="search"), **_released_readers()}
-
-    @classmethod
-    def from_settings(cls, schema, config=None, settings=None):
-        """Builds blocks and the released head, which unlike DIEN's has no user id."""
-        return super().from_settings(schema, released_config(config, "prelu", ()), settings)
-
-
-def _released_readers() -> dict[str, tf.keras.layers.Layer]:
-    unit = ActivationUnit((80, 40), "sigmoid", name="unit")
-    short = AttendedHistory(TargetAttention(unit, softmax=True, name="attention"), name="short")
-    return {"reader": ReleasedExactSearchUnit(name="reader"), "short": short}
+        search = ReleasedSoftSearch(settings.k, name="search")
+        return {"search": search, **super().blocks(schema, config, settings)}

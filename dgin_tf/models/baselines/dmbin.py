@@ -2,7 +2,6 @@
 al., SIGIR 2023), reference [15] of the DGIN paper as far as its place in the alphabet tells."""
 
 import dataclasses
-from typing import Any
 
 import tensorflow as tf
 
@@ -56,22 +55,15 @@ class DMBIN(CTRModel):
         config: ModelConfig | None = None,
         encoder: DualInterest | None = None,
     ):
-        encoder = encoder or self.make_encoder(schema, self.Settings())
+        encoder = encoder or self.blocks(schema, config, self.Settings())["encoder"]
         super().__init__(schema, {INTEREST: encoder}, config, name="dmbin")
         self.encoder = encoder
 
     @classmethod
-    def from_settings(
-        cls, schema: Schema, config: ModelConfig | None = None, settings: Any = None
-    ) -> "DMBIN":
-        """Builds the model and its encoder."""
-        return cls(schema, config, cls.make_encoder(schema, settings or cls.Settings()))
-
-    @staticmethod
-    def make_encoder(schema: Schema, settings: Settings) -> DualInterest:
-        """The interests of a schema's behavior types."""
+    def blocks(cls, schema, config, settings):
+        """The interests of the schema's behavior types."""
         types = clicks_first(schema, settings.click)
-        return DualInterest(
+        encoder = DualInterest(
             types,
             [settings.clicks] + [settings.others] * (len(types) - 1),
             settings.heads,
@@ -79,3 +71,4 @@ class DMBIN(CTRModel):
             settings.temperature,
             name=INTEREST,
         )
+        return {"encoder": encoder}

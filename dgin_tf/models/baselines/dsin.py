@@ -1,7 +1,6 @@
 """Deep Session Interest Network (Feng et al., IJCAI 2019), in DGIN's tables the row of sessions."""
 
 import dataclasses
-from typing import Any
 
 import tensorflow as tf
 
@@ -61,7 +60,7 @@ class DSIN(CTRModel):
                 "DSIN divides histories into sessions by the times of events; the schema has none. "
                 "Prepare the data with timestamps."
             )
-        encoder = encoder or self.make_encoder(event_width(schema, config), self.Settings())
+        encoder = encoder or self.blocks(schema, config, self.Settings())["encoder"]
         super().__init__(schema, {INTEREST: encoder}, config, name="dsin")
 
     @property
@@ -70,23 +69,11 @@ class DSIN(CTRModel):
         return self.encoders[INTEREST]
 
     @classmethod
-    def from_settings(
-        cls, schema: Schema, config: ModelConfig | None = None, settings: Any = None
-    ) -> "DSIN":
-        """Builds the model and its encoder."""
+    def blocks(cls, schema, config, settings):
+        """The session interests of the paper."""
         width = event_width(schema, config)
-        return cls(schema, config, cls.make_encoder(width, settings or cls.Settings()))
-
-    @classmethod
-    def make_encoder(cls, width: int, settings: Settings) -> SessionInterest:
-        """The session interests of the paper.
-
-        Args:
-          width: of an embedded event.
-          settings: of its blocks.
-        """
         encoding = BiasEncoding if settings.bias_encoding else LearnedPositions
-        return SessionInterest(
+        encoder = SessionInterest(
             SessionTransformer(settings.heads, name="extractor"),
             BiLSTM(name="interacting"),
             (
@@ -99,3 +86,4 @@ class DSIN(CTRModel):
             settings.gap,
             name=INTEREST,
         )
+        return {"encoder": encoder}

@@ -162,9 +162,7 @@ class Servable:
             self._states,
         )
         if self._index is not None:
-            _ = (
-                version.ranker
-            )  # an index that does not fit is refused now, not at the first request
+            _ = version.ranker  # an index that does not fit is refused now, not at a request
         for request in sorted((path / ASSETS / REQUESTS).glob("*.json")):
             respond(version, request.read_bytes())  # the first request to a function is its slowest
         return version
