@@ -68,29 +68,59 @@ class SIM(ShortAndLongModel):
         return self.long.reader
 
 
+@dataclasses.dataclass(frozen=True)
+class HardSettings:
+    """Settings of hard search and of DIN beside it.
+
+    Attributes:
+      k: how many events are retrieved at most. The paper serves 200 and trains on "hundreds".
+      field: the attribute to search by.
+      short_events: how many of the newest events DIN reads; the others are searched.
+      softmax: whether DIN's weights are normalized.
+    """
+
+    k: int = 50
+    field: str = "category_id"
+    short_events: int = 10
+    softmax: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftSettings:
+    """Settings of soft search and of DIN beside it.
+
+    Attributes:
+      k: how many events are retrieved at most.
+      dim: d_p, width of the comparison; None for that of an event.
+      auxiliary_weight: alpha of Eq. (5).
+      sample: number of random events that the auxiliary network is trained on; see `SoftSearch`.
+      short_events: how many of the newest events DIN reads; the others are searched.
+      softmax: whether DIN's weights are normalized.
+    """
+
+    k: int = 50
+    dim: int | None = None
+    auxiliary_weight: float = 1.0
+    sample: int | None = None
+    short_events: int = 10
+    softmax: bool = False
+
+
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMHard(SIM):
     """SIM by hard search: the newest k events of the candidate's category."""
 
     @dataclasses.dataclass(frozen=True)
-    class Settings:
+    class Settings(HardSettings):
         """Settings of the blocks.
 
         Attributes:
-          k: how many events are retrieved at most. The paper serves 200 and trains on "hundreds".
-          field: the attribute to search by.
           backfill: see `HardSearch`.
-          short_events: how many of the newest events DIN reads; the others are searched.
-          softmax: whether DIN's weights are normalized.
           heads: q, of the exact search unit.
           time: "with Timeinfo", whether the time since each retrieved event is embedded.
         """
 
-        k: int = 50
-        field: str = "category_id"
         backfill: bool = False
-        short_events: int = 10
-        softmax: bool = False
         heads: int = 2
         time: bool = False
 
@@ -114,26 +144,14 @@ class SIMSoft(SIM):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Settings:
+    class Settings(SoftSettings):
         """Settings of the blocks.
 
         Attributes:
-          k: how many events are retrieved at most.
-          dim: d_p, width of the comparison; None for that of an event.
-          auxiliary_weight: alpha of Eq. (5).
-          sample: number of random events that the auxiliary network is trained on; see `SoftSearch`.
-          short_events: how many of the newest events DIN reads; the others are searched.
-          softmax: whether DIN's weights are normalized.
           heads: q, of the exact search unit.
           time: "with Timeinfo", whether the time since each retrieved event is embedded.
         """
 
-        k: int = 50
-        dim: int | None = None
-        auxiliary_weight: float = 1.0
-        sample: int | None = None
-        short_events: int = 10
-        softmax: bool = False
         heads: int = 2
         time: bool = False
 
@@ -151,14 +169,7 @@ class SIMSoft(SIM):
 class SIMHardFirstStage(SIM):
     """ "Only first stage (hard)": the mean of the newest k events of the candidate's category."""
 
-    @dataclasses.dataclass(frozen=True)
-    class Settings:
-        """Settings of the blocks: those of `SIMHard` but the exact search unit's."""
-
-        k: int = 50
-        field: str = "category_id"
-        short_events: int = 10
-        softmax: bool = False
+    Settings = HardSettings
 
     @classmethod
     def blocks(cls, schema, config, settings):
@@ -179,16 +190,7 @@ class SIMSoftFirstStage(SIM):
     trained along with the model, as in `SIMSoft`.
     """
 
-    @dataclasses.dataclass(frozen=True)
-    class Settings:
-        """Settings of the blocks: those of `SIMSoft` but the exact search unit's."""
-
-        k: int = 50
-        dim: int | None = None
-        auxiliary_weight: float = 1.0
-        sample: int | None = None
-        short_events: int = 10
-        softmax: bool = False
+    Settings = SoftSettings
 
     @classmethod
     def blocks(cls, schema, config, settings):

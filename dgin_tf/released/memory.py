@@ -35,24 +35,11 @@ from dgin_tf.layers.memory.recurrent_memory import (
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
 from dgin_tf.ops import ntm
 from dgin_tf.ops.event_order import padding_first
-from dgin_tf.ops.ntm import (
-    CHANNELS,
-    CONTROLLER,
-    MEMORY,
-    READ,
-    READ_WEIGHTS,
-    USAGE,
-    WRITE_WEIGHTS,
-    GRUWeights,
-    LinearWeights,
-    Tensors,
-    hold_padding,
-)
 from dgin_tf.released.recurrent import gate_biases
 
 WRITTEN, CHANNEL_OUTPUT, OUTPUT = "written", "channel_output", "output"
 USAGE_SCALE = 400.0
-CLEARED = (MEMORY, CONTROLLER, WRITTEN, CHANNELS)
+CLEARED = (ntm.MEMORY, ntm.CONTROLLER, WRITTEN, ntm.CHANNELS)
 """State that a padded step sets back to its initial value, where the release clears states at all."""
 
 
@@ -67,12 +54,12 @@ class ReleasedWeights(NamedTuple):
       initial: what padded steps set the state back to, name -> [1, ...].
     """
 
-    controller: GRUWeights
-    instructions: LinearWeights
-    output: LinearWeights | None
+    controller: ntm.GRUWeights
+    instructions: ntm.LinearWeights
+    output: ntm.LinearWeights | None
     keys: tf.Tensor | None
-    induction: GRUWeights | None
-    initial: Tensors | None
+    induction: ntm.GRUWeights | None
+    initial: ntm.Tensors | None
 
 
 class HeadOutputs(NamedTuple):
@@ -135,45 +122,45 @@ class ReleasedStep:
         return heads * self.head_width + self.write_heads * 2 * self.dim
 
     def __call__(
-        self, state: Tensors, values: tuple[tf.Tensor, ...], weights: ReleasedWeights
-    ) -> Tensors:
+        self, state: ntm.Tensors, values: tuple[tf.Tensor, ...], weights: ReleasedWeights
+    ) -> ntm.Tensors:
         """The state after the event, and its `output`, `read_weights` and `write_weights`."""
         event, real = values
         heads = self.look(state, event, weights)
         after = {
-            CONTROLLER: heads.controller,
-            READ: heads.readings,
-            READ_WEIGHTS: heads.weights[:, : self.read_heads],
+            ntm.CONTROLLER: heads.controller,
+            ntm.READ: heads.readings,
+            ntm.READ_WEIGHTS: heads.weights[:, : self.read_heads],
             OUTPUT: heads.output,
             **self._write(state, heads.instructions, heads.weights),
         }
         if weights.induction is not None:
             selection = ntm.top_channels(heads.weights[:, 0], 1)
-            after[CHANNELS] = ntm.induce(
-                state[CHANNELS],
-                tf.stop_gradient(state[MEMORY]),
+            after[ntm.CHANNELS] = ntm.induce(
+                state[ntm.CHANNELS],
+                tf.stop_gradient(state[ntm.MEMORY]),
                 event,
                 selection,
                 weights.induction,
                 reset_after=False,
             )
-            after[CHANNEL_OUTPUT] = after[CHANNELS] * selection[:, 0, :, tf.newaxis]
+            after[CHANNEL_OUTPUT] = after[ntm.CHANNELS] * selection[:, 0, :, tf.newaxis]
         if weights.initial is not None:
             for name in set(CLEARED) & set(state):
-                after[name] = hold_padding(after[name], weights.initial[name], real)
+                after[name] = ntm.hold_padding(after[name], weights.initial[name], real)
         return after
 
-    def look(self, state: Tensors, event: tf.Tensor, weights: ReleasedWeights) -> HeadOutputs:
+    def look(self, state: ntm.Tensors, event: tf.Tensor, weights: ReleasedWeights) -> HeadOutputs:
         """Controller, addresses and reads of an event, without writing."""
-        inputs = tf.concat([event, state[READ]], -1)
-        controller = ntm.gru(inputs, state[CONTROLLER], weights.controller, reset_after=False)
+        inputs = tf.concat([event, state[ntm.READ]], -1)
+        controller = ntm.gru(inputs, state[ntm.CONTROLLER], weights.controller, reset_after=False)
         inputs = controller
         if self.balances:
-            usage = tf.stop_gradient(state[USAGE] / USAGE_SCALE)
+            usage = tf.stop_gradient(state[ntm.USAGE] / USAGE_SCALE)
             inputs = tf.concat([inputs, usage], -1)
         instructions = self._linear(inputs, weights.instructions)
-        head_weights = self._address(self._blocks(instructions), state[MEMORY], weights.keys)
-        readings = ntm.read(head_weights[:, : self.read_heads], state[MEMORY])
+        head_weights = self._address(self._blocks(instructions), state[ntm.MEMORY], weights.keys)
+        readings = ntm.read(head_weights[:, : self.read_heads], state[ntm.MEMORY])
         readings = tf.reshape(readings, [-1, self.read_heads * self.dim])
         output = controller
         if weights.output is not None:
@@ -202,7 +189,7 @@ class ReleasedStep:
         blocks = self._blocks(instructions)
         contents = instructions[:, blocks.shape[1] * self.head_width :]
         contents = tf.reshape(contents, [-1, self.write_heads, 2, self.dim])
-        memory, usage, additions = state[MEMORY], state[USAGE], state[WRITTEN]
+        memory, usage, additions = state[ntm.MEMORY], state[ntm.USAGE], state[WRITTEN]
         write_weights = []
         for index in range(self.write_heads):
             head = self.read_heads + index
@@ -218,10 +205,10 @@ class ReleasedStep:
             usage += usage_weights
             write_weights.append(head_weights)
         return {
-            MEMORY: memory,
-            USAGE: usage,
+            ntm.MEMORY: memory,
+            ntm.USAGE: usage,
             WRITTEN: additions,
-            WRITE_WEIGHTS: tf.stack(write_weights, 1),
+            ntm.WRITE_WEIGHTS: tf.stack(write_weights, 1),
         }
 
     def _shift(self, head_weights, block):
@@ -324,24 +311,19 @@ class ReleasedTuringMemory(RecurrentMemory):
     def initial_state(self, users: tf.Tensor | int) -> State:
         """The initial memory and reads, all else zero."""
         memory, read = tf.tanh(self.first_memory), tf.tanh(self.first_read)
-        zeros = {
-            CONTROLLER: [self.units],
-            USAGE: [self.slots],
-            WRITTEN: memory.shape,
-            **(
-                {CHANNELS: memory.shape, CHANNEL_OUTPUT: memory.shape} if self._step.induces else {}
-            ),
-        }
+        zeros = {ntm.CONTROLLER: [self.units], ntm.USAGE: [self.slots], WRITTEN: memory.shape}
+        if self._step.induces:
+            zeros |= {ntm.CHANNELS: memory.shape, CHANNEL_OUTPUT: memory.shape}
         state = {name: tf.zeros(shape, memory.dtype) for name, shape in zeros.items()}
-        state |= {MEMORY: memory, READ: tf.reshape(read, [-1])}
+        state |= {ntm.MEMORY: memory, ntm.READ: tf.reshape(read, [-1])}
         return {name: repeat_for_users(value, users) for name, value in state.items()}
 
     @property
     def trace_shapes(self) -> dict[str, list[int]]:
         return {
             OUTPUT: [(self.output_units or self.units) if self._step.has_slot_keys else self.units],
-            READ_WEIGHTS: [self._step.read_heads, self.slots],
-            WRITE_WEIGHTS: [self._step.write_heads, self.slots],
+            ntm.READ_WEIGHTS: [self._step.read_heads, self.slots],
+            ntm.WRITE_WEIGHTS: [self._step.write_heads, self.slots],
         }
 
     def step_weights(self) -> ReleasedWeights:
@@ -351,11 +333,11 @@ class ReleasedTuringMemory(RecurrentMemory):
             state = self.initial_state(1)
             initial = {name: state[name] for name in CLEARED if name in state}
         return ReleasedWeights(
-            _as_tensors(GRUWeights, self.controller),
-            _as_tensors(LinearWeights, self.instructions),
-            _as_tensors(LinearWeights, self.output_layer),
+            _as_tensors(ntm.GRUWeights, self.controller),
+            _as_tensors(ntm.LinearWeights, self.instructions),
+            _as_tensors(ntm.LinearWeights, self.output_layer),
             None if self.keys is None else tf.convert_to_tensor(self.keys),
-            _as_tensors(GRUWeights, self.induction),
+            _as_tensors(ntm.GRUWeights, self.induction),
             initial,
         )
 
@@ -370,7 +352,7 @@ class ReleasedTuringMemory(RecurrentMemory):
           [users, candidates, output units].
         """
         users, candidates = tf.shape(target)[0], tf.shape(target)[1]
-        names = (MEMORY, CONTROLLER, READ, USAGE)
+        names = (ntm.MEMORY, ntm.CONTROLLER, ntm.READ, ntm.USAGE)
         rows = {name: tf.repeat(state[name], candidates, axis=0) for name in names}
         events = tf.cast(tf.reshape(target, [-1, target.shape[-1]]), self._state_dtype)
         output = self._step.look(rows, events, self.step_weights()).output
@@ -437,7 +419,7 @@ class ReleasedMemoryInterest(InterestEncoder):
         state, histories = self.memory(events, mask, traces=traces, training=training)
         losses = {}
         if self.memory.step.balances:
-            losses["utilization"] = self.utilization_loss(state[USAGE])
+            losses["utilization"] = self.utilization_loss(state[ntm.USAGE])
         if foresees:
             negatives, _ = padding_first(history.negatives, history.mask)
             # The state of the padding before the first event has to foresee it too.
@@ -468,8 +450,8 @@ class ReleasedMemoryInterest(InterestEncoder):
             mean_addition = tf.reduce_mean(state[WRITTEN], 1)[:, tf.newaxis]
             parts.append(tf.cast(mean_addition, embedding.dtype) * embedding)
         else:
-            last = tf.repeat(state[CONTROLLER][:, tf.newaxis], tf.shape(embedding)[1], axis=1)
-            intermediates["attention"], reading = self._attend(state[MEMORY], target, training)
+            last = tf.repeat(state[ntm.CONTROLLER][:, tf.newaxis], tf.shape(embedding)[1], axis=1)
+            intermediates["attention"], reading = self._attend(state[ntm.MEMORY], target, training)
             parts = [last, reading]
         parts = [tf.cast(part, embedding.dtype) for part in parts]
         return {"interest": tf.concat(parts, -1), **intermediates}

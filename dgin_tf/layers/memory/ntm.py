@@ -31,19 +31,6 @@ from dgin_tf.layers.memory.recurrent_memory import (
 from dgin_tf.layers.state_attention import ProjectedAttention
 from dgin_tf.layers.target_attention import attend
 from dgin_tf.ops import ntm
-from dgin_tf.ops.ntm import (
-    CHANNELS,
-    CONTROLLER,
-    MEMORY,
-    READ,
-    READ_WEIGHTS,
-    USAGE,
-    WRITE_WEIGHTS,
-    GRUWeights,
-    LinearWeights,
-    NTMStep,
-    NTMWeights,
-)
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -175,9 +162,9 @@ class MemoryInduction(ConfiguredLayer):
         )
         return tf.cast(after, channels.dtype)
 
-    def step_weights(self) -> GRUWeights:
+    def step_weights(self) -> ntm.GRUWeights:
         """The weights as tensors."""
-        return GRUWeights(*map(tf.convert_to_tensor, self.gru))
+        return ntm.GRUWeights(*map(tf.convert_to_tensor, self.gru))
 
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
@@ -235,8 +222,8 @@ class TuringMemory(RecurrentMemory):
         self.memory_initializer = tf.keras.initializers.get(memory_initializer or default)
 
     @property
-    def step(self) -> NTMStep:
-        return NTMStep(0 if self.induction is None else self.induction.k)
+    def step(self) -> ntm.NTMStep:
+        return ntm.NTMStep(0 if self.induction is None else self.induction.k)
 
     def build(self, input_shape: Any) -> None:
         event_dim, units = tf.TensorShape(input_shape)[-1], self.units or self.dim
@@ -261,25 +248,25 @@ class TuringMemory(RecurrentMemory):
         """The learned memory, and zeros."""
         dtype = self.first_memory.dtype
         state = {
-            MEMORY: tf.convert_to_tensor(self.first_memory),
-            CONTROLLER: tf.zeros([self.units or self.dim], dtype),
-            READ: tf.zeros([self.dim], dtype),
-            USAGE: tf.zeros([self.slots], dtype),
+            ntm.MEMORY: tf.convert_to_tensor(self.first_memory),
+            ntm.CONTROLLER: tf.zeros([self.units or self.dim], dtype),
+            ntm.READ: tf.zeros([self.dim], dtype),
+            ntm.USAGE: tf.zeros([self.slots], dtype),
         }
         if self.induction is not None:
-            state[CHANNELS] = tf.zeros([self.slots, self.induction.units], dtype)
+            state[ntm.CHANNELS] = tf.zeros([self.slots, self.induction.units], dtype)
         return {name: repeat_for_users(value, users) for name, value in state.items()}
 
     @property
     def trace_shapes(self) -> dict[str, list[int]]:
-        return {READ_WEIGHTS: [self.slots], WRITE_WEIGHTS: [self.slots]}
+        return {ntm.READ_WEIGHTS: [self.slots], ntm.WRITE_WEIGHTS: [self.slots]}
 
-    def step_weights(self) -> NTMWeights:
+    def step_weights(self) -> ntm.NTMWeights:
         """The weights of the step, those of utilization and induction among them."""
         balancing, induction = self.utilization, self.induction
-        return NTMWeights(
-            GRUWeights(*map(tf.convert_to_tensor, self.controller)),
-            LinearWeights(*map(tf.convert_to_tensor, self.instructions)),
+        return ntm.NTMWeights(
+            ntm.GRUWeights(*map(tf.convert_to_tensor, self.controller)),
+            ntm.LinearWeights(*map(tf.convert_to_tensor, self.instructions)),
             None if balancing is None else tf.convert_to_tensor(balancing.kernel),
             None if induction is None else induction.step_weights(),
         )
@@ -340,13 +327,13 @@ class MultiChannelMemory(InterestEncoder):
         events, mask, negatives = history.events, history.mask, history.negatives
         foresees = self.auxiliary_loss is not None and negatives is not None
         state, traces = self.memory(
-            events, mask, traces=[READ] if foresees else [], training=training
+            events, mask, traces=[ntm.READ] if foresees else [], training=training
         )
         losses = {}
         if self.memory.utilization is not None:
-            losses["utilization"] = self.memory.utilization.loss(state[USAGE])
+            losses["utilization"] = self.memory.utilization.loss(state[ntm.USAGE])
         if foresees:
-            losses["auxiliary"] = self.auxiliary_loss(traces[READ], events, negatives, mask)
+            losses["auxiliary"] = self.auxiliary_loss(traces[ntm.READ], events, negatives, mask)
         elif self.auxiliary_loss is not None:
             self.auxiliary_loss.build_score(self.memory.dim, events)
         return state, losses
@@ -359,12 +346,12 @@ class MultiChannelMemory(InterestEncoder):
           zero for a user without events; `target_weights`, the slots' weights [users, candidates,
           slots], and with channels `attention` of that shape.
         """
-        embedding, memory = target.embedding, state[MEMORY]
+        embedding, memory = target.embedding, state[ntm.MEMORY]
         query = tf.cast(self.query(embedding), memory.dtype)
         weights = ntm.address(ntm.cosine(query, memory))
         parts, intermediates = [ntm.read(weights, memory)], {"target_weights": weights}
         if self.attention is not None:
-            channels = tf.cast(state[CHANNELS], embedding.dtype)
+            channels = tf.cast(state[ntm.CHANNELS], embedding.dtype)
             slots = tf.ones(tf.shape(channels)[:2], tf.bool)
             attention = self.attention(
                 embedding, channels, slots, query_mask=target.mask, training=training
@@ -373,7 +360,7 @@ class MultiChannelMemory(InterestEncoder):
             parts.append(attend(attention, channels))
         interest = tf.concat([tf.cast(part, embedding.dtype) for part in parts], -1)
         # Slots that nothing was written to still hold the learned initial memory.
-        has_events = tf.reduce_sum(state[USAGE], -1)[:, tf.newaxis, tf.newaxis] > 0
+        has_events = tf.reduce_sum(state[ntm.USAGE], -1)[:, tf.newaxis, tf.newaxis] > 0
         interest = tf.where(has_events, interest, tf.zeros([], interest.dtype))
         return {"interest": interest, **intermediates}
 

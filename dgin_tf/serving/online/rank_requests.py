@@ -53,13 +53,18 @@ def rank_request(ranker: Ranker, body: bytes) -> dict[str, Any]:
     return {"probabilities": probabilities.tolist()}
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytes) -> Any:
+    """Content of a request's body; raises ValueError where it is no JSON."""
     try:
-        request = json.loads(body)
+        return json.loads(body)
     except ValueError as error:
         raise ValueError(
             f"expected a JSON object; got text that does not parse: {error}."
         ) from None
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    request = parse_json(body)
     if not isinstance(request, dict) or CANDIDATES not in request:
         raise ValueError(f'expected a JSON object with "{CANDIDATES}".')
     if len({USER_ID, HISTORY} & set(request)) != 1:

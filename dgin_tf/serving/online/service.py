@@ -33,7 +33,7 @@ from dgin_tf.serving.export.bundle import REQUESTS
 from dgin_tf.serving.export.signatures import SERVING_DEFAULT, Specs, signature_specs
 from dgin_tf.serving.export.versions import ASSETS, latest_version
 from dgin_tf.serving.online.bundle_model import BundleModel
-from dgin_tf.serving.online.rank_requests import rank_request
+from dgin_tf.serving.online.rank_requests import parse_json, rank_request
 from dgin_tf.serving.online.ranker import Ranker
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
@@ -174,12 +174,7 @@ def respond(version: LoadedVersion, body: bytes) -> dict[str, Any]:
     Raises:
       ValueError: the body is no request that the model can answer.
     """
-    try:
-        request = json.loads(body)
-    except ValueError as error:
-        raise ValueError(
-            f"expected a JSON object; got text that does not parse: {error}."
-        ) from None
+    request = parse_json(body)
     forms = {"instances", "inputs"} & set(request) if isinstance(request, dict) else ()
     if len(forms) != 1:
         raise ValueError(
@@ -189,22 +184,16 @@ def respond(version: LoadedVersion, body: bytes) -> dict[str, Any]:
     if signature not in version.signatures:
         version.predict(signature, {})
     specs = signature_specs(version.signatures[signature])[0]
-    if "inputs" in forms:
-        columns = _columns(request["inputs"], specs)
-        outputs = {n: _jsonable(v) for n, v in version.predict(signature, columns).items()}
-        return {"outputs": outputs if len(outputs) > 1 else next(iter(outputs.values()))}
-    rows = request["instances"]
-    if not isinstance(rows, list) or not rows:
-        raise ValueError('"instances" must be a list of at least one row.')
-    columns = _columns(_from_rows(rows, specs), specs)
-    outputs = {n: _jsonable(v) for n, v in version.predict(signature, columns).items()}
+    by_column = "inputs" in forms
+    content = request["inputs"] if by_column else _from_rows(request["instances"], specs)
+    arrays = version.predict(signature, _columns(content, specs))
+    outputs = {name: array.tolist() for name, array in arrays.items()}
     if len(outputs) == 1:
-        return {"predictions": next(iter(outputs.values()))}
-    return {
-        "predictions": [
-            dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)
-        ]
-    }
+        return {"outputs" if by_column else "predictions": next(iter(outputs.values()))}
+    if by_column:
+        return {"outputs": outputs}
+    rows = zip(*outputs.values(), strict=True)
+    return {"predictions": [dict(zip(outputs, row, strict=True)) for row in rows]}
 
 
 def make_server(servable: Servable, host: str, port: int) -> http.server.ThreadingHTTPServer:
@@ -322,7 +311,9 @@ def _columns(content: Any, specs: Specs) -> dict[str, np.ndarray]:
     return {name: _array(name, value, specs.get(name)) for name, value in content.items()}
 
 
-def _from_rows(rows: list[Any], specs: Specs) -> dict[str, Any]:
+def _from_rows(rows: Any, specs: Specs) -> dict[str, Any]:
+    if not isinstance(rows, list) or not rows:
+        raise ValueError('"instances" must be a list of at least one row.')
     dict_rows = [row for row in rows if isinstance(row, dict) and set(row) != {"b64"}]
     if not dict_rows:
         if len(specs) != 1:
@@ -371,10 +362,6 @@ def _tensor(name: str, value: np.ndarray, spec: tf.TensorSpec) -> tf.Tensor:
         if value.min() < limits.min or value.max() > limits.max:
             raise ValueError(f"{name} holds numbers beyond {spec.dtype.name}.")
     return tf.constant(value.astype(dtype), spec.dtype)
-
-
-def _jsonable(value: np.ndarray) -> Any:
-    return value.tolist()
 
 
 def _cause(error: tf.errors.OpError) -> str:
