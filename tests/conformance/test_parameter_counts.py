@@ -147,19 +147,19 @@ def test_every_entry_has_its_counts():
 @pytest.mark.parametrize("entry", CATALOGUE)
 def test_a_model_has_as_many_parameters_as_written_down(entry):
     trainable, non_trainable = parameters(built(entry))
-    expected = COUNTS.get(entry)
-    assert [trainable, non_trainable] == expected, (
+    pinned_counts = COUNTS.get(entry)
+    assert [trainable, non_trainable] == pinned_counts, (
         f"{entry}: {trainable} trainable and {non_trainable} non-trainable parameters, where "
-        f"parameter_counts.json has {expected}"
+        f"parameter_counts.json has {pinned_counts}"
     )
 
 
 @pytest.mark.parametrize("name", DERIVED)
 def test_the_count_follows_from_the_sizes(name):
-    derived, settings = DERIVED[name]
+    derivation, settings = DERIVED[name]
     model = make_model(name, schema_of(name), BACKBONE, **settings)
     model(batch())
-    assert parameters(model)[0] == derived(**settings)
+    assert parameters(model)[0] == derivation(**settings)
 
 
 if __name__ == "__main__":
