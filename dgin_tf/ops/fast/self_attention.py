@@ -58,8 +58,10 @@ def mean_self_attention_of_classes(
     """
     if classes.shape[-1] == 1:
         heads = _lone_weights(kernels) * table[:, tf.newaxis]  # [classes, heads, dim]
-        lone = read_few(mix_heads(heads, kernels.value, kernels.output), classes[:, 0])
-        return tf.where(mask, lone, tf.zeros([], lone.dtype))
+        rows = mix_heads(heads, kernels.value, kernels.output)
+        # A row of zeros behind the classes: ids are cheaper to mask than what they stand for.
+        classes = tf.where(mask[:, 0], classes[:, 0], table.shape[0])
+        return read_few(tf.pad(rows, [[0, 1], [0, 0]]), classes)
     scores = tf.transpose(_scores(table, kernels), [2, 0, 1])  # [classes j, classes i, heads]
     weights = mean_weights(scores, classes, mask)
     heads = weighted_sums(tf.cast(weights, table.dtype), classes, table)
