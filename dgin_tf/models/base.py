@@ -159,6 +159,27 @@ class CTRModel(tfrs.models.Model):
             with tf.init_scope():
                 self.call(example_features(self.schema))
 
+    # Keras' own methods need the weights, of which `build` creates all.
+    def count_params(self) -> int:
+        """As Keras's, before the first call too."""
+        self.build()
+        return super().count_params()
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """As Keras's, before the first call too."""
+        self.build()
+        super().summary(*args, **kwargs)
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """As Keras's, before the first call too."""
+        self.build()
+        super().set_weights(weights)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """As Keras's, before the first call too."""
+        self.build()
+        return super().load_weights(*args, **kwargs)
+
     def encode_user(self, features: Mapping[str, tf.Tensor], training: bool = False) -> State:
         """The state that depends on the user alone.
 
@@ -473,6 +494,11 @@ class CTRModel(tfrs.models.Model):
         }
         serialize = tf.keras.layers.serialize
         for name in _constructor_arguments(type(self)):
+            if not hasattr(self, name):
+                raise NotImplementedError(
+                    f"{type(self).__name__} takes {name!r}, which get_config reads from the attribute "
+                    f"of that name; set self.{name} in __init__, or override get_config."
+                )
             value = getattr(self, name)
             if isinstance(value, Mapping):
                 value = {key: serialize(layer) for key, layer in value.items()}
@@ -553,7 +579,12 @@ def _mask_and_labels(features, schema):
 def _constructor_arguments(cls: type) -> list[str]:
     """Names of a constructor's arguments besides those that all models have."""
     common = ("schema", "config", "name")
-    return [name for name in inspect.signature(cls).parameters if name not in common]
+    return [
+        parameter.name
+        for parameter in inspect.signature(cls).parameters.values()
+        if parameter.name not in common
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
 
 
 def _as_argument(value: Any) -> Any:
