@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 PADDING_ID = 0
 UNKNOWN_ID = 1
@@ -212,6 +212,14 @@ def feature_name(role: str, field: Field) -> str:
     # `user_id` and `user_gender` carry the prefix already.
     prefix = PREFIX[role]
     return field.name if role == USER and field.name.startswith(prefix) else prefix + field.name
+
+
+def check_features(features: Mapping, names: Iterable[str], role: str = "") -> None:
+    """Raises ValueError unless all names are among the features of a batch, or of a role."""
+    if missing := [name for name in names if name not in features]:
+        raise ValueError(
+            f"expected the {role or 'batch'} features {missing}; got {sorted(features)} alone."
+        )
 
 
 def negative_name(feature: str) -> str:

@@ -15,6 +15,7 @@ from dgin_tf.schema import (
     PREFIX,
     USER,
     Schema,
+    check_features,
     feature_name,
     negative_name,
 )
@@ -117,8 +118,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
 
         Sampled negatives, where the batch has them, are embedded.
         """
-        mask = role_mask(features, HISTORY, self.schema)
         raw = _by_field(features, HISTORY, self.schema)
+        mask = role_mask(features, HISTORY, self.schema)
         names = [field.name for field in self.schema.paired_fields]
         sampled = {name: features.get(negative_name(PREFIX[HISTORY] + name)) for name in names}
         negatives = None
@@ -128,8 +129,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
 
     def target(self, features: Mapping[str, tf.Tensor]) -> Target:
         """Embeds candidates `cand_*` [users, candidates]."""
-        mask = role_mask(features, CANDIDATE, self.schema)
         raw = _by_field(features, CANDIDATE, self.schema)
+        mask = role_mask(features, CANDIDATE, self.schema)
         embedding = self({name: raw[name] for name in self.field_tables})
         return Target(embedding, mask, raw, self.field_tables)
 
@@ -221,11 +222,26 @@ def role_mask(features: Mapping[str, tf.Tensor], role: str, schema: Schema) -> t
     """`hist_mask` or `cand_mask` of a batch; where it has none, every item that is not padding."""
     mask = features.get(PREFIX[role] + "mask")
     if mask is not None:
-        return mask
+        return tf.cast(mask, tf.bool)
+    check_features(features, [feature_name(role, schema.paired_fields[0])])
     return features[feature_name(role, schema.paired_fields[0])] != PADDING_ID
 
 
 def _by_field(features: Mapping[str, tf.Tensor], role: str, schema: Schema) -> State:
-    """The raw features of a role by the names of their fields."""
+    """The raw features of a role by the names of their fields.
+
+    Raises:
+      ValueError: an id that events and candidates share is missing, or is not a matrix.
+    """
+    check_features(features, [feature_name(role, field) for field in schema.paired_fields])
+    for name in (feature_name(role, field) for field in schema.paired_fields):
+        if len(features[name].shape) != 2:
+            raise ValueError(
+                f"{name} must be a matrix, a row for each user; got {features[name].shape}."
+            )
     names = {field.name: feature_name(role, field) for field in schema.with_role(role)}
-    return {name: features[feature] for name, feature in names.items() if feature in features}
+    return {
+        name: tf.convert_to_tensor(features[feature])
+        for name, feature in names.items()
+        if feature in features
+    }

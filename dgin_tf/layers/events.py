@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from dgin_tf.ops.grouping import Groups, gather_at
 from dgin_tf.ops.tables import read_rows
-from dgin_tf.schema import PADDING_ID
+from dgin_tf.schema import HISTORY, PADDING_ID, check_features
 
 State = dict[str, tf.Tensor]
 Features = Mapping[str, tf.Tensor]
@@ -176,7 +176,9 @@ def store_events(history: History, names: tuple[str, ...] = ()) -> dict[str, Sta
     Returns:
       `events`, field name -> [users, time], and `mask` bool [users, time].
     """
-    fields = {name: history.features[name] for name in dict.fromkeys((*history.tables, *names))}
+    names = tuple(dict.fromkeys((*history.tables, *names)))
+    check_features(history.features, names, HISTORY)
+    fields = {name: history.features[name] for name in names}
     if not history.tables and history.events is not None:
         fields[EMBEDDING] = history.events
     return {EVENTS: fields, MASK: history.mask}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from dgin_tf.layers.configured import ConfiguredLayer
-from dgin_tf.layers.events import History, State, Target, embed_history
+from dgin_tf.layers.events import History, State, Target, embed_history, mask_padding
 
 INTEREST, AUXILIARY_LOGITS = "interest", "auxiliary_logits"
 STATE, LOSSES = "state", "losses"
@@ -42,13 +42,14 @@ class InterestEncoder(ConfiguredLayer):
 
         Args:
           target: candidates, or their embeddings [users, candidates, dim] alone.
-          history: past events, or the pair of their embeddings [users, time, dim] and mask.
+          history: past events, or their embeddings [users, time, dim], alone where all are real, else
+            in a pair with the mask.
           training: whether this is a step of training.
 
         Returns:
           What `interest` gives, and under `state` and `losses` what `encode_with_losses` gave.
         """
-        target, history = as_target(target), as_history(history)
+        target, history = as_inputs(target, history, self.compute_dtype)
         if not self.reads_ids:
             history = embed_history(history, self.compute_dtype)
         state, losses = self.encode_with_losses(history, training=training)
@@ -114,26 +115,58 @@ class InterestEncoder(ConfiguredLayer):
         return type(self).update is not InterestEncoder.update
 
 
-def as_target(target: Target | tf.Tensor) -> Target:
-    """A `Target` from embeddings [users, candidates, dim] of candidates that are all real."""
-    if isinstance(target, Target):
-        return target
-    embedding = tf.convert_to_tensor(target)
-    return Target(embedding, tf.ones(tf.shape(embedding)[:2], tf.bool))
+def as_inputs(target: Any, history: Any, dtype: tf.DType | str) -> tuple[Target, History]:
+    """Target and history of a layer's call, in tensors of the layer's type.
 
-
-def as_history(history: History | tuple[tf.Tensor, tf.Tensor]) -> History:
-    """A `History` from embeddings [users, time, dim] and their mask.
+    Args:
+      target: a `Target`, or embeddings [users, candidates, dim] of candidates that are all real.
+      history: a `History`, a pair of embeddings [users, time, dim] and mask, or embeddings of events
+        that are all real; a mask of None stands for the same.
+      dtype: of embeddings.
 
     Raises:
-      ValueError: `history` is neither.
+      ValueError: an argument is none of these, or shapes do not match.
     """
-    if isinstance(history, History):
-        return history
-    if isinstance(history, tuple) and len(history) == 2:
-        events, mask = (tf.convert_to_tensor(part) for part in history)
-        return History(tf.where(mask[..., tf.newaxis], events, tf.zeros([], events.dtype)), mask)
-    raise ValueError(
-        "history must be a History, or the pair of embedded events [users, time, dim] and mask "
-        f"[users, time]; got {type(history).__name__}."
+    if not isinstance(target, Target):
+        embedding = tf.cast(target, dtype)
+        target = Target(embedding, tf.ones(tf.shape(embedding)[:2], tf.bool))
+    target = target._replace(
+        embedding=tf.cast(target.embedding, dtype), mask=tf.cast(target.mask, tf.bool)
     )
+    if not isinstance(history, History):
+        is_pair = isinstance(history, tuple | list) and len(history) == 2
+        if not is_pair and not hasattr(history, "shape"):
+            raise ValueError(
+                "history must be a History, or embedded events [users, time, dim], alone or in a pair "
+                f"with their mask [users, time]; got {type(history).__name__}."
+            )
+        events, mask = history if is_pair else (history, None)
+        events = tf.cast(events, dtype)
+        mask = tf.cast(tf.ones(tf.shape(events)[:2]) if mask is None else mask, tf.bool)
+        _check_shapes(target, events, mask)
+        return target, History(mask_padding(events, mask), mask)
+    events, fields, negatives = tf.nest.map_structure(
+        lambda part: None if part is None else tf.cast(part, dtype),
+        (history.events, history.fields, history.negatives),
+    )
+    mask = tf.cast(history.mask, tf.bool)
+    _check_shapes(target, events, mask)
+    features = {name: tf.convert_to_tensor(value) for name, value in history.features.items()}
+    return target, history._replace(
+        events=events, mask=mask, features=features, fields=fields, negatives=negatives
+    )
+
+
+def _check_shapes(target: Target, events: tf.Tensor | None, mask: tf.Tensor) -> None:
+    """Raises ValueError unless candidates, events and mask are of the same users and times."""
+    users = tf.TensorShape([mask.shape[0]]) if mask.shape.rank else tf.TensorShape([None])
+    fits = target.embedding.shape.is_compatible_with(users.concatenate([None, None]))
+    fits = fits and mask.shape.is_compatible_with([None, None])
+    if events is not None:
+        fits = fits and events.shape.is_compatible_with(mask.shape.concatenate([None]))
+    if not fits:
+        raise ValueError(
+            "expected embeddings [users, candidates, dim] and [users, time, dim] and a mask "
+            f"[users, time]; got {target.embedding.shape}, {None if events is None else events.shape} "
+            f"and {mask.shape}."
+        )

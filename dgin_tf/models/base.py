@@ -173,6 +173,27 @@ class CTRModel(tfrs.models.Model):
             with tf.init_scope():
                 self.call(example_features(self.schema))
 
+    # Keras' own methods need the weights, of which `build` creates all.
+    def count_params(self) -> int:
+        """As Keras's, before the first call too."""
+        self.build()
+        return super().count_params()
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """As Keras's, before the first call too."""
+        self.build()
+        super().summary(*args, **kwargs)
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """As Keras's, before the first call too."""
+        self.build()
+        super().set_weights(weights)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """As Keras's, before the first call too."""
+        self.build()
+        return super().load_weights(*args, **kwargs)
+
     def encode_user(self, features: Mapping[str, tf.Tensor], training: bool = False) -> State:
         """The state that depends on the user alone.
 
@@ -485,8 +506,14 @@ class CTRModel(tfrs.models.Model):
             "config": dataclasses.asdict(self.config),
             "name": self.name,
         }
-        names = _constructor_arguments(type(self))
-        return {**config, **{name: as_config(getattr(self, name)) for name in names}}
+        for name in _constructor_arguments(type(self)):
+            if not hasattr(self, name):
+                raise NotImplementedError(
+                    f"{type(self).__name__} takes {name!r}, which get_config reads from the attribute "
+                    f"of that name; set self.{name} in __init__, or override get_config."
+                )
+            config[name] = as_config(getattr(self, name))
+        return config
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "CTRModel":
@@ -562,7 +589,12 @@ def _mask_and_labels(features, schema):
 def _constructor_arguments(cls: type) -> list[str]:
     """Names of a constructor's arguments besides those that all models have."""
     common = ("schema", "config", "name")
-    return [name for name in inspect.signature(cls).parameters if name not in common]
+    return [
+        parameter.name
+        for parameter in inspect.signature(cls).parameters.values()
+        if parameter.name not in common
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
 
 
 def _as_argument(value: Any) -> Any:

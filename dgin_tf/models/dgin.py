@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.group_spec import ITEM, SESSION, StatisticsSpec
+from dgin_tf.group_spec import ITEM, SESSION, GroupSpec, StatisticsSpec
 from dgin_tf.inputs.group_features import (
     GROUPS,
     HISTORY_MASK,
@@ -113,11 +113,23 @@ class DGIN(CTRModel):
         if target_module is not None:
             encoders["target_module"] = target_module
         super().__init__(schema, encoders, config, name="dgin")
-        self.group_module = group_module
-        self.target_module = target_module
         self.behavior_types = tuple(behavior_types)
-        self.spec = group_module.spec([field.name for field in schema.paired_fields])
         self._type_ids = tuple(type_ids(schema, behavior_types).values()) if behavior_types else ()
+
+    @property
+    def group_module(self) -> GroupModule:
+        """The group module; a model with another one is constructed anew."""
+        return self.encoders["group_module"]
+
+    @property
+    def target_module(self) -> InterestEncoder | None:
+        """The target module, or None."""
+        return self.encoders.get("target_module")
+
+    @property
+    def spec(self) -> GroupSpec:
+        """All that the group module reads of a history."""
+        return self.group_module.spec([field.name for field in self.schema.paired_fields])
 
     @classmethod
     def from_settings(

@@ -225,8 +225,16 @@ class Clustering(NamedTuple):
 
     def __call__(self, vectors: tf.Tensor, mask: tf.Tensor, **settings: Any) -> Clusters:
         """Clusters vectors [users, time, dim] under a mask bool [users, time]."""
-        cluster = CLUSTERINGS[self.algorithm]
-        return cluster(vectors, mask, self.clusters, rounds=self.rounds, seed=self.seed, **settings)
+        if not (time := vectors.shape[1]):
+            # Unknown or zero: one event of padding at the end, since nothing is gathered from none.
+            vectors, mask = (
+                tf.pad(vectors, [[0, 0], [0, 1], [0, 0]]),
+                tf.pad(mask, [[0, 0], [0, 1]]),
+            )
+        clusters = CLUSTERINGS[self.algorithm](
+            vectors, mask, self.clusters, rounds=self.rounds, seed=self.seed, **settings
+        )
+        return clusters if time else clusters._replace(assignment=clusters.assignment[:, :-1])
 
 
 def weights_in_clusters(vectors: tf.Tensor, clusters: Clusters, relevance: Relevance) -> tf.Tensor:

@@ -23,7 +23,7 @@ from dgin_tf.group_spec import (
     StatisticsSpec,
 )
 from dgin_tf.ops.event_order import EventOrder, order_events
-from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, TIMESTAMP
+from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, TIMESTAMP, check_features
 
 
 class Groups(NamedTuple):
@@ -105,6 +105,12 @@ def group_with_order(
     features: Mapping[str, tf.Tensor], mask: tf.Tensor, spec: GroupSpec
 ) -> tuple[Groups, EventGroups]:
     """`group_history`, and where in time its groups are."""
+    features = {
+        # A history of ids alone has no events.
+        name: tf.convert_to_tensor(value)
+        for name, value in features.items()
+        if value is not None
+    }
     name = TIMESTAMP if spec.key == SESSION else spec.key
     if name not in features:
         raise ValueError(
@@ -116,6 +122,8 @@ def group_with_order(
     else:
         keys = features[name]
         mask = mask & (keys >= FIRST_ID)
+    names = [*spec.identity, *(TIMESTAMP if name == GAP else name for name in spec.attributes)]
+    check_features(features, names, HISTORY)
     groups = group_events(keys, mask, spec.groups, spec.events)
     statistics: Mapping[str, tf.Tensor] = {}
     if spec.statistics is not None:

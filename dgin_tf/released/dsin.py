@@ -114,7 +114,7 @@ class ReleasedSessionTransformer(ConfiguredLayer):
         )
         scores = tf.matmul(query, key, transpose_b=True)
         scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
-        scores /= tf.sqrt(float(query.shape[-1]))
+        scores /= query.shape[-1] ** 0.5
         visible = mask[:, tf.newaxis, tf.newaxis]  # [sets, heads, query time, key time]
         if self.blinding:
             visible &= ~tf.eye(rows.shape[1], dtype=tf.bool)

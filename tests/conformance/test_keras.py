@@ -1,6 +1,7 @@
 """The verbs of Keras that every model honors: save, load, clone, summarize, fit, evaluate, predict."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.target_attention import AttendedHistory
 from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.models.registry import make_model
 from dgin_tf.optimizers import dense_adam, rowwise_adam
 from tests.conformance.catalogue import CATALOGUE, batch, build, built
 from tests.conformance.test_models import IN_EVERY_RUN, layer_weights, mostly_slow, scores
@@ -164,3 +166,82 @@ def test_batches_without_labels_are_refused_by_a_sentence():
     model.compile(rowwise_adam(model, 0.1))
     with pytest.raises(ValueError, match="expected labels"):
         model.fit(tf.data.Dataset.from_tensors(features), verbose=0)
+
+
+def test_weights_are_read_and_counted_before_the_first_call(tmp_path):
+    model = make_model("din", make_schema())
+    model_scores = scores(model, batch())
+    model.save_weights(tmp_path / "din.weights.h5")
+
+    def another():
+        return make_model("din", make_schema())
+
+    assert another().count_params() == model.count_params()
+    another().summary(print_fn=lambda line: None)
+    loaded, assigned = another(), tf.keras.models.clone_model(model)
+    loaded.load_weights(tmp_path / "din.weights.h5")
+    assigned.set_weights(model.get_weights())
+    for other in (loaded, assigned):
+        np.testing.assert_array_equal(scores(other, batch()), model_scores)
+
+
+@pytest.mark.parametrize(
+    ("name", "feature", "message"),
+    [
+        ("din", "hist_item_id", "expected the batch features ['hist_item_id']; got"),
+        ("din", "cand_category_id", "expected the batch features ['cand_category_id']; got"),
+        ("dgin", "hist_category_id", "expected the history features ['category_id']; got"),
+        ("dgin", "hist_timestamp", "expected the history features ['timestamp']; got"),
+        ("dgin", "cand_timestamp", "expected the candidate features ['timestamp']; got"),
+        ("twin", "cand_timestamp", "expected the candidate features ['timestamp']; got"),
+    ],
+)
+def test_a_batch_without_a_feature_is_refused_by_a_sentence(name, feature, message):
+    model = make_model(name, make_schema())
+    features = {key: value for key, value in batch().items() if key != feature}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model(features)
+
+
+def test_candidates_that_are_no_matrix_are_refused_by_a_sentence():
+    features = {
+        key: value[:, 0] if key.startswith("cand_") else value for key, value in batch().items()
+    }
+    with pytest.raises(ValueError, match="cand_item_id must be a matrix, a row for each user"):
+        make_model("din", make_schema())(features)
+
+
+def test_masks_may_be_numbers():
+    model, features = make_model("din", make_schema()), batch()
+    masks = {name: tf.cast(features[name], tf.int32) for name in ("hist_mask", "cand_mask")}
+    np.testing.assert_array_equal(scores(model, {**features, **masks}), scores(model, features))
+
+
+@pytest.mark.parametrize("name", ["din", "dgin"])
+def test_arrays_are_encoded_and_adapted_to_as_tensors_are(name):
+    settings = {"boundaries": "learned", "buckets": 4} if name == "dgin" else {}
+    model = make_model(name, make_schema(), **settings)
+    arrays = {key: value.numpy() for key, value in batch().items()}
+    model.adapt([arrays])
+    logits = model.score(model.encode_user(arrays), arrays)["logits"]
+    np.testing.assert_allclose(logits, model(batch())["logits"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_subclass_whose_argument_is_no_attribute_is_told_so():
+    class Forgetful(CTRModel):
+        def __init__(self, schema, config=None, width=3, **kwargs):
+            super().__init__(schema, {"interest": AttendedHistory()}, config, **kwargs)
+
+    model = Forgetful(make_schema())
+    with pytest.raises(NotImplementedError, match="set self.width in __init__"):
+        model.get_config()
+    model.width = 3
+    assert model.get_config()["width"] == 3
+    Forgetful.from_config(model.get_config())
+
+
+def test_a_module_of_dgin_is_not_replaced_in_silence():
+    model = make_model("dgin", make_schema())
+    for name in ("group_module", "target_module"):
+        with pytest.raises(AttributeError, match=name):
+            setattr(model, name, None)

@@ -709,4 +709,4 @@ def test_an_encoder_without_parts_raises_when_it_is_called():
     with pytest.raises(NotImplementedError, match="does not encode"):
         InterestEncoder()(tf.ones([2, 3, 5]), (tf.ones([2, 4, 5]), tf.ones([2, 4], tf.bool)))
     with pytest.raises(ValueError, match="history must be a History"):
-        InterestEncoder()(tf.ones([2, 3, 5]), tf.ones([2, 4, 5]))
+        InterestEncoder()(tf.ones([2, 3, 5]), {"events": tf.ones([2, 4, 5])})

@@ -232,7 +232,7 @@ def test_an_encoder_is_called_on_embedded_events_from_a_notebook():
         np.testing.assert_array_equal(outputs["attention"], expected["attention"])
         assert outputs["losses"] == {}
     with pytest.raises(ValueError, match="history must be a History"):
-        evolution()(TARGET.embedding, EVENTS)
+        evolution()(TARGET.embedding, {"events": EVENTS})
 
 
 def test_the_auxiliary_network_has_weights_before_there_are_negatives():

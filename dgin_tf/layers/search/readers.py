@@ -55,7 +55,7 @@ class ExactSearchUnit(ConfiguredLayer):
 
         Returns:
           `interest` U_lt [users, candidates, heads * width of z] and `attention`
-          [users, candidates, heads, k]; both zero where no event was retrieval.
+          [users, candidates, heads, k]; both zero where no event was retrieved.
 
         Raises:
           ValueError: there is a gap embedding and there are no gaps.
@@ -86,6 +86,6 @@ class MeanReader(tf.keras.layers.Layer):
     """
 
     def call(self, target: tf.Tensor, retrieval: RetrievedEvents, training: bool = False) -> State:
-        """`interest` [users, candidates, dim], zero where no event was retrieval."""
+        """`interest` [users, candidates, dim], zero where no event was retrieved."""
         del target, training
         return {"interest": masking.masked_mean(retrieval.events, retrieval.mask)}

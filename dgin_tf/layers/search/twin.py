@@ -35,7 +35,7 @@ from dgin_tf.layers.search.ranking import take_turns
 from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK
 from dgin_tf.layers.time_gap import BUCKETS, gap_buckets
 from dgin_tf.ops import masking
-from dgin_tf.schema import BEHAVIOR_TYPE, TIMESTAMP
+from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, TIMESTAMP, check_features
 
 KEYS = "keys"
 
@@ -194,6 +194,7 @@ class ConsistentInterest(InterestEncoder):
         """
         buckets = {}
         if self.times:
+            check_features(target.features, [TIMESTAMP], CANDIDATE)
             now = target.features[TIMESTAMP][..., tf.newaxis]
             buckets["gap"] = gap_buckets(now - features[TIMESTAMP])
         if self.behavior_types:

@@ -25,13 +25,12 @@ from dgin_tf.layers.interest_encoder import (
     INTEREST,
     HistorySlice,
     InterestEncoder,
-    as_history,
-    as_target,
+    as_inputs,
 )
 from dgin_tf.ops import sampling
 from dgin_tf.ops.event_order import at_most
 from dgin_tf.ops.fast.sets import SetsOfSize, put_back, split_by_size
-from dgin_tf.schema import TIMESTAMP
+from dgin_tf.schema import CANDIDATE, TIMESTAMP, check_features
 
 TOPK_INDICES, TOPK_MASK = "topk_indices", "topk_mask"
 _SIZES = (8,)  # events that a sparse search retrieves
@@ -119,10 +118,11 @@ class SearchUnit(ConfiguredLayer):
 
         Args:
           target: candidates, or their embeddings [users, candidates, dim] alone.
-          history: past events, or the pair of their embeddings [users, time, dim] and mask.
+          history: past events, or their embeddings [users, time, dim], alone where all are real, else
+            in a pair with the mask.
           training: whether this is a step of training.
         """
-        target, history = as_target(target), as_history(history)
+        target, history = as_inputs(target, history, self.compute_dtype)
         index = self.prepare(history, training=training)
         state = {**store_events(history, tuple(self.fields)), **index}
         return self.search(state, target, training=training)
@@ -242,6 +242,7 @@ class SearchedInterest(InterestEncoder):
         features = gather_features(state[EVENTS], result.topk_indices)
         gaps = None
         if self.times:
+            check_features(target.features, [TIMESTAMP], CANDIDATE)
             now = target.features[TIMESTAMP][..., tf.newaxis]
             gaps = tf.where(result.mask, now - features[TIMESTAMP], 0)
         read_events = self._read_some if self.sparse else self._read

@@ -104,7 +104,7 @@ class SessionTransformer(ConfiguredLayer):
         # [users * sessions, heads, time, time]
         scores = tf.matmul(query, key, transpose_b=True)
         scores = tf.cast(scores, masking.accumulation_dtype(scores.dtype))
-        scores /= tf.sqrt(float(units if self.scale_by_head else dim))
+        scores /= (units if self.scale_by_head else dim) ** 0.5
         weights = masking.masked_softmax(scores, mask[:, tf.newaxis, tf.newaxis])  # Eq. (4)
         heads = side_by_side(tf.matmul(tf.cast(weights, value.dtype), value))
         hidden = self.norm(rows + tf.tensordot(heads, self.output_kernel, 1))

@@ -77,7 +77,7 @@ def _scores(events: tf.Tensor, kernels: AttentionKernels) -> tf.Tensor:
     rows = tf.matmul(tf.reshape(events, [-1, dim]), both)
     rows = tf.reshape(rows, tf.concat([shape[:-2], [shape[-2] * heads, dim]], axis=0))
     scores = tf.matmul(rows, events, transpose_b=True)
-    scores = tf.cast(scores, accumulation_dtype(scores.dtype)) / tf.sqrt(float(units))
+    scores = tf.cast(scores, accumulation_dtype(scores.dtype)) / units**0.5
     return tf.reshape(scores, tf.concat([shape[:-1], [heads, shape[-2]]], axis=0))
 
 

@@ -54,8 +54,8 @@ def read_shared_events(
     weights = tf.reshape(weights, [users, candidates, heads, tf.shape(events)[1]])
     shape = queries.shape[:-1]
     return (
-        tf.ensure_shape(sums, shape.concatenate(queries.shape[-1])),
-        tf.ensure_shape(weights, shape.concatenate(events.shape[1])),
+        tf.ensure_shape(sums, shape.concatenate([queries.shape[-1]])),
+        tf.ensure_shape(weights, shape.concatenate([events.shape[1]])),
     )
 
 
