@@ -45,12 +45,14 @@ def as_config(value: Any) -> Any:
     """Plain values of an argument: layers, initializers and dataclasses, alone or nested, as dicts."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    if isinstance(value, list | tuple):  # named ones may be callable
+        return tuple(map(as_config, value))
     if callable(value):  # layers, initializers, regularizers and functions that stand for them
         return tf.keras.utils.serialize_keras_object(value)
     # Keras wraps the dicts and lists that layers hold; JSON and comparisons want plain ones.
     if isinstance(value, Mapping):
         return {name: as_config(part) for name, part in value.items()}
-    return tuple(map(as_config, value)) if isinstance(value, list | tuple) else value
+    return value
 
 
 def as_layer(layer: Any) -> Any:

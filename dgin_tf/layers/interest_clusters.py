@@ -28,6 +28,8 @@ from dgin_tf.ops.similarity import Relevance
 INTERESTS, INTEREST_MASK, INTEREST_WEIGHTS = "interests", "interest_mask", "interest_weights"
 REDUCTION = "reduction"
 
+_CLUSTERING, _RELEVANCE = Clustering(), Relevance()  # of the paper
+
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class InterestClusters(InterestEncoder):
@@ -59,8 +61,8 @@ class InterestClusters(InterestEncoder):
     def __init__(
         self,
         reduction: DimensionReduction | None = None,
-        clustering: Clustering | tuple = (),
-        relevance: Relevance | tuple = (),
+        clustering: Clustering | tuple = _CLUSTERING,
+        relevance: Relevance | tuple = _RELEVANCE,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)

@@ -35,6 +35,14 @@ class InterestEncoder(ConfiguredLayer):
 
     The state is a dict of tensors, or of such dicts, whose first axis is the user; it holds nothing that
     depends on a candidate. An empty history gives an interest of exactly zero.
+
+    Example:
+
+      >>> from dgin_tf.layers.target_attention import AttendedHistory
+      >>> encoder = AttendedHistory()  # one of the subclasses
+      >>> events, mask = tf.random.normal([2, 5, 8]), tf.ones([2, 5], tf.bool)
+      >>> encoder(tf.random.normal([2, 3, 8]), (events, mask))["interest"].shape
+      TensorShape([2, 3, 8])
     """
 
     def call(self, target: Target, history: History, training: bool = False) -> dict[str, Any]:

@@ -77,22 +77,23 @@ class ShortAndLong(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Encodes both parts."""
-        return self.encode_with_losses(history, training=training)[0]
+        older = self._readable(self.long, all_but_newest(history, self.short_events))
+        long = self.long.encode(older, training=training)
+        return {LONG: long, **self._encode_newest(history, training)}
 
     def encode_with_losses(
         self, history: History, training: bool = False
     ) -> tuple[State, dict[str, tf.Tensor]]:
         """Encodes both parts; the losses are the long one's."""
+        older = self._readable(self.long, all_but_newest(history, self.short_events))
+        long, losses = self.long.encode_with_losses(older, training=training)
+        return {LONG: long, **self._encode_newest(history, training)}, losses
+
+    def _encode_newest(self, history: History, training: bool) -> State:
         recent = newest(history, self.short_events)
-        older = all_but_newest(history, self.short_events)
-        long, losses = self.long.encode_with_losses(self._readable(self.long, older), training)
-        state = {
-            SHORT: self.short.encode(self._readable(self.short, recent), training=training),
-            LONG: long,
-        }
-        if self.is_incremental and history.tables:
-            state[RECENT] = self._store(recent)
-        return state, losses
+        short = self.short.encode(self._readable(self.short, recent), training=training)
+        store_recent = self.is_incremental and history.tables
+        return {SHORT: short, **({RECENT: self._store(recent)} if store_recent else {})}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Both parts' interests side by side.

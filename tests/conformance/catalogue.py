@@ -38,7 +38,7 @@ SMALL = {
         "k": 2,
         "dim": 2,
         "short_events": 2,
-        "loss": "fixed",
+        "loss": "n_pair",
         "sampling": "neighbors",
         "anchors": 2,
         "auxiliary_weight": 0.5,
@@ -182,8 +182,8 @@ VARIANTS["rocket_launching-without_block"] = (
 )
 VARIANTS["sdim-count"] = ("sdim", {**SMALL["sdim"], "norm": "count"})
 VARIANTS["ninn-items"] = ("ninn", {**SMALL["ninn"], "field": "item_id"})
-VARIANTS["tem4ctr-types"] = ("tem4ctr", {**SMALL["tem4ctr"], "click": "cart"})
-VARIANTS["dmt-types"] = ("dmt", {**SMALL["dmt"], "click": "cart"})
+VARIANTS["tem4ctr-types"] = ("tem4ctr", {**SMALL["tem4ctr"], "click": BEHAVIOR_TYPES[0]})
+VARIANTS["dmt-types"] = ("dmt", {**SMALL["dmt"], "click": BEHAVIOR_TYPES[0]})
 VARIANTS["dmbin-types"] = (
     "dmbin",
     {**SMALL["dmbin"], "click": "cart", "contrast_weight": 0.5, "temperature": 0.5},

@@ -81,8 +81,9 @@ def test_every_value_with_a_name_has_an_entry(kind, option):
     name, *attribute = option.split(".")
     values = set()
     for settings, _ in test_layers.entries_of(kind):
-        value = kind(**settings).get_config()[name]
-        values.add(getattr(value, *attribute) if attribute else value)
+        layer = kind(**settings)
+        part = getattr(layer, name) if attribute else None
+        values.add(getattr(part, *attribute) if attribute else layer.get_config()[name])
     assert values == set(NAMED_VALUES[kind, option])
 
 

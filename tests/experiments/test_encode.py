@@ -114,7 +114,7 @@ def test_runs_are_measured_for_the_columns_of_table_3_and_figure_1(trained, data
     monkeypatch.setattr(measures, "_TURNS", 2)
     data = PreparedData(data_dir)
     run_dirs = {name: str(trained / name) for name in ("encode", "din_long")}
-    named = {name for table in paper.TABLES for name in table.measured}
+    named = {name for table in paper.TABLES for name in table.measures}
     assert named == set(measures.MEASURES)
     results = {name: result_of([0.7, 0.8]) for name in run_dirs}
     for name in named:
@@ -130,7 +130,7 @@ def test_runs_are_measured_for_the_columns_of_table_3_and_figure_1(trained, data
         row: result[runs.MEASURED]["relevance indicator"] for row, result in results.items()
     }
     assert relevance_of["encode"] > relevance_of["din_long"]
-    (third,) = (t for t in paper.TABLES if "relevance indicator" in t.measured)
+    (third,) = (t for t in paper.TABLES if "relevance indicator" in t.measures)
     text = paper_tables.markdown(third, {"toy": results}, paper.YARDSTICKS)
     assert f"| {relevance_of['encode']:.2f} |" in text
     assert "request ms" not in text

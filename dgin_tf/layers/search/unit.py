@@ -218,15 +218,18 @@ class SearchedInterest(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Stores the events' ids and prepares the search."""
-        return self.encode_with_losses(history, training=training)[0]
+        return {**self._store(history), **self.unit.prepare(history, training=training)}
 
     def encode_with_losses(
         self, history: History, training: bool = False
     ) -> tuple[State, dict[str, tf.Tensor]]:
         """Encodes; the losses are the unit's own."""
-        times = (TIMESTAMP,) if self.times else ()
         index, losses = self.unit.prepare_with_losses(history, training=training)
-        return {**store_events(history, (*times, *self.event_features)), **index}, losses
+        return {**self._store(history), **index}, losses
+
+    def _store(self, history: History) -> State:
+        times = (TIMESTAMP,) if self.times else ()
+        return store_events(history, (*times, *self.event_features))
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Retrieves events for each candidate and reads them.
