@@ -132,8 +132,7 @@ def event_fields(history: History, dtype: tf.DType | str) -> tuple[tf.Tensor, ..
 def embed_without_gradient(history: History, dtype: tf.DType | str) -> tf.Tensor:
     """Embeddings to search by, [users, time, dim], without a gradient; those of padding mean nothing.
 
-    A search leaves out what is masked, so that zeroing it first would be one more pass over the
-    largest tensor of a step.
+    Padding is not set to zero: searches leave it out anyway, and this is the largest tensor of a step.
     """
     return tf.stop_gradient(tf.concat(event_fields(history, dtype), axis=-1))
 
@@ -215,8 +214,8 @@ def newest(history: History, count: int) -> History:
 def all_but_newest(history: History, count: int) -> History:
     """The same arrays with the newest `count` events masked, and without their last columns.
 
-    An event behind which `count` real ones lie is never in the last `count` columns, so that these
-    need not be embedded. One column stays, since not every operation takes an empty axis.
+    The last `count` columns hold no event that remains, so that they need not be embedded. At least one
+    column stays, since not every operation takes an empty axis.
     """
     rank = tf.cumsum(tf.cast(history.mask, tf.int32), axis=1, exclusive=True, reverse=True)
     mask = history.mask & (rank >= count)

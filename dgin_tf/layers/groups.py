@@ -1,8 +1,8 @@
 """The group module of DGIN (Liu et al., 2023), section 3.3: a long history as a few interest groups.
 
-A group is described by what its events share (identity), by how many they are (statistics, Eq. 3) and
-by when and of which type each was (Eqs. 4-6); a candidate then attends to the groups (Eq. 7). Describing
-depends on the user alone and is what serving caches.
+A group's representation has three parts: the fields that its events share (identity), statistics such as
+their count (Eq. 3), and their aggregated times and types (Eqs. 4-6). A candidate attends to the groups
+(Eq. 7). Representations depend on the user alone, so that serving caches them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ _MOST_CLASSES = 512  # of attributes, whose pairs have a table
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class GroupAggregation(ConfiguredLayer):
-    """Eqs. (4)-(6): self-attention within a group over what tells its events apart, and the mean.
+    """Eqs. (4)-(6): self-attention within a group over the attributes of its events, and their mean.
 
         head_i = softmax(e_b W_Q,i (e_b W_K,i)^T / sqrt(d')) e_b W_V,i
         attr_a = mean(concat(head_1, ..., head_h) W_O)

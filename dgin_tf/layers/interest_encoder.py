@@ -1,8 +1,8 @@
 """The contract of every paper's contribution: an encoder of a user's interests.
 
-Serving splits a model where the candidate enters. What depends on the user alone is `encode`d once
-and stored; what a request pays for is `interest`. An encoder is the layer that knows how to do both,
-and called as a layer it does both: `encoder(target, history)`.
+Serving splits a model where the candidate enters: `encode` depends on the user alone and its result is
+stored, `interest` runs at every request. Called as a layer, `encoder(target, history)`, an encoder does
+both.
 """
 
 from typing import Any, NamedTuple

@@ -51,9 +51,8 @@ class ModelConfig:
       embedding_l2: lambda of DIN's mini-batch aware regularization, see `FeatureEmbedding`; the paper
         has .01.
       momentum: of the moving averages that normalize the head's input at test time; None for the
-        default of `Tower`. Lower where means move by their own deviation within a hundred steps, as
-        those of averages over hundreds of large embeddings do: scores then come out well in training
-        and nowhere else.
+        default of `Tower`. Lower it where inputs drift fast, as averages over hundreds of large
+        embeddings do; otherwise scores are good in training alone.
     """
 
     embedding_dim: int = 18
@@ -98,8 +97,8 @@ class ModelConfig:
 class CTRModel(tfrs.models.Model):
     """Embedding, one or more interest encoders, tower.
 
-    Subclasses pass their encoders and, where the head is special, override `head`. A model is built from
-    its schema, before it is first called: `summary()` and `load_weights` need no batch.
+    Subclasses pass their encoders, and override `head` where theirs differs. Weights are created from the
+    schema, so that `summary()` and `load_weights` need no batch.
 
     Attributes:
       Settings: where a constructor takes blocks, a frozen dataclass of the settings of these blocks that
@@ -195,7 +194,7 @@ class CTRModel(tfrs.models.Model):
         return super().load_weights(*args, **kwargs)
 
     def encode_user(self, features: Mapping[str, tf.Tensor], training: bool = False) -> State:
-        """The state that depends on the user alone.
+        """Encodes the part that depends on the user alone.
 
         Args:
           features: `hist_*` and `hist_mask` [users, time], `user_*` [users].
@@ -399,7 +398,12 @@ class CTRModel(tfrs.models.Model):
         return parts
 
     def compile(
-        self, *args: Any, loss: Any = None, jit_compile: bool | None = None, **kwargs: Any
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        *args: Any,
+        jit_compile: bool | None = None,
+        **kwargs: Any,
     ) -> None:
         """As Keras's: `metrics` are computed over the real candidates' probabilities and labels.
 
@@ -414,7 +418,7 @@ class CTRModel(tfrs.models.Model):
                 f"the losses of {type(self).__name__} are its paper's own (compute_losses); leave loss "
                 "out of compile, and override compute_losses to change them."
             )
-        super().compile(*args, jit_compile=False, **kwargs)
+        super().compile(optimizer, None, *args, jit_compile=False, **kwargs)
         # Keras saves the moments of its own optimizers alone, those of the parts of another one here.
         self._optimizer_parts = list(getattr(self.optimizer, "optimizers", ()))
         self._jit_compile_gradients = bool(jit_compile)
@@ -428,6 +432,19 @@ class CTRModel(tfrs.models.Model):
         self.compile(restore_optimizer(self, config["optimizer"]), **arguments)
         if hasattr(self.optimizer, "build"):
             self.optimizer.build(self.trainable_variables)
+
+    def fit(self, *args: Any, class_weight: Any = None, **kwargs: Any) -> Any:
+        """As Keras's; raises ValueError for a `class_weight`, which takes a row of labels for one label."""
+        if class_weight is not None:
+            raise ValueError("class_weight is for one label a row; pass sample_weight instead.")
+        return super().fit(*args, **kwargs)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of what the last steps reported, in the order in which `evaluate` returns it."""
+        names = [name for name, mean in self._means.items() if float(mean.count) > 0]
+        metrics = () if self.compiled_metrics is None else self.compiled_metrics.metrics
+        return names + [metric.name for metric in metrics]
 
     def make_train_function(self, force: bool = False) -> Callable[..., Any]:
         """As Keras's; makes weights and slots before a step is traced, which it would be twice."""

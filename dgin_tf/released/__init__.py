@@ -1,5 +1,5 @@
-"""The authors' released code where it computes something else than their papers print.
+"""The authors' released code, where it differs from their papers.
 
-Subclasses of the paper's layers and models, one module for each paper. Nothing outside this package
-imports it but the registry of models, where their names end in `_released`.
+Each module subclasses the layers and models of one paper. Only the registry of models imports this
+package; the names of its models end in `_released`.
 """

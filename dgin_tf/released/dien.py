@@ -1,8 +1,8 @@
 """DIEN and its ablations as in the authors' code (mouna99/dien).
 
-The reset gate acts before the recurrent product, AUGRU's attention scales the keep gate, DIN's
-activation unit takes the place of the bilinear attention, and a network that of the inner product in
-the auxiliary loss.
+It differs from the paper in four places: the reset gate acts before the recurrent product; AUGRU's
+attention scales the keep gate; attention is DIN's activation unit, not bilinear; and the auxiliary
+loss scores by a network, not by an inner product.
 """
 
 from typing import Any
@@ -27,10 +27,10 @@ from dgin_tf.schema import Schema
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedAuxiliaryLoss(AuxiliaryLoss):
-    """Eq. (7) scored by `click_net` and averaged over the padded length but one.
+    """Eq. (7) scored by `click_net` and averaged over users and all steps but the first.
 
-    The mean runs over users and all steps, padding among them, so that the loss depends on how far a
-    batch was padded. The target's loss is halved besides, so that a weight of 1 counts twice.
+    Padded steps count in the mean, so that the loss depends on how far a batch was padded. The released
+    loss of the target is halved; beside it a weight of 1 has the effect of 2.
 
     Args:
       weight: alpha of Eq. (8).

@@ -76,11 +76,11 @@ def released_config(
 
 
 def history_sum(product: bool = True) -> dict[str, Pooling]:
-    """The encoder of [sum, target * sum], to stand in front of the model's own encoder.
+    """An encoder of [sum, target * sum], which comes before the model's own encoders.
 
     Args:
-      product: whether target * sum is there; the released "DNN" and the deep part of its Wide&Deep
-        go without.
+      product: whether target * sum is part of it; the released "DNN" and the deep part of its Wide&Deep
+        have the sum alone.
     """
     return {HISTORY_SUM: Pooling(product=product, count_padding=True, name=HISTORY_SUM)}
 
@@ -88,8 +88,8 @@ def history_sum(product: bool = True) -> dict[str, Pooling]:
 class ReleasedHead(CTRModel):
     """The released head around the encoders of a paper's model.
 
-    A base class that stands behind the paper's model, `class DINReleased(DIN, ReleasedHead)`: the
-    constructor of DIN hands its encoders on to this one.
+    The second base class of a released model, as in `class DINReleased(DIN, ReleasedHead)`: DIN's
+    constructor passes its encoders to this one.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class MIMNReleased(MIMN):
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class RUMReleased(MemoryFamilyModel):
-    """MIMN's re-implementation of RUM, a Turing machine without keys; table 2's row was made by it.
+    """RUM in MIMN's code: a Turing machine without keys, which the row of MIMN's table 2 comes from.
 
     Args:
       schema: the data.

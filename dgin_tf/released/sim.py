@@ -1,8 +1,9 @@
 """SIM's released code (tttwwy/sim) where it differs from the paper.
 
-Soft search by plain inner products, hard search without a limit, one head of inner products and a mean
-as reader, DIN with an 80-40 sigmoid unit and a softmax, and a head with PReLU and only a scale and shift
-of its input. Its times, which it has for a data set that was not published, are not reproduced.
+Soft search takes plain inner products, and hard search has no limit. The readers are one head of inner
+products and a mean. DIN has an 80-40 sigmoid unit and a softmax. The head has PReLU, and its input is
+scaled and shifted but not normalized. Time gaps, which the code reads from an unpublished data set, are
+left out.
 """
 
 import dataclasses
@@ -32,9 +33,9 @@ def released_network(**kwargs: Any) -> Tower:
 class ReleasedSoftSearch(SearchUnit):
     """Soft search by inner products of embeddings, through their softmax.
 
-    Its iterative top-k takes the k-th highest of the *different* weights and keeps what lies strictly
-    above it: k - 1 different weights, and all events that share one. A row without events retrieves
-    nothing here; the release then takes a uniform mean over padding.
+    The released top-k finds the k-th highest of the *different* weights and keeps all events strictly
+    above it. These have k - 1 different weights, but may be more than k events. Without events nothing is
+    retrieved here, where the release takes a uniform mean over padding.
 
     Example:
 
@@ -83,9 +84,9 @@ class ReleasedSoftSearch(SearchUnit):
 
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedExactSearchUnit(tf.keras.layers.Layer):
-    """One head of plain inner products, and a mean that counts one too many.
+    """One head of plain inner products, and a mean whose count is one too high.
 
-    Its softmax over nothing is uniform over the whole history; here it is zero.
+    Where no event is retrieved, weights are zero here; in the release they are uniform over the history.
 
     Example:
 

@@ -135,6 +135,27 @@ def test_metrics_are_computed_over_the_real_candidates_alone():
     np.testing.assert_allclose(report["auc"], auc.result(), rtol=1e-6)
 
 
+def test_a_loss_or_class_weights_are_refused_by_a_sentence():
+    model = make_model("din", make_schema())
+    with pytest.raises(ValueError, match="leave loss out of compile"):
+        model.compile("adam", "binary_crossentropy")
+    model.compile("adam")
+    with pytest.raises(ValueError, match="pass sample_weight instead"):
+        model.fit(tf.data.Dataset.from_tensors(batch()), class_weight={0: 1.0, 1: 2.0})
+
+
+@pytest.mark.parametrize("name", ["din", "dien"])
+def test_the_list_that_evaluate_returns_has_the_names_of_its_metrics(name):
+    model = make_model(name, make_schema())
+    model.compile("adam", metrics=[tf.keras.metrics.AUC(name="auc")])
+    model.fit(tf.data.Dataset.from_tensors(batch()), verbose=0)  # with DIEN's auxiliary loss
+    data = tf.data.Dataset.from_tensors(plain_batch())  # and without
+    values = model.evaluate(data, verbose=0)
+    assert model.metrics_names == ["loss", "target", "auc"]
+    by_name = model.evaluate(data, verbose=0, return_dict=True)
+    assert dict(zip(model.metrics_names, values, strict=True)) == pytest.approx(by_name)
+
+
 def test_a_loss_in_compile_is_refused_by_a_sentence():
     with pytest.raises(ValueError, match="leave loss out of compile"):
         build("din").compile("adam", loss="mse")
