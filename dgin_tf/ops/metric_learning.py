@@ -136,6 +136,7 @@ def draw_anchors(pairs: Pairs, mask: tf.Tensor) -> Anchors:
     else:
         seed = pairs.seed + _FIRST_ANCHOR
         rank = sampling.stratified(count, pairs.anchors, [count], seed)
+        rank = rank[:, : tf.shape(mask)[1]]  # a time axis of no length has no place to gather from
         is_anchor, places = rank < count[:, tf.newaxis], sampling.places(mask, rank)
     others = SAMPLINGS[pairs.others](mask, rank, loss.draws, pairs.seed)
     enough = tf.math.count_nonzero(others.mask, axis=-1, dtype=tf.int32) >= loss.least

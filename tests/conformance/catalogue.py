@@ -257,9 +257,8 @@ def batch(users: int = USERS_IN_BATCH, time: int = TIME, seed: int = 1) -> dict[
     features["hist_timestamp"] = np.sort(random.integers(1, 10**6, (users, time)))
     kinds = np.random.default_rng([seed, 1])  # so that all else is drawn as without types
     types = kinds.integers(FIRST_ID, FIRST_ID + len(BEHAVIOR_TYPES), (users, time))
-    types[2:3, :2] = (
-        FIRST_ID  # two events of every type somewhere: among one attention learns nothing
-    )
+    # Two events of two types in turn: attention among fewer of a type, or equal ones, learns nothing.
+    types[2:3, :4] = np.tile([FIRST_ID, FIRST_ID + 1], 2)[:time]
     features["hist_behavior_type"] = types
     features["cand_timestamp"] = np.full((users, CANDIDATES), 10**6)
     features["cand_mask"] = np.ones((users, CANDIDATES), bool)

@@ -97,7 +97,8 @@ def test_empty_histories_give_finite_logits_and_gradients(entry):
 
 def cancels(variable):
     """A number added to every score under a softmax: its gradient is rounding, or exactly zero."""
-    return variable.shape == [1] and "attention" in variable.name
+    is_attention = "attention" in variable.name or "alignment" in variable.name
+    return variable.shape == [1] and is_attention
 
 
 @every_model

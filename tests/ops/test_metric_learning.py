@@ -182,6 +182,15 @@ def test_few_anchors_are_a_part_of_all():
         assert np.all(real[user, chosen])
 
 
+@pytest.mark.parametrize("anchors", [None, 2])
+@pytest.mark.parametrize("sampling", learning.SAMPLINGS)
+@pytest.mark.parametrize("time", [0, 1, 2])
+def test_a_time_axis_of_fewer_than_three_events_has_no_loss(time, sampling, anchors):
+    layer = DimensionReduction(REDUCED, sampling=sampling, anchors=anchors)
+    loss = layer.loss(tf.ones([3, time, 4]), tf.fill([3, time], True))
+    np.testing.assert_array_equal(loss, [0.0, 0.0, 0.0])
+
+
 @pytest.mark.parametrize("anchors", [None, 5])
 @pytest.mark.parametrize("sampling", ["sequence", "batch"])
 @pytest.mark.parametrize("loss", ["dynamic", "n_pair"])
