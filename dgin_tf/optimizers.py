@@ -129,7 +129,6 @@ def _sum_repeated(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     return tf.IndexedSlices(row_sums, rows, gradient.dense_shape)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class PartitionedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
     """Several optimizers, each with its own part of a model's variables.
 

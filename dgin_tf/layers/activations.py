@@ -44,8 +44,7 @@ def dice(
     return inputs * tf.cast(alpha + (1.0 - alpha) * switch, inputs.dtype)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class PReLU(tf.keras.layers.Layer):
+class PReLU(ConfiguredLayer):
     """PReLU with one slope per channel that starts at 0.1, as in the authors' code of DIN and DIEN.
 
     Example:
@@ -68,7 +67,6 @@ class PReLU(tf.keras.layers.Layer):
         return prelu(inputs, tf.convert_to_tensor(self.alpha))
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class Dice(ConfiguredLayer):
     """Dice with masked statistics of the global batch in training and moving averages at test time.
 
@@ -117,7 +115,6 @@ class Dice(ConfiguredLayer):
         return dice(inputs, tf.cast(self.alpha, mean.dtype), mean, inverse_deviation)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class Elementwise(ConfiguredLayer):
     """An activation without weights and statistics, under the same call as Dice and PReLU.
 

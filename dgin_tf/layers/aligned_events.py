@@ -16,7 +16,6 @@ CLICKS, AROUND, MASK = "clicks", "around", "mask"
 _TINY = 1e-12  # of the released code; the projection onto nothing is nothing
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AlignedEvents(InterestEncoder):
     """Every click c_t summarizes the other events around it by attention, u_t; what of u_t lies along
     c_t is added to the click, and a candidate attends to both sequences.

@@ -35,7 +35,6 @@ def click_net(**kwargs: Any) -> Tower:
     return Tower((100, 50), "sigmoid", normalization="affine_only", two_way=True, **kwargs)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AuxiliaryLoss(ConfiguredLayer):
     """-log p(event t + 1 | h_t) - log(1 - p(negative t + 1 | h_t)), reduced over time.
 

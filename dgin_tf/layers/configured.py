@@ -23,6 +23,10 @@ class ConfiguredLayer(tf.keras.layers.Layer):
       3.0
     """
 
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        register(cls)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments.
 
@@ -39,6 +43,15 @@ class ConfiguredLayer(tf.keras.layers.Layer):
                     "override get_config."
                 )
         return config
+
+
+def register(cls: type) -> None:
+    """Registers a class of this package with Keras, which saves it as `dgin_tf>Name`.
+
+    Subclasses elsewhere are registered by their own authors, as all classes of Keras users.
+    """
+    if cls.__module__.startswith("dgin_tf."):
+        tf.keras.utils.register_keras_serializable("dgin_tf")(cls)
 
 
 def as_config(value: Any) -> Any:

@@ -14,7 +14,6 @@ from dgin_tf.ops.tables import read_rows
 _PADDING_BUCKET = 0
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class HistoryCross(InterestEncoder):
     """w^T phi(x), Eq. (1): one weight for every pair (id in the history, id of the candidate).
 

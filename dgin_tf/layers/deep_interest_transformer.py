@@ -16,7 +16,6 @@ from dgin_tf.ops.event_order import newest_events
 from dgin_tf.schema import BEHAVIOR_TYPE
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DeepInterestTransformer(InterestEncoder):
     """The events of one type refine each other, and the candidate reads them: encoder and decoder.
 

@@ -12,7 +12,6 @@ from dgin_tf.ops.fast.projection import project
 NO_LOSS = "none"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DimensionReduction(ConfiguredLayer):
     """Eq. (4): h = W_h^T e, and the loss by which W_h learns.
 

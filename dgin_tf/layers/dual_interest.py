@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.event_attributes import events_of_types
 from dgin_tf.layers.events import History, State, Target, embed_events_at, mask_padding
 from dgin_tf.layers.interest_encoder import InterestEncoder
@@ -18,8 +19,7 @@ _NEVER = -1e9  # similarity of what is not there; that of vectors is at least -1
 CONTRAST = "contrast"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class ContrastProjection(tf.keras.layers.Layer):
+class ContrastProjection(ConfiguredLayer):
     """Two layers as wide as their input, ReLU in between, ending in vectors of length one.
 
     Example:
@@ -41,7 +41,6 @@ class ContrastProjection(tf.keras.layers.Layer):
         return tf.math.l2_normalize(outputs, axis=-1)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DualInterest(InterestEncoder):
     """A sequence for every type, read by layers of its own and by layers that all types share.
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.events import History, State, Target, embed_ids
 from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import (
@@ -21,8 +22,7 @@ from dgin_tf.schema import (
 )
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class FeatureEmbedding(tf.keras.layers.Layer):
+class FeatureEmbedding(ConfiguredLayer):
     """One table a vocabulary; a field's ids are looked up in its vocabulary's table.
 
     Past events and candidates are embedded by the fields that both have, concatenated in schema
@@ -197,15 +197,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         return {field.name: self.tables[field.vocabulary] for field in self.schema.paired_fields}
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "schema": self.schema.to_json(),
-            "dim": self.dim,
-            "user_fields": self.user_fields,
-            "initializer": self.initializer
-            and tf.keras.initializers.serialize(tf.keras.initializers.get(self.initializer)),
-            "mini_batch_l2": self.mini_batch_l2,
-        }
+        return {**super().get_config(), "schema": self.schema.to_json()}
 
     @classmethod
     def from_config(cls, config):

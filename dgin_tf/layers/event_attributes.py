@@ -14,7 +14,6 @@ from dgin_tf.ops.tables import read_few
 from dgin_tf.schema import BEHAVIOR_TYPE, HISTORY, check_features
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class EventAttributes(ConfiguredLayer):
     """Embeds age, behavior type and side features of events, side by side, from tables of its own.
 

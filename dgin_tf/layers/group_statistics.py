@@ -63,7 +63,6 @@ def _full_row(boundaries: Sequence[int], num_bins: int) -> list[int]:
     return row + [int(_NEVER)] * (num_bins - 1 - len(row))
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class GroupStatistics(ConfiguredLayer):
     """Embeds how many events a group has, of how many types, of each type, of how many items, and means.
 

@@ -34,7 +34,6 @@ from dgin_tf.ops.tables import read_rows
 _MOST_CLASSES = 512  # of attributes, whose pairs have a table
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class GroupAggregation(ConfiguredLayer):
     """Eqs. (4)-(6): self-attention within a group over the attributes of its events, and their mean.
 
@@ -93,7 +92,6 @@ class GroupAggregation(ConfiguredLayer):
         return ops.mean_self_attention(events, mask, kernels)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class GroupModule(InterestEncoder):
     """Eqs. (3)-(7): groups of the whole history, and multi-head target attention over them.
 

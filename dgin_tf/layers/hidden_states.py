@@ -17,7 +17,6 @@ from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, att
 LAST, STATES = "last", "states"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class LastHiddenState(InterestEncoder):
     """The last state h_T, the same for every candidate.
 
@@ -60,7 +59,6 @@ class LastHiddenState(InterestEncoder):
         return states, last, history.mask
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AttendedHiddenStates(LastHiddenState):
     """The last state h_T beside the attended sum of a_t h_t over time.
 

@@ -31,7 +31,6 @@ REDUCTION = "reduction"
 _CLUSTERING, _RELEVANCE = Clustering(), Relevance()  # of the paper
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class InterestClusters(InterestEncoder):
     """Algorithm 1 as `encode`, Eq. (10) as `interest`.
 

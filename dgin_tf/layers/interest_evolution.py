@@ -22,7 +22,6 @@ INTEREST_STATES = "interest_states"
 FIRST_LAYER_STATE = "first_layer_state"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class InterestEvolution(InterestEncoder):
     """Interest extractor, attention and interest evolving layer.
 
@@ -129,7 +128,6 @@ class InterestEvolution(InterestEncoder):
         return state, {"auxiliary": self.auxiliary_loss(states, events, negatives, history.mask)}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TwoLayerGRUAttention(InterestEncoder):
     """Two stacked GRUs, and the candidate's attention over the states of the second.
 

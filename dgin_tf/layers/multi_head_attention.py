@@ -43,7 +43,6 @@ def head_kernel(kernel: tf.Variable, heads: int, dtype: tf.DType | str) -> tf.Te
     return tf.reshape(tf.cast(kernel, dtype), [dim, heads, width // heads])
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MultiHeadAttention(ConfiguredLayer):
     """Attention of every candidate over events, its own or its user's.
 

@@ -2,15 +2,12 @@
 
 from typing import Any
 
-import tensorflow as tf
-
 from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MultiHeadHistory(InterestEncoder):
     """The history itself is the state; several heads read it for each candidate.
 

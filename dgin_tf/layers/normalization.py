@@ -12,7 +12,6 @@ from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops import masking
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MovingMoments(ConfiguredLayer):
     """Batch statistics in training, their moving averages at test time.
 
@@ -81,7 +80,6 @@ class MovingMoments(ConfiguredLayer):
         return moments.mean, moments.variance
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class BatchNorm(ConfiguredLayer):
     """Batch normalization over the real rows of the global batch.
 
@@ -142,7 +140,6 @@ class BatchNorm(ConfiguredLayer):
         return inputs * tf.cast(scale, inputs.dtype) + tf.cast(shift, inputs.dtype)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class LayerNorm(ConfiguredLayer):
     """Layer normalization (Ba et al., 2016) over the last axis, with a learned scale and shift.
 

@@ -21,7 +21,6 @@ EVENTS, MASK, PART = "events", "mask", "part"
 PART_NAMES, PART_MASK = "part_names", "part_mask"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class PartitionedInterest(InterestEncoder):
     """Different items, weighed as DIN weighs events and summed in each category; the sums interact by
     self-attention, and the candidate reads them.

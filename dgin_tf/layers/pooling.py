@@ -11,7 +11,6 @@ from dgin_tf.layers.events import History, State, Target, embed_padding, event_f
 from dgin_tf.layers.interest_encoder import InterestEncoder
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class Pooling(InterestEncoder):
     """Sum or mean of the past events, the same for every candidate.
 

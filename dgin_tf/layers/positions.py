@@ -4,9 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class LearnedPositions(tf.keras.layers.Layer):
+
+class LearnedPositions(ConfiguredLayer):
     """Adds a learned vector p_t to the t-th element; sequences are as long as the first call's.
 
     Example:

@@ -25,7 +25,6 @@ def outer_products(fields: tf.Tensor) -> tf.Tensor:
     return total[..., :, tf.newaxis] * total[..., tf.newaxis, :]
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ProductLayer(ConfiguredLayer):
     """Linear and product signals l_z + l_p + b_1, the preactivation of PNN's first hidden layer.
 

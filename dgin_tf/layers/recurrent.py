@@ -134,7 +134,6 @@ class _GatedRecurrence(ConfiguredLayer):
         return states, tf.cast(last, self.compute_dtype)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class GRU(_GatedRecurrence):
     """The interest extractor's GRU, Eqs. (3)-(6); h_t is the interest state after event t.
 
@@ -226,7 +225,6 @@ class _InterestEvolvingCell(_GatedRecurrence):
         return self._project(inputs), (scores * mask, None)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AIGRU(_InterestEvolvingCell):
     """GRU with attentional input, Eq. (10): i'_t = a_t h_t.
 
@@ -244,7 +242,6 @@ class AIGRU(_InterestEvolvingCell):
         return self._project(inputs, scores), (mask * tf.ones_like(scores), None)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AGRU(_InterestEvolvingCell):
     """Attention based GRU, Eq. (11): a_t takes the place of the update gate, which has no weights.
 
@@ -258,7 +255,6 @@ class AGRU(_InterestEvolvingCell):
     has_update_gate = False
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AUGRU(_InterestEvolvingCell):
     """GRU with attentional update gate, Eqs. (12), (13): a_t scales every dimension of the gate.
 

@@ -11,7 +11,6 @@ from dgin_tf.ops.fast.self_attention import self_attention
 from dgin_tf.ops.self_attention import AttentionKernels
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MultiHeadSelfAttention(ConfiguredLayer):
     """Eqs. (4), (5): concat(head_1, ..., head_h) W_O, without positions; see `ops.self_attention`.
 
@@ -63,7 +62,6 @@ class MultiHeadSelfAttention(ConfiguredLayer):
         return self_attention(tf.cast(events, self.compute_dtype), mask, self.kernels)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ResidualFeedForward(ConfiguredLayer):
     """LN(x + FFN(x)), the second half of each stage of Eq. (8).
 
@@ -97,7 +95,6 @@ class ResidualFeedForward(ConfiguredLayer):
         return self.norm(inputs + self.output_layer(self.hidden(inputs)))
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SelfAttentionEncoder(ConfiguredLayer):
     """Eq. (8), the first two lines: LN(e + MHSA(e)), then LN(a + FFN(a)).
 

@@ -33,7 +33,6 @@ from dgin_tf.schema import TIMESTAMP
 SHORT, LONG, RECENT = "short", "long", "recent"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ShortAndLong(InterestEncoder):
     """One encoder for the newest events and another one for the earlier ones.
 

@@ -16,7 +16,6 @@ from dgin_tf.layers.target_attention import ActivationUnit, QueryProjection, Tar
 from dgin_tf.ops import masking
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class BilinearAttention(ConfiguredLayer):
     """a_t = softmax over t of h_t W e_a, Eq. (9), over real events only.
 
@@ -88,7 +87,6 @@ class BilinearAttention(ConfiguredLayer):
         return tf.where(mask, scores, tf.zeros([], scores.dtype))
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ProjectedAttention(ConfiguredLayer):
     """DIN's activation unit on the projected candidate and every state (`din_fcn_attention`).
 

@@ -56,7 +56,6 @@ def pairwise_dense(
     return tf.matmul(keys[:, tf.newaxis], by_candidate)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ActivationUnit(ConfiguredLayer):
     """DIN's a(e_j, v_A), figure 2: [q, k, q - k, q * k] -> hidden layers -> one number.
 
@@ -150,7 +149,6 @@ class ActivationUnit(ConfiguredLayer):
         return tf.reshape(hidden, pairs)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class QueryProjection(ConfiguredLayer):
     """Dense layer and PReLU that bring a query to the width of the keys (`fcn` in the authors' DIEN).
 
@@ -181,7 +179,6 @@ class QueryProjection(ConfiguredLayer):
         return self.prelu(self.dense(query))
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TargetAttention(ConfiguredLayer):
     """Weights of past events for each candidate, by an activation unit.
 
@@ -283,7 +280,6 @@ def read_each(
     return {**outputs, "interest": tf.concat(parts, axis=-1)}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AttendedHistory(InterestEncoder):
     """DIN's interest: the embedded history is the state, target attention reads it per candidate.
 

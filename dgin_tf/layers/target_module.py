@@ -14,7 +14,6 @@ from dgin_tf.layers.search.unit import RetrievedEvents
 from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEncoder
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TargetModule(ConfiguredLayer):
     """Eq. (8): the events that share the candidate's key refine each other, then it attends to them.
 

@@ -32,7 +32,6 @@ def gap_starts() -> list[int]:
     return [round(MINUTE * (2 ** (i / STEPS_AN_OCTAVE) - 1)) for i in range(BUCKETS)]
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class GapEmbedding(ConfiguredLayer):
     """e^t_j: embeds the time between event and candidate, in a table of its own.
 

@@ -19,7 +19,6 @@ from dgin_tf.layers.normalization import BatchNorm
 from dgin_tf.ops import masking
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class Tower(ConfiguredLayer):
     """Multilayer perceptron from the features of a (user, candidate) pair to the logit of a click.
 

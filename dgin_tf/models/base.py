@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from dgin_tf import losses
-from dgin_tf.layers.configured import as_config
+from dgin_tf.layers.configured import as_config, register
 from dgin_tf.layers.embedding import FeatureEmbedding, role_mask
 from dgin_tf.layers.events import History, State, Target, embed_history
 from dgin_tf.layers.interest_encoder import (
@@ -115,6 +115,10 @@ class CTRModel(tfrs.models.Model):
 
     Settings: type | None = None
     built: bool
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        register(cls)
 
     def __init__(
         self,

@@ -9,8 +9,6 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from dgin_tf.group_spec import ITEM, SESSION, GroupSpec, StatisticsSpec
 from dgin_tf.inputs.group_features import (
     GROUPS,
@@ -40,7 +38,6 @@ LOGARITHMIC, LEARNED = "logarithmic", "learned"
 _ADAPT_BATCHES = 50  # of which bucket boundaries are learned
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DGIN(CTRModel):
     """Sections 3.2 to 3.4, of a group module and a target module that are passed in.
 
@@ -185,7 +182,6 @@ class DGIN(CTRModel):
             statistics.adapt(h.groups for h in histories if h.groups is not None)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMTargetModule(CTRModel):
     """SIM-TM (section 4.2): SIM with hard search, whose events DGIN's target module reads.
 

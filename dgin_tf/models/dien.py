@@ -9,8 +9,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
 from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
@@ -60,7 +58,6 @@ class _SequenceModel(CTRModel):
         return self.encoders[INTEREST]
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AUGRUModel(_SequenceModel):
     """BaseModel + GRU + AUGRU: DIEN without its auxiliary loss.
 
@@ -76,21 +73,18 @@ class AUGRUModel(_SequenceModel):
         self.units = units
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AGRUModel(AUGRUModel):
     """BaseModel + GRU + AGRU, Eq. (11); arguments as for `AUGRUModel`."""
 
     cell_class: type = AGRU
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AIGRUModel(AUGRUModel):
     """BaseModel + GRU + AIGRU, Eq. (10); arguments as for `AUGRUModel`."""
 
     cell_class: type = AIGRU
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DIEN(_SequenceModel):
     """GRU, AUGRU and the auxiliary loss, Eqs. (3)-(9), (12), (13).
 
@@ -157,7 +151,6 @@ class DIEN(_SequenceModel):
         return True
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TwoLayerGRUAttentionModel(_SequenceModel):
     """Two-layer GRU attention, after Parsana et al. (2018); arguments as for `AUGRUModel`."""
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from dgin_tf.layers.activations import ActivationSpec
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
@@ -11,7 +9,6 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DIN(CTRModel):
     """Section 4: embedding, attention of the candidate over the history, tower.
 

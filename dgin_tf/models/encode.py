@@ -7,8 +7,6 @@ online stage.
 
 import dataclasses
 
-import tensorflow as tf
-
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_clusters import InterestClusters
 from dgin_tf.layers.search.reduced import InnerProductSearch, ReducedSearch
@@ -19,7 +17,6 @@ from dgin_tf.ops.clustering import Clustering
 from dgin_tf.ops.similarity import Relevance
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ENCODE(ShortAndLongModel):
     """Figure 2: DIN on the newest events, `InterestClusters` of those before."""
 
@@ -71,7 +68,6 @@ class ENCODE(ShortAndLongModel):
         return {"short": din_history(settings.softmax, name="short"), "long": long}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ETAEncode(SIM):
     """ETA-ENCODE: ETA that searches by the cosine of reduced events."""
 
@@ -105,7 +101,6 @@ class ETAEncode(SIM):
         return {"search": search, **multi_head_readers(settings.heads)}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ETATargetAttention(SIM):
     """ETA-TA: ETA that searches by the inner products of the embeddings themselves."""
 

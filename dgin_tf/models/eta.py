@@ -11,7 +11,6 @@ from dgin_tf.layers.search.readers import ExactSearchUnit
 from dgin_tf.models.sim import SIM
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ETA(SIM):
     """Figure 2: target attention over the newest events, and over the k nearest of the earlier ones."""
 

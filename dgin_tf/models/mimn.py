@@ -10,8 +10,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
 from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
 from dgin_tf.layers.memory.ntm import (
@@ -28,7 +26,6 @@ from dgin_tf.schema import Schema
 HISTORY_SUM = "history_sum"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MemoryFamilyModel(CTRModel):
     """The sum of the history beside one encoder: MIMN and all that its table 2 compares it with.
 
@@ -48,7 +45,6 @@ class MemoryFamilyModel(CTRModel):
         return self.encoders[INTEREST]
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MIMN(MemoryFamilyModel):
     """A memory with balanced writing and an induction unit, Eqs. (1)-(9).
 

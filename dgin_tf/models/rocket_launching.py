@@ -41,7 +41,6 @@ class _SharedEmbedding(ModelConfig):
         return self.shared
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class RocketLaunching(CTRModel):
     """A light DIEN, taught by the labels and by a wider one beside it.
 

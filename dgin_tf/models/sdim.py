@@ -2,14 +2,11 @@
 
 import dataclasses
 
-import tensorflow as tf
-
 from dgin_tf.layers.search.sdim import HashedInterest
 from dgin_tf.models.eta import multi_head_history
 from dgin_tf.models.short_and_long import ShortAndLongModel
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SDIM(ShortAndLongModel):
     """Target attention over the newest events, hash collisions with the earlier ones."""
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import tensorflow as tf
-
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
@@ -11,7 +9,6 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ShortAndLongModel(CTRModel):
     """Two encoders of the two parts of a history, whose interests stand side by side in the head.
 

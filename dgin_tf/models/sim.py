@@ -22,7 +22,6 @@ from dgin_tf.models.short_and_long import ShortAndLongModel, din_history
 from dgin_tf.schema import CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIM(ShortAndLongModel):
     """Figure 1: the newest events read one by one, the earlier ones searched and read.
 
@@ -106,7 +105,6 @@ class SoftSettings:
     softmax: bool = False
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMHard(SIM):
     """SIM by hard search: the newest k events of the candidate's category."""
 
@@ -135,7 +133,6 @@ class SIMHard(SIM):
         }
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMSoft(SIM):
     """SIM by soft search: the k events of the highest inner product.
 
@@ -165,7 +162,6 @@ class SIMSoft(SIM):
         }
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMHardFirstStage(SIM):
     """ "Only first stage (hard)": the mean of the newest k events of the candidate's category."""
 
@@ -182,7 +178,6 @@ class SIMHardFirstStage(SIM):
         }
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMSoftFirstStage(SIM):
     """ "Only first stage (soft)": the mean of the k events of the highest inner product.
 

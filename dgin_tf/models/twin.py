@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import tensorflow as tf
-
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.twin import ConsistentInterest
 from dgin_tf.models.eta import multi_head_history
@@ -11,7 +9,6 @@ from dgin_tf.models.short_and_long import ShortAndLongModel
 from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TWIN(ShortAndLongModel):
     """Target attention over the newest events, the consistent two-stage search over the earlier ones.
 

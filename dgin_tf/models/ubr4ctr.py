@@ -31,7 +31,6 @@ from dgin_tf.schema import CANDIDATE
 POLICY = "policy"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class UBR4CTR(SIM):
     """Target attention over the newest events, and over those of the earlier ones that are retrieved."""
 

@@ -11,7 +11,6 @@ from dgin_tf.released.head import HISTORY_SUM, history_sum, released_config
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class BaseModelReleased(CTRModel):
     """`Model_DNN`: the candidate beside the sum of the history.
 
@@ -29,14 +28,12 @@ class BaseModelReleased(CTRModel):
         super().__init__(schema, history_sum(self.product), released_config(config, "prelu"))
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class PNNReleased(BaseModelReleased):
     """`Model_PNN`, which has no product layer: BaseModel with target * sum as one more input."""
 
     product = True
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class WideDeepReleased(PNNReleased):
     """`Model_WideDeep`, which has no crosses: its wide part is linear in [e_a, sum, e_a * sum].
 

@@ -25,7 +25,6 @@ from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGR
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedAuxiliaryLoss(AuxiliaryLoss):
     """Eq. (7) scored by `click_net` and averaged over users and all steps but the first.
 
@@ -58,28 +57,24 @@ class ReleasedAuxiliaryLoss(AuxiliaryLoss):
         return config
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AUGRUReleased(AUGRUModel, ReleasedHead):
     """BaseModel + GRU + AUGRU; arguments as for `AUGRUModel`."""
 
     extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAUGRU
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AGRUReleased(AGRUModel, ReleasedHead):
     """BaseModel + GRU + AGRU; arguments as for `AUGRUModel`."""
 
     extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAGRU
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AIGRUReleased(AIGRUModel, ReleasedHead):
     """BaseModel + GRU + AIGRU; arguments as for `AUGRUModel`."""
 
     extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAIGRU
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DIENReleased(DIEN, ReleasedHead):
     """GRU, AUGRU and the auxiliary loss; arguments as for `DIEN`."""
 
@@ -90,14 +85,12 @@ class DIENReleased(DIEN, ReleasedHead):
         return ReleasedAuxiliaryLoss(weight, name="auxiliary_loss")
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TwoLayerGRUAttentionReleased(TwoLayerGRUAttentionModel, ReleasedHead):
     """Two-layer GRU attention; arguments as for `AUGRUModel`."""
 
     extractor_class = ReleasedGRU
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class RocketLaunchingReleased(RocketLaunching):
     """Rocket Launching of two released DIENs; arguments as for `RocketLaunching`."""
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from dgin_tf.layers.activations import ActivationSpec
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.din import DIN
@@ -11,7 +9,6 @@ from dgin_tf.released.head import ReleasedHead
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DINReleased(DIN, ReleasedHead):
     """An 80-40 sigmoid activation unit with a softmax over time; arguments as for `DIN`."""
 

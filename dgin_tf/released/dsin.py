@@ -22,7 +22,6 @@ from dgin_tf.schema import Schema
 _BLIND = -(2.0**32) + 1  # the authors' minus infinity
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedSessionTransformer(ConfiguredLayer):
     """The transformer of the authors' code.
 
@@ -130,7 +129,6 @@ class ReleasedSessionTransformer(ConfiguredLayer):
         return rows if self.norm is None else self.norm(rows)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedSessionInterest(SessionInterest):
     """Session interests whose extractor and interacting layer read padding like events.
 
@@ -158,7 +156,6 @@ class ReleasedSessionInterest(SessionInterest):
         return {**self.read(events, sessions.event_mask, None), MASK: sessions.mask}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DSINReleased(DSIN):
     """DSIN of the authors' code; arguments as for `DSIN`.
 

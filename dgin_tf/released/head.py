@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from dgin_tf.layers.activations import dice
+from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.losses import OFFICIAL_HALF
@@ -23,8 +24,7 @@ HISTORY_SUM = "history_sum"
 RELEASED_DICE = "dgin_tf>ReleasedDice"  # the name under which Keras knows the layer
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class ReleasedDice(tf.keras.layers.Layer):
+class ReleasedDice(ConfiguredLayer):
     """The Dice of DIEN's and MIMN's code.
 
     It differs from `dgin_tf.layers.activations.Dice` in three ways: the current batch's statistics at

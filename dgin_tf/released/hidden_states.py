@@ -17,7 +17,6 @@ from dgin_tf.released.recurrent import ReleasedGRU
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedLastHiddenState(LastHiddenState):
     """The last state of a GRU that reads padding on the left like events of zeros.
 
@@ -39,7 +38,6 @@ class ReleasedLastHiddenState(LastHiddenState):
         return states, last, mask
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedAttendedHiddenStates(AttendedHiddenStates):
     """The last state and the attended sum of all real ones, of such a GRU.
 
@@ -55,7 +53,6 @@ class ReleasedAttendedHiddenStates(AttendedHiddenStates):
     run = ReleasedLastHiddenState.run
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class GRU4RecReleased(GRU4Rec):
     """GRU4Rec of MIMN's code, without a user's id in its head; arguments as for `GRU4Rec`."""
 
@@ -65,7 +62,6 @@ class GRU4RecReleased(GRU4Rec):
         super().__init__(schema, released_config(config, "prelu", user_fields=()), units)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ARNNReleased(ARNN):
     """ARNN of MIMN's code, without a user's id in its head; arguments as for `ARNN`."""
 

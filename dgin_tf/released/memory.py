@@ -238,7 +238,6 @@ def shift_and_sharpen(weights: tf.Tensor, shift: tf.Tensor, power: tf.Tensor) ->
     return powers / tf.reduce_sum(powers, -1, keepdims=True)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedTuringMemory(RecurrentMemory):
     """The released cell and its loop over time.
 
@@ -359,7 +358,6 @@ class ReleasedTuringMemory(RecurrentMemory):
         return tf.reshape(output, [users, candidates, output.shape[-1]])
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedMemoryInterest(InterestEncoder):
     """The readings of the released heads: MIMN's and, for a cell without slot keys, RUM's.
 

@@ -4,8 +4,6 @@ Differences to the paper are listed in `dgin_tf.released.memory`. The head is th
 `dgin_tf.released.head` with PReLU and without the user's id.
 """
 
-import tensorflow as tf
-
 from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.dien import event_width
@@ -16,7 +14,6 @@ from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedStep, Releas
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MIMNReleased(MIMN):
     """The released MIMN; its induction unit updates one channel.
 
@@ -61,7 +58,6 @@ class MIMNReleased(MIMN):
         return {"memory": ReleasedMemoryInterest(memory, weight, loss, name=INTEREST)}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class RUMReleased(MemoryFamilyModel):
     """RUM in MIMN's code: a Turing machine without keys, which the row of MIMN's table 2 comes from.
 

@@ -42,7 +42,6 @@ def gate_biases(units: int, has_update_gate: bool = True, dtype: Any = None) -> 
     return tf.concat([*update, ones, tf.zeros([units], dtype)], 0)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedGRU(_TensorFlow1Cell, GRU):
     """GRUCell of TensorFlow 1, the released interest extractor.
 
@@ -54,7 +53,6 @@ class ReleasedGRU(_TensorFlow1Cell, GRU):
     """
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedAIGRU(_TensorFlow1Cell, AIGRU):
     """Eq. (10) with a GRUCell of TensorFlow 1.
 
@@ -66,7 +64,6 @@ class ReleasedAIGRU(_TensorFlow1Cell, AIGRU):
     """
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedAGRU(_TensorFlow1Cell, AGRU):
     """The released QAAttGRUCell, Eq. (11).
 
@@ -78,7 +75,6 @@ class ReleasedAGRU(_TensorFlow1Cell, AGRU):
     """
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedAUGRU(_TensorFlow1Cell, AUGRU):
     """The released VecAttGRUCell, whose attention scales the keep gate: (1 - a_t)(1 - u_t).
 

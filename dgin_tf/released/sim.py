@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import as_layer
+from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import EVENTS, MASK, State, Target, embed_ids
 from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS
 from dgin_tf.layers.search.hard import HardSearch
@@ -29,7 +29,6 @@ def released_network(**kwargs: Any) -> Tower:
     return Tower((200,), "prelu", normalization="affine_only", two_way=True, **kwargs)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedSoftSearch(SearchUnit):
     """Soft search by inner products of embeddings, through their softmax.
 
@@ -82,8 +81,7 @@ class ReleasedSoftSearch(SearchUnit):
         )
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class ReleasedExactSearchUnit(tf.keras.layers.Layer):
+class ReleasedExactSearchUnit(ConfiguredLayer):
     """One head of plain inner products, and a mean whose count is one too high.
 
     Where no event is retrieved, weights are zero here; in the release they are uniform over the history.
@@ -128,7 +126,6 @@ class _ReleasedSIM(SIM):
         }
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMHardReleased(_ReleasedSIM):
     """Hard search in the release: all events of the category."""
 
@@ -152,7 +149,6 @@ class SIMHardReleased(_ReleasedSIM):
         return {"search": search, **super().blocks(schema, config, settings)}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SIMSoftReleased(_ReleasedSIM):
     """Soft search in the release."""
 

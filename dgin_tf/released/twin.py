@@ -14,7 +14,6 @@ from dgin_tf.models.twin import TWIN
 from dgin_tf.ops import masking
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReleasedConsistentInterest(ConsistentInterest):
     """Each head attends to its own k best events.
 
@@ -61,7 +60,6 @@ class ReleasedConsistentInterest(ConsistentInterest):
         }
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TWINReleased(TWIN):
     """TWIN with LongCTR's long part."""
 

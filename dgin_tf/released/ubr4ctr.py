@@ -15,7 +15,6 @@ def log_likelihood(logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(selection, logits.dtype) * tf.math.log_sigmoid(logits), axis=-1)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class UBR4CTRReleased(UBR4CTR):
     """UBR4CTR trained by the released likelihood."""
 

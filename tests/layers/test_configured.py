@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from dgin_tf.group_spec import StatisticsSpec
 from dgin_tf.layers.configured import ConfiguredLayer, as_config, as_layer
+from dgin_tf.layers.tower import Tower
+from dgin_tf.models.dien import DIEN
 
 
 class Scale(ConfiguredLayer):
@@ -66,3 +68,9 @@ def test_nested_objects_become_plain_values():
     json.dumps(config)
     assert tf.keras.initializers.get(config["parts"][0]).get_config() == {"value": 0.5}
     assert StatisticsSpec(**config["parts"][1]) == spec
+
+
+def test_layers_and_models_of_the_package_are_registered_and_those_of_others_are_not():
+    name_of = tf.keras.utils.get_registered_name
+    assert [name_of(Tower), name_of(DIEN)] == ["dgin_tf>Tower", "dgin_tf>DIEN"]
+    assert name_of(Scale) == "Scale"

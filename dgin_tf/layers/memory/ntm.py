@@ -33,7 +33,6 @@ from dgin_tf.layers.target_attention import attend
 from dgin_tf.ops import ntm
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class UtilizationRegularization(ConfiguredLayer):
     """Memory utilization regularization, Eqs. (5)-(8): W_g and lambda.
 
@@ -87,7 +86,6 @@ class UtilizationRegularization(ConfiguredLayer):
         return self.weight * ntm.utilization_variance(usage)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MemoryInduction(ConfiguredLayer):
     """Memory induction unit, Eq. (9): the GRU of the channels.
 
@@ -167,7 +165,6 @@ class MemoryInduction(ConfiguredLayer):
         return ntm.GRUWeights(*map(tf.convert_to_tensor, self.gru))
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TuringMemory(RecurrentMemory):
     """A Neural Turing Machine of few slots, with balanced writing and channels where wanted.
 
@@ -272,7 +269,6 @@ class TuringMemory(RecurrentMemory):
         )
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class MultiChannelMemory(InterestEncoder):
     """A memory of a few slots and, with an induction unit, their channels, read by a candidate.
 

@@ -64,7 +64,6 @@ class RUMStep:
         return {MEMORY: hold_padding(memory, state[MEMORY], real)}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class KeyedMemory(RecurrentMemory):
     """Keys f_1..f_K shared by all users, and the layers that erase and add.
 
@@ -137,7 +136,6 @@ class KeyedMemory(RecurrentMemory):
         return ntm.read(weights, memory), weights
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class UserMemory(InterestEncoder):
     """A user's memory under global keys, read by a candidate.
 

@@ -33,7 +33,6 @@ from dgin_tf.ops.event_order import EventOrder, at_most, newest_of_key, order_ev
 _PLACES, _KEYS = "table_places", "table_keys"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AsymmetricHash(ConfiguredLayer):
     """L2-ALSH with its recommended m = 3, U = 0.83, r = 2.5, or sign-ALSH with m = 2, U = 0.75.
 
@@ -108,7 +107,6 @@ class AsymmetricHash(ConfiguredLayer):
         return mips.table_codes(hashes, self.tables)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ALSHSearch(SoftSearch):
     """`SoftSearch` that, except in training, compares a candidate only with events of its buckets.
 

@@ -18,7 +18,6 @@ from dgin_tf.ops import signatures
 SIGNATURES = "signatures"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SimHashSearch(SearchUnit):
     """Smallest Hamming distance first, the more recent of equal ones first.
 

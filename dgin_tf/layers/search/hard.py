@@ -13,7 +13,6 @@ from dgin_tf.schema import FIRST_ID
 _PLACES, _KEYS = "ordered_places", "ordered_keys"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class HardSearch(SearchUnit):
     """Eq. (1), hard: r_i = Sign(C_i = C_a), the most recent events first.
 

@@ -8,7 +8,6 @@ from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops import signatures
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class RandomHyperplanes(ConfiguredLayer):
     """Signs of projections on normal random directions, in float32 whatever the policy.
 

@@ -12,7 +12,6 @@ from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.ops import masking
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ExactSearchUnit(ConfiguredLayer):
     """Eqs. (3), (4): multi-head target attention over z_j = [e_j, e^t_j].
 
@@ -74,8 +73,7 @@ class ExactSearchUnit(ConfiguredLayer):
         return {"interest": interest, "attention": weights}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class MeanReader(tf.keras.layers.Layer):
+class MeanReader(ConfiguredLayer):
     """Only the first stage (table 3): the mean of the retrieved events, without attention.
 
     Example:

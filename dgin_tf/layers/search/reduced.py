@@ -25,7 +25,6 @@ from dgin_tf.ops.similarity import normalize
 REDUCED = "reduced"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ReducedSearch(SearchUnit):
     """ETA-ENCODE: the largest cosine of reduced embeddings first.
 
@@ -75,7 +74,6 @@ class ReducedSearch(SearchUnit):
         return top_events(cosine, state[MASK][:, tf.newaxis], self.k)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class InnerProductSearch(SearchUnit):
     """ETA-TA: the largest inner product first; the scale sqrt(d) ranks nothing differently.
 

@@ -58,7 +58,6 @@ def sum_collisions(events: tf.Tensor, buckets: tf.Tensor, target_buckets: tf.Ten
     return tf.reshape(sums, [users, candidates, tables, events.shape[-1]])
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class HashedInterest(InterestEncoder):
     """Eq. (12): the mean over hash tables of the l2-normalized sum of what collides.
 

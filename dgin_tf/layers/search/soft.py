@@ -39,7 +39,6 @@ from dgin_tf.ops.relevance import relevance
 _SEED = 104_729  # keeps these draws apart from those of other layers
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class BilinearQuery(ConfiguredLayer):
     """Eq. (1)'s two projections as one of the candidate: W_b^T W_a e_a.
 
@@ -71,7 +70,6 @@ class BilinearQuery(ConfiguredLayer):
         return tf.tensordot(projected_target, self.event_kernel, [[-1], [1]])
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SoftSearch(SearchUnit):
     """Eqs. (1), (2), (5): the k events of the highest inner product, by brute force.
 

@@ -40,7 +40,6 @@ from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, TIMESTAMP, check_features
 KEYS = "keys"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class CrossFeature(ConfiguredLayer):
     """One of K_c: its embedding, and its part of the bias, (K_c,j w_j) beta_j.
 
@@ -86,7 +85,6 @@ class CrossFeature(ConfiguredLayer):
         return tf.gather(tf.convert_to_tensor(self.table), bucket)
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ConsistentInterest(InterestEncoder):
     """Searches and reads with one multi-head attention.
 

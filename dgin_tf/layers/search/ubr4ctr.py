@@ -65,7 +65,6 @@ def bm25_scores(matches: tf.Tensor, query: tf.Tensor, mask: tf.Tensor) -> tf.Ten
     return tf.matmul(weight[:, :, tf.newaxis], tf.cast(matches, tf.float32))[:, :, 0]
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class FeatureSelection(ConfiguredLayer):
     """The policy: self-attention over the candidate's attributes, then a network on each.
 
@@ -127,7 +126,6 @@ class FeatureSelection(ConfiguredLayer):
         )
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AttributeSearch(SearchUnit):
     """Events that share the selected attributes, by BM25; of equal scores the more recent first.
 

@@ -172,7 +172,6 @@ class SearchUnit(ConfiguredLayer):
         return None
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SearchedInterest(InterestEncoder):
     """A search unit and a reader of the events that it retrieves.
 

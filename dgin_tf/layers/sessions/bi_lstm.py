@@ -70,7 +70,6 @@ def lstm(
     return states
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class BiLSTM(ConfiguredLayer):
     """LSTMs in both directions, of one layer or several, that meet after the last layer alone.
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.layers.configured import ConfiguredLayer
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
-class BiasEncoding(tf.keras.layers.Layer):
+
+class BiasEncoding(ConfiguredLayer):
     """Q + BE, BE(k, t, c) = w^K_k + w^T_t + w^C_c: biases of session, position and channel.
 
     Sessions are as many and as long as those of the first call. The biases start near zero, as in the

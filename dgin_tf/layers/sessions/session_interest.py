@@ -15,7 +15,6 @@ from dgin_tf.schema import TIMESTAMP
 SESSIONS, STATES = "sessions", "states"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SessionInterest(InterestEncoder):
     """Session division, session interest extractor, interacting layer, and attention to both.
 

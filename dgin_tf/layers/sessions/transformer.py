@@ -38,7 +38,6 @@ def block_diagonal(kernels: tf.Tensor) -> tf.Tensor:
     return tf.reshape(kernels[:, :, tf.newaxis] * own, [heads * units, heads * units])
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class SessionTransformer(ConfiguredLayer):
     """Eqs. (4)-(6): self-attention within every session, feed-forward, and the mean over its events.
 

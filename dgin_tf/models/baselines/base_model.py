@@ -1,13 +1,10 @@
 """BaseModel, or Embedding&MLP (DIN, section 4.2): pooled histories and a tower."""
 
-import tensorflow as tf
-
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class BaseModel(CTRModel):
     """The candidate beside the sum (or mean) of the history, the same for every candidate.
 

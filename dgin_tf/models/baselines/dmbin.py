@@ -3,8 +3,6 @@ al., SIGIR 2023), reference [15] of the DGIN paper as far as its place in the al
 
 import dataclasses
 
-import tensorflow as tf
-
 from dgin_tf.layers.dual_interest import DualInterest
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.models.base import CTRModel, ModelConfig
@@ -12,7 +10,6 @@ from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DMBIN(CTRModel):
     """Interests that are special to each behavior type, and interests that all types share.
 

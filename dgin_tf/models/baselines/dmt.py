@@ -1,7 +1,5 @@
 """Deep Multifaceted Transformers (Gu et al., CIKM 2020): a transformer for every behavior type."""
 
-import tensorflow as tf
-
 from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.models.base import CTRModel, ModelConfig
@@ -9,7 +7,6 @@ from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DMT(CTRModel):
     """The paper's DMT_trans, without its mixture of experts and its bias network: the tables of DGIN
     have one task and no positions of candidates.

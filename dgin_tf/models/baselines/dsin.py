@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import tensorflow as tf
-
 from dgin_tf.group_spec import SESSION_GAP
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.positions import LearnedPositions
@@ -17,7 +15,6 @@ from dgin_tf.models.dien import event_width
 from dgin_tf.schema import HISTORY, TIMESTAMP, Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DSIN(CTRModel):
     """Section 3: sessions by self-attention, their sequence by a Bi-LSTM, attention to both.
 

@@ -1,7 +1,5 @@
 """GRU4Rec and ARNN as click-through-rate models, baselines of MIMN (Pi et al., KDD 2019, table 2)."""
 
-import tensorflow as tf
-
 from dgin_tf.layers.hidden_states import AttendedHiddenStates, LastHiddenState
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.recurrent import GRU
@@ -11,7 +9,6 @@ from dgin_tf.models.mimn import MemoryFamilyModel
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class GRU4Rec(MemoryFamilyModel):
     """The last state of a GRU beside the summed history (after Hidasi et al., 2016).
 
@@ -33,7 +30,6 @@ class GRU4Rec(MemoryFamilyModel):
         self.units = units
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class ARNN(GRU4Rec):
     """GRU4Rec that also attends to all states, which are as wide as an embedded event.
 

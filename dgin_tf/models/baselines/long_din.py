@@ -7,13 +7,10 @@ SDIM "DIN (long)", a name that ETA gives to average pooling.
 
 import dataclasses
 
-import tensorflow as tf
-
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.models.short_and_long import ShortAndLongModel, din_history
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class AvgPoolingLongDIN(ShortAndLongModel):
     """DIN on the newest events, and the mean of those before."""
 
@@ -36,7 +33,6 @@ class AvgPoolingLongDIN(ShortAndLongModel):
         return {"short": short, "long": Pooling(mean=True, name="long")}
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class DINLong(AvgPoolingLongDIN):
     """DIN on the newest events, and softmax target attention over all before; settings as above."""
 

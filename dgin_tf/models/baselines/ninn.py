@@ -6,15 +6,12 @@ Prediction", arXiv 2104.06312, which the reference's place and DGIN's sentence o
 
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from dgin_tf.layers.partitioned_interest import PartitionedInterest
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import event_width
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class NINN(CTRModel):
     """Different items, DIN's weights, sums by category, and self-attention between the sums.
 

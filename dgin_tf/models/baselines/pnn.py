@@ -13,7 +13,6 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class PNN(CTRModel):
     """Embedding, product layer, the rest of the tower.
 

@@ -1,7 +1,5 @@
 """Feature-level RUM (Chen et al., WSDM 2018), a baseline of MIMN (Pi et al., KDD 2019, table 2)."""
 
-import tensorflow as tf
-
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.memory.rum import KeyedMemory, UserMemory
 from dgin_tf.models.base import ModelConfig
@@ -9,7 +7,6 @@ from dgin_tf.models.mimn import MemoryFamilyModel
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class RUM(MemoryFamilyModel):
     """A user's memory under global feature keys, read by the candidate.
 

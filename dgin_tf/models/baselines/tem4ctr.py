@@ -6,15 +6,12 @@ sets of the DGIN paper have no exposures; events of the other behavior types tak
 
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from dgin_tf.layers.aligned_events import AlignedEvents
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class TEM4CTR(CTRModel):
     """Clicks read with the other events around them; DIN with a softmax where there is one type.
 

@@ -13,7 +13,6 @@ from dgin_tf.schema import Schema
 WIDE = "wide"
 
 
-@tf.keras.utils.register_keras_serializable("dgin_tf")
 class WideDeep(CTRModel):
     """BaseModel plus a linear model of crosses: logit = wide + deep.
 
