@@ -6,14 +6,14 @@ comes to it ungrouped.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from dgin_tf.group_spec import GroupSpec
 from dgin_tf.ops.event_order import newest_of_keys
-from dgin_tf.ops.grouping import group_history, group_with_order
+from dgin_tf.ops.grouping import group_with_order
 from dgin_tf.schema import (
     BEHAVIOR_TYPE,
     CANDIDATE,
@@ -28,24 +28,6 @@ Batch = Mapping[str, Any]
 
 GROUPS = "groups"  # of a batch: its `Groups`
 HISTORY_LENGTH = "history_length"  # of a batch whose history was cut: events that it had before
-
-
-def group_features(batch: Batch, spec: GroupSpec) -> dict[str, Any]:
-    """Groups the events of a batch.
-
-    Args:
-      batch: `hist_*` and `hist_mask` [users, time]. Where events are the newest of their groups alone,
-        as an index holds them, `hist_total_<statistic>` are the statistics of each event's group.
-      spec: of the groups.
-
-    Returns:
-      The batch and, under `groups`, its `Groups`.
-
-    Raises:
-      ValueError: events lack the key.
-    """
-    features = history_features(batch)
-    return {**batch, GROUPS: group_history(features, batch[HISTORY_MASK], spec)}
 
 
 def history_features(batch: Batch) -> dict[str, tf.Tensor]:
@@ -75,7 +57,10 @@ class GroupTransform:
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
         """A batch with `groups`, and with `history_length` where its history was cut."""
-        mask = mask_of_types(batch, self.type_ids)
+        mask = batch[HISTORY_MASK]
+        if self.type_ids:
+            types = batch[PREFIX[HISTORY] + BEHAVIOR_TYPE][..., tf.newaxis]
+            mask &= tf.reduce_any(types == tf.constant(self.type_ids, types.dtype), axis=-1)
         groups, event_groups = group_with_order(history_features(batch), mask, self.spec)
         if self.per_key is None:
             return {**batch, HISTORY_MASK: mask, GROUPS: groups}
@@ -98,12 +83,3 @@ class GroupTransform:
             HISTORY_LENGTH: length,
             GROUPS: groups,
         }
-
-
-def mask_of_types(batch: Batch, type_ids: Sequence[int]) -> tf.Tensor:
-    """Mask of the events of some behavior types, bool [users, time]; () for all types."""
-    mask = batch[HISTORY_MASK]
-    if not type_ids:
-        return mask
-    types = batch[PREFIX[HISTORY] + BEHAVIOR_TYPE][..., tf.newaxis]
-    return mask & tf.reduce_any(types == tf.constant(list(type_ids), types.dtype), axis=-1)

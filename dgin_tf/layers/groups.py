@@ -169,40 +169,44 @@ class GroupModule(InterestEncoder):
             self.key, self.groups, self.events, tuple(identity), tuple(attributes), statistics
         )
 
+    def prepare(self, history: History) -> History:
+        """The history with its groups, which batches from a `GroupTransform` have already.
+
+        Raises:
+          ValueError: the history lacks the key, or events are ids without tables.
+        """
+        if history.groups is not None:
+            return history
+        if history.events is None and not history.tables:
+            raise ValueError(
+                "these events are ids and need tables to be embedded; pass History(..., tables=)."
+            )
+        features = {**history.features, EVENTS: history.events}
+        spec = self.spec(_shared_fields(history))
+        return history._replace(groups=group_history(features, history.mask, spec))
+
     def encode(self, history: History, training: bool = False) -> State:
         """e_g = [attr_i, attr_s, attr_a] of every group.
 
-        Args:
-          history: its groups, or raw features by field name with the key among them.
-          training: not needed here.
-
         Raises:
-          ValueError: the history lacks the key or its embedding, or nothing describes a group.
+          ValueError: nothing describes a group.
         """
         del training
-        # Events that came embedded are one field, of which nobody knows which columns are the key's.
-        spec = self.spec(tuple(history.tables) or (EVENTS,))
-        groups = history.groups
+        groups, fields = history.groups, _shared_fields(history)
         if groups is None:
-            if history.events is None and not history.tables:
-                raise ValueError(
-                    "these events are ids and need tables to be embedded; pass History(..., tables=)."
-                )
-            groups = group_history({**history.features, EVENTS: history.events}, history.mask, spec)
-        attr_i = attr_s = attr_a = None
-        if spec.identity:
-            attr_i = self._embed(groups.identity, spec.identity, history.tables)
-            attr_i = mask_padding(attr_i, groups.mask)
+            raise ValueError("expected a history with groups; pass what prepare(history) gives.")
+        parts = []
+        if groups.identity:
+            attr_i = tf.concat(self._embed(fields, groups.identity, history.tables), axis=-1)
+            parts += [mask_padding(attr_i, groups.mask)]
         if self.statistics is not None:
-            attr_s = self.statistics(groups.statistics, groups.mask)  # Eq. (3)
+            parts += [self.statistics(groups.statistics, groups.mask)]  # attr_s, Eq. (3)
         if self.aggregation is not None:
-            attr_a = self._aggregate(groups, spec, history.tables)  # Eqs. (4)-(6)
-        parts = [attr for attr in (attr_i, attr_s, attr_a) if attr is not None]
+            parts += [self._aggregate(fields, groups, history.tables)]  # attr_a, Eqs. (4)-(6)
         if not parts:
             raise ValueError(
                 f"groups by {self.key!r} share no field; describe them by statistics or aggregation."
             )
-        # e_g, [users, groups, dim]
         embedding = tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=-1)
         return {"groups": embedding, "mask": groups.mask, "keys": groups.keys}
 
@@ -217,44 +221,53 @@ class GroupModule(InterestEncoder):
         interest, weights = self.attention(target.embedding, state["groups"], state["mask"])
         return {"interest": interest, "attention": weights}
 
-    def _aggregate(self, groups: Groups, spec: GroupSpec, tables: Tables) -> tf.Tensor:
+    def _aggregate(self, fields: Sequence[str], groups: Groups, tables: Tables) -> tf.Tensor:
         """attr_a of every group, [users, groups, width]."""
-        attributes = self.attributes
-        names = () if attributes is None else attributes.names
-        fields = [name for name in spec.attributes if name not in names]
-        if not (fields or names):
+        if not groups.attributes:
             raise ValueError(
                 "events of a group differ in nothing here: there are neither times nor behavior "
                 "types. Leave the aggregated attribute out."
             )
-        reads_classes = getattr(self.aggregation, "reads_classes", False)
-        if (
-            reads_classes
-            and attributes is not None
-            and not fields
-            and attributes.class_count <= _MOST_CLASSES
-        ):
-            table = attributes.class_table()
+        attributes, values = self.attributes, groups.attributes
 
-            def of_classes(classes, mask):
-                return self.aggregation(table, mask, classes=classes)
-
-            return map_sets(of_classes, attributes.classes(groups.attributes), groups.event_mask)
-
-        def of_events(features, mask):
-            parts = [self._embed(features, fields, tables)] if fields else []
+        def aggregate(values, mask):
+            parts = self._embed(fields, values, tables)
             if attributes is not None:
-                parts.append(tf.cast(attributes(features), self.compute_dtype))
+                parts += [tf.cast(attributes(values), self.compute_dtype)]
             return self.aggregation(tf.concat(parts, axis=-1), mask)
 
-        return map_sets(of_events, groups.attributes, groups.event_mask)
+        def aggregate_classes(classes, mask):
+            return self.aggregation(table, mask, classes=classes)
+
+        if attributes is not None and self._reads_classes(fields, groups):
+            table, values = attributes.class_table(), attributes.classes(values)
+            aggregate = aggregate_classes
+        return map_sets(aggregate, values, groups.event_mask)
+
+    def _reads_classes(self, fields: Sequence[str], groups: Groups) -> bool:
+        """True where events are of few classes, and the aggregation is faster for knowing them."""
+        return (
+            getattr(self.aggregation, "reads_classes", False)
+            and not any(name in groups.attributes for name in fields)
+            and self.attributes is not None
+            and self.attributes.class_count <= _MOST_CLASSES
+        )
 
     def _embed(
-        self, features: Mapping[str, tf.Tensor], names: Sequence[str], tables: Tables
-    ) -> tf.Tensor:
-        """Fields side by side, ids looked up in their tables."""
+        self, fields: Sequence[str], values: Mapping[str, tf.Tensor], tables: Tables
+    ) -> list[tf.Tensor]:
+        """Those of the fields that there are values of, ids looked up in their tables."""
         parts = [
-            read_rows(tables[name], features[name]) if name in tables else features[name]
-            for name in names
+            read_rows(tables[name], values[name]) if name in tables else values[name]
+            for name in fields
+            if name in values
         ]
-        return tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=-1)
+        return [tf.cast(part, self.compute_dtype) for part in parts]
+
+
+def _shared_fields(history: History) -> Sequence[str]:
+    """The fields that events share with candidates, in their order.
+
+    Events that came embedded are one field, of which nobody knows which columns are the key's.
+    """
+    return tuple(history.tables) or (EVENTS,)

@@ -58,14 +58,22 @@ class InterestEncoder(ConfiguredLayer):
           What `interest` gives, and under `state` and `losses` what `encode_with_losses` gave.
         """
         target, history = as_inputs(target, history, self.compute_dtype)
-        if not self.reads_ids:
-            history = embed_history(history, self.compute_dtype)
-        state, losses = self.encode_with_losses(history, training=training)
+        state, losses = self.encode_with_losses(self.prepare(history), training=training)
         outputs = self.interest(state, target, training=training)
         return {**outputs, STATE: state, LOSSES: losses}
 
+    def prepare(self, history: History) -> History:
+        """The history as `encode` takes it: embedded, or ids where the encoder embeds by itself."""
+        if not self.reads_ids:
+            return embed_history(history, self.compute_dtype)
+        return history._replace(events=None, fields=()) if history.tables else history
+
     def encode(self, history: History, training: bool = False) -> State:
         """Folds a history into the state that serving stores.
+
+        Args:
+          history: what `prepare` gave.
+          training: whether this is a step of training.
 
         Returns:
           Name -> tensor [users, ...], or nested.

@@ -15,7 +15,6 @@ from dgin_tf.layers.events import (
     Target,
     all_but_newest,
     append_in_time,
-    embed_history,
     first,
     newest,
     store_events,
@@ -76,7 +75,7 @@ class ShortAndLong(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Encodes both parts."""
-        older = self._readable(self.long, all_but_newest(history, self.short_events))
+        older = self.long.prepare(all_but_newest(history, self.short_events))
         long = self.long.encode(older, training=training)
         return {LONG: long, **self._encode_newest(history, training)}
 
@@ -84,13 +83,13 @@ class ShortAndLong(InterestEncoder):
         self, history: History, training: bool = False
     ) -> tuple[State, dict[str, tf.Tensor]]:
         """Encodes both parts; the losses are the long one's."""
-        older = self._readable(self.long, all_but_newest(history, self.short_events))
+        older = self.long.prepare(all_but_newest(history, self.short_events))
         long, losses = self.long.encode_with_losses(older, training=training)
         return {LONG: long, **self._encode_newest(history, training)}, losses
 
     def _encode_newest(self, history: History, training: bool) -> State:
         recent = newest(history, self.short_events)
-        short = self.short.encode(self._readable(self.short, recent), training=training)
+        short = self.short.encode(self.short.prepare(recent), training=training)
         store_recent = self.is_incremental and history.tables
         return {SHORT: short, **({RECENT: self._store(recent)} if store_recent else {})}
 
@@ -117,8 +116,8 @@ class ShortAndLong(InterestEncoder):
         # No more events leave the newest ones than come, and they are the first ones here.
         older = first(all_but_newest(events, self.short_events), tf.shape(history.mask)[1])
         return {
-            SHORT: self.short.encode(self._readable(self.short, recent)),
-            LONG: self.long.update(state[LONG], self._readable(self.long, older)),
+            SHORT: self.short.encode(self.short.prepare(recent)),
+            LONG: self.long.update(state[LONG], self.long.prepare(older)),
             RECENT: self._store(recent),
         }
 
@@ -134,9 +133,6 @@ class ShortAndLong(InterestEncoder):
     def is_incremental(self) -> bool:
         """True where the long part is; the short one is encoded anew."""
         return self.long.is_incremental
-
-    def _readable(self, encoder: InterestEncoder, history: History) -> History:
-        return history if encoder.reads_ids else embed_history(history, self.compute_dtype)
 
     def _store(self, history: History) -> State:
         """Raw events with all that the long part reads of them."""

@@ -209,7 +209,7 @@ class CTRModel(tfrs.models.Model):
         self.build()
         history = self.past_events(features)
         state = {
-            name: encoder.encode(_readable(encoder, history), training=training)
+            name: encoder.encode(encoder.prepare(history), training=training)
             for name, encoder in self.encoders.items()
         }
         user = self.embedding.user(features)
@@ -266,7 +266,7 @@ class CTRModel(tfrs.models.Model):
         user = self.embedding.user(features)
         state, outputs, losses_of = {}, {}, {}
         for name, encoder in self.encoders.items():
-            output = encoder(target, _readable(encoder, history), training=training)
+            output = encoder(target, history, training=training)
             state[name] = output.pop(STATE)
             for kind, loss in output.pop(LOSSES).items():
                 losses_of[self._loss_name(name, kind)] = loss
@@ -319,7 +319,7 @@ class CTRModel(tfrs.models.Model):
         return {
             **state,
             **{
-                name: encoder.update(state[name], _readable(encoder, history))
+                name: encoder.update(state[name], encoder.prepare(history))
                 for name, encoder in self.encoders.items()
             },
         }
@@ -571,13 +571,6 @@ def example_features(schema: Schema) -> dict[str, tf.Tensor]:
     }
     masks = {PREFIX[role] + "mask": tf.constant([[True]]) for role in (HISTORY, CANDIDATE)}
     return {**features, **masks}
-
-
-def _readable(encoder: InterestEncoder, history: History) -> History:
-    """The history as an encoder reads it: ids for those that embed by themselves."""
-    if encoder.reads_ids and history.tables:
-        return history._replace(events=None, fields=())
-    return history
 
 
 def _loss_kinds(encoder: InterestEncoder) -> list[str]:

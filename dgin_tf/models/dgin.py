@@ -12,13 +12,10 @@ from typing import Any
 from dgin_tf.group_spec import ITEM, SESSION, GroupSpec, StatisticsSpec
 from dgin_tf.inputs.group_features import (
     GROUPS,
-    HISTORY_MASK,
     GroupTransform,
-    group_features,
-    mask_of_types,
+    history_features,
 )
-from dgin_tf.layers.embedding import role_mask
-from dgin_tf.layers.event_attributes import EventAttributes
+from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
 from dgin_tf.layers.events import History
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import GroupAggregation, GroupModule
@@ -138,16 +135,13 @@ class DGIN(CTRModel):
         return cls(schema, config, group_module, target_module, settings.behavior_types)
 
     def past_events(self, features: Mapping[str, Any]) -> History:
-        """Past events of the types that are read, as ids, and their groups.
-
-        Batches that `input_transforms` have not grouped are grouped here.
-        """
-        mask = role_mask(features, HISTORY, self.schema)
-        mask = mask_of_types({**features, HISTORY_MASK: mask}, self._type_ids)
-        features = {**features, HISTORY_MASK: mask}
-        if GROUPS not in features:
-            features = group_features(features, self.spec)
-        return self.embedding.history(features)._replace(groups=features[GROUPS])
+        """Past events of the types that are read, as ids, with the groups that batches came with."""
+        history = super().past_events(features)
+        if self._type_ids:
+            history = events_of_types(history, self._type_ids)
+        # An index sends running statistics of groups, which are no fields of the schema.
+        raw = {**history_features(features), **history.features}
+        return history._replace(features=raw, groups=features.get(GROUPS))
 
     @property
     def input_transforms(self) -> Sequence[GroupTransform]:
@@ -177,8 +171,8 @@ class DGIN(CTRModel):
         super().adapt(dataset)
         statistics = self.group_module.statistics
         if statistics is not None and statistics.num_bins is not None:
-            sample = itertools.islice(dataset, _ADAPT_BATCHES)
-            histories = map(self.past_events, sample)
+            sample = map(self.past_events, itertools.islice(dataset, _ADAPT_BATCHES))
+            histories = map(self.group_module.prepare, sample)
             statistics.adapt(h.groups for h in histories if h.groups is not None)
 
 

@@ -40,6 +40,10 @@ def module(key="item_id", statistical=True, aggregated=True, groups=GROUPS, even
     )
 
 
+def encode(layer, history):
+    return layer.encode(layer.prepare(history))
+
+
 def reordered(data, order):
     """The same events of the first user in another order, each at the time of its place."""
     features = {n: v.numpy() for n, v in data.history.features.items()}
@@ -59,7 +63,7 @@ def kernels_of(attention, heads):
 @pytest.mark.parametrize("key", ["item_id", "category_id"])
 def test_a_group_is_its_identity_its_statistics_and_its_aggregation(key):
     data, layer = Grouped(), module(key)
-    state, raw = layer.encode(data.history), data.features
+    state, raw = encode(layer, data.history), data.features
     table, dim = data.table.numpy(), data.table.shape[-1]
     attributes = layer.attributes
     kernels = [kernel.numpy() for kernel in layer.aggregation.attention.kernels]
@@ -101,7 +105,7 @@ def test_a_group_is_its_identity_its_statistics_and_its_aggregation(key):
 def descriptions(layer, data):
     """What an encoding gives of groups, and its gradients."""
     with tf.GradientTape() as tape:
-        groups = layer.encode(data.history)["groups"]
+        groups = encode(layer, data.history)["groups"]
         loss = tf.reduce_sum(groups * groups)
     sources = layer.trainable_variables
     return [groups, *map(tf.convert_to_tensor, tape.gradient(loss, sources))]
@@ -131,11 +135,11 @@ def test_the_fast_route_has_the_values_and_gradients_of_the_equations(key):
 
 def test_only_the_order_within_a_group_matters_when_ages_are_left_out():
     data, layer = Grouped(), module(aggregated=False, groups=50)
-    layer.encode(data.history)
+    encode(layer, data.history)
     items = data.features["hist_item_id"][0]
     order = np.argsort(items, kind="stable")
     found, expected = (
-        layer.interest(layer.encode(history), data.target)["interest"]
+        layer.interest(encode(layer, history), data.target)["interest"]
         for history in (reordered(data, order), data.history)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -151,7 +155,7 @@ def test_with_one_group_the_candidate_changes_nothing():
 
 def test_attention_to_groups_is_equation_7():
     data, layer = Grouped(), module()
-    state = layer.encode(data.history)
+    state = encode(layer, data.history)
     found = layer.interest(state, data.target)["interest"].numpy()
     query = data.target.embedding.numpy()
     kernels = kernels_of(layer.attention, 3)
@@ -164,7 +168,7 @@ def test_attention_to_groups_is_equation_7():
 
 def test_groups_by_session_are_described_without_an_identity():
     data, layer = Grouped(), module(SESSION)
-    state = layer.encode(data.history)
+    state = encode(layer, data.history)
     times = data.features["hist_timestamp"][0]
     sessions = dgin.session_keys(times, data.mask[0], 1800)
     assert np.sum(state["mask"][0]) == min(GROUPS, len(set(sessions)))
@@ -173,14 +177,14 @@ def test_groups_by_session_are_described_without_an_identity():
 
 def test_events_of_other_types_leave_no_trace():
     data, layer = Grouped(), module(groups=50)
-    layer.encode(data.history)
+    encode(layer, data.history)
     other = Grouped()
     is_view = other.features["hist_behavior_type"] == 2
     other.features["hist_item_id"] = np.where(is_view, other.features["hist_item_id"], 7)
-    states = [layer.encode(events_of_types(d.history, [2])) for d in (data, other)]
+    states = [encode(layer, events_of_types(d.history, [2])) for d in (data, other)]
     for name in states[0]:
         np.testing.assert_array_equal(states[0][name], states[1][name])
-    counts = layer.encode(data.history)["mask"]
+    counts = encode(layer, data.history)["mask"]
     assert np.sum(states[0]["mask"]) < np.sum(counts)
 
 
@@ -202,7 +206,7 @@ def test_embedded_events_of_a_group_are_aggregated_where_the_key_is_no_item():
     layer = GroupModule("category_id", GROUPS, EVENTS, aggregation=GroupAggregation())
     events = embed_history(data.history, tf.float32)
     history = History(events.events, events.mask, {"category_id": events.features["category_id"]})
-    groups = layer.encode(history)["groups"].numpy()
+    groups = encode(layer, history)["groups"].numpy()
     kernels = [kernel.numpy() for kernel in layer.aggregation.attention.kernels]
     for user, mask in enumerate(data.mask):
         keys = data.features["hist_category_id"][user]
@@ -221,19 +225,19 @@ def test_embedded_events_of_a_group_are_aggregated_where_the_key_is_no_item():
 )
 def test_groups_that_cannot_be_made_or_described_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        module(**settings).encode(Grouped().history)
+        encode(module(**settings), Grouped().history)
 
 
 def test_ids_without_tables_are_refused():
     history = Grouped().history._replace(tables={})
     with pytest.raises(ValueError, match="need tables"):
-        module().encode(history)
+        encode(module(), history)
 
 
 def test_an_aggregation_of_nothing_is_refused():
     layer = GroupModule(aggregation=GroupAggregation())
     with pytest.raises(ValueError, match="differ in nothing"):
-        layer.encode(Grouped().history)
+        encode(layer, Grouped().history)
 
 
 def test_attributes_without_an_aggregation_are_refused():

@@ -407,8 +407,9 @@ def test_events_with_running_statistics_are_described_by_these():
     names = model.group_module.statistics.names
     shape = LOG["hist_item_id"].shape
     totals = {f"hist_total_{name}": tf.fill(shape, 7) for name in names}
-    expected = model.past_events(LOG).groups
-    groups = model.past_events({**LOG, **totals}).groups
+    prepare = model.group_module.prepare
+        expected = prepare(model.past_events(LOG)).groups
+    groups = prepare(model.past_events({**LOG, **totals})).groups
     for name in names:
         np.testing.assert_array_equal(groups.statistics[name], 7 * expected.mask.numpy())
     np.testing.assert_array_equal(groups.keys, expected.keys)
