@@ -408,7 +408,7 @@ def test_events_with_running_statistics_are_described_by_these():
     shape = LOG["hist_item_id"].shape
     totals = {f"hist_total_{name}": tf.fill(shape, 7) for name in names}
     prepare = model.group_module.prepare
-        expected = prepare(model.past_events(LOG)).groups
+    expected = prepare(model.past_events(LOG)).groups
     groups = prepare(model.past_events({**LOG, **totals})).groups
     for name in names:
         np.testing.assert_array_equal(groups.statistics[name], 7 * expected.mask.numpy())
