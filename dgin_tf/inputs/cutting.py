@@ -179,3 +179,12 @@ def batch_index(order: tf.Tensor, batch_rows: int) -> tf.Tensor:
     """Deals row numbers [rows] to batches, [batches, batch_rows]; the last is filled up with -1."""
     missing = -tf.size(order) % batch_rows
     return tf.reshape(tf.pad(order, [[0, missing]], constant_values=-1), [-1, batch_rows])
+
+
+def spread_batches(index: tf.Tensor, spare: tf.Tensor) -> tf.Tensor:
+    """Puts `spare` batches without rows evenly among batches, int32 [batches, rows]."""
+    count = tf.shape(index, tf.int64)[0]
+    total = count + tf.cast(spare, tf.int64)
+    places = tf.range(count) * total // count
+    empty = tf.fill([total, tf.shape(index, tf.int64)[1]], -1)
+    return tf.tensor_scatter_nd_update(empty, places[:, tf.newaxis], index)

@@ -1,9 +1,10 @@
 """Batches of a prepared data set, as a deterministic function of the seed and the epoch.
 
-A shard is read and parsed whole, its rows are permuted and dealt to batches, and batches of shards
-of different lengths follow each other in a random order. Every batch of a length has one static
-shape: the last one of a shard is filled up with rows that are all padding, which every loss and
-every statistic ignores. Each row is therefore used exactly once an epoch and nothing recompiles.
+Shards hold rows of about one length. A training batch is a fair sample of all lengths: it has parts of
+a static shape each, one for every length in proportion to its share of the rows, so that the moments
+of a batch are those of the data and hardly anything is padding. A shard is read and parsed whole, and
+its rows are permuted and dealt to the batches. Rows that are missing from a part are all padding, which
+every loss and every statistic ignores: each row is used exactly once an epoch, and nothing recompiles.
 """
 
 import dataclasses
@@ -15,11 +16,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.inputs.cutting import batch_index, cut, parse_rows
+from dgin_tf.inputs.cutting import batch_index, cut, parse_rows, spread_batches
 from dgin_tf.inputs.negatives import ITEM, HistoryNegatives, popularity_sampler, uniform_sampler
+from dgin_tf.inputs.parts import merge_lengths, plan_parts, spread
+from dgin_tf.ops.parts import PARTS
 from dgin_tf.records import SPLITS, Manifest, Shard, load_catalogue
 from dgin_tf.schema import Schema
 
+TRAIN = "train"
 SAMPLERS = ("none", "uniform", "popularity")
 
 Transform = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -92,7 +96,9 @@ class PreparedData:
         return shards
 
     def steps(self, split: str, options: BatchOptions) -> int:
-        """Batches in one pass over a split."""
+        """Batches in one pass over a split, as `training` makes them of the training split."""
+        if split == TRAIN:
+            return self._plan(options)[1]
         return sum(math.ceil(shard.rows / options.batch_rows) for shard in self.shards(split))
 
     def training(
@@ -107,97 +113,118 @@ class PreparedData:
         Args:
           options: how batches are made.
           seed, epoch: of the shuffling and the sampling.
-          transforms: applied to every batch in their order, see `CTRModel.input_transforms`, while
-            training is at another one.
+          transforms: applied to every part of a batch in their order, see `CTRModel.input_transforms`,
+            while training is at another one.
+
+        Returns:
+          Batches {"parts": (features, ...)} of a part for each length, see `dgin_tf.ops.parts`; features
+          alone where all rows are of one length.
         """
-        return self._read("train", options, np.random.SeedSequence([seed, epoch]), transforms)
+        sequence = np.random.SeedSequence([seed, epoch])
+        groups, steps, sizes = self._plan(options)
+        width = max(shard.row_candidates for shard in self.shards(TRAIN))
+        parts = []
+        for length, shards in groups.items():
+            rows = sizes[length]
+            order = np.random.default_rng(sequence.spawn(1)[0]).permutation(len(shards))
+            seeds = sequence.spawn(1)[0].generate_state(2 * len(shards)).view(np.int32)
+            shards = [shards[i] for i in order]
+            spare = spread(steps - sum(math.ceil(s.rows / rows) for s in shards), len(shards))
+            uncut = self._uncut(shards, rows, spare, seeds.reshape(-1, 2))
+            first = int(sequence.spawn(1)[0].generate_state(1)[0])
+            numbers = np.stack([np.full(steps, first), np.arange(steps)], axis=1)
+            part = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(numbers), uncut)
+            make = self._batch_maker(options, length, width, True, tuple(transforms))
+            parts.append(part.map(make, num_parallel_calls=1))
+        if len(parts) == 1:
+            return _with_settings(parts[0], steps)
+        return _with_settings(tf.data.Dataset.zip({PARTS: tuple(parts)}), steps)
 
     def evaluation(
         self, split: str, options: BatchOptions, transforms: Sequence[Transform] = ()
     ) -> tf.data.Dataset:
-        """One epoch over a split in the order of its files, without sampled negatives."""
-        return self._read(split, options, None, transforms)
+        """One epoch over a split in the order of its files, without sampled negatives.
 
-    def _read(self, split, options, sequence, transforms):
-        """Batches of a split, shuffled by `sequence` unless it is None.
-
-        Every function of the pipeline is a cached `tf.function` of plain tensors, traced once and
-        shared by all epochs and all lengths, and no data set is made inside another one's function
-        but by operations alone: an epoch of a small data set takes seconds, and tracing and setting
-        up functions for each length and each shard took as long as reading it.
+        Rows of one length are together, in batches of one static shape for each length.
         """
-        shards = self.shards(split)
-        width = max(shard.row_candidates for shard in shards)
-        lengths = sorted({min(shard.bucket, options.max_history) for shard in shards})
-        streams, batches = [], []
-        for length in lengths:
-            group = [s for s in shards if min(s.bucket, options.max_history) == length]
-            if sequence is not None:
-                order = np.random.default_rng(sequence.spawn(1)[0]).permutation(len(group))
-                group = [group[i] for i in order]
-            streams.append(self._stream(group, length, options.batch_rows, sequence))
-            batches.append(sum(math.ceil(s.rows / options.batch_rows) for s in group))
-        choice = np.repeat(np.arange(len(streams)), batches)
-        if sequence is not None:
-            choice = np.random.default_rng(sequence.spawn(1)[0]).permutation(choice)
-        if len(streams) == 1:
-            mixed = streams[0]
-        else:
-            selector = tf.data.Dataset.from_tensor_slices(choice.astype(np.int64))
-            mixed = tf.data.Dataset.choose_from_datasets(streams, selector, False)
-        # One length for all batches is a static shape, which is what XLA wants.
-        make_batch = self._batch_maker(
-            options,
-            lengths[0] if len(lengths) == 1 else None,
-            width,
-            sequence is not None,
-            tuple(transforms),
-        )
-        first = 0 if sequence is None else int(sequence.generate_state(1)[0])
-        seeds = np.stack([np.full(len(choice), first), np.arange(len(choice))], axis=1)
-        numbered = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(seeds), mixed)
-        made = numbered.map(make_batch, num_parallel_calls=2)
-        settings = tf.data.Options()
-        settings.deterministic = True
-        # All parallelism is set by hand; rewriting the graph costs more than it gains here.
-        settings.autotune.enabled = False
-        settings.experimental_optimization.apply_default_optimizations = False
-        cardinality = tf.data.experimental.assert_cardinality(len(choice))
-        return made.apply(cardinality).prefetch(2).with_options(settings)
+        groups = self._shards_by_length(split, options)
+        width = max(shard.row_candidates for shard in self.shards(split))
+        steps, batches = 0, None
+        for length, shards in groups.items():
+            uncut = self._uncut(shards, options.batch_rows, np.zeros(len(shards), int), None)
+            count = sum(math.ceil(shard.rows / options.batch_rows) for shard in shards)
+            numbers = tf.data.Dataset.from_tensors(np.zeros(2, np.int64)).repeat(count)
+            # One length for all batches is a static shape, which is what XLA wants.
+            static = length if len(groups) == 1 else None
+            make = self._batch_maker(options, static, width, False, tuple(transforms))
+            part = tf.data.Dataset.zip(numbers, uncut).map(make, num_parallel_calls=2)
+            batches = part if batches is None else batches.concatenate(part)
+            steps += count
+        return _with_settings(batches, steps)
 
-    def _stream(self, shards, length, batch_rows, sequence):
-        """The uncut batches of shards of one length: (parsed rows, chosen rows, length)."""
-        paths = [os.path.join(self.data_dir, shard.path) for shard in shards]
-        users = np.asarray([shard.users for shard in shards], np.int64)
-        rows = np.asarray([shard.rows for shard in shards], np.int32)
-        seeds = np.zeros((len(shards), 2), np.int32)
-        if sequence is not None:
-            seeds[:] = (
-                sequence.spawn(1)[0].generate_state(2 * len(shards)).view(np.int32).reshape(-1, 2)
-            )
-        times = np.full(len(shards), length, np.int32)
-        widths = np.asarray([shard.row_candidates for shard in shards], np.int32)
-        files = tf.data.Dataset.from_tensor_slices((paths, users, rows, widths, seeds, times))
-        return files.interleave(
-            self._shard_opener(batch_rows, sequence is not None),
+    def _plan(self, options):
+        """Shards of each part of a training batch, number of batches, and rows of each part."""
+        groups = self._shards_by_length(TRAIN, options)
+        merged = merge_lengths(list(groups), options.batch_rows)
+        parts: dict[int, list[Shard]] = {}
+        for length, shards in groups.items():
+            parts.setdefault(merged[length], []).extend(shards)
+        rows = {length: [shard.rows for shard in shards] for length, shards in parts.items()}
+        return parts, *plan_parts(rows, options.batch_rows)
+
+    def _shards_by_length(self, split, options):
+        """Length of history -> the shards of such rows, in rising order."""
+        groups: dict[int, list[Shard]] = {}
+        for shard in sorted(self.shards(split), key=lambda shard: shard.bucket):
+            groups.setdefault(min(shard.bucket, options.max_history), []).append(shard)
+        return groups
+
+    def _uncut(self, shards, rows, spare, seeds):
+        """The uncut batches of shards of one length: (parsed rows, length), chosen rows.
+
+        Args:
+          shards: the files.
+          rows: of a batch.
+          spare: for each shard how many batches without any row it gives besides, evenly spread.
+          seeds: of the shuffling, [shards, 2]; None for the order of the files.
+        """
+        bucket = max(shard.bucket for shard in shards)
+        files = {
+            "path": [os.path.join(self.data_dir, shard.path) for shard in shards],
+            "users": np.asarray([shard.users for shard in shards], np.int64),
+            "rows": np.asarray([shard.rows for shard in shards], np.int32),
+            "width": np.asarray([shard.row_candidates for shard in shards], np.int32),
+            "length": np.full(len(shards), bucket, np.int32),
+            "seed": np.zeros((len(shards), 2), np.int32) if seeds is None else seeds,
+            "spare": np.asarray(spare, np.int32),
+        }
+        return tf.data.Dataset.from_tensor_slices(files).interleave(
+            self._shard_opener(rows, seeds is not None),
             cycle_length=2,
             num_parallel_calls=2,
             deterministic=True,
         )
 
     def _shard_opener(self, batch_rows, shuffled):
-        """Function from a file to its uncut batches."""
+        """Function from a file to its uncut batches.
+
+        Every function of the pipeline is a cached `tf.function` of plain tensors, traced once and
+        shared by all epochs, and no data set is made inside another one's function but by operations
+        alone: an epoch of a small data set takes seconds, and tracing and setting up functions for
+        each shard took as long as reading it.
+        """
 
         def make():
-            def open_shard(path, user_count, row_count, width, seed, time):
-                records = tf.data.TFRecordDataset(path).batch(user_count).get_single_element()
-                order = tf.range(row_count)
+            def open_shard(file):
+                records = tf.data.TFRecordDataset(file["path"]).batch(file["users"])
+                order = tf.range(file["rows"])
                 if shuffled:
-                    order = tf.random.experimental.stateless_shuffle(order, seed)
-                rows = (parse_rows(records, self.schema, width), time)
+                    order = tf.random.experimental.stateless_shuffle(order, file["seed"])
+                index = spread_batches(batch_index(order, batch_rows), file["spare"])
+                rows = parse_rows(records.get_single_element(), self.schema, file["width"])
                 return tf.data.Dataset.zip(
-                    tf.data.Dataset.from_tensors(rows).repeat(),
-                    tf.data.Dataset.from_tensor_slices(batch_index(order, batch_rows)),
+                    tf.data.Dataset.from_tensors((rows, file["length"])).repeat(),
+                    tf.data.Dataset.from_tensor_slices(index),
                 )
 
             return open_shard
@@ -213,8 +240,8 @@ class PreparedData:
                 add_negatives = self._history_negatives(options)
 
             def make_batch(seed, uncut):
-                (rows, time), chosen = uncut
-                longest = time if length is None else length
+                (rows, bucket), chosen = uncut
+                longest = tf.minimum(bucket, options.max_history) if length is None else length
                 features = cut(rows, self.schema, chosen, longest, width)
                 if add_negatives is not None:
                     features = add_negatives(features, seed)
@@ -239,3 +266,13 @@ class PreparedData:
             vocabulary = self.schema.field(ITEM).vocabulary
             sampler = uniform_sampler(self.schema.vocabulary_sizes[vocabulary])
         return HistoryNegatives(self.schema, self.catalogue, sampler)
+
+
+def _with_settings(batches, steps):
+    settings = tf.data.Options()
+    settings.deterministic = True
+    # All parallelism is set by hand; rewriting the graph costs more than it gains here.
+    settings.autotune.enabled = False
+    settings.experimental_optimization.apply_default_optimizations = False
+    cardinality = tf.data.experimental.assert_cardinality(steps)
+    return batches.apply(cardinality).prefetch(2).with_options(settings)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.events import History, State, Target, embed_ids
+from dgin_tf.ops.parts import parts_of
 from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import (
     CANDIDATE,
@@ -182,13 +183,14 @@ class FeatureEmbedding(ConfiguredLayer):
     def _ids_by_vocabulary(self, features: Mapping[str, tf.Tensor]) -> dict[str, list[tf.Tensor]]:
         """The ids of a batch that are looked up, padding being `PADDING_ID`, by vocabulary."""
         ids: dict[str, list[tf.Tensor]] = {name: [] for name in self.tables}
-        for role in (HISTORY, CANDIDATE):
-            mask = role_mask(features, role, self.schema)
-            for field in self.schema.paired_fields:
-                values = features[feature_name(role, field)]
-                ids[field.vocabulary].append(tf.where(mask, values, PADDING_ID))
-        for field in self._user_fields:
-            ids[field.vocabulary].append(features[feature_name(USER, field)])
+        for part in parts_of(features):
+            for role in (HISTORY, CANDIDATE):
+                mask = role_mask(part, role, self.schema)
+                for field in self.schema.paired_fields:
+                    values = part[feature_name(role, field)]
+                    ids[field.vocabulary].append(tf.where(mask, values, PADDING_ID))
+            for field in self._user_fields:
+                ids[field.vocabulary].append(part[feature_name(USER, field)])
         return ids
 
     @property

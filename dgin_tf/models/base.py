@@ -27,6 +27,7 @@ from dgin_tf.layers.interest_encoder import (
 from dgin_tf.layers.tower import Tower
 from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.ops.compiling import leaving_xla
+from dgin_tf.ops.parts import join_outputs, join_rows, parts_of, split_rows
 from dgin_tf.optimizers import restore_optimizer
 from dgin_tf.records import LABEL
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, USER, Schema
@@ -262,19 +263,30 @@ class CTRModel(tfrs.models.Model):
     def _encode_and_score(self, features, training):
         if training and self.embedding.mini_batch_l2:
             self.add_loss(self.embedding.penalty(features))
-        history, target = self.past_events(features), self.embedding.target(features)
-        user = self.embedding.user(features)
-        state, outputs, losses_of = {}, {}, {}
-        for name, encoder in self.encoders.items():
-            output = encoder(target, history, training=training)
-            state[name] = output.pop(STATE)
-            for kind, loss in output.pop(LOSSES).items():
-                losses_of[self._loss_name(name, kind)] = loss
-            outputs[name] = output
+        rows = join_rows(features)
+        target, user = self.embedding.target(rows), self.embedding.user(rows)
+        splits = split_rows((target.embedding, target.mask, target.features), features)
+        parts = [
+            self._encode(self.past_events(part), Target(*split, tables=target.tables), training)
+            for part, split in zip(parts_of(features), splits, strict=True)
+        ]
+        outputs = join_outputs(parts)
+        state = {name: output.pop(STATE) for name, output in outputs.items()}
+        losses_of = {
+            self._loss_name(name, kind): loss
+            for name, output in outputs.items()
+            for kind, loss in output.pop(LOSSES).items()
+        }
         if user is not None:
             state[USER] = user
         scores = self._scores(target, user, outputs, training)
         return {**scores, STATE: state, LOSSES: losses_of}
+
+    def _encode(self, history, target, training):
+        return {
+            name: encoder(target, history, training=training)
+            for name, encoder in self.encoders.items()
+        }
 
     def _scores(self, target, user, outputs, training):
         parts = {}
@@ -483,7 +495,7 @@ class CTRModel(tfrs.models.Model):
         """The losses, `loss` being all of them, logits, and gradients scaled as the optimizer wants."""
         with tf.GradientTape() as tape:
             outputs = self(features, training=True)
-            parts = self.compute_losses(features, outputs)
+            parts = self.compute_losses(join_rows(features), outputs)
             loss = tf.add_n(list(parts.values()))
             objective = losses.scale(self.optimizer, loss)
         gradients = tape.gradient(objective, self.trainable_variables)
@@ -493,7 +505,7 @@ class CTRModel(tfrs.models.Model):
         """Losses and metrics of a batch, which `train_step` takes too."""
         features = _features(data)
         outputs = self(features, training=False)
-        parts = self.compute_losses(features, outputs)
+        parts = self.compute_losses(join_rows(features), outputs)
         parts = {"loss": tf.add_n(list(parts.values())), **parts}
         return self._report(parts, features, outputs[LOGITS])
 
@@ -512,7 +524,7 @@ class CTRModel(tfrs.models.Model):
             self.compiled_metrics._user_metrics or self.compiled_metrics._user_weighted_metrics
         ):
             return report
-        mask, labels = _mask_and_labels(features, self.schema)
+        mask, labels = _mask_and_labels(join_rows(features), self.schema)
         probabilities = tf.reshape(tf.sigmoid(logits), [-1, 1])
         probabilities._keras_mask = tf.reshape(mask, [-1])  # how Keras metrics are told of padding
         self.compiled_metrics.update_state(tf.reshape(labels, [-1, 1]), probabilities)
@@ -588,7 +600,7 @@ def _features(data: Any) -> dict[str, tf.Tensor]:
     features = dict(features) if labels is None else {**features, LABEL: labels}
     if weights is not None:
         features[SAMPLE_WEIGHT] = weights
-    if LABEL not in features:
+    if LABEL not in parts_of(features)[0]:
         raise ValueError(
             f"expected labels, the feature {LABEL!r} or a dataset of (features, labels); got the "
             f"features {sorted(features)} alone."

@@ -29,6 +29,7 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import type_ids
 from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.models.sim import din_history
+from dgin_tf.ops.parts import parts_of
 from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 LOGARITHMIC, LEARNED = "logarithmic", "learned"
@@ -171,8 +172,9 @@ class DGIN(CTRModel):
         super().adapt(dataset)
         statistics = self.group_module.statistics
         if statistics is not None and statistics.num_bins is not None:
-            sample = map(self.past_events, itertools.islice(dataset, _ADAPT_BATCHES))
-            histories = map(self.group_module.prepare, sample)
+            sample = itertools.islice(dataset, _ADAPT_BATCHES)
+            events = (self.past_events(part) for batch in sample for part in parts_of(batch))
+            histories = map(self.group_module.prepare, events)
             statistics.adapt(h.groups for h in histories if h.groups is not None)
 
 
