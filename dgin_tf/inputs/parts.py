@@ -7,7 +7,7 @@ import numpy as np
 
 
 def plan_parts(
-    shard_rows: Mapping[int, Sequence[int]], batch_rows: int
+    shard_rows: Mapping[int, Sequence[int]], batch_rows: int, multiple: int = 1
 ) -> tuple[int, dict[int, int]]:
     """Deals rows to the fewest batches of which each has rows of every length in proportion.
 
@@ -15,7 +15,8 @@ def plan_parts(
 
     Args:
       shard_rows: length of history -> rows of each shard of that length.
-      batch_rows: rows of a batch at most, one for every length at least.
+      batch_rows: rows of a batch at most.
+      multiple: of which the rows of every length are one, for as many replicas.
 
     Returns:
       Number of batches, and length -> rows of a batch.
@@ -23,13 +24,17 @@ def plan_parts(
     Raises:
       ValueError: a batch has fewer rows than there are lengths.
     """
-    if batch_rows < len(shard_rows):
+    if batch_rows < multiple * len(shard_rows):
         raise ValueError(
-            f"expected a row for each of {len(shard_rows)} lengths in a batch; got {batch_rows} rows."
+            f"expected {multiple} rows for each of {len(shard_rows)} lengths in a batch; got "
+            f"{batch_rows} rows."
         )
 
     def sizes(steps):
-        return {length: _smallest_batch(rows, steps) for length, rows in shard_rows.items()}
+        return {
+            length: multiple * math.ceil(_smallest_batch(rows, steps) / multiple)
+            for length, rows in shard_rows.items()
+        }
 
     low = max(
         math.ceil(sum(map(sum, shard_rows.values())) / batch_rows),

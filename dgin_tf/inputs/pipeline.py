@@ -42,18 +42,19 @@ class BatchOptions:
       max_history: longest history a model sees, in events; older events are cut off.
       history_negatives: negatives to sample for every past event of a training batch: "none",
         "uniform" over the items, or by "popularity".
+      lengths: parts of a training batch at most, each padded to a length of its own. More of them are
+        less padding and more operations; 1 pads all rows to the longest.
     """
 
     batch_rows: int = 64
     max_history: int = 100
     history_negatives: str = "none"
+    lengths: int = 3
 
     def __post_init__(self):
-        if self.batch_rows < 1 or self.max_history < 1:
-            raise ValueError(
-                f"batch_rows and max_history must be at least 1; got {self.batch_rows} and "
-                f"{self.max_history}."
-            )
+        for name in ("batch_rows", "max_history", "lengths"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
         if self.history_negatives not in SAMPLERS:
             raise ValueError(
                 f"history_negatives must be one of {SAMPLERS}; got {self.history_negatives!r}."
@@ -95,10 +96,10 @@ class PreparedData:
             )
         return shards
 
-    def steps(self, split: str, options: BatchOptions) -> int:
+    def steps(self, split: str, options: BatchOptions, replicas: int = 1) -> int:
         """Batches in one pass over a split, as `training` makes them of the training split."""
         if split == TRAIN:
-            return self._plan(options)[1]
+            return self._plan(options, replicas)[1]
         return sum(math.ceil(shard.rows / options.batch_rows) for shard in self.shards(split))
 
     def training(
@@ -107,6 +108,7 @@ class PreparedData:
         seed: int,
         epoch: int,
         transforms: Sequence[Transform] = (),
+        replicas: int = 1,
     ) -> tf.data.Dataset:
         """One epoch of shuffled training batches: the same arguments give the same batches.
 
@@ -115,13 +117,14 @@ class PreparedData:
           seed, epoch: of the shuffling and the sampling.
           transforms: applied to every part of a batch in their order, see `CTRModel.input_transforms`,
             while training is at another one.
+          replicas: devices that share a batch; the rows of every part are a multiple of it.
 
         Returns:
           Batches {"parts": (features, ...)} of a part for each length, see `dgin_tf.ops.parts`; features
           alone where all rows are of one length.
         """
         sequence = np.random.SeedSequence([seed, epoch])
-        groups, steps, sizes = self._plan(options)
+        groups, steps, sizes = self._plan(options, replicas)
         width = max(shard.row_candidates for shard in self.shards(TRAIN))
         parts = []
         for length, shards in groups.items():
@@ -162,15 +165,16 @@ class PreparedData:
             steps += count
         return _with_settings(batches, steps)
 
-    def _plan(self, options):
+    def _plan(self, options, replicas):
         """Shards of each part of a training batch, number of batches, and rows of each part."""
         groups = self._shards_by_length(TRAIN, options)
-        merged = merge_lengths(list(groups), options.batch_rows)
+        most = min(options.lengths, options.batch_rows // replicas)
+        merged = merge_lengths(list(groups), most)
         parts: dict[int, list[Shard]] = {}
         for length, shards in groups.items():
             parts.setdefault(merged[length], []).extend(shards)
         rows = {length: [shard.rows for shard in shards] for length, shards in parts.items()}
-        return parts, *plan_parts(rows, options.batch_rows)
+        return parts, *plan_parts(rows, options.batch_rows, replicas)
 
     def _shards_by_length(self, split, options):
         """Length of history -> the shards of such rows, in rising order."""

@@ -267,8 +267,8 @@ class CTRModel(tfrs.models.Model):
         target, user = self.embedding.target(rows), self.embedding.user(rows)
         splits = split_rows((target.embedding, target.mask, target.features), features)
         parts = [
-            self._encode(self.past_events(part), Target(*split, tables=target.tables), training)
-            for part, split in zip(parts_of(features), splits, strict=True)
+            self._encode(part, target._replace(embedding=e, mask=m, features=f), training)
+            for part, (e, m, f) in zip(parts_of(features), splits, strict=True)
         ]
         outputs = join_outputs(parts)
         state = {name: output.pop(STATE) for name, output in outputs.items()}
@@ -282,7 +282,8 @@ class CTRModel(tfrs.models.Model):
         scores = self._scores(target, user, outputs, training)
         return {**scores, STATE: state, LOSSES: losses_of}
 
-    def _encode(self, history, target, training):
+    def _encode(self, features, target, training):
+        history = self.past_events(features)
         return {
             name: encoder(target, history, training=training)
             for name, encoder in self.encoders.items()

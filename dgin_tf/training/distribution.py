@@ -5,8 +5,11 @@ With several machines, each runs the same command and `TF_CONFIG` says which of 
 
 import json
 import os
+from typing import Any
 
 import tensorflow as tf
+
+from dgin_tf.ops.parts import PARTS
 
 STRATEGIES = ("default", "mirrored", "multi_worker", "parameter_server")
 
@@ -101,6 +104,36 @@ def check_batch(batch_rows: int, strategy: tf.distribute.Strategy) -> None:
             f"expected a batch that {replicas} replicas divide evenly; got {batch_rows} rows. Use "
             f"{max(batch_rows // replicas, 1) * replicas} or {-(-batch_rows // replicas) * replicas}."
         )
+
+
+def deal_parts(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
+    """Batches of which each replica gets its rows of every part; others are left to Keras.
+
+    Keras deals batches whose tensors have equally many rows, which those of parts have not.
+
+    Args:
+      batches: as `PreparedData.training` makes them for as many replicas.
+      strategy: what they are dealt to.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1 or PARTS not in batches.element_spec:
+        return batches
+
+    def of_worker(context):
+        local = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * local
+
+        def of_replicas(batch):
+            def deal(tensor):
+                rows = tensor.shape[0] // replicas
+                dealt = tf.reshape(tensor, [replicas, rows, *tensor.shape[1:]])
+                return dealt[first : first + local]
+
+            return tf.nest.map_structure(deal, batch)
+
+        return batches.map(of_replicas).unbatch().prefetch(2 * local)
+
+    return strategy.distribute_datasets_from_function(of_worker)
 
 
 def _mirrored() -> tf.distribute.Strategy:

@@ -245,10 +245,10 @@ class _Session:
         steps, dataset = self._interval(progress.evaluations)
         # Keras numbers the calls of its loop as epochs; here each of them is one interval.
         fit_history = model.fit(
-            dataset,
+            distribution.deal_parts(dataset, self.strategy),
             initial_epoch=progress.evaluations,
             epochs=progress.evaluations + 1,
-            steps_per_epoch=steps if distribution.is_asynchronous(self.strategy) else None,
+            steps_per_epoch=steps,
             callbacks=self._callbacks(),
             verbose="auto" if sys.stdout.isatty() else 2,
         )

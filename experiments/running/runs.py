@@ -50,8 +50,8 @@ def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
     return registry.make_model(arguments.pop("name"), schema, ModelConfig(**network), **arguments)
 
 
-def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
-    """Model, optimizer and batches of one seed."""
+def make_task(config: Mapping[str, Any], data: PreparedData, seed: int, replicas: int = 1) -> Task:
+    """Model, optimizer and batches of one seed, the batches for so many replicas."""
     batches = BatchOptions(**config["data"])
     evaluation_batches = BatchOptions(config["evaluation_rows"], batches.max_history)
     settings = config["optimizer"]
@@ -65,12 +65,12 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int) -> Task:
         if settings["decay"] != 1.0:
             # Once an epoch, in a staircase.
             rate = tf.keras.optimizers.schedules.ExponentialDecay(
-                rate, data.steps("train", batches), settings["decay"], staircase=True
+                rate, data.steps("train", batches, replicas), settings["decay"], staircase=True
             )
         return OPTIMIZERS[settings["name"]](model, rate)
 
     def training(epoch, transforms=()):
-        return data.training(batches, seed, epoch, transforms)
+        return data.training(batches, seed, epoch, transforms, replicas)
 
     def evaluation(split, transforms=()):
         return data.evaluation(split, evaluation_batches, transforms)
@@ -104,7 +104,8 @@ def train_seed(
     tf.keras.mixed_precision.set_global_policy(config["precision"])
     data = PreparedData(data_dir)
     options = LoopOptions(**{**config["loop"], "seed": seed})
-    return train(make_task(config, data, seed), options, run_dir, strategy)
+    task = make_task(config, data, seed, strategy.num_replicas_in_sync)
+    return train(task, options, run_dir, strategy)
 
 
 def train_seeds(

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.negatives import HistoryNegatives, popularity_sampler, uniform_sampler
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.ops.parts import parts_of
 from dgin_tf.records import decode_record, read_records
 from tests.prepared import CATEGORIES, ITEMS, category_of, make_schema, write_prepared
 
@@ -20,9 +21,14 @@ def data(tmp_path_factory):
     return PreparedData(data_dir)
 
 
+def parts_in(batches):
+    """The parts of all batches, one after the other."""
+    return [part for batch in batches for part in parts_of(batch)]
+
+
 def rows_of(batches):
     """Every real row as (candidates, history), in the order of the batches."""
-    for batch in batches:
+    for batch in parts_in(batches):
         batch = {name: value.numpy() for name, value in batch.items()}
         for n in np.flatnonzero(batch["cand_mask"].any(axis=1)):
             yield (
@@ -55,7 +61,7 @@ def test_an_epoch_of_training_gives_every_cut_once_in_another_order(data):
 
 
 def test_the_same_seed_and_epoch_give_the_same_bytes(data):
-    first, again = (list(data.training(OPTIONS, seed=5, epoch=2)) for _ in range(2))
+    first, again = (parts_in(data.training(OPTIONS, seed=5, epoch=2)) for _ in range(2))
     for batch, repeated in zip(first, again, strict=True):
         for name, values in batch.items():
             np.testing.assert_array_equal(values, repeated[name])
@@ -74,10 +80,12 @@ def test_the_number_of_steps_is_known_beforehand(data):
 
 def test_shapes_are_static_and_padding_is_at_the_end(data):
     batches = data.training(OPTIONS, seed=1, epoch=0)
-    for batch in batches:
-        assert batch["hist_item_id"].shape[0] == OPTIONS.batch_rows
-        assert batch["hist_item_id"].shape[1] in (16, OPTIONS.max_history)
-        assert batch["cand_item_id"].shape == (OPTIONS.batch_rows, 1 + NEGATIVES)
+    specs = [part["hist_item_id"].shape for part in parts_of(batches.element_spec)]
+    assert [time for _, time in specs] == [16, OPTIONS.max_history]
+    assert sum(rows for rows, _ in specs) <= OPTIONS.batch_rows
+    for batch in parts_in(batches):
+        assert batch["hist_item_id"].shape in specs
+        assert batch["cand_item_id"].shape[1] == 1 + NEGATIVES
         mask = batch["hist_mask"].numpy()
         assert not np.any(mask[:, 1:] & ~mask[:, :-1])
         np.testing.assert_array_equal(batch["hist_item_id"].numpy()[~mask], 0)
@@ -94,7 +102,7 @@ def test_histories_are_oldest_first_and_before_the_candidate(data):
 
 
 def test_sampled_non_clicks_are_real_items_other_than_the_click(data):
-    for batch in data.training(OPTIONS, seed=1, epoch=0):
+    for batch in parts_in(data.training(OPTIONS, seed=1, epoch=0)):
         negative = batch["hist_negative_item_id"].numpy()
         assert np.all(negative != batch["hist_item_id"].numpy())
         assert negative.min() >= 2

@@ -36,7 +36,7 @@ def data_dir(tmp_path_factory):
 def test_two_replicas_train_as_one_device_does(data_dir, tmp_path, two_devices, optimizer):
     one_device = tf.distribute.ReductionToOneDevice()
     mirrored = tf.distribute.MirroredStrategy(two_devices, one_device)
-    task = tiny.make_task(data_dir, optimizer=optimizer, model=tiny.Undropped)
+    task = tiny.make_task(data_dir, optimizer=optimizer, model=tiny.Undropped, replicas=2)
     results = [
         train(task, LoopOptions(epochs=2, patience=0), tmp_path / str(i), strategy)
         for i, strategy in enumerate([None, mirrored])
@@ -85,7 +85,7 @@ def test_two_workers_train_and_report_as_one_device_does(data_dir, tmp_path):
     finally:
         for worker in workers:
             worker.kill()
-    task = tiny.make_task(data_dir, model=tiny.Undropped)
+    task = tiny.make_task(data_dir, model=tiny.Undropped, replicas=2)
     single = train(task, tiny.OPTIONS, tmp_path / "single")
     double = json.loads((tmp_path / "double" / "result.json").read_text())
     for one, two in zip(single["history"], double["history"], strict=True):

@@ -48,12 +48,14 @@ class Undropped(Tiny):
         self.encoders[""].dropout.rate = 0.0
 
 
-def make_task(data_dir, seed=1, optimizer="rowwise_adam", model=Tiny, **config):
+def make_task(data_dir, seed=1, optimizer="rowwise_adam", model=Tiny, replicas=1, **config):
     data = PreparedData(data_dir)
     return Task(
         make_model=lambda: model(data.schema, **config),
         make_optimizer=lambda model: OPTIMIZERS[optimizer](model, 0.02),
-        training=lambda number, transforms=(): data.training(BATCH, seed, number, transforms),
+        training=lambda number, transforms=(): data.training(
+            BATCH, seed, number, transforms, replicas
+        ),
         evaluation=lambda split, transforms=(): data.evaluation(split, BATCH, transforms),
         schema=data.schema.fingerprint(),
         config={"seed": seed, "optimizer": optimizer, **config},
@@ -68,7 +70,7 @@ def main(data_dir, run_dir):
 def work(data_dir, run_dir):
     """What a test starts once for every worker of a cluster, with its TF_CONFIG."""
     strategy = distribution.make_strategy("multi_worker")
-    train(make_task(data_dir, model=Undropped), OPTIONS, run_dir, strategy)
+    train(make_task(data_dir, model=Undropped, replicas=2), OPTIONS, run_dir, strategy)
 
 
 if __name__ == "__main__":
