@@ -248,6 +248,7 @@ class ReleasedTuringMemory(RecurrentMemory):
       slots: m.
       units: width of the controller.
       output_units: width of a step's output; None for the controller's.
+      kernel_initializer, kernel_regularizer: of the kernels of GRUs and linear layers.
 
     Example:
 
@@ -281,10 +282,8 @@ class ReleasedTuringMemory(RecurrentMemory):
         inputs = self.units + (self.slots if step.balances else 0)
         reads = step.read_heads * dim
         # GRUs of TensorFlow 1, see `dgin_tf.released.recurrent`.
-        gru = [
-            ("glorot_uniform", "glorot_uniform", _GateBiases(units)) for units in (self.units, dim)
-        ]
-        self.controller = add_gru(self, event_dim + reads, self.units, "controller/", gru[0])
+        gru = [("glorot_uniform", _GateBiases(units)) for units in (self.units, dim)]
+        self.controller = add_gru(self, event_dim + reads, self.units, "controller/", *gru[0])
         self.instructions = add_linear(self, inputs, step.instructions_width, "instructions/")
         self.output_layer = self.keys = self.induction = None
         if step.has_slot_keys:
@@ -293,7 +292,7 @@ class ReleasedTuringMemory(RecurrentMemory):
             initializer = tf.keras.initializers.RandomNormal(0, 0.5)
             self.keys = add_float_weight(self, "keys", [self.slots, dim], initializer)
         if step.induces:
-            self.induction = add_gru(self, event_dim + dim, dim, "induction/", gru[1])
+            self.induction = add_gru(self, event_dim + dim, dim, "induction/", *gru[1])
         # Before a tanh each; slots differ so little that what is written must tell them apart.
         self.first_memory = add_float_weight(
             self,

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.group_spec import StatisticsSpec
-from dgin_tf.layers.configured import ConfiguredLayer, as_config, as_layer
+from dgin_tf.layers.configured import ConfiguredLayer, KernelLayer, as_config, as_layer
 from dgin_tf.layers.tower import Tower
 from dgin_tf.models.dien import DIEN
 
@@ -74,3 +74,9 @@ def test_layers_and_models_of_the_package_are_registered_and_those_of_others_are
     name_of = tf.keras.utils.get_registered_name
     assert [name_of(Tower), name_of(DIEN)] == ["dgin_tf>Tower", "dgin_tf>DIEN"]
     assert name_of(Scale) == "Scale"
+
+
+def test_kernels_of_one_initializer_differ():
+    layer = KernelLayer(tf.keras.initializers.GlorotUniform())
+    first, second = (layer.add_kernel(name, [2, 3]) for name in ("first", "second"))
+    assert not tf.reduce_any(first == second)
