@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.ops.fast.loops import loop
 
 CONCAT, MEAN, SUM = "concat", "mean", "sum"
 WAYS = ("forward", "backward")
@@ -63,11 +64,12 @@ def lstm(
         inputs_t, real = values
         state, cell = carry
         after = lstm_step(inputs_t, state, cell, recurrent_kernel, peepholes)
-        return tuple(tf.where(real, new, old) for new, old in zip(after, carry, strict=True))
+        carry = tuple(tf.where(real, new, old) for new, old in zip(after, carry, strict=True))
+        return carry, carry[:1]
 
-    start = tf.zeros_like(inputs[0, ..., : recurrent_kernel.shape[-2]])
-    states, _ = tf.scan(step, (inputs, mask[..., tf.newaxis]), (start, start))
-    return states
+    start = tf.zeros_like(tf.reduce_sum(inputs, 0)[..., : recurrent_kernel.shape[-2]])
+    sequences = (inputs, mask[..., tf.newaxis])
+    return loop(step, (start, start), sequences, [start.shape])[1][0]
 
 
 class BiLSTM(ConfiguredLayer):
