@@ -120,7 +120,8 @@ class ActivationUnit(KernelLayer):
         if query.shape[-1] != keys.shape[-1]:
             raise ValueError(
                 f"ActivationUnit compares queries and keys of one width; got {query.shape[-1]} and "
-                f"{keys.shape[-1]}. Project the query first (QueryProjection)."
+                f"{keys.shape[-1]}. Make the keys as wide, as by a GRU's units, or pass the attention "
+                f"ProjectedAttention({keys.shape[-1]}), which projects queries."
             )
         # [users, candidates, time, units]
         hidden = pairwise_dense(
