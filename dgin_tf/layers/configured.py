@@ -68,9 +68,18 @@ def as_config(value: Any) -> Any:
     return value
 
 
-def as_layer(layer: Any) -> Any:
-    """A layer from its configuration; layers and None unchanged."""
-    return tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
+def as_layer(layer: Any, kind: type = tf.keras.layers.Layer) -> Any:
+    """A layer from its configuration; layers and None unchanged.
+
+    Raises:
+      TypeError: it is no layer of that kind.
+    """
+    layer = tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
+    if not isinstance(layer, kind | None):
+        raise TypeError(
+            f"expected an instance of {kind.__name__} or its configuration; got {layer!r}."
+        )
+    return layer
 
 
 class KernelLayer(ConfiguredLayer):

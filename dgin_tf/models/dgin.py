@@ -17,6 +17,7 @@ from dgin_tf.inputs.group_features import (
     group_features,
     mask_of_types,
 )
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.embedding import role_mask
 from dgin_tf.layers.event_attributes import EventAttributes
 from dgin_tf.layers.events import History
@@ -105,7 +106,7 @@ class DGIN(CTRModel):
                 raise ValueError("a target module comes beside a group module; pass both.")
             settings = self.Settings(behavior_types=tuple(behavior_types))
             group_module, target_module = paper_modules(schema, config, settings)
-        check_key(schema, group_module.key)
+        check_key(schema, as_layer(group_module, GroupModule).key)
         encoders: dict[str, InterestEncoder] = {"group_module": group_module}
         if target_module is not None:
             encoders["target_module"] = target_module

@@ -7,8 +7,14 @@ import tensorflow as tf
 
 from dgin_tf.group_spec import StatisticsSpec
 from dgin_tf.layers.configured import ConfiguredLayer, KernelLayer, as_config, as_layer
+from dgin_tf.layers.search.alsh import ALSHSearch
+from dgin_tf.layers.target_attention import TargetAttention
 from dgin_tf.layers.tower import Tower
+from dgin_tf.models.base import CTRModel
+from dgin_tf.models.dgin import DGIN
 from dgin_tf.models.dien import DIEN
+from dgin_tf.models.mimn import MIMN
+from tests.prepared import make_schema
 
 
 class Scale(ConfiguredLayer):
@@ -60,6 +66,23 @@ def test_an_argument_that_is_not_stored_is_an_error_unless_the_class_says_what_i
     with pytest.raises(NotImplementedError, match="Forgetful must store its argument 'shift'"):
         Forgetful(1.0).get_config()
     assert Renaming(1.0).get_config()["shift"] == 3.0
+
+
+def test_what_is_no_layer_is_refused_where_a_layer_is_expected():
+    for construct in (
+        lambda: ShiftedScale(1.0, inner=3),
+        lambda: TargetAttention(unit="max"),
+        lambda: ALSHSearch(3),
+        lambda: ALSHSearch(Scale()),
+        lambda: DGIN(make_schema(), group_module="max"),
+        lambda: DGIN(make_schema(), group_module=Scale()),
+        lambda: DIEN(make_schema(), auxiliary_loss=3),
+        lambda: MIMN(make_schema(), memory=3),
+        lambda: CTRModel(make_schema(), {"interest": "max"}),
+        lambda: CTRModel(make_schema(), {"interest": Scale()}),
+    ):
+        with pytest.raises(TypeError, match="expected an instance of [A-Z].* or its .*; got "):
+            construct()
 
 
 def test_nested_objects_become_plain_values():
