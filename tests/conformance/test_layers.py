@@ -601,7 +601,6 @@ OPTIONS = [
             "units": UNITS,
             "peepholes": False,
             "merge": "mean",
-            "kernel_initializer": "he_normal",
             **INITIALIZERS,
         },
     ),
