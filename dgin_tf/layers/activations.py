@@ -169,15 +169,3 @@ def make_activation(
     if layer_class := _NAMED.get(activation) or tf.keras.utils.get_registered_object(activation):
         return layer_class(name=name, dtype=dtype)
     return Elementwise(activation, name=name, dtype=dtype)
-
-
-def kernel_config(layer: tf.keras.layers.Layer) -> dict[str, Any]:
-    """Configurations of a layer's `kernel_initializer` and `kernel_regularizer`.
-
-    They are arguments of `get_config`, and of inner dense layers: an initializer object that several
-    layers shared would give all of them the same values.
-    """
-    return {
-        "kernel_initializer": tf.keras.initializers.serialize(layer.kernel_initializer),
-        "kernel_regularizer": tf.keras.regularizers.serialize(layer.kernel_regularizer),
-    }

@@ -12,13 +12,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.fast.recurrence import fast_recurrence
 from dgin_tf.ops.recurrence import RecurrentWeights
 
 
-class _GatedRecurrence(ConfiguredLayer):
+class _GatedRecurrence(KernelLayer):
     """Weights of a gated recurrence and the projection of its inputs.
 
     Args:
@@ -42,9 +42,7 @@ class _GatedRecurrence(ConfiguredLayer):
         units: int,
         reset_after: bool = True,
         recurrent_bias: bool = False,
-        kernel_initializer: Any = "glorot_uniform",
         recurrent_initializer: Any = "orthogonal",
-        kernel_regularizer: Any = None,
         jit_compile: bool | None = None,
         **kwargs: Any,
     ):
@@ -57,20 +55,13 @@ class _GatedRecurrence(ConfiguredLayer):
         self.units = units
         self.reset_after = reset_after
         self.recurrent_bias = recurrent_bias
-        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = tf.keras.initializers.get(recurrent_initializer)
-        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
         self.jit_compile = jit_compile
 
     def build(self, input_shape: Any) -> None:
         # Gates side by side: update (where there is one), reset, candidate.
         width = self.units * (3 if self.has_update_gate else 2)
-        self._kernel = self.add_weight(
-            "kernel",
-            [input_shape[-1], width],
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-        )
+        self._kernel = self.add_kernel("kernel", [input_shape[-1], width])
         self._bias = self._float_weight("bias", [width], self._initial_bias)
         self._recurrent_kernel = self._float_weight(
             "recurrent_kernel", [self.units, width], self.recurrent_initializer

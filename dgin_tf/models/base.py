@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from dgin_tf import losses
-from dgin_tf.layers.configured import as_config, register
+from dgin_tf.layers.configured import as_config, as_layer, register
 from dgin_tf.layers.embedding import FeatureEmbedding, role_mask
 from dgin_tf.layers.events import History, State, Target, embed_history
 from dgin_tf.layers.interest_encoder import (
@@ -136,7 +136,9 @@ class CTRModel(tfrs.models.Model):
         self.schema = schema
         self.config = config or ModelConfig()
         self.embedding = self.config.embedding(schema)
-        self.encoders = dict(encoders)
+        self.encoders = {name: as_layer(block, InterestEncoder) for name, block in encoders.items()}
+        # Keras tracks plain dicts alone, which cannot be read-only.
+        self._encoder_ids = [id(encoder) for encoder in self.encoders.values()]
         self.tower = self.config.tower()
         self._jit_compile_gradients = False
         names = ("loss", "target", "regularization", *self.auxiliary_loss_names)
@@ -521,7 +523,16 @@ class CTRModel(tfrs.models.Model):
         return report
 
     def get_config(self) -> dict[str, Any]:
-        """Schema, settings and blocks: the constructor's arguments, which `from_config` takes."""
+        """Schema, settings and blocks: the constructor's arguments, which `from_config` takes.
+
+        Raises:
+          ValueError: an encoder was replaced after construction.
+        """
+        if self._encoder_ids != [id(encoder) for encoder in self.encoders.values()]:
+            raise ValueError(
+                f"the encoders of a {type(self).__name__} are those that it was constructed with; got "
+                "others since. Construct a model with the others."
+            )
         config = {
             "schema": self.schema.to_json(),
             "config": dataclasses.asdict(self.config),

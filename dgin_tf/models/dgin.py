@@ -15,6 +15,7 @@ from dgin_tf.inputs.group_features import (
     GroupTransform,
     history_features,
 )
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
 from dgin_tf.layers.events import History
 from dgin_tf.layers.group_statistics import GroupStatistics
@@ -102,7 +103,7 @@ class DGIN(CTRModel):
                 raise ValueError("a target module comes beside a group module; pass both.")
             settings = self.Settings(behavior_types=tuple(behavior_types))
             group_module, target_module = paper_modules(schema, config, settings)
-        check_key(schema, group_module.key)
+        check_key(schema, as_layer(group_module, GroupModule).key)
         encoders: dict[str, InterestEncoder] = {"group_module": group_module}
         if target_module is not None:
             encoders["target_module"] = target_module

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
@@ -119,7 +120,7 @@ class DIEN(_SequenceModel):
         auxiliary_loss: AuxiliaryLoss | None = None,
     ):
         width = event_width(schema, config)
-        auxiliary_loss = auxiliary_loss or self.default_auxiliary_loss()
+        auxiliary_loss = as_layer(auxiliary_loss, AuxiliaryLoss) or self.default_auxiliary_loss()
         if auxiliary_loss.score is None and units not in (None, width):
             raise ValueError(
                 "the inner product of the auxiliary loss (Eq. 7) needs units equal to the width of "

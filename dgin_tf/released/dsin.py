@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.layers.events import MASK, History, State, embed_events_at, embed_padding
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.normalization import LayerNorm
@@ -22,7 +22,7 @@ from dgin_tf.schema import Schema
 _BLIND = -(2.0**32) + 1  # the authors' minus infinity
 
 
-class ReleasedSessionTransformer(ConfiguredLayer):
+class ReleasedSessionTransformer(KernelLayer):
     """The transformer of the authors' code.
 
     Heads are slices of projections of all channels, without an output projection and biases. An event
@@ -36,6 +36,7 @@ class ReleasedSessionTransformer(ConfiguredLayer):
         queries have a table each.
       layer_norm: whether there is layer normalization, one for both places; not in the published
         model.
+      kernel_initializer, kernel_regularizer: of all kernels.
 
     Raises:
       ValueError: `heads` is below 1 or does not divide the width.
@@ -69,9 +70,9 @@ class ReleasedSessionTransformer(ConfiguredLayer):
     def build(self, input_shape: Any) -> None:
         time, dim = tf.TensorShape(input_shape)[-2:]
         head_width(dim, self.heads)
-        self.kernels = [self.add_weight(name, [dim, dim]) for name in ("query", "key", "value")]
-        self.hidden = self.add_weight("hidden", [dim, 4 * dim])
-        self.output_kernel = self.add_weight("output_kernel", [4 * dim, dim])
+        self.kernels = [self.add_kernel(name, [dim, dim]) for name in ("query", "key", "value")]
+        self.hidden = self.add_kernel("hidden", [dim, 4 * dim])
+        self.output_kernel = self.add_kernel("output_kernel", [4 * dim, dim])
         if self.positions:
             self.tables = [
                 self.add_weight(f"{name}_positions", [time, dim]) for name in ("query", "key")

@@ -38,7 +38,6 @@ from dgin_tf.ops.event_order import padding_first
 from dgin_tf.released.recurrent import gate_biases
 
 WRITTEN, CHANNEL_OUTPUT, OUTPUT = "written", "channel_output", "output"
-USAGE_SCALE = 400.0
 CLEARED = (ntm.MEMORY, ntm.CONTROLLER, WRITTEN, ntm.CHANNELS)
 """State that a padded step sets back to its initial value, where the release clears states at all."""
 
@@ -93,10 +92,11 @@ class ReleasedStep:
       dim: width of a slot.
       read_heads, write_heads: number of heads.
       has_slot_keys: whether the slots have keys, a shift and an output layer: MIMN; RUM has none.
-      balances: whether the second head's weights are shifted and sharpened.
+      balances: whether the second head's weights are shifted and sharpened, be it a read head; the use
+        of the slots is then that of this head alone.
       induces: whether there are channels.
       clears: whether a padded step sets the state back (see `CLEARED`); else it is like any other.
-      sharp, clip, reach: the cell's sharp_value, clip_value and shift_range.
+      sharp, clip, reach, usage_scale: the cell's sharp_value, clip_value, shift_range and max_q.
     """
 
     dim: int
@@ -109,6 +109,7 @@ class ReleasedStep:
     sharp: float = 2.0
     clip: float = 20.0
     reach: int = 1
+    usage_scale: float = 400.0
 
     @property
     def head_width(self) -> int:
@@ -156,10 +157,15 @@ class ReleasedStep:
         controller = ntm.gru(inputs, state[ntm.CONTROLLER], weights.controller, reset_after=False)
         inputs = controller
         if self.balances:
-            usage = tf.stop_gradient(state[ntm.USAGE] / USAGE_SCALE)
+            usage = tf.stop_gradient(state[ntm.USAGE] / self.usage_scale)
             inputs = tf.concat([inputs, usage], -1)
         instructions = self._linear(inputs, weights.instructions)
-        head_weights = self._address(self._blocks(instructions), state[ntm.MEMORY], weights.keys)
+        blocks = self._blocks(instructions)
+        head_weights = self._address(blocks, state[ntm.MEMORY], weights.keys)
+        if self.balances:
+            first, second, others = tf.split(head_weights, [1, 1, blocks.shape[1] - 2], 1)
+            second = self._shift(second[:, 0], blocks[:, 1])[:, tf.newaxis]
+            head_weights = tf.concat([first, second, others], 1)
         readings = ntm.read(head_weights[:, : self.read_heads], state[ntm.MEMORY])
         readings = tf.reshape(readings, [-1, self.read_heads * self.dim])
         output = controller
@@ -174,7 +180,7 @@ class ReleasedStep:
         return tf.reshape(instructions[:, :width], [-1, heads, self.head_width])
 
     def _address(self, blocks, memory, slot_keys):
-        """Weights of every head, before any shift."""
+        """Weights of every head, before the shift."""
         keys = tf.tanh(blocks[..., : self.dim])
         sharpness = tf.nn.softplus(blocks[..., self.dim : self.dim + 1]) + 1.0
         similarity = ntm.cosine(keys, memory)
@@ -189,26 +195,23 @@ class ReleasedStep:
         blocks = self._blocks(instructions)
         contents = instructions[:, blocks.shape[1] * self.head_width :]
         contents = tf.reshape(contents, [-1, self.write_heads, 2, self.dim])
-        memory, usage, additions = state[ntm.MEMORY], state[ntm.USAGE], state[WRITTEN]
-        write_weights = []
+        memory, additions = state[ntm.MEMORY], state[WRITTEN]
+        write_weights = all_weights[:, self.read_heads :]
+        usage_weights = tf.reduce_sum(write_weights, 1)
+        if self.balances:
+            usage_weights = self._shift(tf.stop_gradient(all_weights[:, 1]), blocks[:, 1])
         for index in range(self.write_heads):
-            head = self.read_heads + index
-            head_weights = usage_weights = all_weights[:, head]
-            if self.balances and head == 1:
-                head_weights = self._shift(head_weights, blocks[:, head])
-                usage_weights = self._shift(tf.stop_gradient(head_weights), blocks[:, head])
+            head_weights = write_weights[:, index]
             erase, addition = tf.sigmoid(contents[:, index, 0]), tf.tanh(contents[:, index, 1])
             memory = ntm.write(memory, head_weights, erase, addition)
             # The release trains neither the sum of additions nor the use through the weights.
             constant = tf.stop_gradient(head_weights)
             additions += constant[:, :, tf.newaxis] * addition[:, tf.newaxis]
-            usage += usage_weights
-            write_weights.append(head_weights)
         return {
             ntm.MEMORY: memory,
-            ntm.USAGE: usage,
+            ntm.USAGE: state[ntm.USAGE] + usage_weights,
             WRITTEN: additions,
-            ntm.WRITE_WEIGHTS: tf.stack(write_weights, 1),
+            ntm.WRITE_WEIGHTS: write_weights,
         }
 
     def _shift(self, head_weights, block):
@@ -248,6 +251,7 @@ class ReleasedTuringMemory(RecurrentMemory):
       slots: m.
       units: width of the controller.
       output_units: width of a step's output; None for the controller's.
+      kernel_initializer, kernel_regularizer: of the kernels of GRUs and linear layers.
 
     Example:
 
@@ -281,10 +285,8 @@ class ReleasedTuringMemory(RecurrentMemory):
         inputs = self.units + (self.slots if step.balances else 0)
         reads = step.read_heads * dim
         # GRUs of TensorFlow 1, see `dgin_tf.released.recurrent`.
-        gru = [
-            ("glorot_uniform", "glorot_uniform", _GateBiases(units)) for units in (self.units, dim)
-        ]
-        self.controller = add_gru(self, event_dim + reads, self.units, "controller/", gru[0])
+        gru = [("glorot_uniform", _GateBiases(units)) for units in (self.units, dim)]
+        self.controller = add_gru(self, event_dim + reads, self.units, "controller/", *gru[0])
         self.instructions = add_linear(self, inputs, step.instructions_width, "instructions/")
         self.output_layer = self.keys = self.induction = None
         if step.has_slot_keys:
@@ -293,7 +295,7 @@ class ReleasedTuringMemory(RecurrentMemory):
             initializer = tf.keras.initializers.RandomNormal(0, 0.5)
             self.keys = add_float_weight(self, "keys", [self.slots, dim], initializer)
         if step.induces:
-            self.induction = add_gru(self, event_dim + dim, dim, "induction/", gru[1])
+            self.induction = add_gru(self, event_dim + dim, dim, "induction/", *gru[1])
         # Before a tanh each; slots differ so little that what is written must tell them apart.
         self.first_memory = add_float_weight(
             self,

@@ -5,16 +5,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.layers.events import State
 from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.fast.scan import fast_scan
 from dgin_tf.ops.ntm import GRUWeights, LinearWeights, Step
 
-GRU_INITIALIZERS = ("glorot_uniform", "orthogonal", "zeros")
 
-
-class RecurrentMemory(ConfiguredLayer):
+class RecurrentMemory(KernelLayer):
     """A recurrent layer whose state is a dict of tensors that does not grow with the history.
 
     Subclasses build weights and give the step, its weights and the state before any event. States add
@@ -110,43 +108,33 @@ class RecurrentMemory(ConfiguredLayer):
 
 
 def add_gru(
-    layer: tf.keras.layers.Layer,
+    layer: KernelLayer,
     dim: int,
     units: int,
     prefix: str = "",
-    initializers: Sequence[Any] = GRU_INITIALIZERS,
+    recurrent_initializer: Any = "orthogonal",
+    bias_initializer: Any = "zeros",
 ) -> GRUWeights:
-    """Adds the weights of a GRU to a layer.
+    """Adds the weights of a GRU to a layer, by whose arguments the kernel starts.
 
     Args:
       layer: owns the variables.
       dim, units: widths of inputs and state.
       prefix: of the variables' names.
-      initializers: of kernel, recurrent kernel and bias.
+      recurrent_initializer, bias_initializer: of recurrent kernel and bias.
     """
-    shapes = {
-        "kernel": [dim, 3 * units],
-        "recurrent_kernel": [units, 3 * units],
-        "bias": [3 * units],
-    }
+    width = 3 * units
     return GRUWeights(
-        *(
-            add_float_weight(layer, prefix + name, shape, initializer)
-            for (name, shape), initializer in zip(shapes.items(), initializers, strict=True)
-        )
+        layer.add_kernel(prefix + "kernel", [dim, width], experimental_autocast=False),
+        add_float_weight(layer, prefix + "recurrent_kernel", [units, width], recurrent_initializer),
+        add_float_weight(layer, prefix + "bias", [width], bias_initializer),
     )
 
 
-def add_linear(
-    layer: tf.keras.layers.Layer,
-    dim: int,
-    units: int,
-    prefix: str = "",
-    initializer: Any = "glorot_uniform",
-) -> LinearWeights:
+def add_linear(layer: KernelLayer, dim: int, units: int, prefix: str = "") -> LinearWeights:
     """Adds kernel and bias of a linear layer, as `add_gru`."""
     return LinearWeights(
-        add_float_weight(layer, prefix + "kernel", [dim, units], initializer),
+        layer.add_kernel(prefix + "kernel", [dim, units], experimental_autocast=False),
         add_float_weight(layer, prefix + "bias", [units], "zeros"),
     )
 

@@ -73,7 +73,7 @@ class KeyedMemory(RecurrentMemory):
       slots: K.
       strength: beta, the sharpness of an item's choice among the keys.
       key_initializer: None for N(0, 0.5).
-      kernel_initializer: of the layers' kernels.
+      kernel_initializer, kernel_regularizer: of the layers' kernels.
 
     Example:
 
@@ -87,7 +87,6 @@ class KeyedMemory(RecurrentMemory):
         slots: int,
         strength: float = 1.0,
         key_initializer: Any = None,
-        kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -95,8 +94,6 @@ class KeyedMemory(RecurrentMemory):
         self.strength = strength
         get = tf.keras.initializers.get
         self.key_initializer = get(key_initializer or tf.keras.initializers.RandomNormal(0, 0.5))
-        # As given: two kernels must not draw from one initializer.
-        self.kernel_initializer = kernel_initializer
 
     @property
     def step(self) -> RUMStep:
@@ -105,8 +102,8 @@ class KeyedMemory(RecurrentMemory):
     def build(self, input_shape: Any) -> None:
         self.dim = dim = tf.TensorShape(input_shape)[-1]
         self.keys = add_float_weight(self, "keys", [self.slots, dim], self.key_initializer)
-        self.erase = add_linear(self, dim, dim, "erase/", self.kernel_initializer)
-        self.addition = add_linear(self, dim, dim, "addition/", self.kernel_initializer)
+        self.erase = add_linear(self, dim, dim, "erase/")
+        self.addition = add_linear(self, dim, dim, "addition/")
         super().build(input_shape)
 
     def step_weights(self) -> RUMWeights:
