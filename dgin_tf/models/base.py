@@ -33,6 +33,9 @@ from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, USER, Schema
 
 OUTPUTS, LOGITS, SAMPLE_WEIGHT = "outputs", "logits", "sample_weight"
 
+MODELS: dict[str, type["CTRModel"]] = {}
+"""By the `registry_name` of their classes; `dgin_tf.models.registry` imports and finds all."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -116,9 +119,12 @@ class CTRModel(tfrs.models.Model):
     Settings: type | None = None
     built: bool
 
-    def __init_subclass__(cls, **kwargs: Any):
+    def __init_subclass__(cls, registry_name: str = "", **kwargs: Any):
+        """Registers the class with Keras, and in `MODELS` under the name that configs know."""
         super().__init_subclass__(**kwargs)
         register(cls)
+        if registry_name:
+            MODELS[registry_name] = cls
 
     def __init__(
         self,

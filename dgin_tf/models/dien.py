@@ -58,7 +58,7 @@ class _SequenceModel(CTRModel):
         return self.encoders[INTEREST]
 
 
-class AUGRUModel(_SequenceModel):
+class AUGRUModel(_SequenceModel, registry_name="augru"):
     """BaseModel + GRU + AUGRU: DIEN without its auxiliary loss.
 
     Args:
@@ -73,19 +73,19 @@ class AUGRUModel(_SequenceModel):
         self.units = units
 
 
-class AGRUModel(AUGRUModel):
+class AGRUModel(AUGRUModel, registry_name="agru"):
     """BaseModel + GRU + AGRU, Eq. (11); arguments as for `AUGRUModel`."""
 
     cell_class: type = AGRU
 
 
-class AIGRUModel(AUGRUModel):
+class AIGRUModel(AUGRUModel, registry_name="aigru"):
     """BaseModel + GRU + AIGRU, Eq. (10); arguments as for `AUGRUModel`."""
 
     cell_class: type = AIGRU
 
 
-class DIEN(_SequenceModel):
+class DIEN(_SequenceModel, registry_name="dien"):
     """GRU, AUGRU and the auxiliary loss, Eqs. (3)-(9), (12), (13).
 
     Args:
@@ -151,7 +151,7 @@ class DIEN(_SequenceModel):
         return True
 
 
-class TwoLayerGRUAttentionModel(_SequenceModel):
+class TwoLayerGRUAttentionModel(_SequenceModel, registry_name="two_layer_gru_attention"):
     """Two-layer GRU attention, after Parsana et al. (2018); arguments as for `AUGRUModel`."""
 
     def __init__(self, schema: Schema, config: ModelConfig | None = None, units: int | None = None):

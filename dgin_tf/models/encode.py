@@ -17,7 +17,7 @@ from dgin_tf.ops.clustering import Clustering
 from dgin_tf.ops.similarity import Relevance
 
 
-class ENCODE(ShortAndLongModel):
+class ENCODE(ShortAndLongModel, registry_name="encode"):
     """Figure 2: DIN on the newest events, `InterestClusters` of those before."""
 
     @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ENCODE(ShortAndLongModel):
         return {"short": din_history(settings.softmax, name="short"), "long": long}
 
 
-class ETAEncode(SIM):
+class ETAEncode(SIM, registry_name="eta_encode"):
     """ETA-ENCODE: ETA that searches by the cosine of reduced events."""
 
     @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class ETAEncode(SIM):
         return {"search": search, **multi_head_readers(settings.heads)}
 
 
-class ETATargetAttention(SIM):
+class ETATargetAttention(SIM, registry_name="eta_ta"):
     """ETA-TA: ETA that searches by the inner products of the embeddings themselves."""
 
     @dataclasses.dataclass(frozen=True)

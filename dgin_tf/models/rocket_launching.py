@@ -41,7 +41,7 @@ class _SharedEmbedding(ModelConfig):
         return self.shared
 
 
-class RocketLaunching(CTRModel):
+class RocketLaunching(CTRModel, registry_name="rocket_launching"):
     """A light DIEN, taught by the labels and by a wider one beside it.
 
     Args:

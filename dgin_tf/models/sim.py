@@ -105,7 +105,7 @@ class SoftSettings:
     softmax: bool = False
 
 
-class SIMHard(SIM):
+class SIMHard(SIM, registry_name="sim_hard"):
     """SIM by hard search: the newest k events of the candidate's category."""
 
     @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ class SIMHard(SIM):
         }
 
 
-class SIMSoft(SIM):
+class SIMSoft(SIM, registry_name="sim_soft"):
     """SIM by soft search: the k events of the highest inner product.
 
     With `search` passed in another unit takes the place of brute force:
@@ -162,7 +162,7 @@ class SIMSoft(SIM):
         }
 
 
-class SIMHardFirstStage(SIM):
+class SIMHardFirstStage(SIM, registry_name="sim_hard_first_stage"):
     """ "Only first stage (hard)": the mean of the newest k events of the candidate's category."""
 
     Settings = HardSettings
@@ -178,7 +178,7 @@ class SIMHardFirstStage(SIM):
         }
 
 
-class SIMSoftFirstStage(SIM):
+class SIMSoftFirstStage(SIM, registry_name="sim_soft_first_stage"):
     """ "Only first stage (soft)": the mean of the k events of the highest inner product.
 
     The paper computes these products once, from embeddings that were trained before; here they are

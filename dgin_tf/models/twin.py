@@ -9,7 +9,7 @@ from dgin_tf.models.short_and_long import ShortAndLongModel
 from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 
-class TWIN(ShortAndLongModel):
+class TWIN(ShortAndLongModel, registry_name="twin"):
     """Target attention over the newest events, the consistent two-stage search over the earlier ones.
 
     Cross features are what the schema has of them: time gaps where events and candidates have times,

@@ -31,7 +31,7 @@ from dgin_tf.schema import CANDIDATE
 POLICY = "policy"
 
 
-class UBR4CTR(SIM):
+class UBR4CTR(SIM, registry_name="ubr4ctr"):
     """Target attention over the newest events, and over those of the earlier ones that are retrieved."""
 
     @dataclasses.dataclass(frozen=True)

@@ -156,7 +156,7 @@ class ReleasedSessionInterest(SessionInterest):
         return {**self.read(events, sessions.event_mask, None), MASK: sessions.mask}
 
 
-class DSINReleased(DSIN):
+class DSINReleased(DSIN, registry_name="dsin_released"):
     """DSIN of the authors' code; arguments as for `DSIN`.
 
     Two layers of LSTMs without peepholes whose directions are averaged, 64-16 sigmoid activation

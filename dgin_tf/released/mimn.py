@@ -14,7 +14,7 @@ from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedStep, Releas
 from dgin_tf.schema import Schema
 
 
-class MIMNReleased(MIMN):
+class MIMNReleased(MIMN, registry_name="mimn_released"):
     """The released MIMN; its induction unit updates one channel.
 
     Args:
@@ -58,7 +58,7 @@ class MIMNReleased(MIMN):
         return {"memory": ReleasedMemoryInterest(memory, weight, loss, name=INTEREST)}
 
 
-class RUMReleased(MemoryFamilyModel):
+class RUMReleased(MemoryFamilyModel, registry_name="rum_released"):
     """RUM in MIMN's code: a Turing machine without keys, which the row of MIMN's table 2 comes from.
 
     Args:

@@ -126,7 +126,7 @@ class _ReleasedSIM(SIM):
         }
 
 
-class SIMHardReleased(_ReleasedSIM):
+class SIMHardReleased(_ReleasedSIM, registry_name="sim_hard_released"):
     """Hard search in the release: all events of the category."""
 
     @dataclasses.dataclass(frozen=True)
@@ -149,7 +149,7 @@ class SIMHardReleased(_ReleasedSIM):
         return {"search": search, **super().blocks(schema, config, settings)}
 
 
-class SIMSoftReleased(_ReleasedSIM):
+class SIMSoftReleased(_ReleasedSIM, registry_name="sim_soft_released"):
     """Soft search in the release."""
 
     @dataclasses.dataclass(frozen=True)

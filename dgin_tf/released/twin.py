@@ -60,7 +60,7 @@ class ReleasedConsistentInterest(ConsistentInterest):
         }
 
 
-class TWINReleased(TWIN):
+class TWINReleased(TWIN, registry_name="twin_released"):
     """TWIN with LongCTR's long part."""
 
     @classmethod

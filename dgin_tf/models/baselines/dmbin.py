@@ -10,7 +10,7 @@ from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
 
-class DMBIN(CTRModel):
+class DMBIN(CTRModel, registry_name="dmbin"):
     """Interests that are special to each behavior type, and interests that all types share.
 
     Only the gist of the paper is known to us, that both kinds are extracted from every type's sequence

@@ -12,7 +12,7 @@ from dgin_tf.models.dien import event_width
 from dgin_tf.schema import Schema
 
 
-class NINN(CTRModel):
+class NINN(CTRModel, registry_name="ninn"):
     """Different items, DIN's weights, sums by category, and self-attention between the sums.
 
     Only the paper's abstract is known to us: that behaviors are records by key, that an attention
