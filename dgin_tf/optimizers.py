@@ -235,7 +235,7 @@ def dense_adam(
     model: tf.keras.Model, learning_rate: LearningRate = 0.001
 ) -> tf.keras.optimizers.Optimizer:
     """Adam on every weight, which sweeps the tables at every step: the papers' optimizer, slower."""
-    del model  # all optimizers of `OPTIMIZERS` are called alike
+    # All optimizers of `OPTIMIZERS` are called alike
     return tf.keras.optimizers.Adam(learning_rate, jit_compile=False)
 
 

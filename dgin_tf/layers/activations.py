@@ -63,7 +63,6 @@ class PReLU(ConfiguredLayer):
 
     def call(self, inputs, mask=None, training=False):
         """PReLU of [..., dim]; `mask` and `training` are those of every activation and do nothing."""
-        del mask, training
         return prelu(inputs, tf.convert_to_tensor(self.alpha))
 
 
@@ -134,7 +133,6 @@ class Elementwise(ConfiguredLayer):
 
     def call(self, inputs, mask=None, training=False):
         """The function of [..., dim]; `mask` and `training` do nothing."""
-        del mask, training
         return self._apply(inputs)
 
 

@@ -53,7 +53,6 @@ class HistoryCross(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Stores the raw ids."""
-        del training
         ids = {name: history.features[name] for name in self.fields}
         return {EVENTS: ids, MASK: history.mask}
 
@@ -63,7 +62,6 @@ class HistoryCross(InterestEncoder):
         Returns:
           `interest`, the wide logit, [users, candidates, 1] in float32.
         """
-        del training
         # [users, candidates, time]
         real = state[MASK][:, tf.newaxis, :] & target.mask[:, :, tf.newaxis]
         logit = tf.zeros(tf.shape(target.mask), self.table.dtype)

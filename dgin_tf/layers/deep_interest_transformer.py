@@ -56,7 +56,6 @@ class DeepInterestTransformer(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """The encoder: everything but the candidate."""
-        del training
         own = events_of_types(history, self.types) if self.types else history
         places, mask = newest_events(own.mask, self.events)
         events = self.positions(embed_events_at(history, places, mask, self.compute_dtype))
@@ -69,7 +68,6 @@ class DeepInterestTransformer(InterestEncoder):
           `interest` [users, candidates, dim] and `attention` [users, candidates, heads, events]; both
           zero where there are no events, since the sum with the candidate would speak of it alone.
         """
-        del training
         query, mask = target.embedding, state["mask"]
         sums, weights = self.attention(query, state["events"], mask)
         interest = self.feed_forward(self.norm(query + sums))

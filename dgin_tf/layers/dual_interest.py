@@ -106,7 +106,6 @@ class DualInterest(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Refines every sequence twice."""
-        del training
         state = {}
         for n, (types, length) in enumerate(zip(self.types, self.lengths, strict=True)):
             own = events_of_types(history, types) if types else history
@@ -125,7 +124,6 @@ class DualInterest(InterestEncoder):
           the interests common to the types under `fusion` [users, candidates, types]; zero for what a user
           has no events of.
         """
-        del training
         query = target.embedding
         specific, common, present = [], [], []
         for n, attention in enumerate(self.attentions):

@@ -43,7 +43,6 @@ class LastHiddenState(InterestEncoder):
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """`interest` h_T, [users, candidates, units]."""
-        del training
         candidates = tf.shape(target.embedding)[1]
         # [users, units] -> [users, candidates, units]
         return {"interest": tf.repeat(state[LAST][:, tf.newaxis], candidates, axis=1)}

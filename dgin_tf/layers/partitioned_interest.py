@@ -77,7 +77,6 @@ class PartitionedInterest(InterestEncoder):
         Raises:
           ValueError: the history lacks one of the fields.
         """
-        del training
         names = [self.key, self.field]
         if names[0] not in history.features or names[1] not in history.tables:
             raise ValueError(

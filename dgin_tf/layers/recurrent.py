@@ -89,7 +89,6 @@ class _GatedRecurrence(ConfiguredLayer):
         return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False)
 
     def _initial_bias(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        del kwargs
         return tf.zeros(shape, dtype)
 
     def _project(self, inputs: tf.Tensor, scale: tf.Tensor | None = None) -> tf.Tensor:

@@ -304,7 +304,6 @@ class AttendedHistory(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Stores the embedded events and their mask."""
-        del training
         return {EVENTS: history.events, MASK: history.mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:

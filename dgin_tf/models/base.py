@@ -176,7 +176,6 @@ class CTRModel(tfrs.models.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights, by scoring one event and one candidate of the schema."""
-        del input_shape
         if not self.built:
             self.built = True
             with tf.init_scope():
@@ -337,7 +336,6 @@ class CTRModel(tfrs.models.Model):
         Args:
           arguments: settings by name.
         """
-        del arguments
         return False
 
     @property
@@ -545,7 +543,6 @@ class CTRModel(tfrs.models.Model):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "CTRModel":
         """Inverse of `get_config`."""
-        del custom_objects
         arguments = {name: config[name] for name in _constructor_arguments(cls)}
         settings = {name: _as_tuple(value) for name, value in config["config"].items()}
         model = cls(

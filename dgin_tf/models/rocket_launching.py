@@ -37,7 +37,6 @@ class _SharedEmbedding(ModelConfig):
     shared: FeatureEmbedding = dataclasses.field(kw_only=True)
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
-        del schema
         return self.shared
 
 

@@ -85,11 +85,9 @@ def k_means(
     assign, flat, shape = nearest(unit), tf.reshape(unit, [-1, unit.shape[-1]]), tf.shape(centers)
 
     def goes_on(number, centers, assignment, has_changed):
-        del centers, assignment
         return (number < rounds) & has_changed
 
     def step(number, centers, assignment, has_changed):
-        del has_changed
         newest = tf.where(mask, assign(centers), -1)
         # As `sum_in_clusters`, which within a loop would copy the events in every round.
         ids = cluster_ids(newest, clusters)
@@ -107,7 +105,6 @@ def random_clusters(
     vectors: tf.Tensor, mask: tf.Tensor, clusters: int, *, rounds: int = 1, seed: int = 1
 ) -> Clusters:
     """Every event in a random cluster, the same for the n-th event of all histories."""
-    del rounds
     unit = _directions(vectors, mask, clusters)
     count = tf.fill(tf.shape(mask), clusters)
     assignment = sampling.stratified(count, 1, [sampling.ranks(mask)], seed)[..., 0]
@@ -149,7 +146,6 @@ def agglomerative(
     after others became one. Each round looks at the cluster of the highest bound: either its nearest is
     as near as that, and the two become one, or the bound is lowered. Some time * time steps in all.
     """
-    del rounds, seed
     unit = _directions(vectors, mask, clusters)
     unit = tf.where(tf.math.is_nan(unit), 0.0, unit)  # rounds have to end; sums of events stay NaN
     place = tf.range(tf.shape(mask)[1])
@@ -159,7 +155,6 @@ def agglomerative(
         return tf.math.count_nonzero(sizes, axis=1, keepdims=True, dtype=tf.int32)
 
     def is_left(owner, sizes, sums, bounds):
-        del owner, sums, bounds
         return tf.reduce_any(count(sizes) > clusters)
 
     def look(owner, sizes, sums, bounds):

@@ -148,7 +148,6 @@ class ReleasedSessionInterest(SessionInterest):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Extracts the interests of all K sessions, those of padding among them."""
-        del training
         sessions = self.divide(history)
         events = embed_events_at(history, sessions.places, sessions.event_mask, self.compute_dtype)
         padding = embed_padding(history.tables, events.dtype)

@@ -46,7 +46,6 @@ class ReleasedDice(ConfiguredLayer):
 
     def call(self, inputs, mask=None, training=False):
         """Activates each channel of [..., dim]; `mask` and `training` are unused."""
-        del mask, training
         mean, variance, _ = masking.masked_moments(inputs, None)
         inverse_deviation = 1.0 / (tf.sqrt(variance + 1e-9) + 1e-9)
         return dice(inputs, tf.cast(self.alpha, mean.dtype), mean, inverse_deviation)

@@ -473,7 +473,6 @@ class _GateBiases(tf.keras.initializers.Initializer):
         self.units = units
 
     def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        del shape, kwargs
         return gate_biases(self.units, dtype=dtype)
 
 

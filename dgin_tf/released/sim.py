@@ -96,7 +96,6 @@ class ReleasedExactSearchUnit(ConfiguredLayer):
 
     def call(self, target: tf.Tensor, retrieval: RetrievedEvents, training: bool = False) -> State:
         """`interest` [users, candidates, 2 * dim] and `attention` [users, candidates, 1, k]."""
-        del training
         events, mask = retrieval.events, retrieval.mask
         query = tf.cast(target[:, :, tf.newaxis], events.dtype)
         scores = tf.matmul(query, events, transpose_b=True)  # [users, candidates, 1, k]

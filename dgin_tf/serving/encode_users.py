@@ -254,7 +254,7 @@ class GroupSink:
         self, states: Mapping[int, tuple[int, Arrays]], pending: Mapping[int, bytes | None]
     ) -> tuple[int, int]:
         """See `StateSink`."""
-        del pending  # the newest version wins: it is compared at every read
+        # The newest version wins: it is compared at every read
         # The ranker reads states of one user, [1, ...].
         rows = {
             user: (version, {name: array[np.newaxis] for name, array in arrays.items()})

@@ -162,7 +162,6 @@ class UserMemory(InterestEncoder):
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """`interest` p_m [users, candidates, dim], `target_weights` [users, candidates, slots]."""
-        del training
         reading, weights = self.memory.read(state[MEMORY], target.embedding)
         return {"interest": tf.cast(reading, target.embedding.dtype), "target_weights": weights}
 

@@ -139,7 +139,6 @@ class SearchUnit(ConfiguredLayer):
         Returns:
           Name -> tensor [users, time, ...]; nothing by default.
         """
-        del history, training
         return {}
 
     def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
@@ -163,7 +162,6 @@ class SearchUnit(ConfiguredLayer):
           newer: the same of newer events.
           tables: see `History.tables`.
         """
-        del tables
         return append_in_time(state, newer)
 
     @property

@@ -190,7 +190,6 @@ def _both_ways(ways: list[tf.Tensor], mask: tf.Tensor, cells: list[dict]) -> lis
 
 def _open_forget_gate(shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
     """Zero, and one for the forget gate, so that untrained cells remember."""
-    del kwargs
     units = shape[0] // 4
     zeros, ones = tf.zeros([units], dtype), tf.ones([units], dtype)
     return tf.concat([zeros, ones, zeros, zeros], axis=0)
