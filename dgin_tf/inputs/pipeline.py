@@ -7,6 +7,7 @@ every statistic ignores. Each row is therefore used exactly once an epoch and no
 """
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -71,15 +72,14 @@ class PreparedData:
         self.data_dir = os.fspath(data_dir)
         self.schema = Schema.load(data_dir)
         self.manifest = Manifest.load(data_dir, self.schema)
-        self._catalogue: Mapping[str, np.ndarray] | None = None
-        self._functions: dict[tuple, Callable] = {}
+        # Each gives the same function for the same arguments, so that nothing is traced twice.
+        self._shard_opener = functools.cache(self._make_shard_opener)
+        self._batch_maker = functools.cache(self._make_batch_maker)
 
-    @property
+    @functools.cached_property
     def catalogue(self) -> Mapping[str, np.ndarray]:
         """Attributes of every item id; read once, when first asked for."""
-        if self._catalogue is None:
-            self._catalogue = load_catalogue(self.data_dir)
-        return self._catalogue
+        return load_catalogue(self.data_dir)
 
     def shards(self, split: str) -> tuple[Shard, ...]:
         """Files of a split; raises ValueError where it has none."""
@@ -185,52 +185,39 @@ class PreparedData:
             deterministic=True,
         )
 
-    def _shard_opener(self, batch_rows, shuffled):
+    def _make_shard_opener(self, batch_rows, shuffled):
         """Function from a file to its uncut batches."""
 
-        def make():
-            def open_shard(path, user_count, row_count, width, seed, time):
-                records = tf.data.TFRecordDataset(path).batch(user_count).get_single_element()
-                order = tf.range(row_count)
-                if shuffled:
-                    order = tf.random.experimental.stateless_shuffle(order, seed)
-                rows = (parse_rows(records, self.schema, width), time)
-                return tf.data.Dataset.zip(
-                    tf.data.Dataset.from_tensors(rows).repeat(),
-                    tf.data.Dataset.from_tensor_slices(batch_index(order, batch_rows)),
-                )
+        def open_shard(path, user_count, row_count, width, seed, time):
+            records = tf.data.TFRecordDataset(path).batch(user_count).get_single_element()
+            order = tf.range(row_count)
+            if shuffled:
+                order = tf.random.experimental.stateless_shuffle(order, seed)
+            rows = (parse_rows(records, self.schema, width), time)
+            return tf.data.Dataset.zip(
+                tf.data.Dataset.from_tensors(rows).repeat(),
+                tf.data.Dataset.from_tensor_slices(batch_index(order, batch_rows)),
+            )
 
-            return open_shard
+        return tf.function(open_shard, autograph=False)
 
-        return self._traced_once(("open", batch_rows, shuffled), make)
-
-    def _batch_maker(self, options, length, width, training, transforms):
+    def _make_batch_maker(self, options, length, width, training, transforms):
         """Function from a seed and an uncut batch to features."""
+        add_negatives = None
+        if training and options.history_negatives != "none":
+            add_negatives = self._history_negatives(options)
 
-        def make():
-            add_negatives = None
-            if training and options.history_negatives != "none":
-                add_negatives = self._history_negatives(options)
+        def make_batch(seed, uncut):
+            (rows, time), chosen = uncut
+            longest = time if length is None else length
+            features = cut(rows, self.schema, chosen, longest, width)
+            if add_negatives is not None:
+                features = add_negatives(features, seed)
+            for transform in transforms:
+                features = transform(features)
+            return features
 
-            def make_batch(seed, uncut):
-                (rows, time), chosen = uncut
-                longest = time if length is None else length
-                features = cut(rows, self.schema, chosen, longest, width)
-                if add_negatives is not None:
-                    features = add_negatives(features, seed)
-                for transform in transforms:
-                    features = transform(features)
-                return features
-
-            return make_batch
-
-        return self._traced_once(("batch", options, length, width, training, transforms), make)
-
-    def _traced_once(self, key, make):
-        """The `tf.function` of what `make` gives, the same one whenever the key is the same."""
-        if key not in self._functions:
-            self._functions[key] = tf.function(make(), autograph=False)
-        return self._functions[key]
+        return tf.function(make_batch, autograph=False)
 
     def _history_negatives(self, options):
         if options.history_negatives == "popularity":

@@ -145,11 +145,8 @@ def trace_evolution(
     """
     if not has_evolution(model):
         raise ValueError(f"model {model.name!r} has no interest evolution; it needs a DIEN.")
-    name, encoder = next(
-        (name, encoder)
-        for name, encoder in model.encoders.items()
-        if isinstance(encoder, InterestEvolution)
-    )
+    name = next(n for n, e in model.encoders.items() if isinstance(e, InterestEvolution))
+    encoder: Any = model.encoders[name]
     state = model.encode_user(features)[name]
     attention = encoder.attend(state, model.embedding.target(features))
     paths = [encoder.evolution(state), encoder.evolution(state, attention)]

@@ -91,9 +91,7 @@ class Dice(ConfiguredLayer):
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
         # Stays float32 under mixed precision, like the statistics that it is combined with.
-        self.alpha = self.add_weight(
-            "alpha", [dim], initializer="zeros", experimental_autocast=False
-        )
+        self.alpha = self.add_float_weight("alpha", [dim], "zeros")
         self.moments.build(input_shape)
         super().build(input_shape)
 

@@ -47,9 +47,7 @@ class HistoryCross(InterestEncoder):
             raise ValueError(f"HistoryCross needs at least 2 buckets; got {buckets}.")
         self.fields = tuple(fields)
         self.buckets = buckets
-        self.table = self.add_weight(
-            "wide_table", [buckets, 1], initializer="zeros", experimental_autocast=False
-        )
+        self.table = self.add_float_weight("wide_table", [buckets, 1], "zeros")
 
     def encode(self, history: History, training: bool = False) -> State:
         """Stores the raw ids."""

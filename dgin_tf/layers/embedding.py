@@ -78,12 +78,9 @@ class FeatureEmbedding(ConfiguredLayer):
         self._user_fields = tuple(by_name[name] for name in user_fields)
         vocabularies = {f.vocabulary for f in (*schema.paired_fields, *self._user_fields)}
         self.tables = {
-            name: self.add_weight(
-                name=name,
-                shape=(schema.vocabulary_sizes[name], dim),
-                # Another one for every table: one that is used again gives the same values again.
-                initializer=_fresh(initializer),
-                experimental_autocast=False,
+            # An initializer for every table: one that is used again gives the same values again.
+            name: self.add_float_weight(
+                name, [schema.vocabulary_sizes[name], dim], _fresh(initializer)
             )
             for name in sorted(vocabularies)
         }

@@ -12,7 +12,7 @@ from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.recurrent import GRU
-from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
+from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, read_each
 
 LAST, STATES = "last", "states"
 
@@ -95,17 +95,11 @@ class AttendedHiddenStates(LastHiddenState):
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """`interest` [users, candidates, 2 units] and `attention` [users, candidates, time]."""
-        weights = self.attention(
-            target.embedding,
-            state[STATES],
-            state[MASK],
-            query_mask=target.mask,
-            training=training,
-        )
+        layers = {"attention": (self.attention, state[STATES])}
+        outputs = read_each(layers, state[MASK], target, training)
         last = super().interest(state, target, training)["interest"]
         # [h_T, sum of a_t h_t]
-        interest = tf.concat([last, attend(weights, state[STATES])], -1)
-        return {"interest": interest, "attention": weights}
+        return {**outputs, "interest": tf.concat([last, outputs["interest"]], -1)}
 
     def update(self, state: State, history: History) -> State:
         """Continues the GRU over newer events and appends their states."""

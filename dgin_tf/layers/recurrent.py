@@ -71,22 +71,19 @@ class _GatedRecurrence(ConfiguredLayer):
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
         )
-        self._bias = self._float_weight("bias", [width], self._initial_bias)
-        self._recurrent_kernel = self._float_weight(
+        self._bias = self.add_float_weight("bias", [width], self._initial_bias)
+        self._recurrent_kernel = self.add_float_weight(
             "recurrent_kernel", [self.units, width], self.recurrent_initializer
         )
-        self._recurrent_bias = (
-            self._float_weight("recurrent_bias", [width], "zeros") if self.recurrent_bias else None
-        )
+        self._recurrent_bias = None
+        if self.recurrent_bias:
+            self._recurrent_bias = self.add_float_weight("recurrent_bias", [width], "zeros")
         super().build(input_shape)
 
     @property
     def _state_dtype(self) -> tf.DType:
         """States add up over time, so they stay float32 under a half-precision policy."""
         return tf.float64 if self.compute_dtype == "float64" else tf.float32
-
-    def _float_weight(self, name: str, shape: list[int], initializer: Any) -> tf.Variable:
-        return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False)
 
     def _initial_bias(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
         return tf.zeros(shape, dtype)

@@ -253,8 +253,8 @@ def attend(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def read_each(
-    layers: Mapping[str, tuple[TargetAttention, tf.Tensor]],
-    mask: tf.Tensor,
+    layers: Mapping[str, tuple[tf.keras.layers.Layer, tf.Tensor]],
+    mask: tf.Tensor | None,
     target: Target,
     training: bool,
 ) -> State:
@@ -262,7 +262,7 @@ def read_each(
 
     Args:
       layers: name of the weights -> attention, and the events it attends to, [users, time, dim].
-      mask: True where the event is real, bool [users, time].
+      mask: True where the event is real, bool [users, time]; None where all are.
       target: the candidates.
       training: whether this is a step of training.
 

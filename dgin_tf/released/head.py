@@ -39,9 +39,7 @@ class ReleasedDice(ConfiguredLayer):
 
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
-        self.alpha = self.add_weight(
-            "alpha", [dim], initializer="zeros", experimental_autocast=False
-        )
+        self.alpha = self.add_float_weight("alpha", [dim], "zeros")
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=False):

@@ -6,7 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.configured import ConfiguredLayer
-from dgin_tf.layers.events import State
+from dgin_tf.layers.events import History, State
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.fast.scan import fast_scan
 from dgin_tf.ops.ntm import GRUWeights, LinearWeights, Step
@@ -36,10 +37,8 @@ class RecurrentMemory(ConfiguredLayer):
       [7.0, 7.0, 7.0]
     """
 
-    @property
-    def step(self) -> Step:
-        """The step that reads one event, see `dgin_tf.ops.ntm.scan`."""
-        raise NotImplementedError
+    step: Step
+    """Reads one event, see `dgin_tf.ops.ntm.scan`; subclasses set it."""
 
     def step_weights(self) -> Any:
         """The weights of the step, as tensors."""
@@ -109,8 +108,22 @@ class RecurrentMemory(ConfiguredLayer):
         return tf.float64 if self.compute_dtype == "float64" else tf.float32
 
 
+class MemoryEncoder(InterestEncoder):
+    """An encoder whose state is a memory; subclasses set `memory` and read it by a candidate."""
+
+    memory: RecurrentMemory
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """Reads the events into the memory as it is before any."""
+        return self.memory(history.events, history.mask, training=training)[0]
+
+    def update(self, state: State, history: History) -> State:
+        """Reads newer events into a stored memory."""
+        return self.memory(history.events, history.mask, state)[0]
+
+
 def add_gru(
-    layer: tf.keras.layers.Layer,
+    layer: ConfiguredLayer,
     dim: int,
     units: int,
     prefix: str = "",
@@ -131,14 +144,14 @@ def add_gru(
     }
     return GRUWeights(
         *(
-            add_float_weight(layer, prefix + name, shape, initializer)
+            layer.add_float_weight(prefix + name, shape, initializer)
             for (name, shape), initializer in zip(shapes.items(), initializers, strict=True)
         )
     )
 
 
 def add_linear(
-    layer: tf.keras.layers.Layer,
+    layer: ConfiguredLayer,
     dim: int,
     units: int,
     prefix: str = "",
@@ -146,17 +159,8 @@ def add_linear(
 ) -> LinearWeights:
     """Adds kernel and bias of a linear layer, as `add_gru`."""
     return LinearWeights(
-        add_float_weight(layer, prefix + "kernel", [dim, units], initializer),
-        add_float_weight(layer, prefix + "bias", [units], "zeros"),
-    )
-
-
-def add_float_weight(
-    layer: tf.keras.layers.Layer, name: str, shape: Sequence[int], initializer: Any, **kwargs: Any
-) -> tf.Variable:
-    """Adds a weight that stays float32 under a half-precision policy."""
-    return layer.add_weight(
-        name, shape, initializer=initializer, experimental_autocast=False, **kwargs
+        layer.add_float_weight(prefix + "kernel", [dim, units], initializer),
+        layer.add_float_weight(prefix + "bias", [units], "zeros"),
     )
 
 

@@ -35,13 +35,12 @@ class RandomHyperplanes(ConfiguredLayer):
         self.seed = seed
 
     def build(self, input_shape: Any) -> None:
-        self.directions = self.add_weight(
+        self.directions = self.add_float_weight(
             "directions",
             [tf.TensorShape(input_shape)[-1], self.bits],
-            dtype=tf.float32,
-            initializer=tf.keras.initializers.RandomNormal(stddev=1.0, seed=self.seed),
+            tf.keras.initializers.RandomNormal(stddev=1.0, seed=self.seed),
             trainable=False,
-            experimental_autocast=False,
+            dtype=tf.float32,
         )
         super().build(input_shape)
 

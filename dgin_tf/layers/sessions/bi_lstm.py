@@ -152,9 +152,7 @@ class BiLSTM(ConfiguredLayer):
 
     def _add_cell(self, name: str, dim: int, units: int) -> dict[str, tf.Variable]:
         def add(part, shape, initializer):
-            return self.add_weight(
-                f"{name}/{part}", shape, initializer=initializer, experimental_autocast=False
-            )
+            return self.add_float_weight(f"{name}/{part}", shape, initializer)
 
         cell = {
             "kernel": add("kernel", [dim, 4 * units], self.kernel_initializer),
