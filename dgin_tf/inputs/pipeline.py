@@ -19,7 +19,7 @@ import tensorflow as tf
 from dgin_tf.inputs.cutting import batch_index, cut, parse_rows
 from dgin_tf.inputs.negatives import ITEM, HistoryNegatives, popularity_sampler, uniform_sampler
 from dgin_tf.records import SPLITS, Manifest, Shard, load_catalogue
-from dgin_tf.schema import Schema
+from dgin_tf.schema import Schema, check_positive
 
 SAMPLERS = ("none", "uniform", "popularity")
 
@@ -46,11 +46,7 @@ class BatchOptions:
     history_negatives: str = "none"
 
     def __post_init__(self):
-        if self.batch_rows < 1 or self.max_history < 1:
-            raise ValueError(
-                f"batch_rows and max_history must be at least 1; got {self.batch_rows} and "
-                f"{self.max_history}."
-            )
+        check_positive(batch_rows=self.batch_rows, max_history=self.max_history)
         if self.history_negatives not in SAMPLERS:
             raise ValueError(
                 f"history_negatives must be one of {SAMPLERS}; got {self.history_negatives!r}."

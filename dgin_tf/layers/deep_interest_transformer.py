@@ -13,7 +13,7 @@ from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.positions import LearnedPositions
 from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEncoder
 from dgin_tf.ops.event_order import newest_events
-from dgin_tf.schema import BEHAVIOR_TYPE
+from dgin_tf.schema import BEHAVIOR_TYPE, check_positive
 
 
 class DeepInterestTransformer(InterestEncoder):
@@ -41,8 +41,7 @@ class DeepInterestTransformer(InterestEncoder):
 
     def __init__(self, types: Sequence[int] = (), events: int = 50, heads: int = 4, **kwargs: Any):
         super().__init__(**kwargs)
-        if events < 1:
-            raise ValueError(f"events must be at least 1; got {events}.")
+        check_positive(events=events)
         self.types = tuple(types)
         self.events = events
         self.heads = heads

@@ -16,6 +16,7 @@ from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import SelfAttentionEncoder
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
 from dgin_tf.ops.event_order import order_events
+from dgin_tf.schema import check_positive
 
 EVENTS, MASK, PART = "events", "mask", "part"
 PART_NAMES, PART_MASK = "part_names", "part_mask"
@@ -157,8 +158,7 @@ def partition(values: tf.Tensor, mask: tf.Tensor, parts: int) -> Partition:
     Raises:
       ValueError: `parts` is below 1.
     """
-    if parts < 1:
-        raise ValueError(f"parts must be at least 1; got {parts}.")
+    check_positive(parts=parts)
     by_value = order_events(values, mask)
     sentinel = values.dtype.max
     key = tf.pad(by_value.keys, [[0, 0], [0, parts]], constant_values=sentinel)

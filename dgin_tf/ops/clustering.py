@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from dgin_tf.ops import sampling
 from dgin_tf.ops.similarity import Relevance, normalize
+from dgin_tf.schema import check_positive
 
 _TINY = 1e-8
 
@@ -76,8 +77,7 @@ def k_means(
     Raises:
       ValueError: `clusters` or `rounds` is below 1.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1; got {rounds}.")
+    check_positive(rounds=rounds)
     unit = _directions(vectors, mask, clusters)
     first = sampling.stratified(sampling.counts(mask), clusters, [], seed)
     centers = tf.gather(unit, sampling.places(mask, first), batch_dims=1)
@@ -212,10 +212,7 @@ class Clustering(NamedTuple):
         if self.algorithm not in CLUSTERINGS:
             names = ", ".join(CLUSTERINGS)
             raise ValueError(f"clustering must be one of {names}; got {self.algorithm!r}.")
-        if self.clusters < 1 or self.rounds < 1:
-            raise ValueError(
-                f"clusters and rounds must be at least 1; got {self.clusters} and {self.rounds}."
-            )
+        check_positive(clusters=self.clusters, rounds=self.rounds)
         return self
 
     def __call__(self, vectors: tf.Tensor, mask: tf.Tensor, **settings: Any) -> Clusters:
@@ -296,8 +293,7 @@ def of_clusters(values: tf.Tensor, assignment: tf.Tensor) -> tf.Tensor:
 
 def _directions(vectors: tf.Tensor, mask: tf.Tensor, clusters: int) -> tf.Tensor:
     """Unit vectors in float32, zero where masked."""
-    if clusters < 1:
-        raise ValueError(f"clusters must be at least 1; got {clusters}.")
+    check_positive(clusters=clusters)
     vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
     return tf.where(mask[..., tf.newaxis], normalize(vectors), 0.0)
 

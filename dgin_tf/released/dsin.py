@@ -17,7 +17,7 @@ from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.dsin import DSIN
 from dgin_tf.ops import masking
-from dgin_tf.schema import Schema
+from dgin_tf.schema import Schema, check_positive
 
 _BLIND = -(2.0**32) + 1  # the authors' minus infinity
 
@@ -56,8 +56,7 @@ class ReleasedSessionTransformer(ConfiguredLayer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if heads < 1:
-            raise ValueError(f"heads must be at least 1; got {heads}.")
+        check_positive(heads=heads)
         self.heads = heads
         self.blinding = blinding
         self.positions = positions

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from dgin_tf.records import Manifest, decode_record, frame, read_records
-from dgin_tf.schema import FIRST_ID, HISTORY, USER, Schema, feature_name, write_text
+from dgin_tf.schema import FIRST_ID, HISTORY, USER, Schema, check_positive, feature_name, write_text
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
 from dgin_tf.stores.behavior_index import (
     BLOCKS_FILE,
@@ -66,8 +66,7 @@ def build_index(
     schema = Schema.load(data_dir)
     manifest = Manifest.load(data_dir, schema)
     codec = BlockCodec(schema, key)
-    if max_events_per_key < 1:
-        raise ValueError(f"max_events_per_key must be at least 1; got {max_events_per_key}.")
+    check_positive(max_events_per_key=max_events_per_key)
     users = schema.vocabulary_sizes[_user_field(schema)]
     output = pathlib.Path(output_dir).absolute()
     shards = [shard for split in manifest.splits.values() for shard in split]

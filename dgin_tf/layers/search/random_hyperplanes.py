@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops import signatures
+from dgin_tf.schema import check_positive
 
 
 class RandomHyperplanes(ConfiguredLayer):
@@ -29,8 +30,7 @@ class RandomHyperplanes(ConfiguredLayer):
 
     def __init__(self, bits: int, seed: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
-        if bits < 1:
-            raise ValueError(f"bits must be at least 1; got {bits}.")
+        check_positive(bits=bits)
         self.bits = bits
         self.seed = seed
 

@@ -30,7 +30,7 @@ from dgin_tf.layers.interest_encoder import (
 from dgin_tf.ops import sampling
 from dgin_tf.ops.event_order import at_most
 from dgin_tf.ops.fast.sets import SetsOfSize, put_back, split_by_size
-from dgin_tf.schema import CANDIDATE, TIMESTAMP, check_features
+from dgin_tf.schema import CANDIDATE, TIMESTAMP, check_features, check_positive
 
 TOPK_INDICES, TOPK_MASK = "topk_indices", "topk_mask"
 _SIZES = (8,)  # events that a sparse search retrieves
@@ -95,8 +95,7 @@ class SearchUnit(ConfiguredLayer):
 
     def __init__(self, k: int = 50, **kwargs: Any):
         super().__init__(**kwargs)
-        if k < 1:
-            raise ValueError(f"k must be at least 1; got {k}.")
+        check_positive(k=k)
         self.k = k
 
     auxiliary_logits_weight: float | None = None
