@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.records import load_catalogue
-from dgin_tf.schema import HISTORY, UNKNOWN_ID, USER, Field, Schema, feature_name
+from dgin_tf.schema import UNKNOWN_ID, USER, Field, Schema, feature_name
 from dgin_tf.serving.export.signatures import signature_specs
 from dgin_tf.serving.export.versions import ASSETS, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies
@@ -162,10 +162,6 @@ class BundleModel:
             name: tf.convert_to_tensor(inputs[name], spec.dtype) for name, spec in specs.items()
         }
         return self._signatures[signature](**tensors)
-
-    def no_events(self) -> dict[str, list[int]]:
-        """An empty history."""
-        return {field.name: [] for field in self.schema.with_role(HISTORY)}
 
 
 def by_field(values: Values) -> Mapping[str, Any]:

@@ -251,7 +251,8 @@ class StoredStates(StateSource):
         # A user of whom nothing is stored has no events and an unknown profile.
         unknown = {field.name: UNKNOWN_ID for field in self._model.schema.user_fields}
         profile = {**unknown, **request.user_fields}
-        return self._histories.encode(self._model.no_events(), profile)
+        no_events = {field.name: [] for field in self._model.schema.with_role(HISTORY)}
+        return self._histories.encode(no_events, profile)
 
 
 def _candidate_keys(model: BundleModel, key: str, candidates: Values) -> np.ndarray:
