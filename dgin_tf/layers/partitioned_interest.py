@@ -5,12 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.layers.events import (
-    History,
-    State,
-    Target,
-    embed_events_at,
-)
+from dgin_tf.layers.events import History, State, Target, embed_events_at
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import SelfAttentionEncoder

@@ -12,12 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.activations import (
-    ActivationSpec,
-    PReLU,
-    kernel_config,
-    make_activation,
-)
+from dgin_tf.layers.activations import ActivationSpec, PReLU, kernel_config, make_activation
 from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.events import EVENTS, MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder

@@ -9,11 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.activations import (
-    ActivationSpec,
-    kernel_config,
-    make_activation,
-)
+from dgin_tf.layers.activations import ActivationSpec, kernel_config, make_activation
 from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.normalization import BatchNorm
 from dgin_tf.ops import masking

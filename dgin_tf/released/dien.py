@@ -12,13 +12,7 @@ import tensorflow as tf
 from dgin_tf.layers.auxiliary_loss import SUM, AuxiliaryLoss, click_net
 from dgin_tf.layers.state_attention import ProjectedAttention
 from dgin_tf.models.base import ModelConfig
-from dgin_tf.models.dien import (
-    DIEN,
-    AGRUModel,
-    AIGRUModel,
-    AUGRUModel,
-    TwoLayerGRUAttentionModel,
-)
+from dgin_tf.models.dien import DIEN, AGRUModel, AIGRUModel, AUGRUModel, TwoLayerGRUAttentionModel
 from dgin_tf.models.rocket_launching import RocketLaunching
 from dgin_tf.released.head import ReleasedHead
 from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU

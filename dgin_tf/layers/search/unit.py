@@ -21,12 +21,7 @@ from dgin_tf.layers.events import (
     gather_features,
     store_events,
 )
-from dgin_tf.layers.interest_encoder import (
-    INTEREST,
-    HistorySlice,
-    InterestEncoder,
-    as_inputs,
-)
+from dgin_tf.layers.interest_encoder import INTEREST, HistorySlice, InterestEncoder, as_inputs
 from dgin_tf.ops import sampling
 from dgin_tf.ops.event_order import at_most
 from dgin_tf.ops.fast.sets import SetsOfSize, put_back, split_by_size

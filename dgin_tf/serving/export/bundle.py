@@ -37,12 +37,7 @@ from dgin_tf.records import CATALOGUE_FILE, load_catalogue
 from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, Schema, write_text
 from dgin_tf.serving.export import signatures, warmup
 from dgin_tf.serving.export.requests import RequestMaker
-from dgin_tf.serving.export.versions import (
-    ASSETS,
-    FORMAT_VERSION,
-    METADATA_FILE,
-    version_numbers,
-)
+from dgin_tf.serving.export.versions import ASSETS, FORMAT_VERSION, METADATA_FILE, version_numbers
 from dgin_tf.serving.export.vocabularies import VOCABULARY
 
 REQUESTS = "requests"
