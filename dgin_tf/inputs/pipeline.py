@@ -168,9 +168,8 @@ class PreparedData:
         rows = np.asarray([shard.rows for shard in shards], np.int32)
         seeds = np.zeros((len(shards), 2), np.int32)
         if sequence is not None:
-            seeds[:] = (
-                sequence.spawn(1)[0].generate_state(2 * len(shards)).view(np.int32).reshape(-1, 2)
-            )
+            numbers = sequence.spawn(1)[0].generate_state(2 * len(shards))
+            seeds[:] = numbers.view(np.int32).reshape(-1, 2)
         times = np.full(len(shards), length, np.int32)
         widths = np.asarray([shard.row_candidates for shard in shards], np.int32)
         files = tf.data.Dataset.from_tensor_slices((paths, users, rows, widths, seeds, times))

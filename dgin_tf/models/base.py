@@ -398,9 +398,8 @@ class CTRModel(tfrs.models.Model):
         for name, encoder in self.encoders.items():
             if (logits := outputs[OUTPUTS][name].get(AUXILIARY_LOGITS)) is not None:
                 loss = losses.target_loss(logits, labels, mask, loss_scale=self.config.loss_scale)
-                parts[self._loss_name(name, AUXILIARY_LOGITS)] = (
-                    encoder.auxiliary_logits_weight * loss
-                )
+                name = self._loss_name(name, AUXILIARY_LOGITS)
+                parts[name] = encoder.auxiliary_logits_weight * loss
         if self.losses:
             parts["regularization"] = tf.nn.scale_regularization_loss(tf.add_n(self.losses))
         return parts

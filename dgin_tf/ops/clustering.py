@@ -219,10 +219,8 @@ class Clustering(NamedTuple):
         """Clusters vectors [users, time, dim] under a mask bool [users, time]."""
         if not (time := vectors.shape[1]):
             # Unknown or zero: one event of padding at the end, since nothing is gathered from none.
-            vectors, mask = (
-                tf.pad(vectors, [[0, 0], [0, 1], [0, 0]]),
-                tf.pad(mask, [[0, 0], [0, 1]]),
-            )
+            vectors = tf.pad(vectors, [[0, 0], [0, 1], [0, 0]])
+            mask = tf.pad(mask, [[0, 0], [0, 1]])
         clusters = CLUSTERINGS[self.algorithm](
             vectors, mask, self.clusters, rounds=self.rounds, seed=self.seed, **settings
         )

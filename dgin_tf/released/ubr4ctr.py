@@ -18,5 +18,4 @@ def log_likelihood(logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
 class UBR4CTRReleased(UBR4CTR, registry_name="ubr4ctr_released"):
     """UBR4CTR trained by the released likelihood."""
 
-    def log_likelihood(self, logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
-        return log_likelihood(logits, selection)
+    log_likelihood = staticmethod(log_likelihood)

@@ -187,10 +187,8 @@ def _split_by_length(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int,
         for length in np.unique(lengths).tolist():
             rows = _rows(arrays, np.flatnonzero(lengths == length))
             # One column of padding for no events at all: not every operation takes an empty axis.
-            yield (
-                length,
-                {n: v if v.ndim == 1 else v[:, : max(length, 1)] for n, v in rows.items()},
-            )
+            width = max(length, 1)
+            yield length, {n: v if v.ndim == 1 else v[:, :width] for n, v in rows.items()}
 
 
 def _regroup(

@@ -7,6 +7,7 @@ readers see the old index or the new one.
 
 import collections
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -71,15 +72,12 @@ def build_index(
     output = pathlib.Path(output_dir).absolute()
     shards = [shard for split in manifest.splits.values() for shard in split]
     with _replacing(output) as folder:
-        payloads: Iterable[bytes] = (
-            payload
-            for shard in shards
-            for payload in read_records(pathlib.Path(data_dir) / shard.path)
-        )
-        size = sum((pathlib.Path(data_dir) / shard.path).stat().st_size for shard in shards)
+        paths = [pathlib.Path(data_dir) / shard.path for shard in shards]
+        size = sum(path.stat().st_size for path in paths)
         # As many parts as memory needs, but no more files than may be open.
         parts = min(size // part_bytes + 1, _MAX_PARTS, users)
         records = sum(shard.users for shard in shards)
+        payloads: Iterable[bytes] = itertools.chain.from_iterable(map(read_records, paths))
         payloads = progress(payloads, records, "reading records")
         records_skipped = _deal(payloads, schema, folder, parts, users)
         counts, sizes = _write_blocks(

@@ -45,11 +45,6 @@ class LmdbStore(StateStore):
             os.makedirs(self._path, exist_ok=True)
             self._environment = self._lmdb.open(self._path, map_size=map_bytes)
 
-    def get(self, user: int) -> bytes | None:
-        key = self._key(user)
-        with self._transaction("read") as transaction:
-            return transaction.get(key)
-
     def get_many(self, users: Sequence[int]) -> list[bytes | None]:
         keys = [self._key(user) for user in users]
         with self._transaction("read") as transaction:

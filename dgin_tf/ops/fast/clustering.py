@@ -74,10 +74,8 @@ def sum_interests(
     times over [users, time, dim]; this one passes once, and gives every field its own part.
     """
     widths, dtype = tuple(field.shape[-1] for field in events), events[0].dtype
-    jit, signature = (
-        should_compile(events[0].shape[0]),
-        (*events[0].shape, *widths, clusters, dtype),
-    )
+    jit = should_compile(events[0].shape[0])
+    signature = (*events[0].shape, *widths, clusters, dtype)
 
     @tf.custom_gradient
     def weighted_sum(*fields):

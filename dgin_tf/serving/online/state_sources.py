@@ -251,7 +251,7 @@ class StoredStates(StateSource):
         # A user of whom nothing is stored has no events and an unknown profile.
         unknown = {field.name: UNKNOWN_ID for field in self._model.schema.user_fields}
         profile = {**unknown, **request.user_fields}
-        no_events = {field.name: [] for field in self._model.schema.with_role(HISTORY)}
+        no_events: Values = {field.name: [] for field in self._model.schema.with_role(HISTORY)}
         return self._histories.encode(no_events, profile)
 
 
