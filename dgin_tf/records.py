@@ -24,6 +24,8 @@ import numpy as np
 
 from dgin_tf.schema import CANDIDATE, HISTORY, Schema, feature_name, replacing, write_text
 
+Arrays = dict[str, np.ndarray]
+
 MANIFEST_FILE = "manifest.json"
 CATALOGUE_FILE = "catalogue.npz"
 POSITION = "cand_position"

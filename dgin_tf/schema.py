@@ -31,6 +31,7 @@ HISTORY_MASK, CANDIDATE_MASK = (PREFIX[role] + "mask" for role in (HISTORY, CAND
 SCHEMA_FILE = "schema.json"
 FORMAT_VERSION = 1
 TIMESTAMP, BEHAVIOR_TYPE = "timestamp", "behavior_type"
+USER_ID, ITEM = "user_id", "item_id"
 
 
 @dataclasses.dataclass(frozen=True)

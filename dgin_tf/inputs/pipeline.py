@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.cutting import batch_index, cut, parse_rows
-from dgin_tf.inputs.negatives import ITEM, HistoryNegatives, popularity_sampler, uniform_sampler
+from dgin_tf.inputs.negatives import HistoryNegatives, popularity_sampler, uniform_sampler
 from dgin_tf.records import SPLITS, Manifest, Shard, load_catalogue
-from dgin_tf.schema import Schema, check_positive
+from dgin_tf.schema import ITEM, Schema, check_positive
 
 SAMPLERS = ("none", "uniform", "popularity")
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.interest_evolution import InterestEvolution
 from dgin_tf.models.base import CTRModel
-from dgin_tf.records import LABEL
+from dgin_tf.records import LABEL, Arrays
 from dgin_tf.schema import (
     CANDIDATE,
     CANDIDATE_MASK,
@@ -28,7 +28,6 @@ from dgin_tf.schema import (
 VOCABULARY = "vocabulary"
 _RESERVED = ("padding", "unknown")
 
-Arrays = dict[str, np.ndarray]
 NestedArrays = Mapping[str, Any]  # name -> an array, or such a mapping again
 
 

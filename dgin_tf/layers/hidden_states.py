@@ -12,7 +12,7 @@ from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.recurrent import GRU
-from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, read_each
+from dgin_tf.layers.target_attention import read_each, sigmoid_attention
 
 LAST, STATES = "last", "states"
 
@@ -81,11 +81,8 @@ class AttendedHiddenStates(LastHiddenState):
 
     def __init__(self, gru: GRU, attention: tf.keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(gru, **kwargs)
-        self.attention = as_layer(attention) or TargetAttention(
-            ActivationUnit((80, 40), "sigmoid", name="unit", dtype=self.dtype_policy),
-            softmax=True,
-            name="attention",
-            dtype=self.dtype_policy,
+        self.attention = as_layer(attention) or sigmoid_attention(
+            (80, 40), "attention", self.dtype_policy
         )
 
     def encode(self, history: History, training: bool = False) -> State:

@@ -233,6 +233,12 @@ class TargetAttention(ConfiguredLayer):
         return tf.where(mask, scores, tf.zeros([], scores.dtype))
 
 
+def sigmoid_attention(units: Sequence[int], name: str, dtype: Any = None) -> TargetAttention:
+    """Attention by a sigmoid unit and a softmax over time, as the authors' codes have it."""
+    unit = ActivationUnit(units, "sigmoid", name="unit", dtype=dtype)
+    return TargetAttention(unit, softmax=True, name=name, dtype=dtype)
+
+
 def attend(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Eq. (3): sum over time of weight times value.
 

@@ -13,7 +13,7 @@ from dgin_tf.layers.sessions.bi_lstm import MEAN, BiLSTM
 from dgin_tf.layers.sessions.bias_encoding import BiasEncoding
 from dgin_tf.layers.sessions.session_interest import SessionInterest
 from dgin_tf.layers.sessions.transformer import by_head, head_width, side_by_side
-from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
+from dgin_tf.layers.target_attention import sigmoid_attention
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.dsin import DSIN
 from dgin_tf.ops import masking
@@ -179,12 +179,8 @@ class DSINReleased(DSIN, registry_name="dsin_released"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """The session interests of the authors' code."""
-        attention, state_attention = (
-            TargetAttention(
-                ActivationUnit((64, 16), "sigmoid", name="unit"), softmax=True, name=name
-            )
-            for name in ("attention", "state_attention")
-        )
+        attention = sigmoid_attention((64, 16), "attention")
+        state_attention = sigmoid_attention((64, 16), "state_attention")
         positions = not settings.bias_encoding  # which this transformer adds itself
         encoder = ReleasedSessionInterest(
             ReleasedSessionTransformer(settings.heads, positions=positions, name="extractor"),

@@ -31,7 +31,7 @@ from dgin_tf.layers.memory.recurrent_memory import (
     add_linear,
     repeat_for_users,
 )
-from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, read_each
+from dgin_tf.layers.target_attention import read_each, sigmoid_attention
 from dgin_tf.ops import ntm
 from dgin_tf.ops.event_order import padding_first
 from dgin_tf.released.recurrent import gate_biases
@@ -386,10 +386,7 @@ class ReleasedMemoryInterest(InterestEncoder):
         self.auxiliary_loss = auxiliary_loss
         self.attention: Any = None
         if memory.step.induces or not memory.step.has_slot_keys:
-            unit = ActivationUnit((80, 40), "sigmoid", name="unit", dtype=self.dtype_policy)
-            self.attention = TargetAttention(
-                unit, softmax=True, name="attention", dtype=self.dtype_policy
-            )
+            self.attention = sigmoid_attention((80, 40), "attention", self.dtype_policy)
         self.auxiliary_loss_names = (
             *(["utilization"] if memory.step.balances else []),
             *([] if auxiliary_loss is None else ["auxiliary"]),

@@ -16,7 +16,7 @@ from dgin_tf.layers.events import EVENTS, MASK, State, Target, embed_ids
 from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import RetrievedEvents, SearchResult, SearchUnit, top_events
-from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
+from dgin_tf.layers.target_attention import AttendedHistory, sigmoid_attention
 from dgin_tf.layers.tower import Tower
 from dgin_tf.models.sim import SIM, check_field
 from dgin_tf.ops import masking
@@ -117,8 +117,7 @@ class _ReleasedSIM(SIM):
     @classmethod
     def blocks(cls, schema, config, settings):
         """The readers; subclasses add the search unit."""
-        unit = ActivationUnit((80, 40), "sigmoid", name="unit")
-        attention = TargetAttention(unit, softmax=True, name="attention")
+        attention = sigmoid_attention((80, 40), "attention")
         return {
             "reader": ReleasedExactSearchUnit(name="reader"),
             "short": AttendedHistory(attention, name="short"),

@@ -20,12 +20,13 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.models.base import CTRModel
+from dgin_tf.records import Arrays
 from dgin_tf.serving.center.progress import Progress as StreamProgress
 from dgin_tf.serving.center.user_states import UserState, UserStates
 from dgin_tf.serving.export.state_names import flatten_state
 from dgin_tf.serving.online.cached_groups import CachedGroups
 from dgin_tf.serving.online.state_sources import GroupStates
-from dgin_tf.serving.user_records import Arrays, Progress, RecordUsers, UserBatch
+from dgin_tf.serving.user_records import Progress, RecordUsers, UserBatch
 from dgin_tf.stores.values import DamagedValueError, StaleValueError
 
 Item = TypeVar("Item")

@@ -8,15 +8,13 @@ import tensorflow as tf
 
 from dgin_tf.inputs.cutting import whole_histories
 from dgin_tf.inputs.pipeline import PreparedData
-from dgin_tf.records import SPLITS, read_records
-from dgin_tf.schema import FIRST_ID, HISTORY, HISTORY_MASK, PREFIX, TIMESTAMP
+from dgin_tf.records import SPLITS, Arrays, read_records
+from dgin_tf.schema import FIRST_ID, HISTORY, HISTORY_MASK, PREFIX, TIMESTAMP, USER_ID
 from dgin_tf.serving.export.signatures import UPDATE_USER
-from dgin_tf.serving.online.bundle_model import USER_ID
 
 _TIMES, _MASK = PREFIX[HISTORY] + TIMESTAMP, HISTORY_MASK
 _DAY = 86_400  # seconds
 
-Arrays = dict[str, np.ndarray]
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 

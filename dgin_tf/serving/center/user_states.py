@@ -8,14 +8,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from dgin_tf.records import Arrays
 from dgin_tf.serving.center.progress import Progress, state_arrays
 from dgin_tf.serving.export.versions import state_namespace, value_header
 from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_value, encode_value
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

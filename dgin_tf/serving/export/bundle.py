@@ -33,7 +33,7 @@ import tensorflow as tf
 
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.serving_spec import ServingSpec
-from dgin_tf.records import CATALOGUE_FILE, load_catalogue
+from dgin_tf.records import CATALOGUE_FILE, Arrays, load_catalogue
 from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, Schema, write_text
 from dgin_tf.serving.export import signatures, warmup
 from dgin_tf.serving.export.requests import RequestMaker
@@ -51,8 +51,6 @@ _HALF_TOLERANCE = 2e-2
 
 _EXAMPLE_SHAPE = (1, 5, 3)  # users, time, candidates: short enough to read
 _WARMUP_SHAPE = (2, 200)  # users, candidates; its time is the model's longest history
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

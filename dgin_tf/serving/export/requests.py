@@ -7,14 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dgin_tf.inputs.negatives import ITEM
-from dgin_tf.records import LABEL, POSITION, encode_record
-from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema, feature_name
+from dgin_tf.records import LABEL, POSITION, Arrays, encode_record
+from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, ITEM, USER, Field, Schema, feature_name
 
 _NOW = 1_500_000_000
 _LARGEST_NUMBER = 100_000  # of a numeric feature in its integer form, where 0 is unknown
-
-Arrays = dict[str, np.ndarray]
 
 
 class RequestMaker:

@@ -23,13 +23,13 @@ import tensorflow as tf
 
 from dgin_tf.group_spec import TOTAL
 from dgin_tf.inputs.cutting import cut, parse_rows
-from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.models.base import CTRModel
 from dgin_tf.schema import (
     CANDIDATE,
     CANDIDATE_MASK,
     HISTORY,
     HISTORY_MASK,
+    ITEM,
     PADDING_ID,
     PREFIX,
     UNKNOWN_ID,

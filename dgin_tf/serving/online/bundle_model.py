@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.inputs.negatives import ITEM
-from dgin_tf.records import load_catalogue
-from dgin_tf.schema import UNKNOWN_ID, USER, Field, Schema, feature_name
+from dgin_tf.records import Arrays, load_catalogue
+from dgin_tf.schema import ITEM, UNKNOWN_ID, USER, Field, Schema, feature_name
 from dgin_tf.serving.export.signatures import signature_specs
 from dgin_tf.serving.export.versions import ASSETS, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies
 
-USER_ID = "user_id"
-
-Arrays = dict[str, np.ndarray]
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
 Profile = Mapping[str, Any]  # user field -> its one value
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dgin_tf.group_spec import TOTAL
-from dgin_tf.records import stack_padded
-from dgin_tf.schema import CANDIDATE, HISTORY, UNKNOWN_ID
+from dgin_tf.records import Arrays, stack_padded
+from dgin_tf.schema import CANDIDATE, HISTORY, UNKNOWN_ID, USER_ID
 from dgin_tf.serving.center.user_states import UserStates
 from dgin_tf.serving.export.signatures import (
     ENCODE_GROUPS,
@@ -25,14 +25,7 @@ from dgin_tf.serving.export.signatures import (
     ENCODE_USER,
     total_feature,
 )
-from dgin_tf.serving.online.bundle_model import (
-    USER_ID,
-    Arrays,
-    BundleModel,
-    Profile,
-    Values,
-    pad_row,
-)
+from dgin_tf.serving.online.bundle_model import BundleModel, Profile, Values, pad_row
 from dgin_tf.serving.online.cached_groups import CachedGroups
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
