@@ -126,11 +126,8 @@ class SIMHard(SIM, registry_name="sim_hard"):
     def blocks(cls, schema, config, settings):
         """Hard search, the exact search unit, and DIN."""
         check_field(schema, settings.field)
-        return {
-            "search": HardSearch(settings.k, settings.field, settings.backfill, name="search"),
-            "reader": _exact_search_unit(settings.heads, settings.time),
-            "short": din_history(settings.softmax, name="short"),
-        }
+        search = HardSearch(settings.k, settings.field, settings.backfill, name="search")
+        return _beside_din(search, _exact_search_unit(settings), settings)
 
 
 class SIMSoft(SIM, registry_name="sim_soft"):
@@ -155,11 +152,7 @@ class SIMSoft(SIM, registry_name="sim_soft"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """Soft search, whose network has the head's form, the exact search unit, and DIN."""
-        return {
-            "search": _soft_search(config, settings),
-            "reader": _exact_search_unit(settings.heads, settings.time),
-            "short": din_history(settings.softmax, name="short"),
-        }
+        return _beside_din(_soft_search(config, settings), _exact_search_unit(settings), settings)
 
 
 class SIMHardFirstStage(SIM, registry_name="sim_hard_first_stage"):
@@ -171,11 +164,8 @@ class SIMHardFirstStage(SIM, registry_name="sim_hard_first_stage"):
     def blocks(cls, schema, config, settings):
         """Hard search, a mean, and DIN."""
         check_field(schema, settings.field)
-        return {
-            "search": HardSearch(settings.k, settings.field, name="search"),
-            "reader": MeanReader(name="reader"),
-            "short": din_history(settings.softmax, name="short"),
-        }
+        search = HardSearch(settings.k, settings.field, name="search")
+        return _beside_din(search, MeanReader(name="reader"), settings)
 
 
 class SIMSoftFirstStage(SIM, registry_name="sim_soft_first_stage"):
@@ -190,11 +180,7 @@ class SIMSoftFirstStage(SIM, registry_name="sim_soft_first_stage"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """Soft search, a mean, and DIN."""
-        return {
-            "search": _soft_search(config, settings),
-            "reader": MeanReader(name="reader"),
-            "short": din_history(settings.softmax, name="short"),
-        }
+        return _beside_din(_soft_search(config, settings), MeanReader(name="reader"), settings)
 
 
 def check_field(schema: Schema, field: str) -> None:
@@ -205,6 +191,11 @@ def check_field(schema: Schema, field: str) -> None:
             f"hard search goes by a field that events and candidates share, one of {names}; got "
             f"{field!r}."
         )
+
+
+def _beside_din(search, reader, settings):
+    short = din_history(settings.softmax, name="short")
+    return {"search": search, "reader": reader, "short": short}
 
 
 def _soft_search(config, settings):
@@ -218,9 +209,9 @@ def _soft_search(config, settings):
     )
 
 
-def _exact_search_unit(heads, time):
-    attention = MultiHeadAttention(heads, project=False, scale=False, name="attention")
-    gap_embedding = GapEmbedding(name="gap_embedding") if time else None
+def _exact_search_unit(settings):
+    attention = MultiHeadAttention(settings.heads, project=False, scale=False, name="attention")
+    gap_embedding = GapEmbedding(name="gap_embedding") if settings.time else None
     return ExactSearchUnit(attention, gap_embedding, name="reader")
 
 
