@@ -161,11 +161,8 @@ class CTRModel(tfrs.models.Model):
         """
         if settings is None and cls.Settings is not None:
             settings = cls.Settings()
-        arguments = {
-            name: getattr(settings, name)
-            for name in _constructor_arguments(cls)
-            if hasattr(settings, name)
-        }
+        names = [name for name in _constructor_arguments(cls) if hasattr(settings, name)]
+        arguments = {name: getattr(settings, name) for name in names}
         arguments |= cls.blocks(schema, config or ModelConfig(), settings)
         return cls(schema, config=config, **arguments)
 
@@ -321,13 +318,11 @@ class CTRModel(tfrs.models.Model):
           NotImplementedError: an encoder's state is not incremental.
         """
         history = self.past_events(features)
-        return {
-            **state,
-            **{
-                name: encoder.update(state[name], _readable(encoder, history))
-                for name, encoder in self.encoders.items()
-            },
+        newer = {
+            name: encoder.update(state[name], _readable(encoder, history))
+            for name, encoder in self.encoders.items()
         }
+        return {**state, **newer}
 
     @classmethod
     def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
@@ -386,7 +381,7 @@ class CTRModel(tfrs.models.Model):
 
         `target` is Eq. (2) of the DIEN paper; auxiliary losses are averaged over the users (rows).
         """
-        mask, labels = _mask_and_labels(features, self.schema)
+        mask, labels = role_mask(features, CANDIDATE, self.schema), features[LABEL]
         parts = {
             "target": losses.target_loss(
                 outputs[LOGITS], labels, mask, features.get(SAMPLE_WEIGHT), self.config.loss_scale
@@ -398,8 +393,8 @@ class CTRModel(tfrs.models.Model):
         for name, encoder in self.encoders.items():
             if (logits := outputs[OUTPUTS][name].get(AUXILIARY_LOGITS)) is not None:
                 loss = losses.target_loss(logits, labels, mask, loss_scale=self.config.loss_scale)
-                name = self._loss_name(name, AUXILIARY_LOGITS)
-                parts[name] = encoder.auxiliary_logits_weight * loss
+                loss_name = self._loss_name(name, AUXILIARY_LOGITS)
+                parts[loss_name] = encoder.auxiliary_logits_weight * loss
         if self.losses:
             parts["regularization"] = tf.nn.scale_regularization_loss(tf.add_n(self.losses))
         return parts
@@ -515,7 +510,7 @@ class CTRModel(tfrs.models.Model):
             self.compiled_metrics._user_metrics or self.compiled_metrics._user_weighted_metrics
         ):
             return report
-        mask, labels = _mask_and_labels(features, self.schema)
+        mask, labels = role_mask(features, CANDIDATE, self.schema), features[LABEL]
         probabilities = tf.reshape(tf.sigmoid(logits), [-1, 1])
         probabilities._keras_mask = tf.reshape(mask, [-1])  # how Keras metrics are told of padding
         self.compiled_metrics.update_state(tf.reshape(labels, [-1, 1]), probabilities)
@@ -542,13 +537,10 @@ class CTRModel(tfrs.models.Model):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "CTRModel":
         """Inverse of `get_config`."""
-        arguments = {name: config[name] for name in _constructor_arguments(cls)}
+        arguments = {name: _as_argument(config[name]) for name in _constructor_arguments(cls)}
         settings = {name: _as_tuple(value) for name, value in config["config"].items()}
-        model = cls(
-            Schema.from_json(config["schema"]),
-            config=ModelConfig(**settings),
-            **{name: _as_argument(value) for name, value in arguments.items()},
-        )
+        schema = Schema.from_json(config["schema"])
+        model = cls(schema, config=ModelConfig(**settings), **arguments)
         model._name = config["name"]
         return model
 
@@ -603,10 +595,6 @@ def _features(data: Any) -> dict[str, tf.Tensor]:
             f"features {sorted(features)} alone."
         )
     return features
-
-
-def _mask_and_labels(features, schema):
-    return role_mask(features, CANDIDATE, schema), features[LABEL]
 
 
 def _constructor_arguments(cls: type) -> list[str]:

@@ -253,18 +253,13 @@ def _call(function, arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
 
 def _describe_spec(spec: ServingSpec) -> dict[str, Any]:
     """Parts of a history that a request needs, as plain JSON values."""
-    groups = spec.groups
-    return {
-        "history_slice": spec.history._asdict() if spec.history else None,
-        "groups": None
-        if groups is None
-        else {
-            "key": groups.key,
-            "groups": groups.groups,
-            "events": groups.events,
-            "statistics": list(groups.statistic_names),
-        },
-    }
+    description: dict[str, Any] = {"history_slice": None, "groups": None}
+    if spec.history:
+        description["history_slice"] = spec.history._asdict()
+    if groups := spec.groups:
+        sizes = {"key": groups.key, "groups": groups.groups, "events": groups.events}
+        description["groups"] = {**sizes, "statistics": list(groups.statistic_names)}
+    return description
 
 
 def _describe(function) -> dict[str, dict[str, dict[str, Any]]]:
