@@ -152,15 +152,11 @@ def pack_record(arrays: Mapping[str, bytes | memoryview]) -> bytes:
 def encode_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> bytes:
     """Checks one user's arrays and serializes them; histories oldest first."""
     check_record(schema, arrays)
-    dtypes = record_features(schema)
-    return pack_record(
-        {
-            name: np.ascontiguousarray(
-                arrays[name], dtype=np.dtype(dtype).newbyteorder("<")
-            ).tobytes()
-            for name, dtype in dtypes.items()
-        }
-    )
+    values = {}
+    for name, dtype in record_features(schema).items():
+        stored_dtype = np.dtype(dtype).newbyteorder("<")
+        values[name] = np.ascontiguousarray(arrays[name], stored_dtype).tobytes()
+    return pack_record(values)
 
 
 def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
@@ -184,14 +180,8 @@ def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
 def frame(payload: bytes) -> bytes:
     """Wraps a serialized record for a TFRecord file: length, checksum, data, checksum."""
     length = struct.pack("<Q", len(payload))
-    return b"".join(
-        (
-            length,
-            struct.pack("<I", _masked_crc(length)),
-            payload,
-            struct.pack("<I", _masked_crc(payload)),
-        )
-    )
+    length_crc, crc = (struct.pack("<I", _masked_crc(part)) for part in (length, payload))
+    return b"".join((length, length_crc, payload, crc))
 
 
 def length_prefixed(number: int, value: bytes) -> bytes:

@@ -91,13 +91,8 @@ class GroupTransform:
             if name.startswith(PREFIX[HISTORY]) and name != HISTORY_MASK
         }
         length = tf.math.count_nonzero(batch[HISTORY_MASK], axis=1, dtype=tf.int32)
-        return {
-            **batch,
-            **events,
-            HISTORY_MASK: is_event,
-            HISTORY_LENGTH: length,
-            GROUPS: groups,
-        }
+        history = {**events, HISTORY_MASK: is_event, HISTORY_LENGTH: length}
+        return {**batch, **history, GROUPS: groups}
 
 
 def mask_of_types(batch: Batch, type_ids: Sequence[int]) -> tf.Tensor:

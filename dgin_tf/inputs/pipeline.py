@@ -142,13 +142,9 @@ class PreparedData:
             selector = tf.data.Dataset.from_tensor_slices(choice.astype(np.int64))
             mixed = tf.data.Dataset.choose_from_datasets(streams, selector, False)
         # One length for all batches is a static shape, which is what XLA wants.
-        make_batch = self._batch_maker(
-            options,
-            lengths[0] if len(lengths) == 1 else None,
-            width,
-            sequence is not None,
-            tuple(transforms),
-        )
+        time = lengths[0] if len(lengths) == 1 else None
+        is_training = sequence is not None
+        make_batch = self._batch_maker(options, time, width, is_training, tuple(transforms))
         first = 0 if sequence is None else int(sequence.generate_state(1)[0])
         seeds = np.stack([np.full(len(choice), first), np.arange(len(choice))], axis=1)
         numbered = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(seeds), mixed)
@@ -173,12 +169,8 @@ class PreparedData:
         times = np.full(len(shards), length, np.int32)
         widths = np.asarray([shard.row_candidates for shard in shards], np.int32)
         files = tf.data.Dataset.from_tensor_slices((paths, users, rows, widths, seeds, times))
-        return files.interleave(
-            self._shard_opener(batch_rows, sequence is not None),
-            cycle_length=2,
-            num_parallel_calls=2,
-            deterministic=True,
-        )
+        opener = self._shard_opener(batch_rows, sequence is not None)
+        return files.interleave(opener, cycle_length=2, num_parallel_calls=2, deterministic=True)
 
     def _make_shard_opener(self, batch_rows, shuffled):
         """Function from a file to its uncut batches."""

@@ -81,12 +81,9 @@ class InterestEvolution(InterestEncoder):
 
     def attend(self, state: State, target: Target, training: bool = False) -> tf.Tensor:
         """Attention a_t of every candidate, Eq. (9), [users, candidates, time]."""
+        states, mask = state[INTEREST_STATES], state[MASK]
         return self.attention(
-            target.embedding,
-            state[INTEREST_STATES],
-            state[MASK],
-            query_mask=target.mask,
-            training=training,
+            target.embedding, states, mask, query_mask=target.mask, training=training
         )
 
     def evolution(self, state: State, attention: tf.Tensor | None = None) -> tf.Tensor:

@@ -289,11 +289,9 @@ class ReleasedTuringMemory(RecurrentMemory):
         if step.induces:
             self.induction = add_gru(self, event_dim + dim, dim, "induction/", gru)
         # Before a tanh each; slots differ so little that what is written must tell them apart.
+        near_zero = tf.keras.initializers.RandomNormal(0, 1e-5)
         self.first_memory = self.add_float_weight(
-            "first_memory",
-            [self.slots, dim],
-            tf.keras.initializers.RandomNormal(0, 1e-5),
-            trainable=False,
+            "first_memory", [self.slots, dim], near_zero, trainable=False
         )
         self.first_read = self.add_float_weight(
             "first_read", [step.read_heads, dim], "glorot_uniform"

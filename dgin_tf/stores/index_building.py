@@ -95,10 +95,7 @@ def build_index(
             schema=schema.fingerprint(),
             key=key,
             max_events_per_key=max_events_per_key,
-            users=counts["users"],
-            lists=counts["lists"],
-            events=counts["events"],
-            events_seen=counts["events_seen"],
+            **counts,
             records_skipped=records_skipped,
             bytes=sum(facts["bytes"] for facts in files.values()),
             files=files,
@@ -173,7 +170,7 @@ def _write_blocks(
 ) -> tuple[Mapping[str, int], np.ndarray]:
     """Writes the blocks in the order of users; returns counts, and the bytes of every user."""
     sizes = np.zeros(users, np.int64)
-    counts: collections.Counter[str] = collections.Counter()
+    counts = dict.fromkeys(("users", "lists", "events", "events_seen"), 0)
     with open(folder / BLOCKS_FILE, "wb") as file:
         for part in parts:
             path = _part_path(folder, part)

@@ -137,16 +137,11 @@ def add_gru(
       prefix: of the variables' names.
       initializers: of kernel, recurrent kernel and bias.
     """
-    shapes = {
-        "kernel": [dim, 3 * units],
-        "recurrent_kernel": [units, 3 * units],
-        "bias": [3 * units],
-    }
+    kernel, recurrent_kernel, bias = initializers
     return GRUWeights(
-        *(
-            layer.add_float_weight(prefix + name, shape, initializer)
-            for (name, shape), initializer in zip(shapes.items(), initializers, strict=True)
-        )
+        layer.add_float_weight(prefix + "kernel", [dim, 3 * units], kernel),
+        layer.add_float_weight(prefix + "recurrent_kernel", [units, 3 * units], recurrent_kernel),
+        layer.add_float_weight(prefix + "bias", [3 * units], bias),
     )
 
 

@@ -48,12 +48,8 @@ def nearest_center(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     def assign(centers: tf.Tensor) -> tf.Tensor:
         highest, assignment = None, tf.zeros_like(components[0], tf.int32)
         for number in range(centers.shape[1]):
-            cosine = tf.add_n(
-                [
-                    part * centers[:, number, axis, tf.newaxis]
-                    for axis, part in enumerate(components)
-                ]
-            )
+            center = centers[:, number, :, tf.newaxis]
+            cosine = tf.add_n([part * center[:, axis] for axis, part in enumerate(components)])
             if highest is None:
                 highest = cosine
             else:

@@ -157,14 +157,8 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
     for name, inputs in examples.items():
         write_text(assets / REQUESTS / f"{name}.json", rest_request(name, inputs))
     longest = _requests(functions, warm, maker.records(warm))
-    warmup.write_warmup(
-        assets,
-        [
-            warmup.predict_request(release.name, name, inputs)
-            for requests in (examples, longest)
-            for name, inputs in requests.items()
-        ],
-    )
+    requests = (*examples.items(), *longest.items())
+    warmup.write_warmup(assets, [warmup.predict_request(release.name, *r) for r in requests])
     model.schema.save(assets)
     metadata = {
         "format_version": FORMAT_VERSION,

@@ -42,13 +42,8 @@ class RequestMaker:
         users, time = batch[feature_name(HISTORY, self._schema.field(ITEM))].shape
         candidates = batch[feature_name(CANDIDATE, self._schema.field(ITEM))].shape[1]
         cuts = {POSITION: np.full(candidates, time), LABEL: np.zeros(candidates, int)}
-        return [
-            encode_record(
-                self._schema,
-                {**{name: np.atleast_1d(values[n]) for name, values in batch.items()}, **cuts},
-            )
-            for n in range(users)
-        ]
+        rows = [{name: np.atleast_1d(v[n]) for name, v in batch.items()} for n in range(users)]
+        return [encode_record(self._schema, {**row, **cuts}) for row in rows]
 
     def _role(self, role: str, shape: tuple[int, int]) -> Arrays:
         item_field = self._schema.field(ITEM)
