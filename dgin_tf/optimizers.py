@@ -210,12 +210,9 @@ def tables_and_dense(model: tf.keras.Model, tables: Any, dense: Any) -> Partitio
       tables: optimizer of the first.
       dense: optimizer of the second.
     """
-    return PartitionedOptimizer(
-        [
-            (tables, lambda: list(model.embedding_variables)),
-            (dense, lambda: list(model.dense_variables)),
-        ]
-    )
+    of_tables = (tables, lambda: list(model.embedding_variables))
+    of_others = (dense, lambda: list(model.dense_variables))
+    return PartitionedOptimizer([of_tables, of_others])
 
 
 def restore_optimizer(model: tf.keras.Model, config: Any) -> Any:

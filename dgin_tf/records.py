@@ -215,12 +215,10 @@ def read_records(path: str | os.PathLike) -> Iterator[bytes]:
             if len(header) < 12 or struct.unpack("<I", header[8:])[0] != _masked_crc(header[:8]):
                 raise fault
             (size,) = struct.unpack("<Q", header[:8])
-            body = file.read(size + 4)
-            if len(body) < size + 4 or struct.unpack("<I", body[size:])[0] != _masked_crc(
-                body[:size]
-            ):
+            payload, crc = file.read(size), file.read(4)
+            if len(crc) < 4 or struct.unpack("<I", crc)[0] != _masked_crc(payload):
                 raise fault
-            yield body[:size]
+            yield payload
             index += 1
 
 

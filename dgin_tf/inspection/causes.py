@@ -88,9 +88,8 @@ class CauseFinder:
                 record = decode_record(schema, payload)
                 user = int(record[USER_ID][0])
                 is_click = record[LABEL] > 0
-                for second, position in zip(
-                    record[_TIME][is_click], record[POSITION][is_click], strict=True
-                ):
+                clicks = (record[name][is_click] for name in (_TIME, POSITION))
+                for second, position in zip(*clicks, strict=True):
                     self._position[user, int(second)] = int(position)
 
     def masks(self, features: Mapping[str, np.ndarray]) -> np.ndarray:

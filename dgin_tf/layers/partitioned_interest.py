@@ -81,11 +81,8 @@ class PartitionedInterest(InterestEncoder):
             )
         mask = newest_of_each(history.features[names[0]], history.mask)
         cut = partition(history.features[names[1]], mask, self.parts)
-        fields = tf.split(
-            embed_events_at(history, cut.places, cut.mask[:, :-1], self.compute_dtype),
-            len(history.tables),
-            axis=-1,
-        )
+        firsts = embed_events_at(history, cut.places, cut.mask[:, :-1], self.compute_dtype)
+        fields = tf.split(firsts, len(history.tables), axis=-1)
         own = fields[list(history.tables).index(names[1])]
         return {
             EVENTS: history.events,

@@ -109,11 +109,9 @@ class _GatedRecurrence(ConfiguredLayer):
             initial_state = tf.ensure_shape(
                 tf.zeros(shape, self._state_dtype), [*gate[0].shape[:2], self.units]
             )
-        weights = RecurrentWeights(
-            tf.convert_to_tensor(self._recurrent_kernel),
-            None if self._recurrent_bias is None else tf.convert_to_tensor(self._recurrent_bias),
-            self.reset_after,
-        )
+        kernel, bias = tf.convert_to_tensor(self._recurrent_kernel), self._recurrent_bias
+        bias = None if bias is None else tf.convert_to_tensor(bias)
+        weights = RecurrentWeights(kernel, bias, self.reset_after)
         jit_compile = self.jit_compile
         if jit_compile is None:
             jit_compile = should_compile(gate[0].shape[:2].num_elements(), training)

@@ -128,12 +128,8 @@ class ActivationUnit(ConfiguredLayer):
                 f"{keys.shape[-1]}. Project the query first (QueryProjection)."
             )
         # [users, candidates, time, units]
-        hidden = pairwise_dense(
-            query,
-            tf.cast(keys, query.dtype),
-            tf.convert_to_tensor(self.kernel),
-            tf.convert_to_tensor(self.bias),
-        )
+        kernel, bias = map(tf.convert_to_tensor, (self.kernel, self.bias))
+        hidden = pairwise_dense(query, tf.cast(keys, query.dtype), kernel, bias)
         pairs = tf.shape(hidden)[:-1]
         if mask is not None:
             mask = tf.reshape(tf.broadcast_to(mask, pairs), [-1])

@@ -63,11 +63,9 @@ class Tower(ConfiguredLayer):
         policy = self.dtype_policy
         self.batch_norm = None
         if normalization != "none":
+            affine_only = normalization == "affine_only"
             self.batch_norm = BatchNorm(
-                affine_only=normalization == "affine_only",
-                momentum=momentum,
-                name="batch_norm",
-                dtype=policy,
+                affine_only, momentum=momentum, name="batch_norm", dtype=policy
             )
         *self.hidden, output_layer = (
             tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy, **kernel_config(self))

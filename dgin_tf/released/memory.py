@@ -135,13 +135,9 @@ class ReleasedStep:
         }
         if weights.induction is not None:
             selection = ntm.top_channels(heads.weights[:, 0], 1)
+            channels, memory = state[ntm.CHANNELS], tf.stop_gradient(state[ntm.MEMORY])
             after[ntm.CHANNELS] = ntm.induce(
-                state[ntm.CHANNELS],
-                tf.stop_gradient(state[ntm.MEMORY]),
-                event,
-                selection,
-                weights.induction,
-                reset_after=False,
+                channels, memory, event, selection, weights.induction, reset_after=False
             )
             after[CHANNEL_OUTPUT] = after[ntm.CHANNELS] * selection[:, 0, :, tf.newaxis]
         if weights.initial is not None:

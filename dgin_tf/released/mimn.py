@@ -46,12 +46,8 @@ class MIMNReleased(MIMN, registry_name="mimn_released"):
         if settings.auxiliary_weight:
             loss = ReleasedAuxiliaryLoss(settings.auxiliary_weight, name="auxiliary_loss")
         width = event_width(schema, config)
-        step = ReleasedStep(
-            width,
-            balances=settings.utilization_weight > 0,
-            induces=settings.top_k > 0,
-            clears=True,
-        )
+        balances, induces = settings.utilization_weight > 0, settings.top_k > 0
+        step = ReleasedStep(width, balances=balances, induces=induces, clears=True)
         units = settings.units or width
         memory = ReleasedTuringMemory(step, settings.slots, units, name="memory")
         weight = settings.utilization_weight

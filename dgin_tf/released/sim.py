@@ -62,11 +62,8 @@ class ReleasedSoftSearch(SearchUnit):
         events = embed_ids(target.tables, state[EVENTS], self.compute_dtype, state[MASK])
         weights = masking.masked_softmax(relevance(target.embedding, events), mask)
         pooled_events = tf.matmul(tf.cast(weights, events.dtype), events)
-        logits = self.network(
-            tf.concat([target.embedding, pooled_events], axis=-1),
-            mask=target.mask,
-            training=training,
-        )
+        inputs = tf.concat([target.embedding, pooled_events], axis=-1)
+        logits = self.network(inputs, mask=target.mask, training=training)
         # A weight that underflowed to zero is not above the k-th one either, whatever that is.
         ranking = top_events(weights, mask & (weights > 0), 2**31 - 1)
         values: tf.Tensor = ranking.scores

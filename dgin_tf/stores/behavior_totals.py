@@ -308,8 +308,9 @@ class BehaviorTotals:
         amounts = {name: arrays[_AMOUNTS + name] for name in self.numeric_features}
         loaded = Totals(arrays[_KEYS], arrays[_COUNTS], arrays[_NEWEST], pairs, amounts)
         late = {name: arrays[_LATE + name] for name in self._dtypes}
-        facts = (arrays[name] for name in (_NUMBERS, _COUNTED, _SETTLED, _APPLIED))
-        return Account(loaded, late, *facts, value.sequence)
+        flags = (arrays[name] for name in (_NUMBERS, _COUNTED, _SETTLED, _APPLIED))
+        numbers, counted, settled, applied = flags
+        return Account(loaded, late, numbers, counted, settled, applied, value.sequence)
 
     def _encode(self, account: Account) -> bytes:
         """The account under its next version."""

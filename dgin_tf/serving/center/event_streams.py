@@ -193,12 +193,7 @@ class RedisStreams(EventSource):
             following: Any = "0-0"
             while True:
                 following, entries, *_ = self._client.xautoclaim(
-                    stream,
-                    self._group,
-                    self._consumer,
-                    int(1000 * self._take_over),
-                    following,
-                    justid=False,
+                    stream, *self._me, int(1000 * self._take_over), following, justid=False
                 )
                 if entries:
                     self._redelivered_until[stream] = b"0"

@@ -56,10 +56,9 @@ class UserStates:
 
     def swap(self, states: Mapping[int, UserState]) -> bool:
         """Writes states over the very bytes that they were read from; see `StateStore.swap_many`."""
-        return self.store.swap_many(
-            {user: state.data for user, state in states.items()},
-            {user: self.encode(state) for user, state in states.items()},
-        )
+        previous = {user: state.data for user, state in states.items()}
+        values = {user: self.encode(state) for user, state in states.items()}
+        return self.store.swap_many(previous, values)
 
     def items(self) -> Iterator[tuple[int, UserState]]:
         """States of all users."""

@@ -277,12 +277,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 def metadata(name: str, version: LoadedVersion) -> dict[str, Any]:
     """A model's signatures as TF Serving's metadata request gives them."""
-    definitions = {
-        key: json_format.MessageToDict(
-            definition, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
-        for key, definition in version.definitions.items()
-    }
+    options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
+    to_dict = functools.partial(json_format.MessageToDict, **options)
+    definitions = {key: to_dict(definition) for key, definition in version.definitions.items()}
     return {
         "model_spec": {"name": name, "signature_name": "", "version": str(version.number)},
         "metadata": {"signature_def": {"signature_def": definitions}},

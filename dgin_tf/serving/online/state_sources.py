@@ -100,10 +100,8 @@ class HistoryStates:
           newest: how many of the newest events count; None for as many as training saw.
         """
         newest = self._model.metadata["max_history"] if newest is None else newest
-        inputs = {
-            **self._model.features(HISTORY, history, ENCODE_USER, newest),
-            **self._model.user_features(profile, ENCODE_USER),
-        }
+        inputs = self._model.features(HISTORY, history, ENCODE_USER, newest)
+        inputs |= self._model.user_features(profile, ENCODE_USER)
         digest = hashlib.blake2b(digest_size=16)
         for name in sorted(inputs):
             digest.update(f"{name}{inputs[name].shape}".encode() + inputs[name].tobytes())
