@@ -75,13 +75,9 @@ class ModelConfig:
             if not limit > 0:
                 raise ValueError(f"embedding_limit must be positive, or None; got {limit}.")
             initializer = tf.keras.initializers.RandomUniform(-limit, limit)
+        user_fields, l2 = self.user_fields or (), self.embedding_l2
         return FeatureEmbedding(
-            schema,
-            self.embedding_dim,
-            self.user_fields or (),
-            initializer,
-            self.embedding_l2,
-            name="embedding",
+            schema, self.embedding_dim, user_fields, initializer, l2, name="embedding"
         )
 
     def tower(self, name: str = "tower") -> Tower:
@@ -520,11 +516,8 @@ class CTRModel(tfrs.models.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Schema, settings and blocks: the constructor's arguments, which `from_config` takes."""
-        config = {
-            "schema": self.schema.to_json(),
-            "config": dataclasses.asdict(self.config),
-            "name": self.name,
-        }
+        head = dataclasses.asdict(self.config)
+        config = {"schema": self.schema.to_json(), "config": head, "name": self.name}
         for name in _constructor_arguments(type(self)):
             if not hasattr(self, name):
                 raise NotImplementedError(

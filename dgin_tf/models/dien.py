@@ -44,13 +44,10 @@ class _SequenceModel(CTRModel):
           units: n_H.
           auxiliary_loss: supervision of the interest states, or None.
         """
-        return InterestEvolution(
-            cls.extractor_class(units, name="extractor"),
-            cls.attention_class(units, name="attention"),
-            cls.cell_class(units, name="evolution"),
-            auxiliary_loss,
-            name=INTEREST,
-        )
+        extractor = cls.extractor_class(units, name="extractor")
+        attention = cls.attention_class(units, name="attention")
+        cell = cls.cell_class(units, name="evolution")
+        return InterestEvolution(extractor, attention, cell, auxiliary_loss, name=INTEREST)
 
     @property
     def interest_encoder(self) -> InterestEncoder:
@@ -156,10 +153,7 @@ class TwoLayerGRUAttentionModel(_SequenceModel, registry_name="two_layer_gru_att
 
     def __init__(self, schema: Schema, config: ModelConfig | None = None, units: int | None = None):
         width = units or event_width(schema, config)
-        encoder = TwoLayerGRUAttention(
-            self.extractor_class(width, name="first"),
-            self.extractor_class(width, name="second"),
-            name=INTEREST,
-        )
+        first, second = (self.extractor_class(width, name=name) for name in ("first", "second"))
+        encoder = TwoLayerGRUAttention(first, second, name=INTEREST)
         super().__init__(schema, {INTEREST: encoder}, config)
         self.units = units

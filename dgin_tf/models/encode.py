@@ -68,12 +68,10 @@ class ENCODE(ShortAndLongModel, registry_name="encode"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """DIN and clusters."""
-        long = InterestClusters(
-            _dimension_reduction(settings),
-            Clustering(settings.clusters, settings.clustering, settings.rounds, settings.seed),
-            Relevance(settings.metric, settings.beta, settings.multiply),
-            name="long",
-        )
+        reduction, rounds, seed = _dimension_reduction(settings), settings.rounds, settings.seed
+        clustering = Clustering(settings.clusters, settings.clustering, rounds, seed)
+        relevance = Relevance(settings.metric, settings.beta, settings.multiply)
+        long = InterestClusters(reduction, clustering, relevance, name="long")
         return {"short": din_history(settings.softmax, name="short"), "long": long}
 
 

@@ -199,14 +199,8 @@ def _beside_din(search, reader, settings):
 
 
 def _soft_search(config, settings):
-    return SoftSearch(
-        settings.k,
-        settings.dim,
-        config.tower("network"),
-        settings.auxiliary_weight,
-        settings.sample,
-        name="search",
-    )
+    network, weight = config.tower("network"), settings.auxiliary_weight
+    return SoftSearch(settings.k, settings.dim, network, weight, settings.sample, name="search")
 
 
 def _exact_search_unit(settings):

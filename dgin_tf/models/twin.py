@@ -34,13 +34,9 @@ class TWIN(ShortAndLongModel, registry_name="twin"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """Multi-head attention, and the consistent search with the schema's cross features."""
-        long = ConsistentInterest(
-            MultiHeadAttention(settings.heads, name="attention"),
-            settings.k,
-            times=_has_times(schema),
-            behavior_types=_count_behavior_types(schema),
-            name="long",
-        )
+        attention = MultiHeadAttention(settings.heads, name="attention")
+        times, types = _has_times(schema), _count_behavior_types(schema)
+        long = ConsistentInterest(attention, settings.k, times, types, name="long")
         return {"short": multi_head_history(settings.heads), "long": long}
 
 

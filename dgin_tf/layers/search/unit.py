@@ -313,13 +313,9 @@ def top_events(scores: tf.Tensor, mask: tf.Tensor, k: int) -> SearchResult:
 
 def add_step_counter(unit: SearchUnit) -> tf.Variable:
     """A weight that counts a unit's steps of training, saved with the others; see `draw`."""
+    aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
     return unit.add_weight(
-        "step",
-        [],
-        dtype=tf.int64,
-        initializer="zeros",
-        trainable=False,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        "step", [], tf.int64, initializer="zeros", trainable=False, aggregation=aggregation
     )
 
 

@@ -60,12 +60,7 @@ class DMBIN(CTRModel, registry_name="dmbin"):
     def blocks(cls, schema, config, settings):
         """The interests of the schema's behavior types."""
         types = clicks_first(schema, settings.click)
-        encoder = DualInterest(
-            types,
-            [settings.clicks] + [settings.others] * (len(types) - 1),
-            settings.heads,
-            settings.contrast_weight,
-            settings.temperature,
-            name=INTEREST,
-        )
+        lengths = [settings.clicks] + [settings.others] * (len(types) - 1)
+        weight, temperature = settings.contrast_weight, settings.temperature
+        encoder = DualInterest(types, lengths, settings.heads, weight, temperature, name=INTEREST)
         return {"encoder": encoder}

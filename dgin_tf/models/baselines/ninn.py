@@ -47,13 +47,9 @@ class NINN(CTRModel, registry_name="ninn"):
                 f"partitions of items need item_id and a field that events and candidates share, one "
                 f"of {names}; got {field!r}."
             )
+        dim = event_width(schema, config)
         encoder = PartitionedInterest(
-            event_width(schema, config),
-            field=field,
-            parts=parts,
-            units=units,
-            heads=heads,
-            name="interest",
+            dim, field=field, parts=parts, units=units, heads=heads, name="interest"
         )
         super().__init__(schema, {"interest": encoder}, config, name="ninn")
         self.field = field
