@@ -22,8 +22,8 @@ from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.memory.recurrent_memory import (
     GRU_INITIALIZERS,
-    MemoryEncoder,
     RecurrentMemory,
+    _MemoryEncoder,
     add_gru,
     add_linear,
     repeat_for_users,
@@ -263,7 +263,7 @@ class TuringMemory(RecurrentMemory):
         )
 
 
-class MultiChannelMemory(MemoryEncoder):
+class MultiChannelMemory(_MemoryEncoder):
     """A memory of a few slots and, with an induction unit, their channels, read by a candidate.
 
     State: as of `TuringMemory`; its size does not depend on the history.

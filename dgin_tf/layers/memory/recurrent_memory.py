@@ -108,7 +108,7 @@ class RecurrentMemory(ConfiguredLayer):
         return tf.float64 if self.compute_dtype == "float64" else tf.float32
 
 
-class MemoryEncoder(InterestEncoder):
+class _MemoryEncoder(InterestEncoder):
     """An encoder whose state is a memory; subclasses set `memory` and read it by a candidate."""
 
     memory: RecurrentMemory

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import State, Target
-from dgin_tf.layers.memory.recurrent_memory import MemoryEncoder, RecurrentMemory, add_linear
+from dgin_tf.layers.memory.recurrent_memory import RecurrentMemory, _MemoryEncoder, add_linear
 from dgin_tf.ops import ntm
 from dgin_tf.ops.ntm import MEMORY, LinearWeights, Tensors, hold_padding, linear
 
@@ -132,7 +132,7 @@ class KeyedMemory(RecurrentMemory):
         return ntm.read(weights, memory), weights
 
 
-class UserMemory(MemoryEncoder):
+class UserMemory(_MemoryEncoder):
     """A user's memory under global keys, read by a candidate.
 
     State: as of `KeyedMemory`.
