@@ -7,6 +7,7 @@ every statistic ignores. Each row is therefore used exactly once an epoch and no
 """
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.cutting import batch_index, cut, parse_rows
-from dgin_tf.inputs.negatives import ITEM, HistoryNegatives, popularity_sampler, uniform_sampler
+from dgin_tf.inputs.negatives import HistoryNegatives, popularity_sampler, uniform_sampler
 from dgin_tf.records import SPLITS, Manifest, Shard, load_catalogue
-from dgin_tf.schema import Schema
+from dgin_tf.schema import ITEM, Schema, check_positive
 
 SAMPLERS = ("none", "uniform", "popularity")
 
@@ -45,11 +46,7 @@ class BatchOptions:
     history_negatives: str = "none"
 
     def __post_init__(self):
-        if self.batch_rows < 1 or self.max_history < 1:
-            raise ValueError(
-                f"batch_rows and max_history must be at least 1; got {self.batch_rows} and "
-                f"{self.max_history}."
-            )
+        check_positive(batch_rows=self.batch_rows, max_history=self.max_history)
         if self.history_negatives not in SAMPLERS:
             raise ValueError(
                 f"history_negatives must be one of {SAMPLERS}; got {self.history_negatives!r}."
@@ -71,15 +68,14 @@ class PreparedData:
         self.data_dir = os.fspath(data_dir)
         self.schema = Schema.load(data_dir)
         self.manifest = Manifest.load(data_dir, self.schema)
-        self._catalogue: Mapping[str, np.ndarray] | None = None
-        self._functions: dict[tuple, Callable] = {}
+        # Each gives the same function for the same arguments, so that nothing is traced twice.
+        self._shard_opener = functools.cache(self._make_shard_opener)
+        self._batch_maker = functools.cache(self._make_batch_maker)
 
-    @property
+    @functools.cached_property
     def catalogue(self) -> Mapping[str, np.ndarray]:
         """Attributes of every item id; read once, when first asked for."""
-        if self._catalogue is None:
-            self._catalogue = load_catalogue(self.data_dir)
-        return self._catalogue
+        return load_catalogue(self.data_dir)
 
     def shards(self, split: str) -> tuple[Shard, ...]:
         """Files of a split; raises ValueError where it has none."""
@@ -146,13 +142,9 @@ class PreparedData:
             selector = tf.data.Dataset.from_tensor_slices(choice.astype(np.int64))
             mixed = tf.data.Dataset.choose_from_datasets(streams, selector, False)
         # One length for all batches is a static shape, which is what XLA wants.
-        make_batch = self._batch_maker(
-            options,
-            lengths[0] if len(lengths) == 1 else None,
-            width,
-            sequence is not None,
-            tuple(transforms),
-        )
+        time = lengths[0] if len(lengths) == 1 else None
+        is_training = sequence is not None
+        make_batch = self._batch_maker(options, time, width, is_training, tuple(transforms))
         first = 0 if sequence is None else int(sequence.generate_state(1)[0])
         seeds = np.stack([np.full(len(choice), first), np.arange(len(choice))], axis=1)
         numbered = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(seeds), mixed)
@@ -172,65 +164,47 @@ class PreparedData:
         rows = np.asarray([shard.rows for shard in shards], np.int32)
         seeds = np.zeros((len(shards), 2), np.int32)
         if sequence is not None:
-            seeds[:] = (
-                sequence.spawn(1)[0].generate_state(2 * len(shards)).view(np.int32).reshape(-1, 2)
-            )
+            numbers = sequence.spawn(1)[0].generate_state(2 * len(shards))
+            seeds[:] = numbers.view(np.int32).reshape(-1, 2)
         times = np.full(len(shards), length, np.int32)
         widths = np.asarray([shard.row_candidates for shard in shards], np.int32)
         files = tf.data.Dataset.from_tensor_slices((paths, users, rows, widths, seeds, times))
-        return files.interleave(
-            self._shard_opener(batch_rows, sequence is not None),
-            cycle_length=2,
-            num_parallel_calls=2,
-            deterministic=True,
-        )
+        opener = self._shard_opener(batch_rows, sequence is not None)
+        return files.interleave(opener, cycle_length=2, num_parallel_calls=2, deterministic=True)
 
-    def _shard_opener(self, batch_rows, shuffled):
+    def _make_shard_opener(self, batch_rows, shuffled):
         """Function from a file to its uncut batches."""
 
-        def make():
-            def open_shard(path, user_count, row_count, width, seed, time):
-                records = tf.data.TFRecordDataset(path).batch(user_count).get_single_element()
-                order = tf.range(row_count)
-                if shuffled:
-                    order = tf.random.experimental.stateless_shuffle(order, seed)
-                rows = (parse_rows(records, self.schema, width), time)
-                return tf.data.Dataset.zip(
-                    tf.data.Dataset.from_tensors(rows).repeat(),
-                    tf.data.Dataset.from_tensor_slices(batch_index(order, batch_rows)),
-                )
+        def open_shard(path, user_count, row_count, width, seed, time):
+            records = tf.data.TFRecordDataset(path).batch(user_count).get_single_element()
+            order = tf.range(row_count)
+            if shuffled:
+                order = tf.random.experimental.stateless_shuffle(order, seed)
+            rows = (parse_rows(records, self.schema, width), time)
+            return tf.data.Dataset.zip(
+                tf.data.Dataset.from_tensors(rows).repeat(),
+                tf.data.Dataset.from_tensor_slices(batch_index(order, batch_rows)),
+            )
 
-            return open_shard
+        return tf.function(open_shard, autograph=False)
 
-        return self._traced_once(("open", batch_rows, shuffled), make)
-
-    def _batch_maker(self, options, length, width, training, transforms):
+    def _make_batch_maker(self, options, length, width, training, transforms):
         """Function from a seed and an uncut batch to features."""
+        add_negatives = None
+        if training and options.history_negatives != "none":
+            add_negatives = self._history_negatives(options)
 
-        def make():
-            add_negatives = None
-            if training and options.history_negatives != "none":
-                add_negatives = self._history_negatives(options)
+        def make_batch(seed, uncut):
+            (rows, time), chosen = uncut
+            longest = time if length is None else length
+            features = cut(rows, self.schema, chosen, longest, width)
+            if add_negatives is not None:
+                features = add_negatives(features, seed)
+            for transform in transforms:
+                features = transform(features)
+            return features
 
-            def make_batch(seed, uncut):
-                (rows, time), chosen = uncut
-                longest = time if length is None else length
-                features = cut(rows, self.schema, chosen, longest, width)
-                if add_negatives is not None:
-                    features = add_negatives(features, seed)
-                for transform in transforms:
-                    features = transform(features)
-                return features
-
-            return make_batch
-
-        return self._traced_once(("batch", options, length, width, training, transforms), make)
-
-    def _traced_once(self, key, make):
-        """The `tf.function` of what `make` gives, the same one whenever the key is the same."""
-        if key not in self._functions:
-            self._functions[key] = tf.function(make(), autograph=False)
-        return self._functions[key]
+        return tf.function(make_batch, autograph=False)
 
     def _history_negatives(self, options):
         if options.history_negatives == "popularity":

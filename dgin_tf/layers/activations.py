@@ -63,7 +63,6 @@ class PReLU(ConfiguredLayer):
 
     def call(self, inputs, mask=None, training=False):
         """PReLU of [..., dim]; `mask` and `training` are those of every activation and do nothing."""
-        del mask, training
         return prelu(inputs, tf.convert_to_tensor(self.alpha))
 
 
@@ -92,9 +91,7 @@ class Dice(ConfiguredLayer):
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
         # Stays float32 under mixed precision, like the statistics that it is combined with.
-        self.alpha = self.add_weight(
-            "alpha", [dim], initializer="zeros", experimental_autocast=False
-        )
+        self.alpha = self.add_float_weight("alpha", [dim], "zeros")
         self.moments.build(input_shape)
         super().build(input_shape)
 
@@ -134,7 +131,6 @@ class Elementwise(ConfiguredLayer):
 
     def call(self, inputs, mask=None, training=False):
         """The function of [..., dim]; `mask` and `training` do nothing."""
-        del mask, training
         return self._apply(inputs)
 
 

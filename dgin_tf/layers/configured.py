@@ -27,6 +27,14 @@ class ConfiguredLayer(tf.keras.layers.Layer):
         super().__init_subclass__(**kwargs)
         register(cls)
 
+    def add_float_weight(
+        self, name: str, shape: Sequence[int], initializer: Any, **kwargs: Any
+    ) -> tf.Variable:
+        """Adds a weight that stays float32 under a half-precision policy."""
+        return self.add_weight(
+            name, shape, initializer=initializer, experimental_autocast=False, **kwargs
+        )
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments.
 

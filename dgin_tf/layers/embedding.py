@@ -78,11 +78,11 @@ class FeatureEmbedding(ConfiguredLayer):
         self._user_fields = tuple(by_name[name] for name in user_fields)
         vocabularies = {f.vocabulary for f in (*schema.paired_fields, *self._user_fields)}
         self.tables = {
-            name: self.add_weight(
-                name=name,
-                shape=(schema.vocabulary_sizes[name], dim),
-                initializer=copy_initializer(initializer or "glorot_uniform"),
-                experimental_autocast=False,
+            # A copy for every table: an initializer that is used again gives the same values again.
+            name: self.add_float_weight(
+                name,
+                [schema.vocabulary_sizes[name], dim],
+                copy_initializer(initializer or "glorot_uniform"),
             )
             for name in sorted(vocabularies)
         }

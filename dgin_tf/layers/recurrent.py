@@ -62,13 +62,13 @@ class _GatedRecurrence(KernelLayer):
         # Gates side by side: update (where there is one), reset, candidate.
         width = self.units * (3 if self.has_update_gate else 2)
         self._kernel = self.add_kernel("kernel", [input_shape[-1], width])
-        self._bias = self._float_weight("bias", [width], self._initial_bias)
-        self._recurrent_kernel = self._float_weight(
+        self._bias = self.add_float_weight("bias", [width], self._initial_bias)
+        self._recurrent_kernel = self.add_float_weight(
             "recurrent_kernel", [self.units, width], self.recurrent_initializer
         )
-        self._recurrent_bias = (
-            self._float_weight("recurrent_bias", [width], "zeros") if self.recurrent_bias else None
-        )
+        self._recurrent_bias = None
+        if self.recurrent_bias:
+            self._recurrent_bias = self.add_float_weight("recurrent_bias", [width], "zeros")
         super().build(input_shape)
 
     @property
@@ -76,11 +76,7 @@ class _GatedRecurrence(KernelLayer):
         """States add up over time, so they stay float32 under a half-precision policy."""
         return tf.float64 if self.compute_dtype == "float64" else tf.float32
 
-    def _float_weight(self, name: str, shape: list[int], initializer: Any) -> tf.Variable:
-        return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False)
-
     def _initial_bias(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        del kwargs
         return tf.zeros(shape, dtype)
 
     def _project(self, inputs: tf.Tensor, scale: tf.Tensor | None = None) -> tf.Tensor:
@@ -104,11 +100,9 @@ class _GatedRecurrence(KernelLayer):
             initial_state = tf.ensure_shape(
                 tf.zeros(shape, self._state_dtype), [*gate[0].shape[:2], self.units]
             )
-        weights = RecurrentWeights(
-            tf.convert_to_tensor(self._recurrent_kernel),
-            None if self._recurrent_bias is None else tf.convert_to_tensor(self._recurrent_bias),
-            self.reset_after,
-        )
+        kernel, bias = tf.convert_to_tensor(self._recurrent_kernel), self._recurrent_bias
+        bias = None if bias is None else tf.convert_to_tensor(bias)
+        weights = RecurrentWeights(kernel, bias, self.reset_after)
         jit_compile = self.jit_compile
         if jit_compile is None:
             jit_compile = should_compile(gate[0].shape[:2].num_elements(), training)

@@ -65,7 +65,6 @@ class BilinearAttention(KernelLayer):
           Weights [users, candidates, time] in float32, exactly zero where the event is masked; they
           sum to one over time, or to zero for an empty history.
         """
-        del query_mask, training
         mask = tf.ones(tf.shape(keys)[:2], tf.bool) if mask is None else mask
         mask = mask[:, tf.newaxis]  # [users, 1, time]
         # W e_a first, [users, candidates, units]: once per candidate instead of once per event.

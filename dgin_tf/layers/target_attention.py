@@ -12,11 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.activations import (
-    ActivationSpec,
-    PReLU,
-    make_activation,
-)
+from dgin_tf.layers.activations import ActivationSpec, PReLU, make_activation
 from dgin_tf.layers.configured import ConfiguredLayer, KernelLayer, as_layer
 from dgin_tf.layers.events import EVENTS, MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
@@ -124,12 +120,8 @@ class ActivationUnit(KernelLayer):
                 f"ProjectedAttention({keys.shape[-1]}), which projects queries."
             )
         # [users, candidates, time, units]
-        hidden = pairwise_dense(
-            query,
-            tf.cast(keys, query.dtype),
-            tf.convert_to_tensor(self.kernel),
-            tf.convert_to_tensor(self.bias),
-        )
+        kernel, bias = map(tf.convert_to_tensor, (self.kernel, self.bias))
+        hidden = pairwise_dense(query, tf.cast(keys, query.dtype), kernel, bias)
         pairs = tf.shape(hidden)[:-1]
         if mask is not None:
             mask = tf.reshape(tf.broadcast_to(mask, pairs), [-1])
@@ -232,6 +224,12 @@ class TargetAttention(ConfiguredLayer):
         return tf.where(mask, scores, tf.zeros([], scores.dtype))
 
 
+def sigmoid_attention(units: Sequence[int], name: str, dtype: Any = None) -> TargetAttention:
+    """Attention by a sigmoid unit and a softmax over time, as the authors' codes have it."""
+    unit = ActivationUnit(units, "sigmoid", name="unit", dtype=dtype)
+    return TargetAttention(unit, softmax=True, name=name, dtype=dtype)
+
+
 def attend(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Eq. (3): sum over time of weight times value.
 
@@ -247,8 +245,8 @@ def attend(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def read_each(
-    layers: Mapping[str, tuple[TargetAttention, tf.Tensor]],
-    mask: tf.Tensor,
+    layers: Mapping[str, tuple[tf.keras.layers.Layer, tf.Tensor]],
+    mask: tf.Tensor | None,
     target: Target,
     training: bool,
 ) -> State:
@@ -256,7 +254,7 @@ def read_each(
 
     Args:
       layers: name of the weights -> attention, and the events it attends to, [users, time, dim].
-      mask: True where the event is real, bool [users, time].
+      mask: True where the event is real, bool [users, time]; None where all are.
       target: the candidates.
       training: whether this is a step of training.
 
@@ -298,7 +296,6 @@ class AttendedHistory(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Stores the embedded events and their mask."""
-        del training
         return {EVENTS: history.events, MASK: history.mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:

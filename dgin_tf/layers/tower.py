@@ -9,10 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.activations import (
-    ActivationSpec,
-    make_activation,
-)
+from dgin_tf.layers.activations import ActivationSpec, make_activation
 from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.layers.normalization import BatchNorm
 from dgin_tf.ops import masking
@@ -62,11 +59,9 @@ class Tower(KernelLayer):
         policy = self.dtype_policy
         self.batch_norm = None
         if normalization != "none":
+            affine_only = normalization == "affine_only"
             self.batch_norm = BatchNorm(
-                affine_only=normalization == "affine_only",
-                momentum=momentum,
-                name="batch_norm",
-                dtype=policy,
+                affine_only, momentum=momentum, name="batch_norm", dtype=policy
             )
         *self.hidden, output_layer = (
             tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy, **self.kernel_config)

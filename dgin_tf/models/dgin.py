@@ -36,7 +36,7 @@ LOGARITHMIC, LEARNED = "logarithmic", "learned"
 _ADAPT_BATCHES = 50  # of which bucket boundaries are learned
 
 
-class DGIN(CTRModel):
+class DGIN(CTRModel, registry_name="dgin"):
     """Sections 3.2 to 3.4, of a group module and a target module that are passed in.
 
     `DGIN(schema)` has the blocks of the default `Settings`; `DGIN(schema, group_module=...)` has the group
@@ -177,7 +177,7 @@ class DGIN(CTRModel):
             statistics.adapt(h.groups for h in histories if h.groups is not None)
 
 
-class SIMTargetModule(CTRModel):
+class SIMTargetModule(CTRModel, registry_name="sim_tm"):
     """SIM-TM (section 4.2): SIM with hard search, whose events DGIN's target module reads.
 
     Args:

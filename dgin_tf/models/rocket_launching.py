@@ -37,11 +37,10 @@ class _SharedEmbedding(ModelConfig):
     shared: FeatureEmbedding = dataclasses.field(kw_only=True)
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
-        del schema
         return self.shared
 
 
-class RocketLaunching(CTRModel):
+class RocketLaunching(CTRModel, registry_name="rocket_launching"):
     """A light DIEN, taught by the labels and by a wider one beside it.
 
     Args:

@@ -13,11 +13,11 @@ from dgin_tf.layers.sessions.bi_lstm import MEAN, BiLSTM
 from dgin_tf.layers.sessions.bias_encoding import BiasEncoding
 from dgin_tf.layers.sessions.session_interest import SessionInterest
 from dgin_tf.layers.sessions.transformer import by_head, head_width, side_by_side
-from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
+from dgin_tf.layers.target_attention import sigmoid_attention
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.dsin import DSIN
 from dgin_tf.ops import masking
-from dgin_tf.schema import Schema
+from dgin_tf.schema import Schema, check_positive
 
 _BLIND = -(2.0**32) + 1  # the authors' minus infinity
 
@@ -57,8 +57,7 @@ class ReleasedSessionTransformer(KernelLayer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if heads < 1:
-            raise ValueError(f"heads must be at least 1; got {heads}.")
+        check_positive(heads=heads)
         self.heads = heads
         self.blinding = blinding
         self.positions = positions
@@ -149,7 +148,6 @@ class ReleasedSessionInterest(SessionInterest):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Extracts the interests of all K sessions, those of padding among them."""
-        del training
         sessions = self.divide(history)
         events = embed_events_at(history, sessions.places, sessions.event_mask, self.compute_dtype)
         padding = embed_padding(history.tables, events.dtype)
@@ -157,7 +155,7 @@ class ReleasedSessionInterest(SessionInterest):
         return {**self.read(events, sessions.event_mask, None), MASK: sessions.mask}
 
 
-class DSINReleased(DSIN):
+class DSINReleased(DSIN, registry_name="dsin_released"):
     """DSIN of the authors' code; arguments as for `DSIN`.
 
     Two layers of LSTMs without peepholes whose directions are averaged, 64-16 sigmoid activation
@@ -182,12 +180,8 @@ class DSINReleased(DSIN):
     @classmethod
     def blocks(cls, schema, config, settings):
         """The session interests of the authors' code."""
-        attention, state_attention = (
-            TargetAttention(
-                ActivationUnit((64, 16), "sigmoid", name="unit"), softmax=True, name=name
-            )
-            for name in ("attention", "state_attention")
-        )
+        attention = sigmoid_attention((64, 16), "attention")
+        state_attention = sigmoid_attention((64, 16), "state_attention")
         positions = not settings.bias_encoding  # which this transformer adds itself
         encoder = ReleasedSessionInterest(
             ReleasedSessionTransformer(settings.heads, positions=positions, name="extractor"),

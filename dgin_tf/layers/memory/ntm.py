@@ -19,16 +19,16 @@ import tensorflow as tf
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
 from dgin_tf.layers.configured import KernelLayer, as_layer
 from dgin_tf.layers.events import History, State, Target
-from dgin_tf.layers.interest_encoder import InterestEncoder
+from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.memory.recurrent_memory import (
     RecurrentMemory,
-    add_float_weight,
+    _MemoryEncoder,
     add_gru,
     add_linear,
     repeat_for_users,
 )
 from dgin_tf.layers.state_attention import ProjectedAttention
-from dgin_tf.layers.target_attention import attend
+from dgin_tf.layers.target_attention import read_each
 from dgin_tf.ops import ntm
 
 
@@ -209,20 +209,14 @@ class TuringMemory(RecurrentMemory):
         self.induction = induction
         default = tf.keras.initializers.RandomNormal(0, 0.5)
         self.memory_initializer = tf.keras.initializers.get(memory_initializer or default)
-
-    @property
-    def step(self) -> ntm.NTMStep:
-        return ntm.NTMStep(0 if self.induction is None else self.induction.k)
+        self.step = ntm.NTMStep(0 if induction is None else induction.k)
 
     def build(self, input_shape: Any) -> None:
         event_dim, units = tf.TensorShape(input_shape)[-1], self.units or self.dim
         self.controller = add_gru(self, event_dim + self.dim, units, "controller/")
         self.instructions = add_linear(self, units, 4 * self.dim, "instructions/")
-        self.first_memory = add_float_weight(
-            self,
-            "first_memory",
-            [self.slots, self.dim],
-            self.memory_initializer,
+        self.first_memory = self.add_float_weight(
+            "first_memory", [self.slots, self.dim], self.memory_initializer
         )
         if self.utilization is not None and not self.utilization.built:
             self.utilization.build([None, self.slots])
@@ -258,7 +252,7 @@ class TuringMemory(RecurrentMemory):
         )
 
 
-class MultiChannelMemory(InterestEncoder):
+class MultiChannelMemory(_MemoryEncoder):
     """A memory of a few slots and, with an induction unit, their channels, read by a candidate.
 
     State: as of `TuringMemory`; its size does not depend on the history.
@@ -301,10 +295,6 @@ class MultiChannelMemory(InterestEncoder):
             *([] if auxiliary_loss is None else ["auxiliary"]),
         )
 
-    def encode(self, history: History, training: bool = False) -> State:
-        """Reads the events into the memory as it is before any."""
-        return self.memory(history.events, history.mask, training=training)[0]
-
     def encode_with_losses(
         self, history: History, training: bool = False
     ) -> tuple[State, dict[str, tf.Tensor]]:
@@ -337,18 +327,12 @@ class MultiChannelMemory(InterestEncoder):
         parts, intermediates = [ntm.read(weights, memory)], {"target_weights": weights}
         if self.attention is not None:
             channels = tf.cast(state[ntm.CHANNELS], embedding.dtype)
-            slots = tf.ones(tf.shape(channels)[:2], tf.bool)
-            attention = self.attention(
-                embedding, channels, slots, query_mask=target.mask, training=training
-            )
-            intermediates["attention"] = attention
-            parts.append(attend(attention, channels))
+            layers = {"attention": (self.attention, channels)}
+            outputs = read_each(layers, None, target, training)
+            parts.append(outputs.pop(INTEREST))
+            intermediates |= outputs
         interest = tf.concat([tf.cast(part, embedding.dtype) for part in parts], -1)
         # Slots that nothing was written to still hold the learned initial memory.
         has_events = tf.reduce_sum(state[ntm.USAGE], -1)[:, tf.newaxis, tf.newaxis] > 0
         interest = tf.where(has_events, interest, tf.zeros([], interest.dtype))
         return {"interest": interest, **intermediates}
-
-    def update(self, state: State, history: History) -> State:
-        """Reads newer events into a stored memory."""
-        return self.memory(history.events, history.mask, state)[0]

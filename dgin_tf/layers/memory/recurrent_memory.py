@@ -6,7 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.configured import KernelLayer
-from dgin_tf.layers.events import State
+from dgin_tf.layers.events import History, State
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.fast.scan import fast_scan
 from dgin_tf.ops.ntm import GRUWeights, LinearWeights, Step
@@ -34,10 +35,8 @@ class RecurrentMemory(KernelLayer):
       [7.0, 7.0, 7.0]
     """
 
-    @property
-    def step(self) -> Step:
-        """The step that reads one event, see `dgin_tf.ops.ntm.scan`."""
-        raise NotImplementedError
+    step: Step
+    """Reads one event, see `dgin_tf.ops.ntm.scan`; subclasses set it."""
 
     def step_weights(self) -> Any:
         """The weights of the step, as tensors."""
@@ -107,6 +106,20 @@ class RecurrentMemory(KernelLayer):
         return tf.float64 if self.compute_dtype == "float64" else tf.float32
 
 
+class _MemoryEncoder(InterestEncoder):
+    """An encoder whose state is a memory; subclasses set `memory` and read it by a candidate."""
+
+    memory: RecurrentMemory
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """Reads the events into the memory as it is before any."""
+        return self.memory(history.events, history.mask, training=training)[0]
+
+    def update(self, state: State, history: History) -> State:
+        """Reads newer events into a stored memory."""
+        return self.memory(history.events, history.mask, state)[0]
+
+
 def add_gru(
     layer: KernelLayer,
     dim: int,
@@ -123,11 +136,11 @@ def add_gru(
       prefix: of the variables' names.
       recurrent_initializer, bias_initializer: of recurrent kernel and bias.
     """
-    width = 3 * units
+    width, recurrent = 3 * units, prefix + "recurrent_kernel"
     return GRUWeights(
         layer.add_kernel(prefix + "kernel", [dim, width], experimental_autocast=False),
-        add_float_weight(layer, prefix + "recurrent_kernel", [units, width], recurrent_initializer),
-        add_float_weight(layer, prefix + "bias", [width], bias_initializer),
+        layer.add_float_weight(recurrent, [units, width], recurrent_initializer),
+        layer.add_float_weight(prefix + "bias", [width], bias_initializer),
     )
 
 
@@ -135,16 +148,7 @@ def add_linear(layer: KernelLayer, dim: int, units: int, prefix: str = "") -> Li
     """Adds kernel and bias of a linear layer, as `add_gru`."""
     return LinearWeights(
         layer.add_kernel(prefix + "kernel", [dim, units], experimental_autocast=False),
-        add_float_weight(layer, prefix + "bias", [units], "zeros"),
-    )
-
-
-def add_float_weight(
-    layer: tf.keras.layers.Layer, name: str, shape: Sequence[int], initializer: Any, **kwargs: Any
-) -> tf.Variable:
-    """Adds a weight that stays float32 under a half-precision policy."""
-    return layer.add_weight(
-        name, shape, initializer=initializer, experimental_autocast=False, **kwargs
+        layer.add_float_weight(prefix + "bias", [units], "zeros"),
     )
 
 

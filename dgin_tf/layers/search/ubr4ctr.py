@@ -16,13 +16,7 @@ import tensorflow as tf
 from dgin_tf.layers.configured import KernelLayer, as_layer
 from dgin_tf.layers.events import EVENTS, MASK, State, Target
 from dgin_tf.layers.normalization import LayerNorm
-from dgin_tf.layers.search.unit import (
-    SearchResult,
-    SearchUnit,
-    add_step_counter,
-    draw,
-    top_events,
-)
+from dgin_tf.layers.search.unit import SearchResult, SearchUnit, add_step_counter, draw, top_events
 from dgin_tf.schema import FIRST_ID
 
 SELECTION_LOGITS, SELECTED = "selection_logits", "selected"

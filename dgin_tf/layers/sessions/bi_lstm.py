@@ -153,9 +153,7 @@ class BiLSTM(KernelLayer):
 
     def _add_cell(self, name: str, dim: int, units: int) -> dict[str, tf.Variable]:
         def add(part, shape, initializer):
-            return self.add_weight(
-                f"{name}/{part}", shape, initializer=initializer, experimental_autocast=False
-            )
+            return self.add_float_weight(f"{name}/{part}", shape, initializer)
 
         cell = {
             "kernel": self.add_kernel(
@@ -193,7 +191,6 @@ def _both_ways(ways: list[tf.Tensor], mask: tf.Tensor, cells: list[dict]) -> lis
 
 def _open_forget_gate(shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
     """Zero, and one for the forget gate, so that untrained cells remember."""
-    del kwargs
     units = shape[0] // 4
     zeros, ones = tf.zeros([units], dtype), tf.ones([units], dtype)
     return tf.concat([zeros, ones, zeros, zeros], axis=0)
