@@ -8,6 +8,8 @@ is what strategies do with gradients, the shares are the mean over the whole bat
 
 import tensorflow as tf
 
+from dgin_tf.ops.masking import sum_over_replicas
+
 MEAN_OVER_SAMPLES = "mean_over_samples"
 OFFICIAL_HALF = "official_half"
 
@@ -63,11 +65,8 @@ def global_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
       Scalar float32; summed over replicas it is the mean over the global batch.
     """
     values = tf.where(mask, tf.cast(values, tf.float32), 0.0)
-    count = tf.reduce_sum(tf.cast(mask, tf.float32))
     # The mean is over the global batch, of which replicas hold parts with different numbers of samples.
-    replica = tf.distribute.get_replica_context()
-    if replica is not None and replica.num_replicas_in_sync > 1:
-        count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    count = sum_over_replicas(tf.reduce_sum(tf.cast(mask, tf.float32)))
     return tf.reduce_sum(values) / tf.maximum(count, 1.0)  # 0, not NaN, for an empty batch
 
 

@@ -234,10 +234,8 @@ def paired_test(better: Sequence[float], worse: Sequence[float]) -> Mapping[str,
         )
     gains = np.subtract(better, worse)
     if len(gains) < 2:
-        return {
-            "difference": float(gains.mean()) if len(gains) else float("nan"),
-            "p_value": float("nan"),
-        }
+        difference = float(gains.mean()) if len(gains) else float("nan")
+        return {"difference": difference, "p_value": float("nan")}
     if np.ptp(gains) == 0.0:  # the statistic of the test divides by the deviation
         return {"difference": float(gains[0]), "p_value": float(gains[0] <= 0.0)}
     test = scipy.stats.ttest_rel(better, worse, alternative="greater")

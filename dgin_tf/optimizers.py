@@ -210,12 +210,9 @@ def tables_and_dense(model: tf.keras.Model, tables: Any, dense: Any) -> Partitio
       tables: optimizer of the first.
       dense: optimizer of the second.
     """
-    return PartitionedOptimizer(
-        [
-            (tables, lambda: list(model.embedding_variables)),
-            (dense, lambda: list(model.dense_variables)),
-        ]
-    )
+    of_tables = (tables, lambda: list(model.embedding_variables))
+    of_others = (dense, lambda: list(model.dense_variables))
+    return PartitionedOptimizer([of_tables, of_others])
 
 
 def restore_optimizer(model: tf.keras.Model, config: Any) -> Any:
@@ -235,7 +232,7 @@ def dense_adam(
     model: tf.keras.Model, learning_rate: LearningRate = 0.001
 ) -> tf.keras.optimizers.Optimizer:
     """Adam on every weight, which sweeps the tables at every step: the papers' optimizer, slower."""
-    del model  # all optimizers of `OPTIMIZERS` are called alike
+    # All optimizers of `OPTIMIZERS` are called alike
     return tf.keras.optimizers.Adam(learning_rate, jit_compile=False)
 
 

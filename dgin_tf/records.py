@@ -24,6 +24,8 @@ import numpy as np
 
 from dgin_tf.schema import CANDIDATE, HISTORY, Schema, feature_name, replacing, write_text
 
+Arrays = dict[str, np.ndarray]
+
 MANIFEST_FILE = "manifest.json"
 CATALOGUE_FILE = "catalogue.npz"
 POSITION = "cand_position"
@@ -150,15 +152,11 @@ def pack_record(arrays: Mapping[str, bytes | memoryview]) -> bytes:
 def encode_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> bytes:
     """Checks one user's arrays and serializes them; histories oldest first."""
     check_record(schema, arrays)
-    dtypes = record_features(schema)
-    return pack_record(
-        {
-            name: np.ascontiguousarray(
-                arrays[name], dtype=np.dtype(dtype).newbyteorder("<")
-            ).tobytes()
-            for name, dtype in dtypes.items()
-        }
-    )
+    values = {}
+    for name, dtype in record_features(schema).items():
+        stored_dtype = np.dtype(dtype).newbyteorder("<")
+        values[name] = np.ascontiguousarray(arrays[name], stored_dtype).tobytes()
+    return pack_record(values)
 
 
 def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
@@ -182,14 +180,8 @@ def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
 def frame(payload: bytes) -> bytes:
     """Wraps a serialized record for a TFRecord file: length, checksum, data, checksum."""
     length = struct.pack("<Q", len(payload))
-    return b"".join(
-        (
-            length,
-            struct.pack("<I", _masked_crc(length)),
-            payload,
-            struct.pack("<I", _masked_crc(payload)),
-        )
-    )
+    length_crc, crc = (struct.pack("<I", _masked_crc(part)) for part in (length, payload))
+    return b"".join((length, length_crc, payload, crc))
 
 
 def length_prefixed(number: int, value: bytes) -> bytes:
@@ -223,12 +215,10 @@ def read_records(path: str | os.PathLike) -> Iterator[bytes]:
             if len(header) < 12 or struct.unpack("<I", header[8:])[0] != _masked_crc(header[:8]):
                 raise fault
             (size,) = struct.unpack("<Q", header[:8])
-            body = file.read(size + 4)
-            if len(body) < size + 4 or struct.unpack("<I", body[size:])[0] != _masked_crc(
-                body[:size]
-            ):
+            payload, crc = file.read(size), file.read(4)
+            if len(crc) < 4 or struct.unpack("<I", crc)[0] != _masked_crc(payload):
                 raise fault
-            yield body[:size]
+            yield payload
             index += 1
 
 

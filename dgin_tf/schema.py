@@ -31,6 +31,7 @@ HISTORY_MASK, CANDIDATE_MASK = (PREFIX[role] + "mask" for role in (HISTORY, CAND
 SCHEMA_FILE = "schema.json"
 FORMAT_VERSION = 1
 TIMESTAMP, BEHAVIOR_TYPE = "timestamp", "behavior_type"
+USER_ID, ITEM = "user_id", "item_id"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +102,7 @@ class Schema:
                     f"of at least {FIRST_ID} in vocabulary_sizes; got "
                     f"{self.vocabulary_sizes.get(field.vocabulary)!r}."
                 )
-        if self.max_history < 1:
-            raise ValueError(f"max_history must be at least 1; got {self.max_history}.")
+        check_positive(max_history=self.max_history)
 
     def field(self, name: str) -> Field:
         """Returns the field called `name`; raises KeyError with the known names."""
@@ -220,6 +220,13 @@ def check_features(features: Mapping, names: Iterable[str], role: str = "") -> N
         raise ValueError(
             f"expected the {role or 'batch'} features {missing}; got {sorted(features)} alone."
         )
+
+
+def check_positive(**values: int) -> None:
+    """Raises ValueError with the name of the first value that is below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}.")
 
 
 def negative_name(feature: str) -> str:

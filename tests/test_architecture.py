@@ -99,8 +99,6 @@ def test_imports_point_one_way(path):
     if path.relative_to(ROOT).parts[0] == "experiments":
         assert not [name for name in own if name.startswith("tests")]
         return
-    if path.relative_to(ROOT).as_posix() == "dgin_tf/models/registry.py":
-        own = [name for name in own if not name.startswith("dgin_tf.released.")]
     for allowed in allowed_for(path):
         wrong = [n for n in own if not any(n == a or n.startswith(f"{a}.") for a in allowed)]
         assert wrong == []

@@ -23,8 +23,6 @@ from dgin_tf.schema import (
     feature_name,
 )
 
-_TF_TYPES = {"int32": tf.int32, "int64": tf.int64}
-
 
 class Rows(NamedTuple):
     """The rows that a set of records holds, not cut yet.
@@ -163,7 +161,7 @@ def _cut_history(stored, position, length, dtype_and_time):
 
 
 def _dtypes(schema: Schema) -> dict[str, tf.DType]:
-    return {name: _TF_TYPES[dtype] for name, dtype in record_features(schema).items()}
+    return {name: tf.as_dtype(dtype) for name, dtype in record_features(schema).items()}
 
 
 def _names(schema: Schema, role: str) -> list[str]:

@@ -76,10 +76,5 @@ class GroupTransform:
             if name.startswith(PREFIX[HISTORY]) and name != HISTORY_MASK
         }
         length = tf.math.count_nonzero(batch[HISTORY_MASK], axis=1, dtype=tf.int32)
-        return {
-            **batch,
-            **events,
-            HISTORY_MASK: is_event,
-            HISTORY_LENGTH: length,
-            GROUPS: groups,
-        }
+        history = {**events, HISTORY_MASK: is_event, HISTORY_LENGTH: length}
+        return {**batch, **history, GROUPS: groups}

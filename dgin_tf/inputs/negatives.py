@@ -10,9 +10,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.schema import FIRST_ID, HISTORY, Schema, feature_name, negative_name
-
-ITEM = "item_id"
+from dgin_tf.schema import FIRST_ID, HISTORY, ITEM, Schema, feature_name, negative_name
 
 
 class Sampler(Protocol):

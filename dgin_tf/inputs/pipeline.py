@@ -8,6 +8,7 @@ every loss and every statistic ignores: each row is used exactly once an epoch, 
 """
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,11 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.cutting import batch_index, cut, parse_rows, spread_batches
-from dgin_tf.inputs.negatives import ITEM, HistoryNegatives, popularity_sampler, uniform_sampler
+from dgin_tf.inputs.negatives import HistoryNegatives, popularity_sampler, uniform_sampler
 from dgin_tf.inputs.parts import merge_lengths, plan_parts, spread
 from dgin_tf.ops.parts import PARTS
 from dgin_tf.records import SPLITS, Manifest, Shard, load_catalogue
-from dgin_tf.schema import Schema
+from dgin_tf.schema import ITEM, Schema, check_positive
 
 TRAIN = "train"
 SAMPLERS = ("none", "uniform", "popularity")
@@ -52,9 +53,8 @@ class BatchOptions:
     lengths: int = 3
 
     def __post_init__(self):
-        for name in ("batch_rows", "max_history", "lengths"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        sizes = ("batch_rows", "max_history", "lengths")
+        check_positive(**{name: getattr(self, name) for name in sizes})
         if self.history_negatives not in SAMPLERS:
             raise ValueError(
                 f"history_negatives must be one of {SAMPLERS}; got {self.history_negatives!r}."
@@ -76,15 +76,14 @@ class PreparedData:
         self.data_dir = os.fspath(data_dir)
         self.schema = Schema.load(data_dir)
         self.manifest = Manifest.load(data_dir, self.schema)
-        self._catalogue: Mapping[str, np.ndarray] | None = None
-        self._functions: dict[tuple, Callable] = {}
+        # Each gives the same function for the same arguments, so that nothing is traced twice.
+        self._shard_opener = functools.cache(self._make_shard_opener)
+        self._batch_maker = functools.cache(self._make_batch_maker)
 
-    @property
+    @functools.cached_property
     def catalogue(self) -> Mapping[str, np.ndarray]:
         """Attributes of every item id; read once, when first asked for."""
-        if self._catalogue is None:
-            self._catalogue = load_catalogue(self.data_dir)
-        return self._catalogue
+        return load_catalogue(self.data_dir)
 
     def shards(self, split: str) -> tuple[Shard, ...]:
         """Files of a split; raises ValueError where it has none."""
@@ -209,7 +208,7 @@ class PreparedData:
             deterministic=True,
         )
 
-    def _shard_opener(self, batch_rows, shuffled):
+    def _make_shard_opener(self, batch_rows, shuffled):
         """Function from a file to its uncut batches.
 
         Every function of the pipeline is a cached `tf.function` of plain tensors, traced once and
@@ -218,50 +217,37 @@ class PreparedData:
         each shard took as long as reading it.
         """
 
-        def make():
-            def open_shard(file):
-                records = tf.data.TFRecordDataset(file["path"]).batch(file["users"])
-                order = tf.range(file["rows"])
-                if shuffled:
-                    order = tf.random.experimental.stateless_shuffle(order, file["seed"])
-                index = spread_batches(batch_index(order, batch_rows), file["spare"])
-                rows = parse_rows(records.get_single_element(), self.schema, file["width"])
-                return tf.data.Dataset.zip(
-                    tf.data.Dataset.from_tensors((rows, file["length"])).repeat(),
-                    tf.data.Dataset.from_tensor_slices(index),
-                )
+        def open_shard(file):
+            records = tf.data.TFRecordDataset(file["path"]).batch(file["users"])
+            order = tf.range(file["rows"])
+            if shuffled:
+                order = tf.random.experimental.stateless_shuffle(order, file["seed"])
+            index = spread_batches(batch_index(order, batch_rows), file["spare"])
+            rows = parse_rows(records.get_single_element(), self.schema, file["width"])
+            return tf.data.Dataset.zip(
+                tf.data.Dataset.from_tensors((rows, file["length"])).repeat(),
+                tf.data.Dataset.from_tensor_slices(index),
+            )
 
-            return open_shard
+        return tf.function(open_shard, autograph=False)
 
-        return self._traced_once(("open", batch_rows, shuffled), make)
-
-    def _batch_maker(self, options, length, width, training, transforms):
+    def _make_batch_maker(self, options, length, width, training, transforms):
         """Function from a seed and an uncut batch to features."""
+        add_negatives = None
+        if training and options.history_negatives != "none":
+            add_negatives = self._history_negatives(options)
 
-        def make():
-            add_negatives = None
-            if training and options.history_negatives != "none":
-                add_negatives = self._history_negatives(options)
+        def make_batch(seed, uncut):
+            (rows, bucket), chosen = uncut
+            longest = tf.minimum(bucket, options.max_history) if length is None else length
+            features = cut(rows, self.schema, chosen, longest, width)
+            if add_negatives is not None:
+                features = add_negatives(features, seed)
+            for transform in transforms:
+                features = transform(features)
+            return features
 
-            def make_batch(seed, uncut):
-                (rows, bucket), chosen = uncut
-                longest = tf.minimum(bucket, options.max_history) if length is None else length
-                features = cut(rows, self.schema, chosen, longest, width)
-                if add_negatives is not None:
-                    features = add_negatives(features, seed)
-                for transform in transforms:
-                    features = transform(features)
-                return features
-
-            return make_batch
-
-        return self._traced_once(("batch", options, length, width, training, transforms), make)
-
-    def _traced_once(self, key, make):
-        """The `tf.function` of what `make` gives, the same one whenever the key is the same."""
-        if key not in self._functions:
-            self._functions[key] = tf.function(make(), autograph=False)
-        return self._functions[key]
+        return tf.function(make_batch, autograph=False)
 
     def _history_negatives(self, options):
         if options.history_negatives == "popularity":

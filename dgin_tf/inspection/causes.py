@@ -20,10 +20,11 @@ from dgin_tf.schema import (
     HISTORY_MASK,
     PREFIX,
     TIMESTAMP,
+    USER_ID,
     Schema,
 )
 
-_USER, _TIME = "user_id", PREFIX[CANDIDATE] + TIMESTAMP
+_TIME = PREFIX[CANDIDATE] + TIMESTAMP
 
 
 class Truth(Protocol):
@@ -77,7 +78,7 @@ class CauseFinder:
 
     def __init__(self, data_dir: str | os.PathLike, split: str, truth: Truth):
         schema = Schema.load(data_dir)
-        lines = (pathlib.Path(data_dir) / "vocabulary" / f"{_USER}.txt").read_text().split()
+        lines = (pathlib.Path(data_dir) / "vocabulary" / f"{USER_ID}.txt").read_text().split()
         self._raw_user: Sequence[str] = lines
         self._truth = truth
         # (user, second of the click) -> position in the user's sequence
@@ -85,11 +86,10 @@ class CauseFinder:
         for path in shard_paths(data_dir, Manifest.load(data_dir, schema).splits[split]):
             for payload in read_records(path):
                 record = decode_record(schema, payload)
-                user = int(record[_USER][0])
+                user = int(record[USER_ID][0])
                 is_click = record[LABEL] > 0
-                for second, position in zip(
-                    record[_TIME][is_click], record[POSITION][is_click], strict=True
-                ):
+                clicks = (record[name][is_click] for name in (_TIME, POSITION))
+                for second, position in zip(*clicks, strict=True):
                     self._position[user, int(second)] = int(position)
 
     def masks(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -106,7 +106,7 @@ class CauseFinder:
         length = np.asarray(features[HISTORY_MASK]).sum(axis=1)
         is_cause = np.zeros((*is_click.shape, np.asarray(features[HISTORY_MASK]).shape[1]), bool)
         for row, column in np.argwhere(is_click & np.asarray(features[CANDIDATE_MASK])):
-            user = int(features[_USER][row])
+            user = int(features[USER_ID][row])
             position = self._position[user, int(features[_TIME][row, column])]
             first = position - length[row]  # events before it were cut off
             raw = int(self._raw_user[user - FIRST_ID])

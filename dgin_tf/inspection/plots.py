@@ -54,13 +54,14 @@ def attention_over_events(
     """
     _check_names(attention, events, candidates)
     width = min(4 + 0.18 * len(events), 24)
-    figure = _figure(width, 1.2 + 1.1 * len(candidates))
-    axes = figure.subplots(len(candidates), 1, sharex=True, squeeze=False)[:, 0]
-    for number, (axis, name) in enumerate(zip(axes, candidates, strict=True)):
+    figure, axes = _figure(
+        width, 1.2 + 1.1 * len(candidates), len(candidates), sharex=True, squeeze=False
+    )
+    for number, (axis, name) in enumerate(zip(axes[:, 0], candidates, strict=True)):
         axis.bar(range(len(events)), attention[number], color=f"C{number}")
         axis.set_title(name[:_LABEL_LENGTH], fontsize=8, loc="left", pad=2)
         axis.tick_params(labelsize=7)
-    _name_events(axes[-1], events)
+    _name_events(axes[-1, 0], events)
     return figure
 
 
@@ -86,8 +87,7 @@ def interest_evolution(
     events = list(events) or [str(step + 1) for step in range(attention.shape[1])]
     _check_names(attention, events, candidates)
     flat = principal_components(paths.reshape(-1, paths.shape[-1])).reshape(*paths.shape[:2], 2)
-    figure = _figure(13, 5.5)
-    states, bars = figure.subplots(1, 2)
+    figure, (states, bars) = _figure(13, 5.5, 1, 2)
     width = 0.8 / len(candidates)
     colors = iter(f"C{number}" for number in range(len(candidates)))  # as in attention's bars
     for number, name in enumerate(candidates):
@@ -119,8 +119,7 @@ def retrieved_events(
     """
     marks = np.stack(list(retrievals.values()))  # [units, time]
     _check_names(marks, events, list(retrievals))
-    figure = _figure(min(4 + 0.18 * len(events), 24), 1.5 + 0.35 * len(retrievals))
-    axis = figure.subplots()
+    figure, axis = _figure(min(4 + 0.18 * len(events), 24), 1.5 + 0.35 * len(retrievals))
     for row, unit in enumerate(marks):
         axis.scatter(np.flatnonzero(unit), np.full(unit.sum(), row), marker="s", s=18)
     axis.set_yticks(range(len(retrievals)), list(retrievals), fontsize=8)
@@ -133,8 +132,7 @@ def retrieved_events(
 
 def search_recall(units: Mapping[str, Mapping[str, float]]) -> Figure:
     """Recall of full target attention by each unit; argument as `searches.recall` returns it."""
-    figure = _figure(1.5 + 1.1 * len(units), 3.4)
-    axis = figure.subplots()
+    figure, axis = _figure(1.5 + 1.1 * len(units), 3.4)
     places = np.arange(len(units))
     for shift, name in ((-0.2, "recall"), (0.2, "attention")):
         axis.bar(places + shift, [unit[name] for unit in units.values()], 0.4, label=name)
@@ -151,8 +149,7 @@ def slot_use(models: Mapping[str, np.ndarray]) -> Figure:
     Args:
       models: name -> share of the slots, the most used first, [slots].
     """
-    figure = _figure(2.5 + 0.5 * max(map(len, models.values())), 3.4)
-    axis = figure.subplots()
+    figure, axis = _figure(2.5 + 0.5 * max(map(len, models.values())), 3.4)
     width = 0.8 / len(models)
     for number, (name, shares) in enumerate(models.items()):
         places = np.arange(len(shares)) + (number - (len(models) - 1) / 2) * width
@@ -183,8 +180,7 @@ def clusters(
             "expected a cluster, a label and a weight for each point; got "
             f"{len(points)}, {len(assignment)}, {len(labels)} and {len(weights)}."
         )
-    figure = _figure(9, 6)
-    axis = figure.subplots()
+    figure, axis = _figure(9, 6)
     flat = principal_components(points)  # [time, 2]
     largest = max(float(np.max(weights, initial=0.0)), 1e-12)
     numbers = np.unique(assignment)
@@ -209,8 +205,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """
     steps = [entry["step"] for entry in history]
     metrics = [name for name in ("auc", "gauc", "log_loss") if name in history[0]["validation"]]
-    figure = _figure(12, 3.4)
-    axes = figure.subplots(1, 1 + len(metrics))
+    figure, axes = _figure(12, 3.4, 1, 1 + len(metrics))
     for name in history[0]["losses"]:
         axes[0].plot(steps, [entry["losses"][name] for entry in history], "o-", label=name)
     axes[0].set_title("training losses", fontsize=9)
@@ -227,8 +222,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 def length_histogram(lengths: np.ndarray) -> Figure:
     """Histogram of the lengths of histories, in events, on a logarithmic axis."""
-    figure = _figure(6, 3.2)
-    axis = figure.subplots()
+    figure, axis = _figure(6, 3.2)
     longest = max(int(np.max(lengths, initial=1)), 2)
     # A logarithmic axis has no place for zero; empty histories fall into the first bin.
     axis.hist(np.maximum(lengths, 1), bins=np.geomspace(1, longest, 30).tolist())
@@ -248,8 +242,7 @@ def grouping_lengths(
       quantiles: (quantile, events, groups), as `group_lengths.at_quantiles` gives them.
       sizes: (class, share of the groups), as `group_lengths.size_shares` gives them.
     """
-    figure = _figure(10, 3.6)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = _figure(10, 3.6, 1, 2)
     ranks, before, after = zip(*quantiles, strict=True)
     place = np.arange(len(ranks))
     left.bar(place - 0.2, before, 0.4, label="events")
@@ -272,8 +265,10 @@ def to_png(figure: Figure) -> bytes:
     return target.getvalue()
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), dpi=_PIXELS_PER_INCH, layout="constrained")
+def _figure(width: float, height: float, *grid: int, **options: Any) -> tuple[Figure, Any]:
+    """An empty figure and its axes, as `Figure.subplots` gives them."""
+    figure = Figure(figsize=(width, height), dpi=_PIXELS_PER_INCH, layout="constrained")
+    return figure, figure.subplots(*grid, **options)
 
 
 def _name_events(axis, events: Sequence[str]) -> None:

@@ -80,10 +80,8 @@ def add_result(report: Report, result: Mapping[str, Any]) -> None:
     report.table(["split", *_METRICS], rows)
     by_length = result["test"].get("by_history_length") or {}
     report.section("Test, by history length")
-    report.table(
-        ["events", *_METRICS],
-        [[name, *(metrics.get(key) for key in _METRICS)] for name, metrics in by_length.items()],
-    )
+    rows = [[name, *map(metrics.get, _METRICS)] for name, metrics in by_length.items()]
+    report.table(["events", *_METRICS], rows)
     report.section("Curves")
     report.picture(plots.learning_curves(result["history"]), "over training steps")
 

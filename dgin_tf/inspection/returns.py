@@ -31,16 +31,13 @@ def days_since(features: Mapping[str, Any], field: str = "category_id") -> np.nd
       [users, candidates]; -1 where there is none in the history, which may have been cut to its
       newest events.
     """
-    past, target = (
-        np.asarray(features[PREFIX[HISTORY] + field]),
-        np.asarray(features[PREFIX[CANDIDATE] + field]),
-    )
+    past = np.asarray(features[PREFIX[HISTORY] + field])
+    target = np.asarray(features[PREFIX[CANDIDATE] + field])
     same = past[:, None] == target[..., None]  # [users, candidates, time]
     same &= np.asarray(features[HISTORY_MASK])[:, None]
-    times = np.where(
-        same, np.asarray(features[PREFIX[HISTORY] + TIMESTAMP])[:, None], np.iinfo(np.int64).min
-    )
-    last = times.max(axis=-1, initial=np.iinfo(np.int64).min)
+    never = np.iinfo(np.int64).min
+    times = np.where(same, np.asarray(features[PREFIX[HISTORY] + TIMESTAMP])[:, None], never)
+    last = times.max(axis=-1, initial=never)
     gap = np.asarray(features[PREFIX[CANDIDATE] + TIMESTAMP]) - np.where(same.any(axis=-1), last, 0)
     return np.where(same.any(axis=-1), gap // DAY, NEVER)
 

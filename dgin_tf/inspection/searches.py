@@ -80,7 +80,7 @@ def coverage(retrieval: np.ndarray, relevant: np.ndarray) -> float:
     """
     count = relevant.sum(axis=-1)  # [users, candidates]
     share = (retrieval & relevant).sum(axis=-1)[count > 0] / count[count > 0]
-    return float(share.mean()) if share.size else float("nan")
+    return _mean(share)
 
 
 def attention_mass(retrieval: np.ndarray, attention: np.ndarray) -> float:
@@ -91,8 +91,7 @@ def attention_mass(retrieval: np.ndarray, attention: np.ndarray) -> float:
       attention: in the same shape, summing to one over time or to zero.
     """
     has_attention = attention.sum(axis=-1) > 0
-    mass = np.where(retrieval, attention, 0.0).sum(axis=-1)[has_attention]
-    return float(mass.mean()) if mass.size else float("nan")
+    return _mean(np.where(retrieval, attention, 0.0).sum(axis=-1)[has_attention])
 
 
 def overlap(retrievals: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -122,9 +121,11 @@ def recall(
         name: {
             "recall": coverage(mine, relevant),
             "attention": attention_mass(mine, attention),
-            "found": float(mine.sum(axis=-1)[has_attention].mean())
-            if has_attention.any()
-            else float("nan"),
+            "found": _mean(mine.sum(axis=-1)[has_attention]),
         }
         for name, mine in retrievals.items()
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.layers.interest_evolution import InterestEvolution
+from dgin_tf.layers.interest_evolution import InterestEvolution, equal_attention
 from dgin_tf.models.base import CTRModel
-from dgin_tf.records import LABEL
+from dgin_tf.records import LABEL, Arrays
 from dgin_tf.schema import (
     CANDIDATE,
     CANDIDATE_MASK,
@@ -28,7 +28,6 @@ from dgin_tf.schema import (
 VOCABULARY = "vocabulary"
 _RESERVED = ("padding", "unknown")
 
-Arrays = dict[str, np.ndarray]
 NestedArrays = Mapping[str, Any]  # name -> an array, or such a mapping again
 
 
@@ -145,20 +144,14 @@ def trace_evolution(
     """
     if not has_evolution(model):
         raise ValueError(f"model {model.name!r} has no interest evolution; it needs a DIEN.")
-    name, encoder = next(
-        (name, encoder)
-        for name, encoder in model.encoders.items()
-        if isinstance(encoder, InterestEvolution)
-    )
+    name = next(n for n, e in model.encoders.items() if isinstance(e, InterestEvolution))
+    encoder: Any = model.encoders[name]
     state = model.encode_user(features)[name]
     attention = encoder.attend(state, model.embedding.target(features))
     paths = [encoder.evolution(state), encoder.evolution(state, attention)]
-    real = features[HISTORY_MASK].numpy().astype(np.float32)  # [users, time]
-    equal = real / np.maximum(real.sum(axis=1, keepdims=True), 1.0)
-    return (
-        np.concatenate([path.numpy() for path in paths], axis=1).astype(np.float32),
-        np.concatenate([equal[:, None], attention.numpy()], axis=1),
-    )
+    weights = [equal_attention(features[HISTORY_MASK]).numpy(), attention.numpy()]
+    states = np.concatenate([path.numpy() for path in paths], axis=1).astype(np.float32)
+    return states, np.concatenate(weights, axis=1)
 
 
 def with_candidates(

@@ -63,7 +63,6 @@ class PReLU(ConfiguredLayer):
 
     def call(self, inputs, mask=None, training=False):
         """PReLU of [..., dim]; `mask` and `training` are those of every activation and do nothing."""
-        del mask, training
         return prelu(inputs, tf.convert_to_tensor(self.alpha))
 
 
@@ -92,9 +91,7 @@ class Dice(ConfiguredLayer):
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
         # Stays float32 under mixed precision, like the statistics that it is combined with.
-        self.alpha = self.add_weight(
-            "alpha", [dim], initializer="zeros", experimental_autocast=False
-        )
+        self.alpha = self.add_float_weight("alpha", [dim], "zeros")
         self.moments.build(input_shape)
         super().build(input_shape)
 
@@ -134,7 +131,6 @@ class Elementwise(ConfiguredLayer):
 
     def call(self, inputs, mask=None, training=False):
         """The function of [..., dim]; `mask` and `training` do nothing."""
-        del mask, training
         return self._apply(inputs)
 
 
@@ -169,15 +165,3 @@ def make_activation(
     if layer_class := _NAMED.get(activation) or tf.keras.utils.get_registered_object(activation):
         return layer_class(name=name, dtype=dtype)
     return Elementwise(activation, name=name, dtype=dtype)
-
-
-def kernel_config(layer: tf.keras.layers.Layer) -> dict[str, Any]:
-    """Configurations of a layer's `kernel_initializer` and `kernel_regularizer`.
-
-    They are arguments of `get_config`, and of inner dense layers: an initializer object that several
-    layers shared would give all of them the same values.
-    """
-    return {
-        "kernel_initializer": tf.keras.initializers.serialize(layer.kernel_initializer),
-        "kernel_regularizer": tf.keras.regularizers.serialize(layer.kernel_regularizer),
-    }

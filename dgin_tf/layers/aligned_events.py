@@ -10,7 +10,7 @@ from dgin_tf.layers.events import History, State, Target, embed_events_at
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend, read_each
 from dgin_tf.ops.event_order import newest_events
-from dgin_tf.schema import BEHAVIOR_TYPE
+from dgin_tf.schema import BEHAVIOR_TYPE, check_positive
 
 CLICKS, AROUND, MASK = "clicks", "around", "mask"
 _TINY = 1e-12  # of the released code; the projection onto nothing is nothing
@@ -53,8 +53,7 @@ class AlignedEvents(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if min(clicks, nearest) < 1:
-            raise ValueError(f"clicks and nearest must be at least 1; got {clicks} and {nearest}.")
+        check_positive(clicks=clicks, nearest=nearest)
         self.click_types = tuple(click_types)
         self.other_types = tuple(other_types)
         self.clicks = clicks

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -26,6 +26,14 @@ class ConfiguredLayer(tf.keras.layers.Layer):
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         register(cls)
+
+    def add_float_weight(
+        self, name: str, shape: Sequence[int], initializer: Any, **kwargs: Any
+    ) -> tf.Variable:
+        """Adds a weight that stays float32 under a half-precision policy."""
+        return self.add_weight(
+            name, shape, initializer=initializer, experimental_autocast=False, **kwargs
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments.
@@ -68,9 +76,68 @@ def as_config(value: Any) -> Any:
     return value
 
 
-def as_layer(layer: Any) -> Any:
-    """A layer from its configuration; layers and None unchanged."""
-    return tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
+def as_layer(layer: Any, kind: type = tf.keras.layers.Layer) -> Any:
+    """A layer from its configuration; layers and None unchanged.
+
+    Raises:
+      TypeError: it is no layer of that kind.
+    """
+    layer = tf.keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
+    if not isinstance(layer, kind | None):
+        raise TypeError(
+            f"expected an instance of {kind.__name__} or its configuration; got {layer!r}."
+        )
+    return layer
+
+
+class KernelLayer(ConfiguredLayer):
+    """Layer of kernels that start by one initializer and are penalized by one regularizer.
+
+    Args:
+      kernel_initializer, kernel_regularizer: as of Keras's layers.
+
+    Example:
+
+      >>> layer = KernelLayer(kernel_initializer="ones", kernel_regularizer="l2")
+      >>> layer.add_kernel("kernel", [2, 3]).shape, len(layer.losses)
+      (TensorShape([2, 3]), 1)
+    """
+
+    def __init__(
+        self,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
+
+    @property
+    def kernel_config(self) -> dict[str, Any]:
+        """Arguments of an inner layer of kernels."""
+        return {
+            "kernel_initializer": copy_initializer(self.kernel_initializer),
+            "kernel_regularizer": self.kernel_regularizer,
+        }
+
+    def add_kernel(self, name: str, shape: Sequence[int], **kwargs: Any) -> tf.Variable:
+        """Adds a kernel."""
+        return self.add_weight(
+            name,
+            shape,
+            initializer=copy_initializer(self.kernel_initializer),
+            regularizer=self.kernel_regularizer,
+            **kwargs,
+        )
+
+
+def copy_initializer(initializer: Any) -> Any:
+    """An initializer of the same settings: one that is used again gives the same values again."""
+    initializer = tf.keras.initializers.get(initializer)
+    if not isinstance(initializer, tf.keras.initializers.Initializer):
+        return initializer
+    return type(initializer).from_config(initializer.get_config())
 
 
 def _arguments(cls: type) -> set[str]:

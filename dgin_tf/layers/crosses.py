@@ -47,13 +47,10 @@ class HistoryCross(InterestEncoder):
             raise ValueError(f"HistoryCross needs at least 2 buckets; got {buckets}.")
         self.fields = tuple(fields)
         self.buckets = buckets
-        self.table = self.add_weight(
-            "wide_table", [buckets, 1], initializer="zeros", experimental_autocast=False
-        )
+        self.table = self.add_float_weight("wide_table", [buckets, 1], "zeros")
 
     def encode(self, history: History, training: bool = False) -> State:
         """Stores the raw ids."""
-        del training
         ids = {name: history.features[name] for name in self.fields}
         return {EVENTS: ids, MASK: history.mask}
 
@@ -63,7 +60,6 @@ class HistoryCross(InterestEncoder):
         Returns:
           `interest`, the wide logit, [users, candidates, 1] in float32.
         """
-        del training
         # [users, candidates, time]
         real = state[MASK][:, tf.newaxis, :] & target.mask[:, :, tf.newaxis]
         logit = tf.zeros(tf.shape(target.mask), self.table.dtype)

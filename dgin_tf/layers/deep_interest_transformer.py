@@ -13,7 +13,7 @@ from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.positions import LearnedPositions
 from dgin_tf.layers.self_attention import ResidualFeedForward, SelfAttentionEncoder
 from dgin_tf.ops.event_order import newest_events
-from dgin_tf.schema import BEHAVIOR_TYPE
+from dgin_tf.schema import BEHAVIOR_TYPE, check_positive
 
 
 class DeepInterestTransformer(InterestEncoder):
@@ -41,8 +41,7 @@ class DeepInterestTransformer(InterestEncoder):
 
     def __init__(self, types: Sequence[int] = (), events: int = 50, heads: int = 4, **kwargs: Any):
         super().__init__(**kwargs)
-        if events < 1:
-            raise ValueError(f"events must be at least 1; got {events}.")
+        check_positive(events=events)
         self.types = tuple(types)
         self.events = events
         self.heads = heads
@@ -56,7 +55,6 @@ class DeepInterestTransformer(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """The encoder: everything but the candidate."""
-        del training
         own = events_of_types(history, self.types) if self.types else history
         places, mask = newest_events(own.mask, self.events)
         events = self.positions(embed_events_at(history, places, mask, self.compute_dtype))
@@ -69,7 +67,6 @@ class DeepInterestTransformer(InterestEncoder):
           `interest` [users, candidates, dim] and `attention` [users, candidates, heads, events]; both
           zero where there are no events, since the sum with the candidate would speak of it alone.
         """
-        del training
         query, mask = target.embedding, state["mask"]
         sums, weights = self.attention(query, state["events"], mask)
         interest = self.feed_forward(self.norm(query + sums))

@@ -70,13 +70,12 @@ class DimensionReduction(ConfiguredLayer):
         return self.loss_name != NO_LOSS
 
     def build(self, input_shape: Any) -> None:
-        self.kernel = self.add_weight(
+        self.kernel = self.add_float_weight(
             "kernel",
             [tf.TensorShape(input_shape)[-1], self.dim],
-            dtype=tf.float32,
-            initializer=tf.keras.initializers.RandomNormal(stddev=1.0, seed=self.seed),
+            tf.keras.initializers.RandomNormal(stddev=1.0, seed=self.seed),
             trainable=self.has_loss,
-            experimental_autocast=False,
+            dtype=tf.float32,
         )
         super().build(input_shape)
 

@@ -106,7 +106,6 @@ class DualInterest(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Refines every sequence twice."""
-        del training
         state = {}
         for n, (types, length) in enumerate(zip(self.types, self.lengths, strict=True)):
             own = events_of_types(history, types) if types else history
@@ -125,7 +124,6 @@ class DualInterest(InterestEncoder):
           the interests common to the types under `fusion` [users, candidates, types]; zero for what a user
           has no events of.
         """
-        del training
         query = target.embedding
         specific, common, present = [], [], []
         for n, attention in enumerate(self.attentions):
@@ -149,18 +147,14 @@ class DualInterest(InterestEncoder):
         if not self.auxiliary_loss_names:
             return state, {}
         masks = [state[f"mask{n}"] for n in range(len(self.types))]
-        common, specific = (
-            self.projection(
-                tf.stack(
-                    [
-                        masking.masked_mean(state[f"{kind}{n}"], mask)
-                        for n, mask in enumerate(masks)
-                    ],
-                    axis=1,
-                )
+
+        def project(kind: str) -> tf.Tensor:
+            interests = [state[f"{kind}{n}"] for n in range(len(masks))]
+            return self.projection(
+                tf.stack(list(map(masking.masked_mean, interests, masks)), axis=1)
             )
-            for kind in ("common", "specific")
-        )
+
+        common, specific = project("common"), project("specific")
         present = tf.stack([tf.reduce_any(mask, axis=1) for mask in masks], axis=1)
         loss = contrastive_loss(common, specific, present, self.temperature)
         return state, {CONTRAST: self.weight * loss}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import ConfiguredLayer, copy_initializer
 from dgin_tf.layers.events import History, State, Target, embed_ids
 from dgin_tf.ops.parts import parts_of
 from dgin_tf.ops.tables import read_rows
@@ -79,12 +79,11 @@ class FeatureEmbedding(ConfiguredLayer):
         self._user_fields = tuple(by_name[name] for name in user_fields)
         vocabularies = {f.vocabulary for f in (*schema.paired_fields, *self._user_fields)}
         self.tables = {
-            name: self.add_weight(
-                name=name,
-                shape=(schema.vocabulary_sizes[name], dim),
-                # Another one for every table: one that is used again gives the same values again.
-                initializer=_fresh(initializer),
-                experimental_autocast=False,
+            # A copy for every table: an initializer that is used again gives the same values again.
+            name: self.add_float_weight(
+                name,
+                [schema.vocabulary_sizes[name], dim],
+                copy_initializer(initializer or "glorot_uniform"),
             )
             for name in sorted(vocabularies)
         }
@@ -204,12 +203,6 @@ class FeatureEmbedding(ConfiguredLayer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "schema": Schema.from_json(config["schema"])})
-
-
-def _fresh(initializer: Any) -> tf.keras.initializers.Initializer:
-    """A new initializer of the same settings."""
-    initializer = tf.keras.initializers.get(initializer or "glorot_uniform")
-    return type(initializer).from_config(initializer.get_config())
 
 
 def role_mask(features: Mapping[str, tf.Tensor], role: str, schema: Schema) -> tf.Tensor:

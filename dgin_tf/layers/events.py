@@ -11,6 +11,7 @@ events that they retrieve, from the tables that travel along (`embed_ids`).
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from dgin_tf.ops.grouping import Groups, gather_at
@@ -79,7 +80,8 @@ def embed_by_field(
       A tensor [..., dim of one] for each table; the stored embeddings of events that came embedded.
 
     Raises:
-      ValueError: there are neither tables nor embeddings.
+      ValueError: there are neither tables nor embeddings, or an id is not in the vocabulary (on a CPU
+        and outside of graphs; graphs leave the error to TensorFlow, and GPUs read zeros).
     """
     if not tables and EMBEDDING in features:
         return (tf.cast(features[EMBEDDING], dtype),)
@@ -88,7 +90,20 @@ def embed_by_field(
             "these events are ids and need tables to be embedded; build history and target by "
             "FeatureEmbedding, or pass History(..., tables=) and Target(..., tables=)."
         )
-    return tuple(tf.cast(read_rows(table, features[name]), dtype) for name, table in tables.items())
+    embeddings = []
+    for name, table in tables.items():
+        try:
+            embeddings.append(tf.cast(read_rows(table, features[name]), dtype))
+        except tf.errors.InvalidArgumentError as error:  # outside of graphs
+            ids, size = np.ravel(features[name]), table.shape[0]
+            unknown_ids = ids[(ids < 0) | (ids >= size)]
+            if not unknown_ids.size:
+                raise
+            raise ValueError(
+                f"expected ids of {name!r} below the size of its vocabulary, {size}; got "
+                f"{unknown_ids[0]}."
+            ) from error
+    return tuple(embeddings)
 
 
 def embed_ids(

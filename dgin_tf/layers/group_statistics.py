@@ -133,12 +133,10 @@ class GroupStatistics(ConfiguredLayer):
         if self.num_bins is not None:
             # Rows of one length, so that learning changes no shape.
             boundaries = [_full_row(values, self.num_bins) for values in boundaries]
+            first = np.array(boundaries)
+            initializer = tf.keras.initializers.Constant(first)
             self.learned_boundaries = self.add_weight(
-                "boundaries",
-                [len(boundaries), self.num_bins - 1],
-                tf.int64,
-                initializer=tf.keras.initializers.Constant(np.array(boundaries)),
-                trainable=False,
+                "boundaries", first.shape, tf.int64, initializer=initializer, trainable=False
             )
         self._boundaries = boundaries
         sizes = [len(values) + 1 for values in boundaries]

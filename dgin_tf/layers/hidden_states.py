@@ -12,7 +12,7 @@ from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.events import MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.recurrent import GRU
-from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
+from dgin_tf.layers.target_attention import read_each, sigmoid_attention
 
 LAST, STATES = "last", "states"
 
@@ -43,7 +43,6 @@ class LastHiddenState(InterestEncoder):
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """`interest` h_T, [users, candidates, units]."""
-        del training
         candidates = tf.shape(target.embedding)[1]
         # [users, units] -> [users, candidates, units]
         return {"interest": tf.repeat(state[LAST][:, tf.newaxis], candidates, axis=1)}
@@ -82,11 +81,8 @@ class AttendedHiddenStates(LastHiddenState):
 
     def __init__(self, gru: GRU, attention: tf.keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(gru, **kwargs)
-        self.attention = as_layer(attention) or TargetAttention(
-            ActivationUnit((80, 40), "sigmoid", name="unit", dtype=self.dtype_policy),
-            softmax=True,
-            name="attention",
-            dtype=self.dtype_policy,
+        self.attention = as_layer(attention) or sigmoid_attention(
+            (80, 40), "attention", self.dtype_policy
         )
 
     def encode(self, history: History, training: bool = False) -> State:
@@ -96,17 +92,11 @@ class AttendedHiddenStates(LastHiddenState):
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """`interest` [users, candidates, 2 units] and `attention` [users, candidates, time]."""
-        weights = self.attention(
-            target.embedding,
-            state[STATES],
-            state[MASK],
-            query_mask=target.mask,
-            training=training,
-        )
+        layers = {"attention": (self.attention, state[STATES])}
+        outputs = read_each(layers, state[MASK], target, training)
         last = super().interest(state, target, training)["interest"]
         # [h_T, sum of a_t h_t]
-        interest = tf.concat([last, attend(weights, state[STATES])], -1)
-        return {"interest": interest, "attention": weights}
+        return {**outputs, "interest": tf.concat([last, outputs["interest"]], -1)}
 
     def update(self, state: State, history: History) -> State:
         """Continues the GRU over newer events and appends their states."""

@@ -79,7 +79,6 @@ class InterestClusters(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Clusters the events and sums each cluster."""
-        del training
         history = embed_history(history, self.compute_dtype)
         return self._sum(history, *self.extract(history))
 
@@ -115,7 +114,6 @@ class InterestClusters(InterestEncoder):
           `interest` [users, candidates, dim] and `interest_weights`, float32
           [users, candidates, clusters].
         """
-        del training
         interests = tf.cast(state[INTERESTS], tf.float32)
         scores = self.relevance.pairwise(tf.cast(target.embedding, tf.float32), interests)
         weights = masking.masked_softmax(scores, state[INTEREST_MASK][:, tf.newaxis])

@@ -16,7 +16,7 @@ from dgin_tf.layers.events import MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.recurrent import AUGRU, GRU
 from dgin_tf.layers.state_attention import BilinearAttention, ProjectedAttention
-from dgin_tf.layers.target_attention import attend
+from dgin_tf.layers.target_attention import read_each
 
 INTEREST_STATES = "interest_states"
 FIRST_LAYER_STATE = "first_layer_state"
@@ -81,12 +81,9 @@ class InterestEvolution(InterestEncoder):
 
     def attend(self, state: State, target: Target, training: bool = False) -> tf.Tensor:
         """Attention a_t of every candidate, Eq. (9), [users, candidates, time]."""
+        states, mask = state[INTEREST_STATES], state[MASK]
         return self.attention(
-            target.embedding,
-            state[INTEREST_STATES],
-            state[MASK],
-            query_mask=target.mask,
-            training=training,
+            target.embedding, states, mask, query_mask=target.mask, training=training
         )
 
     def evolution(self, state: State, attention: tf.Tensor | None = None) -> tf.Tensor:
@@ -175,11 +172,8 @@ class TwoLayerGRUAttention(InterestEncoder):
         Returns:
           `interest` [users, candidates, units] and `attention` a_t [users, candidates, time].
         """
-        states = state[INTEREST_STATES]
-        attention = self.attention(
-            target.embedding, states, state[MASK], query_mask=target.mask, training=training
-        )
-        return {"interest": attend(attention, states), "attention": attention}
+        layers = {"attention": (self.attention, state[INTEREST_STATES])}
+        return read_each(layers, state[MASK], target, training)
 
     def update(self, state: State, history: History) -> State:
         """Continues both GRUs over newer events and appends the states of the second."""

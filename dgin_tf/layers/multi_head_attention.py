@@ -9,17 +9,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer, copy_initializer
 from dgin_tf.ops import masking
 from dgin_tf.ops.fast.shared_events import read_shared_events
 from dgin_tf.ops.multi_head import attend_heads, head_scores, mix_heads, projected_queries
 
 
 class TiedRows(tf.keras.initializers.Initializer):
-    """Glorot's initializer, but for first rows that are copied from another matrix.
+    """An initializer but for first rows, which are copied from another matrix.
 
     Args:
-      rows: [rows, width]; of more rows than the weight has, the first ones. Rows beyond them are Glorot's.
+      rows: [rows, width]; of more rows than the weight has, the first ones.
+      initializer: of the rows beyond them; Glorot's by default.
 
     Example:
 
@@ -28,11 +29,12 @@ class TiedRows(tf.keras.initializers.Initializer):
       [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
 
-    def __init__(self, rows: tf.Tensor):
+    def __init__(self, rows: tf.Tensor, initializer: Any = "glorot_uniform"):
         self.rows = rows
+        self.initializer = copy_initializer(initializer)
 
     def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        kernel = tf.keras.initializers.GlorotUniform()(shape, dtype)
+        kernel = self.initializer(shape, dtype)
         rows = tf.cast(self.rows[: shape[0]], kernel.dtype)
         return tf.concat([rows, kernel[tf.shape(rows)[0] :]], axis=0)
 
@@ -43,7 +45,7 @@ def head_kernel(kernel: tf.Variable, heads: int, dtype: tf.DType | str) -> tf.Te
     return tf.reshape(tf.cast(kernel, dtype), [dim, heads, width // heads])
 
 
-class MultiHeadAttention(ConfiguredLayer):
+class MultiHeadAttention(KernelLayer):
     """Attention of every candidate over events, its own or its user's.
 
     Keys are tied to queries at initialization: the papers do not say where training starts from, and
@@ -63,6 +65,7 @@ class MultiHeadAttention(ConfiguredLayer):
       scale: whether scores are divided by sqrt(key_dim); SIM's Eq. (3) has none.
       offset: the query's column that an event's first column corresponds to: with a candidate of
         item and category and groups that have the category alone, that of the category.
+      kernel_initializer, kernel_regularizer: of all four kernels; W_k's first rows are tied to W_q.
 
     Raises:
       ValueError: `heads` is below 1, or `offset` negative.
@@ -162,15 +165,20 @@ class MultiHeadAttention(ConfiguredLayer):
             return
         width = self.heads * (self.key_dim or -(-query_dim // self.heads))
         with tf.init_scope():
-            self.query_kernel = self.add_weight("query_kernel", [query_dim, width])
-            tied = TiedRows(self.query_kernel.read_value()[self.offset :])
-            self.key_kernel = self.add_weight("key_kernel", [dim, width], initializer=tied)
+            self.query_kernel = self.add_kernel("query_kernel", [query_dim, width])
+            rows = self.query_kernel.read_value()[self.offset :]
+            self.key_kernel = self.add_weight(
+                "key_kernel",
+                [dim, width],
+                initializer=TiedRows(rows, self.kernel_initializer),
+                regularizer=self.kernel_regularizer,
+            )
 
     def _create_value_kernels(self, dim: int) -> None:
         if self.value_kernel is not None:
             return
         width = self.heads * (self.key_dim or -(-dim // self.heads))
         with tf.init_scope():
-            self.value_kernel = self.add_weight("value_kernel", [dim, width])
+            self.value_kernel = self.add_kernel("value_kernel", [dim, width])
             # The output's is kept transposed, like the other three.
-            self.output_kernel = self.add_weight("output_kernel", [dim, width])
+            self.output_kernel = self.add_kernel("output_kernel", [dim, width])

@@ -31,11 +31,9 @@ class MultiHeadHistory(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Keeps the embedded events and their mask."""
-        del training
         return {"events": history.events, "mask": history.mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """Returns `interest` [users, candidates, dim], `attention` [users, candidates, heads, time]."""
-        del training
         interest, weights = self.attention(target.embedding, state["events"], state["mask"])
         return {"interest": interest, "attention": weights}

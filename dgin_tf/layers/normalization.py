@@ -115,10 +115,8 @@ class BatchNorm(ConfiguredLayer):
     def build(self, input_shape):
         dim = _last_dim(input_shape, type(self).__name__)
         # Float32 under mixed precision: scale and shift are combined with the statistics first.
-        self.gamma = self.add_weight(
-            "gamma", [dim], initializer="ones", experimental_autocast=False
-        )
-        self.beta = self.add_weight("beta", [dim], initializer="zeros", experimental_autocast=False)
+        self.gamma = self.add_float_weight("gamma", [dim], "ones")
+        self.beta = self.add_float_weight("beta", [dim], "zeros")
         self.moments.build(input_shape)
         super().build(input_shape)
 
@@ -161,10 +159,8 @@ class LayerNorm(ConfiguredLayer):
 
     def build(self, input_shape):
         dim = _last_dim(input_shape, type(self).__name__)
-        self.gamma = self.add_weight(
-            "gamma", [dim], initializer="ones", experimental_autocast=False
-        )
-        self.beta = self.add_weight("beta", [dim], initializer="zeros", experimental_autocast=False)
+        self.gamma = self.add_float_weight("gamma", [dim], "ones")
+        self.beta = self.add_float_weight("beta", [dim], "zeros")
         super().build(input_shape)
 
     def call(self, inputs):

@@ -5,17 +5,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dgin_tf.layers.events import (
-    History,
-    State,
-    Target,
-    embed_events_at,
-)
+from dgin_tf.layers.events import History, State, Target, embed_events_at
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.self_attention import SelfAttentionEncoder
 from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
 from dgin_tf.ops.event_order import order_events
+from dgin_tf.schema import check_positive
 
 EVENTS, MASK, PART = "events", "mask", "part"
 PART_NAMES, PART_MASK = "part_names", "part_mask"
@@ -77,7 +73,6 @@ class PartitionedInterest(InterestEncoder):
         Raises:
           ValueError: the history lacks one of the fields.
         """
-        del training
         names = [self.key, self.field]
         if names[0] not in history.features or names[1] not in history.tables:
             raise ValueError(
@@ -86,11 +81,8 @@ class PartitionedInterest(InterestEncoder):
             )
         mask = newest_of_each(history.features[names[0]], history.mask)
         cut = partition(history.features[names[1]], mask, self.parts)
-        fields = tf.split(
-            embed_events_at(history, cut.places, cut.mask[:, :-1], self.compute_dtype),
-            len(history.tables),
-            axis=-1,
-        )
+        firsts = embed_events_at(history, cut.places, cut.mask[:, :-1], self.compute_dtype)
+        fields = tf.split(firsts, len(history.tables), axis=-1)
         own = fields[list(history.tables).index(names[1])]
         return {
             EVENTS: history.events,
@@ -158,8 +150,7 @@ def partition(values: tf.Tensor, mask: tf.Tensor, parts: int) -> Partition:
     Raises:
       ValueError: `parts` is below 1.
     """
-    if parts < 1:
-        raise ValueError(f"parts must be at least 1; got {parts}.")
+    check_positive(parts=parts)
     by_value = order_events(values, mask)
     sentinel = values.dtype.max
     key = tf.pad(by_value.keys, [[0, 0], [0, parts]], constant_values=sentinel)

@@ -44,7 +44,6 @@ class Pooling(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Sum and number of the events."""
-        del training
         # Products with a row of ones and zeros, whose gradients are outer products.
         weights = tf.cast(history.mask, tf.float32)[:, tf.newaxis]
         fields = [tf.cast(field, tf.float32) for field in event_fields(history, self.compute_dtype)]
@@ -63,7 +62,6 @@ class Pooling(InterestEncoder):
         Returns:
           `interest` [users, candidates, dim], or [users, candidates, 2 * dim] with `product`.
         """
-        del training
         pooled_history = (
             state["sum"] / tf.maximum(state["count"], 1.0) if self.mean else state["sum"]
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
 
 INNER, OUTER, BOTH = "inner", "outer", "both"
 
@@ -25,13 +25,15 @@ def outer_products(fields: tf.Tensor) -> tf.Tensor:
     return total[..., :, tf.newaxis] * total[..., tf.newaxis, :]
 
 
-class ProductLayer(ConfiguredLayer):
+class ProductLayer(KernelLayer):
     """Linear and product signals l_z + l_p + b_1, the preactivation of PNN's first hidden layer.
 
     Args:
       units: D_1, nodes of the layer.
       products: "inner" (IPNN), "outer" (OPNN) or "both" (PNN*, the sum of the two).
       order: K, rank of the factorization of the inner products' weights; the paper's is 1.
+      bias_initializer, bias_regularizer: of b_1.
+      kernel_initializer, kernel_regularizer: of W_z, theta and W_p.
 
     Raises:
       ValueError: other products, or an order below 1.
@@ -43,7 +45,15 @@ class ProductLayer(ConfiguredLayer):
       TensorShape([2, 3, 7])
     """
 
-    def __init__(self, units: int, products: str = INNER, order: int = 1, **kwargs: Any):
+    def __init__(
+        self,
+        units: int,
+        products: str = INNER,
+        order: int = 1,
+        bias_initializer: Any = "zeros",
+        bias_regularizer: Any = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if products not in (INNER, OUTER, BOTH):
             raise ValueError(f"products must be 'inner', 'outer' or 'both'; got {products!r}.")
@@ -52,15 +62,22 @@ class ProductLayer(ConfiguredLayer):
         self.units = units
         self.products = products
         self.order = order
+        self.bias_initializer = tf.keras.initializers.get(bias_initializer)
+        self.bias_regularizer = tf.keras.regularizers.get(bias_regularizer)
 
     def build(self, input_shape):
         fields, dim = tf.TensorShape(input_shape)[-2:]
-        self.kernel = self.add_weight("kernel", [fields * dim, self.units])
-        self.bias = self.add_weight("bias", [self.units], initializer="zeros")
+        self.kernel = self.add_kernel("kernel", [fields * dim, self.units])
+        self.bias = self.add_weight(
+            "bias",
+            [self.units],
+            initializer=self.bias_initializer,
+            regularizer=self.bias_regularizer,
+        )
         if self.products != OUTER:
-            self.theta = self.add_weight("theta", [fields, self.order, self.units])
+            self.theta = self.add_kernel("theta", [fields, self.order, self.units])
         if self.products != INNER:
-            self.outer_kernel = self.add_weight("outer_kernel", [dim * dim, self.units])
+            self.outer_kernel = self.add_kernel("outer_kernel", [dim * dim, self.units])
         super().build(input_shape)
 
     def call(self, fields):

@@ -12,13 +12,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.fast.recurrence import fast_recurrence
 from dgin_tf.ops.recurrence import RecurrentWeights
 
 
-class _GatedRecurrence(ConfiguredLayer):
+class _GatedRecurrence(KernelLayer):
     """Weights of a gated recurrence and the projection of its inputs.
 
     Args:
@@ -42,9 +42,7 @@ class _GatedRecurrence(ConfiguredLayer):
         units: int,
         reset_after: bool = True,
         recurrent_bias: bool = False,
-        kernel_initializer: Any = "glorot_uniform",
         recurrent_initializer: Any = "orthogonal",
-        kernel_regularizer: Any = None,
         jit_compile: bool | None = None,
         **kwargs: Any,
     ):
@@ -57,27 +55,20 @@ class _GatedRecurrence(ConfiguredLayer):
         self.units = units
         self.reset_after = reset_after
         self.recurrent_bias = recurrent_bias
-        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = tf.keras.initializers.get(recurrent_initializer)
-        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
         self.jit_compile = jit_compile
 
     def build(self, input_shape: Any) -> None:
         # Gates side by side: update (where there is one), reset, candidate.
         width = self.units * (3 if self.has_update_gate else 2)
-        self._kernel = self.add_weight(
-            "kernel",
-            [input_shape[-1], width],
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-        )
-        self._bias = self._float_weight("bias", [width], self._initial_bias)
-        self._recurrent_kernel = self._float_weight(
+        self._kernel = self.add_kernel("kernel", [input_shape[-1], width])
+        self._bias = self.add_float_weight("bias", [width], self._initial_bias)
+        self._recurrent_kernel = self.add_float_weight(
             "recurrent_kernel", [self.units, width], self.recurrent_initializer
         )
-        self._recurrent_bias = (
-            self._float_weight("recurrent_bias", [width], "zeros") if self.recurrent_bias else None
-        )
+        self._recurrent_bias = None
+        if self.recurrent_bias:
+            self._recurrent_bias = self.add_float_weight("recurrent_bias", [width], "zeros")
         super().build(input_shape)
 
     @property
@@ -85,11 +76,7 @@ class _GatedRecurrence(ConfiguredLayer):
         """States add up over time, so they stay float32 under a half-precision policy."""
         return tf.float64 if self.compute_dtype == "float64" else tf.float32
 
-    def _float_weight(self, name: str, shape: list[int], initializer: Any) -> tf.Variable:
-        return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False)
-
     def _initial_bias(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        del kwargs
         return tf.zeros(shape, dtype)
 
     def _project(self, inputs: tf.Tensor, scale: tf.Tensor | None = None) -> tf.Tensor:
@@ -113,11 +100,9 @@ class _GatedRecurrence(ConfiguredLayer):
             initial_state = tf.ensure_shape(
                 tf.zeros(shape, self._state_dtype), [*gate[0].shape[:2], self.units]
             )
-        weights = RecurrentWeights(
-            tf.convert_to_tensor(self._recurrent_kernel),
-            None if self._recurrent_bias is None else tf.convert_to_tensor(self._recurrent_bias),
-            self.reset_after,
-        )
+        kernel, bias = tf.convert_to_tensor(self._recurrent_kernel), self._recurrent_bias
+        bias = None if bias is None else tf.convert_to_tensor(bias)
+        weights = RecurrentWeights(kernel, bias, self.reset_after)
         jit_compile = self.jit_compile
         if jit_compile is None:
             jit_compile = should_compile(gate[0].shape[:2].num_elements(), training)

@@ -4,18 +4,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.layers.multi_head_attention import head_kernel
 from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.ops.fast.self_attention import self_attention
 from dgin_tf.ops.self_attention import AttentionKernels
 
 
-class MultiHeadSelfAttention(ConfiguredLayer):
+class MultiHeadSelfAttention(KernelLayer):
     """Eqs. (4), (5): concat(head_1, ..., head_h) W_O, without positions; see `ops.self_attention`.
 
     Args:
       heads: h; the width d' of a head is that of an event over h, rounded up.
+      kernel_initializer, kernel_regularizer: of all four kernels.
 
     Raises:
       ValueError: `heads` is below 1.
@@ -38,7 +39,7 @@ class MultiHeadSelfAttention(ConfiguredLayer):
         shape = [dim, self.heads * -(-dim // self.heads)]
         # All four lie alike, the output's transposed.
         self._kernels = [
-            self.add_weight(f"{name}_kernel", shape) for name in AttentionKernels._fields
+            self.add_kernel(f"{name}_kernel", shape) for name in AttentionKernels._fields
         ]
         super().build(input_shape)
 
@@ -62,13 +63,14 @@ class MultiHeadSelfAttention(ConfiguredLayer):
         return self_attention(tf.cast(events, self.compute_dtype), mask, self.kernels)
 
 
-class ResidualFeedForward(ConfiguredLayer):
+class ResidualFeedForward(KernelLayer):
     """LN(x + FFN(x)), the second half of each stage of Eq. (8).
 
     The paper does not say how wide FFN is: here two layers, four times as wide in between, ReLU.
 
     Args:
       expansion: width between the layers over that of the inputs.
+      kernel_initializer, kernel_regularizer: of all dense layers.
 
     Example:
 
@@ -83,11 +85,16 @@ class ResidualFeedForward(ConfiguredLayer):
 
     def build(self, input_shape: Any) -> None:
         dim = tf.TensorShape(input_shape)[-1]
-        policy = self.dtype_policy
         self.hidden = tf.keras.layers.Dense(
-            self.expansion * dim, "relu", name="hidden", dtype=policy
+            self.expansion * dim,
+            "relu",
+            name="hidden",
+            dtype=self.dtype_policy,
+            **self.kernel_config,
         )
-        self.output_layer = tf.keras.layers.Dense(dim, name="output", dtype=policy)
+        self.output_layer = tf.keras.layers.Dense(
+            dim, name="output", dtype=self.dtype_policy, **self.kernel_config
+        )
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -95,11 +102,12 @@ class ResidualFeedForward(ConfiguredLayer):
         return self.norm(inputs + self.output_layer(self.hidden(inputs)))
 
 
-class SelfAttentionEncoder(ConfiguredLayer):
+class SelfAttentionEncoder(KernelLayer):
     """Eq. (8), the first two lines: LN(e + MHSA(e)), then LN(a + FFN(a)).
 
     Args:
       heads: of the self-attention.
+      kernel_initializer, kernel_regularizer: of all kernels.
 
     Example:
 
@@ -112,9 +120,13 @@ class SelfAttentionEncoder(ConfiguredLayer):
         super().__init__(**kwargs)
         self.heads = heads
         policy = self.dtype_policy
-        self.attention = MultiHeadSelfAttention(heads, name="attention", dtype=policy)
+        self.attention = MultiHeadSelfAttention(
+            heads, name="attention", dtype=policy, **self.kernel_config
+        )
         self.norm = LayerNorm(name="norm", dtype=policy)
-        self.feed_forward = ResidualFeedForward(name="feed_forward", dtype=policy)
+        self.feed_forward = ResidualFeedForward(
+            name="feed_forward", dtype=policy, **self.kernel_config
+        )
 
     def call(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Events [..., time, dim] and their mask [..., time] -> [..., time, dim]."""

@@ -27,7 +27,7 @@ from dgin_tf.layers.interest_encoder import (
     HistorySlice,
     InterestEncoder,
 )
-from dgin_tf.schema import TIMESTAMP
+from dgin_tf.schema import TIMESTAMP, check_positive
 
 SHORT, LONG, RECENT = "short", "long", "recent"
 
@@ -65,8 +65,7 @@ class ShortAndLong(InterestEncoder):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if short_events < 1:
-            raise ValueError(f"short_events must be at least 1; got {short_events}.")
+        check_positive(short_events=short_events)
         self.short = as_layer(short)
         self.long = as_layer(long)
         self.short_events = short_events

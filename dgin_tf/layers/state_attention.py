@@ -11,12 +11,12 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.activations import ActivationSpec
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.layers.target_attention import ActivationUnit, QueryProjection, TargetAttention
 from dgin_tf.ops import masking
 
 
-class BilinearAttention(ConfiguredLayer):
+class BilinearAttention(KernelLayer):
     """a_t = softmax over t of h_t W e_a, Eq. (9), over real events only.
 
     Args:
@@ -35,23 +35,14 @@ class BilinearAttention(ConfiguredLayer):
         self,
         units: int,
         softmax: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.units = units
         self.softmax = softmax
-        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
 
     def build(self, input_shape: Any) -> None:
-        self.kernel = self.add_weight(
-            "kernel",
-            [self.units, tf.TensorShape(input_shape)[-1]],
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-        )
+        self.kernel = self.add_kernel("kernel", [self.units, tf.TensorShape(input_shape)[-1]])
         super().build(input_shape)
 
     def call(
@@ -74,7 +65,6 @@ class BilinearAttention(ConfiguredLayer):
           Weights [users, candidates, time] in float32, exactly zero where the event is masked; they
           sum to one over time, or to zero for an empty history.
         """
-        del query_mask, training
         mask = tf.ones(tf.shape(keys)[:2], tf.bool) if mask is None else mask
         mask = mask[:, tf.newaxis]  # [users, 1, time]
         # W e_a first, [users, candidates, units]: once per candidate instead of once per event.
@@ -87,7 +77,7 @@ class BilinearAttention(ConfiguredLayer):
         return tf.where(mask, scores, tf.zeros([], scores.dtype))
 
 
-class ProjectedAttention(ConfiguredLayer):
+class ProjectedAttention(KernelLayer):
     """DIN's activation unit on the projected candidate and every state (`din_fcn_attention`).
 
     Args:
@@ -95,6 +85,7 @@ class ProjectedAttention(ConfiguredLayer):
       hidden_units: widths of the activation unit's hidden layers.
       activation: of those layers, see `make_activation`.
       softmax: whether the weights are normalized over time.
+      kernel_initializer, kernel_regularizer: of all dense layers.
 
     Example:
 
@@ -117,8 +108,12 @@ class ProjectedAttention(ConfiguredLayer):
         self.activation = activation
         self.softmax = softmax
         policy = self.dtype_policy
-        self.projection = QueryProjection(units, name="projection", dtype=policy)
-        unit = ActivationUnit(self.hidden_units, activation, name="unit", dtype=policy)
+        self.projection = QueryProjection(
+            units, name="projection", dtype=policy, **self.kernel_config
+        )
+        unit = ActivationUnit(
+            self.hidden_units, activation, name="unit", dtype=policy, **self.kernel_config
+        )
         self.attention = TargetAttention(unit, softmax=softmax, name="attention", dtype=policy)
 
     def call(

@@ -12,13 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.activations import (
-    ActivationSpec,
-    PReLU,
-    kernel_config,
-    make_activation,
-)
-from dgin_tf.layers.configured import ConfiguredLayer, as_layer
+from dgin_tf.layers.activations import ActivationSpec, PReLU, make_activation
+from dgin_tf.layers.configured import ConfiguredLayer, KernelLayer, as_layer
 from dgin_tf.layers.events import EVENTS, MASK, History, State, Target, append_in_time
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops import masking
@@ -56,7 +51,7 @@ def pairwise_dense(
     return tf.matmul(keys[:, tf.newaxis], by_candidate)
 
 
-class ActivationUnit(ConfiguredLayer):
+class ActivationUnit(KernelLayer):
     """DIN's a(e_j, v_A), figure 2: [q, k, q - k, q * k] -> hidden layers -> one number.
 
     The first layer's weights are one kernel [4 * dim, units] as in every published implementation,
@@ -81,8 +76,6 @@ class ActivationUnit(ConfiguredLayer):
         self,
         units: Sequence[int] = (36,),
         activation: ActivationSpec = "dice",
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -90,27 +83,20 @@ class ActivationUnit(ConfiguredLayer):
             raise ValueError("ActivationUnit needs at least one hidden layer; got units=().")
         self.units = tuple(units)
         self.activation = activation
-        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
         policy = self.dtype_policy
         self.activations = [
             make_activation(activation, f"activation{layer}", policy)
             for layer in range(1, len(units) + 1)
         ]
         self.dense = [
-            tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy, **kernel_config(self))
+            tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy, **self.kernel_config)
             for layer, width in enumerate((*self.units[1:], 1), start=2)
         ]
 
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
         # Rows in the order q, k, q - k, q * k, as in the published implementations.
-        self.kernel = self.add_weight(
-            "dense1/kernel",
-            [4 * dim, self.units[0]],
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-        )
+        self.kernel = self.add_kernel("dense1/kernel", [4 * dim, self.units[0]])
         self.bias = self.add_weight("dense1/bias", [self.units[0]], initializer="zeros")
         super().build(input_shape)
 
@@ -130,15 +116,12 @@ class ActivationUnit(ConfiguredLayer):
         if query.shape[-1] != keys.shape[-1]:
             raise ValueError(
                 f"ActivationUnit compares queries and keys of one width; got {query.shape[-1]} and "
-                f"{keys.shape[-1]}. Project the query first (QueryProjection)."
+                f"{keys.shape[-1]}. Make the keys as wide, as by a GRU's units, or pass the attention "
+                f"ProjectedAttention({keys.shape[-1]}), which projects queries."
             )
         # [users, candidates, time, units]
-        hidden = pairwise_dense(
-            query,
-            tf.cast(keys, query.dtype),
-            tf.convert_to_tensor(self.kernel),
-            tf.convert_to_tensor(self.bias),
-        )
+        kernel, bias = map(tf.convert_to_tensor, (self.kernel, self.bias))
+        hidden = pairwise_dense(query, tf.cast(keys, query.dtype), kernel, bias)
         pairs = tf.shape(hidden)[:-1]
         if mask is not None:
             mask = tf.reshape(tf.broadcast_to(mask, pairs), [-1])
@@ -149,11 +132,12 @@ class ActivationUnit(ConfiguredLayer):
         return tf.reshape(hidden, pairs)
 
 
-class QueryProjection(ConfiguredLayer):
+class QueryProjection(KernelLayer):
     """Dense layer and PReLU that bring a query to the width of the keys (`fcn` in the authors' DIEN).
 
     Args:
       dim: width of the keys.
+      kernel_initializer, kernel_regularizer: of the dense layer.
 
     Example:
 
@@ -164,7 +148,9 @@ class QueryProjection(ConfiguredLayer):
     def __init__(self, dim: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.dim = dim
-        self.dense = tf.keras.layers.Dense(dim, name="dense", dtype=self.dtype_policy)
+        self.dense = tf.keras.layers.Dense(
+            dim, name="dense", dtype=self.dtype_policy, **self.kernel_config
+        )
         self.prelu = PReLU(name="prelu", dtype=self.dtype_policy)
 
     def call(self, query):
@@ -238,6 +224,12 @@ class TargetAttention(ConfiguredLayer):
         return tf.where(mask, scores, tf.zeros([], scores.dtype))
 
 
+def sigmoid_attention(units: Sequence[int], name: str, dtype: Any = None) -> TargetAttention:
+    """Attention by a sigmoid unit and a softmax over time, as the authors' codes have it."""
+    unit = ActivationUnit(units, "sigmoid", name="unit", dtype=dtype)
+    return TargetAttention(unit, softmax=True, name=name, dtype=dtype)
+
+
 def attend(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Eq. (3): sum over time of weight times value.
 
@@ -253,8 +245,8 @@ def attend(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def read_each(
-    layers: Mapping[str, tuple[TargetAttention, tf.Tensor]],
-    mask: tf.Tensor,
+    layers: Mapping[str, tuple[tf.keras.layers.Layer, tf.Tensor]],
+    mask: tf.Tensor | None,
     target: Target,
     training: bool,
 ) -> State:
@@ -262,7 +254,7 @@ def read_each(
 
     Args:
       layers: name of the weights -> attention, and the events it attends to, [users, time, dim].
-      mask: True where the event is real, bool [users, time].
+      mask: True where the event is real, bool [users, time]; None where all are.
       target: the candidates.
       training: whether this is a step of training.
 
@@ -304,7 +296,6 @@ class AttendedHistory(InterestEncoder):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Stores the embedded events and their mask."""
-        del training
         return {EVENTS: history.events, MASK: history.mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:

@@ -76,7 +76,6 @@ class TargetModule(ConfiguredLayer):
         Raises:
           ValueError: the module embeds attributes that the events lack, or embeddings lack a mask.
         """
-        del training
         if isinstance(events, RetrievedEvents):
             mask = events.mask
         elif mask is None:

@@ -9,17 +9,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.activations import (
-    ActivationSpec,
-    kernel_config,
-    make_activation,
-)
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.activations import ActivationSpec, make_activation
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.layers.normalization import BatchNorm
 from dgin_tf.ops import masking
 
 
-class Tower(ConfiguredLayer):
+class Tower(KernelLayer):
     """Multilayer perceptron from the features of a (user, candidate) pair to the logit of a click.
 
     Args:
@@ -48,8 +44,6 @@ class Tower(ConfiguredLayer):
         normalization: str = "batch",
         two_way: bool = False,
         momentum: float = 0.99,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -62,19 +56,15 @@ class Tower(ConfiguredLayer):
         self.normalization = normalization
         self.two_way = two_way
         self.momentum = momentum
-        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
         policy = self.dtype_policy
         self.batch_norm = None
         if normalization != "none":
+            affine_only = normalization == "affine_only"
             self.batch_norm = BatchNorm(
-                affine_only=normalization == "affine_only",
-                momentum=momentum,
-                name="batch_norm",
-                dtype=policy,
+                affine_only, momentum=momentum, name="batch_norm", dtype=policy
             )
         *self.hidden, output_layer = (
-            tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy, **kernel_config(self))
+            tf.keras.layers.Dense(width, name=f"dense{layer}", dtype=policy, **self.kernel_config)
             for layer, width in enumerate((*self.units, 2 if two_way else 1), start=1)
         )
         self.activations = [

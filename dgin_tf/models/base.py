@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from dgin_tf import losses
-from dgin_tf.layers.configured import as_config, register
+from dgin_tf.layers.configured import as_config, as_layer, register
 from dgin_tf.layers.embedding import FeatureEmbedding, role_mask
 from dgin_tf.layers.events import History, State, Target, embed_history
 from dgin_tf.layers.interest_encoder import (
@@ -33,6 +33,9 @@ from dgin_tf.records import LABEL
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, USER, Schema
 
 OUTPUTS, LOGITS, SAMPLE_WEIGHT = "outputs", "logits", "sample_weight"
+
+MODELS: dict[str, type["CTRModel"]] = {}
+"""By the `registry_name` of their classes; `dgin_tf.models.registry` imports and finds all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +76,9 @@ class ModelConfig:
             if not limit > 0:
                 raise ValueError(f"embedding_limit must be positive, or None; got {limit}.")
             initializer = tf.keras.initializers.RandomUniform(-limit, limit)
+        user_fields, l2 = self.user_fields or (), self.embedding_l2
         return FeatureEmbedding(
-            schema,
-            self.embedding_dim,
-            self.user_fields or (),
-            initializer,
-            self.embedding_l2,
-            name="embedding",
+            schema, self.embedding_dim, user_fields, initializer, l2, name="embedding"
         )
 
     def tower(self, name: str = "tower") -> Tower:
@@ -117,9 +116,12 @@ class CTRModel(tfrs.models.Model):
     Settings: type | None = None
     built: bool
 
-    def __init_subclass__(cls, **kwargs: Any):
+    def __init_subclass__(cls, registry_name: str = "", **kwargs: Any):
+        """Registers the class with Keras, and in `MODELS` under the name that configs know."""
         super().__init_subclass__(**kwargs)
         register(cls)
+        if registry_name:
+            MODELS[registry_name] = cls
 
     def __init__(
         self,
@@ -137,7 +139,9 @@ class CTRModel(tfrs.models.Model):
         self.schema = schema
         self.config = config or ModelConfig()
         self.embedding = self.config.embedding(schema)
-        self.encoders = dict(encoders)
+        self.encoders = {name: as_layer(block, InterestEncoder) for name, block in encoders.items()}
+        # Keras tracks plain dicts alone, which cannot be read-only.
+        self._encoder_ids = [id(encoder) for encoder in self.encoders.values()]
         self.tower = self.config.tower()
         self._jit_compile_gradients = False
         names = ("loss", "target", "regularization", *self.auxiliary_loss_names)
@@ -156,11 +160,8 @@ class CTRModel(tfrs.models.Model):
         """
         if settings is None and cls.Settings is not None:
             settings = cls.Settings()
-        arguments = {
-            name: getattr(settings, name)
-            for name in _constructor_arguments(cls)
-            if hasattr(settings, name)
-        }
+        names = [name for name in _constructor_arguments(cls) if hasattr(settings, name)]
+        arguments = {name: getattr(settings, name) for name in names}
         arguments |= cls.blocks(schema, config or ModelConfig(), settings)
         return cls(schema, config=config, **arguments)
 
@@ -171,7 +172,6 @@ class CTRModel(tfrs.models.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights, by scoring one event and one candidate of the schema."""
-        del input_shape
         if not self.built:
             self.built = True
             with tf.init_scope():
@@ -329,13 +329,11 @@ class CTRModel(tfrs.models.Model):
           NotImplementedError: an encoder's state is not incremental.
         """
         history = self.past_events(features)
-        return {
-            **state,
-            **{
-                name: encoder.update(state[name], encoder.prepare(history))
-                for name, encoder in self.encoders.items()
-            },
+        newer = {
+            name: encoder.update(state[name], encoder.prepare(history))
+            for name, encoder in self.encoders.items()
         }
+        return {**state, **newer}
 
     @classmethod
     def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
@@ -344,7 +342,6 @@ class CTRModel(tfrs.models.Model):
         Args:
           arguments: settings by name.
         """
-        del arguments
         return False
 
     @property
@@ -395,7 +392,7 @@ class CTRModel(tfrs.models.Model):
 
         `target` is Eq. (2) of the DIEN paper; auxiliary losses are averaged over the users (rows).
         """
-        mask, labels = _mask_and_labels(features, self.schema)
+        mask, labels = role_mask(features, CANDIDATE, self.schema), features[LABEL]
         parts = {
             "target": losses.target_loss(
                 outputs[LOGITS], labels, mask, features.get(SAMPLE_WEIGHT), self.config.loss_scale
@@ -407,9 +404,8 @@ class CTRModel(tfrs.models.Model):
         for name, encoder in self.encoders.items():
             if (logits := outputs[OUTPUTS][name].get(AUXILIARY_LOGITS)) is not None:
                 loss = losses.target_loss(logits, labels, mask, loss_scale=self.config.loss_scale)
-                parts[self._loss_name(name, AUXILIARY_LOGITS)] = (
-                    encoder.auxiliary_logits_weight * loss
-                )
+                loss_name = self._loss_name(name, AUXILIARY_LOGITS)
+                parts[loss_name] = encoder.auxiliary_logits_weight * loss
         if self.losses:
             parts["regularization"] = tf.nn.scale_regularization_loss(tf.add_n(self.losses))
         return parts
@@ -525,7 +521,8 @@ class CTRModel(tfrs.models.Model):
             self.compiled_metrics._user_metrics or self.compiled_metrics._user_weighted_metrics
         ):
             return report
-        mask, labels = _mask_and_labels(join_rows(features), self.schema)
+        rows = join_rows(features)
+        mask, labels = role_mask(rows, CANDIDATE, self.schema), rows[LABEL]
         probabilities = tf.reshape(tf.sigmoid(logits), [-1, 1])
         probabilities._keras_mask = tf.reshape(mask, [-1])  # how Keras metrics are told of padding
         self.compiled_metrics.update_state(tf.reshape(labels, [-1, 1]), probabilities)
@@ -534,12 +531,18 @@ class CTRModel(tfrs.models.Model):
         return report
 
     def get_config(self) -> dict[str, Any]:
-        """Schema, settings and blocks: the constructor's arguments, which `from_config` takes."""
-        config = {
-            "schema": self.schema.to_json(),
-            "config": dataclasses.asdict(self.config),
-            "name": self.name,
-        }
+        """Schema, settings and blocks: the constructor's arguments, which `from_config` takes.
+
+        Raises:
+          ValueError: an encoder was replaced after construction.
+        """
+        if self._encoder_ids != [id(encoder) for encoder in self.encoders.values()]:
+            raise ValueError(
+                f"the encoders of a {type(self).__name__} are those that it was constructed with; got "
+                "others since. Construct a model with the others."
+            )
+        head = dataclasses.asdict(self.config)
+        config = {"schema": self.schema.to_json(), "config": head, "name": self.name}
         for name in _constructor_arguments(type(self)):
             if not hasattr(self, name):
                 raise NotImplementedError(
@@ -552,14 +555,10 @@ class CTRModel(tfrs.models.Model):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "CTRModel":
         """Inverse of `get_config`."""
-        del custom_objects
-        arguments = {name: config[name] for name in _constructor_arguments(cls)}
+        arguments = {name: _as_argument(config[name]) for name in _constructor_arguments(cls)}
         settings = {name: _as_tuple(value) for name, value in config["config"].items()}
-        model = cls(
-            Schema.from_json(config["schema"]),
-            config=ModelConfig(**settings),
-            **{name: _as_argument(value) for name, value in arguments.items()},
-        )
+        schema = Schema.from_json(config["schema"])
+        model = cls(schema, config=ModelConfig(**settings), **arguments)
         model._name = config["name"]
         return model
 
@@ -607,10 +606,6 @@ def _features(data: Any) -> dict[str, tf.Tensor]:
             f"features {sorted(features)} alone."
         )
     return features
-
-
-def _mask_and_labels(features, schema):
-    return role_mask(features, CANDIDATE, schema), features[LABEL]
 
 
 def _constructor_arguments(cls: type) -> list[str]:

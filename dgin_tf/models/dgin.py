@@ -15,6 +15,7 @@ from dgin_tf.inputs.group_features import (
     GroupTransform,
     history_features,
 )
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
 from dgin_tf.layers.events import History
 from dgin_tf.layers.group_statistics import GroupStatistics
@@ -36,7 +37,7 @@ LOGARITHMIC, LEARNED = "logarithmic", "learned"
 _ADAPT_BATCHES = 50  # of which bucket boundaries are learned
 
 
-class DGIN(CTRModel):
+class DGIN(CTRModel, registry_name="dgin"):
     """Sections 3.2 to 3.4, of a group module and a target module that are passed in.
 
     `DGIN(schema)` has the blocks of the default `Settings`; `DGIN(schema, group_module=...)` has the group
@@ -103,7 +104,7 @@ class DGIN(CTRModel):
                 raise ValueError("a target module comes beside a group module; pass both.")
             settings = self.Settings(behavior_types=tuple(behavior_types))
             group_module, target_module = paper_modules(schema, config, settings)
-        check_key(schema, group_module.key)
+        check_key(schema, as_layer(group_module, GroupModule).key)
         encoders: dict[str, InterestEncoder] = {"group_module": group_module}
         if target_module is not None:
             encoders["target_module"] = target_module
@@ -178,7 +179,7 @@ class DGIN(CTRModel):
             statistics.adapt(h.groups for h in histories if h.groups is not None)
 
 
-class SIMTargetModule(CTRModel):
+class SIMTargetModule(CTRModel, registry_name="sim_tm"):
     """SIM-TM (section 4.2): SIM with hard search, whose events DGIN's target module reads.
 
     Args:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
+from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
 from dgin_tf.layers.interest_evolution import InterestEvolution, TwoLayerGRUAttention
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
@@ -44,13 +45,10 @@ class _SequenceModel(CTRModel):
           units: n_H.
           auxiliary_loss: supervision of the interest states, or None.
         """
-        return InterestEvolution(
-            cls.extractor_class(units, name="extractor"),
-            cls.attention_class(units, name="attention"),
-            cls.cell_class(units, name="evolution"),
-            auxiliary_loss,
-            name=INTEREST,
-        )
+        extractor = cls.extractor_class(units, name="extractor")
+        attention = cls.attention_class(units, name="attention")
+        cell = cls.cell_class(units, name="evolution")
+        return InterestEvolution(extractor, attention, cell, auxiliary_loss, name=INTEREST)
 
     @property
     def interest_encoder(self) -> InterestEncoder:
@@ -58,7 +56,7 @@ class _SequenceModel(CTRModel):
         return self.encoders[INTEREST]
 
 
-class AUGRUModel(_SequenceModel):
+class AUGRUModel(_SequenceModel, registry_name="augru"):
     """BaseModel + GRU + AUGRU: DIEN without its auxiliary loss.
 
     Args:
@@ -73,19 +71,19 @@ class AUGRUModel(_SequenceModel):
         self.units = units
 
 
-class AGRUModel(AUGRUModel):
+class AGRUModel(AUGRUModel, registry_name="agru"):
     """BaseModel + GRU + AGRU, Eq. (11); arguments as for `AUGRUModel`."""
 
     cell_class: type = AGRU
 
 
-class AIGRUModel(AUGRUModel):
+class AIGRUModel(AUGRUModel, registry_name="aigru"):
     """BaseModel + GRU + AIGRU, Eq. (10); arguments as for `AUGRUModel`."""
 
     cell_class: type = AIGRU
 
 
-class DIEN(_SequenceModel):
+class DIEN(_SequenceModel, registry_name="dien"):
     """GRU, AUGRU and the auxiliary loss, Eqs. (3)-(9), (12), (13).
 
     Args:
@@ -119,7 +117,7 @@ class DIEN(_SequenceModel):
         auxiliary_loss: AuxiliaryLoss | None = None,
     ):
         width = event_width(schema, config)
-        auxiliary_loss = auxiliary_loss or self.default_auxiliary_loss()
+        auxiliary_loss = as_layer(auxiliary_loss, AuxiliaryLoss) or self.default_auxiliary_loss()
         if auxiliary_loss.score is None and units not in (None, width):
             raise ValueError(
                 "the inner product of the auxiliary loss (Eq. 7) needs units equal to the width of "
@@ -151,15 +149,12 @@ class DIEN(_SequenceModel):
         return True
 
 
-class TwoLayerGRUAttentionModel(_SequenceModel):
+class TwoLayerGRUAttentionModel(_SequenceModel, registry_name="two_layer_gru_attention"):
     """Two-layer GRU attention, after Parsana et al. (2018); arguments as for `AUGRUModel`."""
 
     def __init__(self, schema: Schema, config: ModelConfig | None = None, units: int | None = None):
         width = units or event_width(schema, config)
-        encoder = TwoLayerGRUAttention(
-            self.extractor_class(width, name="first"),
-            self.extractor_class(width, name="second"),
-            name=INTEREST,
-        )
+        first, second = (self.extractor_class(width, name=name) for name in ("first", "second"))
+        encoder = TwoLayerGRUAttention(first, second, name=INTEREST)
         super().__init__(schema, {INTEREST: encoder}, config)
         self.units = units

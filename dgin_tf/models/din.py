@@ -9,7 +9,7 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
-class DIN(CTRModel):
+class DIN(CTRModel, registry_name="din"):
     """Section 4: embedding, attention of the candidate over the history, tower.
 
     Args:

@@ -17,82 +17,78 @@ from dgin_tf.ops.clustering import Clustering
 from dgin_tf.ops.similarity import Relevance
 
 
-class ENCODE(ShortAndLongModel):
+@dataclasses.dataclass(frozen=True)
+class ReductionSettings:
+    """Settings of the dimension reduction, and of what stands beside it.
+
+    Attributes:
+      dim: m, width of the reduced events.
+      loss: of the dimension reduction, see `DimensionReduction`.
+      sampling: of that loss, see there.
+      anchors: of that loss, see there.
+      auxiliary_weight: of that loss.
+      short_events: how many of the newest events are read one by one.
+      seed: of draws and first centers.
+    """
+
+    dim: int = 4
+    loss: str = "dynamic"
+    sampling: str = "sequence"
+    anchors: int | None = None
+    auxiliary_weight: float = 0.1
+    short_events: int = 50
+    seed: int = 1
+
+
+class ENCODE(ShortAndLongModel, registry_name="encode"):
     """Figure 2: DIN on the newest events, `InterestClusters` of those before."""
 
     @dataclasses.dataclass(frozen=True)
-    class Settings:
+    class Settings(ReductionSettings):
         """Settings of the blocks.
 
         Attributes:
           clusters: K.
-          dim: m, width of the reduced events.
           beta: the scaling factor of Eq. (9).
           multiply: whether similarities are multiplied by beta; Eq. (9) divides.
           metric: of both attentions: "cosine", or "dot" for the scaled inner product of ENCODE-.
-          loss: of the dimension reduction, see `DimensionReduction`.
-          sampling: of that loss, see there.
-          anchors: of that loss, see there.
-          auxiliary_weight: of that loss.
           clustering: "k_means", "random", "dynamic_routing" or "agglomerative".
           rounds: T of K-means and dynamic routing.
-          short_events: how many of the newest events DIN reads; the others are clustered.
           softmax: whether DIN's weights are normalized.
-          seed: of draws and first centers.
         """
 
         clusters: int = 30
-        dim: int = 4
         beta: float = 20.0
         multiply: bool = False
         metric: str = "cosine"
-        loss: str = "dynamic"
-        sampling: str = "sequence"
-        anchors: int | None = None
-        auxiliary_weight: float = 0.1
         clustering: str = "k_means"
         rounds: int = 15
-        short_events: int = 50
         softmax: bool = False
-        seed: int = 1
 
     @classmethod
     def blocks(cls, schema, config, settings):
         """DIN and clusters."""
-        long = InterestClusters(
-            _dimension_reduction(settings),
-            Clustering(settings.clusters, settings.clustering, settings.rounds, settings.seed),
-            Relevance(settings.metric, settings.beta, settings.multiply),
-            name="long",
-        )
+        reduction, rounds, seed = _dimension_reduction(settings), settings.rounds, settings.seed
+        clustering = Clustering(settings.clusters, settings.clustering, rounds, seed)
+        relevance = Relevance(settings.metric, settings.beta, settings.multiply)
+        long = InterestClusters(reduction, clustering, relevance, name="long")
         return {"short": din_history(settings.softmax, name="short"), "long": long}
 
 
-class ETAEncode(SIM):
+class ETAEncode(SIM, registry_name="eta_encode"):
     """ETA-ENCODE: ETA that searches by the cosine of reduced events."""
 
     @dataclasses.dataclass(frozen=True)
-    class Settings:
+    class Settings(ReductionSettings):
         """Settings of the blocks.
 
         Attributes:
           k: how many events are retrieved at most.
-          dim: m, width of the reduced events.
-          loss, sampling, anchors, auxiliary_weight: of the reduction, as for `ENCODE`.
           heads: of both attentions.
-          short_events: how many of the newest events are read one by one.
-          seed: of the loss's draws.
         """
 
         k: int = 50
-        dim: int = 4
-        loss: str = "dynamic"
-        sampling: str = "sequence"
-        anchors: int | None = None
-        auxiliary_weight: float = 0.1
         heads: int = 2
-        short_events: int = 50
-        seed: int = 1
 
     @classmethod
     def blocks(cls, schema, config, settings):
@@ -101,7 +97,7 @@ class ETAEncode(SIM):
         return {"search": search, **multi_head_readers(settings.heads)}
 
 
-class ETATargetAttention(SIM):
+class ETATargetAttention(SIM, registry_name="eta_ta"):
     """ETA-TA: ETA that searches by the inner products of the embeddings themselves."""
 
     @dataclasses.dataclass(frozen=True)

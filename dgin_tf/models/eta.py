@@ -11,7 +11,7 @@ from dgin_tf.layers.search.readers import ExactSearchUnit
 from dgin_tf.models.sim import SIM
 
 
-class ETA(SIM):
+class ETA(SIM, registry_name="eta"):
     """Figure 2: target attention over the newest events, and over the k nearest of the earlier ones."""
 
     @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,7 @@ class MemoryFamilyModel(CTRModel):
         return self.encoders[INTEREST]
 
 
-class MIMN(MemoryFamilyModel):
+class MIMN(MemoryFamilyModel, registry_name="mimn"):
     """A memory with balanced writing and an induction unit, Eqs. (1)-(9).
 
     Args:

@@ -37,11 +37,10 @@ class _SharedEmbedding(ModelConfig):
     shared: FeatureEmbedding = dataclasses.field(kw_only=True)
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
-        del schema
         return self.shared
 
 
-class RocketLaunching(CTRModel):
+class RocketLaunching(CTRModel, registry_name="rocket_launching"):
     """A light DIEN, taught by the labels and by a wider one beside it.
 
     Args:
@@ -69,6 +68,8 @@ class RocketLaunching(CTRModel):
         self.tower = light.tower  # in the place of one that nothing would train
         self.light = light
         self.booster = self.make_net(schema, shared, booster_units)
+        # The light net penalizes the rows of the shared embedding for both.
+        self.booster.add_loss = lambda *args, **kwargs: None
         self.config = self.booster.config = light.config  # a model's own config is plain values
         self.units = tuple(units)
         self.hint_weight = hint_weight

@@ -7,7 +7,7 @@ from dgin_tf.models.eta import multi_head_history
 from dgin_tf.models.short_and_long import ShortAndLongModel
 
 
-class SDIM(ShortAndLongModel):
+class SDIM(ShortAndLongModel, registry_name="sdim"):
     """Target attention over the newest events, hash collisions with the earlier ones."""
 
     @dataclasses.dataclass(frozen=True)

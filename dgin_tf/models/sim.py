@@ -105,7 +105,7 @@ class SoftSettings:
     softmax: bool = False
 
 
-class SIMHard(SIM):
+class SIMHard(SIM, registry_name="sim_hard"):
     """SIM by hard search: the newest k events of the candidate's category."""
 
     @dataclasses.dataclass(frozen=True)
@@ -126,14 +126,11 @@ class SIMHard(SIM):
     def blocks(cls, schema, config, settings):
         """Hard search, the exact search unit, and DIN."""
         check_field(schema, settings.field)
-        return {
-            "search": HardSearch(settings.k, settings.field, settings.backfill, name="search"),
-            "reader": _exact_search_unit(settings.heads, settings.time),
-            "short": din_history(settings.softmax, name="short"),
-        }
+        search = HardSearch(settings.k, settings.field, settings.backfill, name="search")
+        return _beside_din(search, _exact_search_unit(settings), settings)
 
 
-class SIMSoft(SIM):
+class SIMSoft(SIM, registry_name="sim_soft"):
     """SIM by soft search: the k events of the highest inner product.
 
     With `search` passed in another unit takes the place of brute force:
@@ -155,14 +152,10 @@ class SIMSoft(SIM):
     @classmethod
     def blocks(cls, schema, config, settings):
         """Soft search, whose network has the head's form, the exact search unit, and DIN."""
-        return {
-            "search": _soft_search(config, settings),
-            "reader": _exact_search_unit(settings.heads, settings.time),
-            "short": din_history(settings.softmax, name="short"),
-        }
+        return _beside_din(_soft_search(config, settings), _exact_search_unit(settings), settings)
 
 
-class SIMHardFirstStage(SIM):
+class SIMHardFirstStage(SIM, registry_name="sim_hard_first_stage"):
     """ "Only first stage (hard)": the mean of the newest k events of the candidate's category."""
 
     Settings = HardSettings
@@ -171,14 +164,11 @@ class SIMHardFirstStage(SIM):
     def blocks(cls, schema, config, settings):
         """Hard search, a mean, and DIN."""
         check_field(schema, settings.field)
-        return {
-            "search": HardSearch(settings.k, settings.field, name="search"),
-            "reader": MeanReader(name="reader"),
-            "short": din_history(settings.softmax, name="short"),
-        }
+        search = HardSearch(settings.k, settings.field, name="search")
+        return _beside_din(search, MeanReader(name="reader"), settings)
 
 
-class SIMSoftFirstStage(SIM):
+class SIMSoftFirstStage(SIM, registry_name="sim_soft_first_stage"):
     """ "Only first stage (soft)": the mean of the k events of the highest inner product.
 
     The paper computes these products once, from embeddings that were trained before; here they are
@@ -190,11 +180,7 @@ class SIMSoftFirstStage(SIM):
     @classmethod
     def blocks(cls, schema, config, settings):
         """Soft search, a mean, and DIN."""
-        return {
-            "search": _soft_search(config, settings),
-            "reader": MeanReader(name="reader"),
-            "short": din_history(settings.softmax, name="short"),
-        }
+        return _beside_din(_soft_search(config, settings), MeanReader(name="reader"), settings)
 
 
 def check_field(schema: Schema, field: str) -> None:
@@ -207,20 +193,19 @@ def check_field(schema: Schema, field: str) -> None:
         )
 
 
+def _beside_din(search, reader, settings):
+    short = din_history(settings.softmax, name="short")
+    return {"search": search, "reader": reader, "short": short}
+
+
 def _soft_search(config, settings):
-    return SoftSearch(
-        settings.k,
-        settings.dim,
-        config.tower("network"),
-        settings.auxiliary_weight,
-        settings.sample,
-        name="search",
-    )
+    network, weight = config.tower("network"), settings.auxiliary_weight
+    return SoftSearch(settings.k, settings.dim, network, weight, settings.sample, name="search")
 
 
-def _exact_search_unit(heads, time):
-    attention = MultiHeadAttention(heads, project=False, scale=False, name="attention")
-    gap_embedding = GapEmbedding(name="gap_embedding") if time else None
+def _exact_search_unit(settings):
+    attention = MultiHeadAttention(settings.heads, project=False, scale=False, name="attention")
+    gap_embedding = GapEmbedding(name="gap_embedding") if settings.time else None
     return ExactSearchUnit(attention, gap_embedding, name="reader")
 
 

@@ -9,7 +9,7 @@ from dgin_tf.models.short_and_long import ShortAndLongModel
 from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 
-class TWIN(ShortAndLongModel):
+class TWIN(ShortAndLongModel, registry_name="twin"):
     """Target attention over the newest events, the consistent two-stage search over the earlier ones.
 
     Cross features are what the schema has of them: time gaps where events and candidates have times,
@@ -34,13 +34,9 @@ class TWIN(ShortAndLongModel):
     @classmethod
     def blocks(cls, schema, config, settings):
         """Multi-head attention, and the consistent search with the schema's cross features."""
-        long = ConsistentInterest(
-            MultiHeadAttention(settings.heads, name="attention"),
-            settings.k,
-            times=_has_times(schema),
-            behavior_types=_count_behavior_types(schema),
-            name="long",
-        )
+        attention = MultiHeadAttention(settings.heads, name="attention")
+        times, types = _has_times(schema), _count_behavior_types(schema)
+        long = ConsistentInterest(attention, settings.k, times, types, name="long")
         return {"short": multi_head_history(settings.heads), "long": long}
 
 

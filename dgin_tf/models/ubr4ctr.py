@@ -31,8 +31,21 @@ from dgin_tf.schema import CANDIDATE
 POLICY = "policy"
 
 
-class UBR4CTR(SIM):
+def log_likelihood(logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
+    """sum_i s_i log p_i + (1 - s_i) log(1 - p_i), [users, candidates].
+
+    Args:
+      logits: of the probabilities, [users, candidates, fields].
+      selection: s, bool, of the same shape.
+    """
+    terms = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(selection, logits.dtype), logits)
+    return -tf.reduce_sum(terms, axis=-1)
+
+
+class UBR4CTR(SIM, registry_name="ubr4ctr"):
     """Target attention over the newest events, and over those of the earlier ones that are retrieved."""
+
+    log_likelihood = staticmethod(log_likelihood)
 
     @dataclasses.dataclass(frozen=True)
     class Settings:
@@ -70,10 +83,6 @@ class UBR4CTR(SIM):
         """The policy's loss, beside the encoders'."""
         return [*super().auxiliary_loss_names, POLICY]
 
-    def log_likelihood(self, logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
-        """See the function of this name."""
-        return log_likelihood(logits, selection)
-
     def compute_losses(
         self, features: Mapping[str, tf.Tensor], outputs: State
     ) -> dict[str, tf.Tensor]:
@@ -96,14 +105,3 @@ def information_gain(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """
     loss = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(labels, tf.float32), logits)
     return tf.maximum(1.0 - loss / tf.math.log(2.0), -1.0)
-
-
-def log_likelihood(logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
-    """sum_i s_i log p_i + (1 - s_i) log(1 - p_i), [users, candidates].
-
-    Args:
-      logits: of the probabilities, [users, candidates, fields].
-      selection: s, bool, of the same shape.
-    """
-    terms = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(selection, logits.dtype), logits)
-    return -tf.reduce_sum(terms, axis=-1)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from dgin_tf.ops import sampling
 from dgin_tf.ops.similarity import Relevance, normalize
+from dgin_tf.schema import check_positive
 
 _TINY = 1e-8
 
@@ -76,8 +77,7 @@ def k_means(
     Raises:
       ValueError: `clusters` or `rounds` is below 1.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1; got {rounds}.")
+    check_positive(rounds=rounds)
     unit = _directions(vectors, mask, clusters)
     first = sampling.stratified(sampling.counts(mask), clusters, [], seed)
     centers = tf.gather(unit, sampling.places(mask, first), batch_dims=1)
@@ -85,11 +85,9 @@ def k_means(
     assign, flat, shape = nearest(unit), tf.reshape(unit, [-1, unit.shape[-1]]), tf.shape(centers)
 
     def goes_on(number, centers, assignment, has_changed):
-        del centers, assignment
         return (number < rounds) & has_changed
 
     def step(number, centers, assignment, has_changed):
-        del has_changed
         newest = tf.where(mask, assign(centers), -1)
         # As `sum_in_clusters`, which within a loop would copy the events in every round.
         ids = cluster_ids(newest, clusters)
@@ -107,7 +105,6 @@ def random_clusters(
     vectors: tf.Tensor, mask: tf.Tensor, clusters: int, *, rounds: int = 1, seed: int = 1
 ) -> Clusters:
     """Every event in a random cluster, the same for the n-th event of all histories."""
-    del rounds
     unit = _directions(vectors, mask, clusters)
     count = tf.fill(tf.shape(mask), clusters)
     assignment = sampling.stratified(count, 1, [sampling.ranks(mask)], seed)[..., 0]
@@ -149,7 +146,6 @@ def agglomerative(
     after others became one. Each round looks at the cluster of the highest bound: either its nearest is
     as near as that, and the two become one, or the bound is lowered. Some time * time steps in all.
     """
-    del rounds, seed
     unit = _directions(vectors, mask, clusters)
     unit = tf.where(tf.math.is_nan(unit), 0.0, unit)  # rounds have to end; sums of events stay NaN
     place = tf.range(tf.shape(mask)[1])
@@ -159,7 +155,6 @@ def agglomerative(
         return tf.math.count_nonzero(sizes, axis=1, keepdims=True, dtype=tf.int32)
 
     def is_left(owner, sizes, sums, bounds):
-        del owner, sums, bounds
         return tf.reduce_any(count(sizes) > clusters)
 
     def look(owner, sizes, sums, bounds):
@@ -217,20 +212,15 @@ class Clustering(NamedTuple):
         if self.algorithm not in CLUSTERINGS:
             names = ", ".join(CLUSTERINGS)
             raise ValueError(f"clustering must be one of {names}; got {self.algorithm!r}.")
-        if self.clusters < 1 or self.rounds < 1:
-            raise ValueError(
-                f"clusters and rounds must be at least 1; got {self.clusters} and {self.rounds}."
-            )
+        check_positive(clusters=self.clusters, rounds=self.rounds)
         return self
 
     def __call__(self, vectors: tf.Tensor, mask: tf.Tensor, **settings: Any) -> Clusters:
         """Clusters vectors [users, time, dim] under a mask bool [users, time]."""
         if not (time := vectors.shape[1]):
             # Unknown or zero: one event of padding at the end, since nothing is gathered from none.
-            vectors, mask = (
-                tf.pad(vectors, [[0, 0], [0, 1], [0, 0]]),
-                tf.pad(mask, [[0, 0], [0, 1]]),
-            )
+            vectors = tf.pad(vectors, [[0, 0], [0, 1], [0, 0]])
+            mask = tf.pad(mask, [[0, 0], [0, 1]])
         clusters = CLUSTERINGS[self.algorithm](
             vectors, mask, self.clusters, rounds=self.rounds, seed=self.seed, **settings
         )
@@ -301,8 +291,7 @@ def of_clusters(values: tf.Tensor, assignment: tf.Tensor) -> tf.Tensor:
 
 def _directions(vectors: tf.Tensor, mask: tf.Tensor, clusters: int) -> tf.Tensor:
     """Unit vectors in float32, zero where masked."""
-    if clusters < 1:
-        raise ValueError(f"clusters must be at least 1; got {clusters}.")
+    check_positive(clusters=clusters)
     vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
     return tf.where(mask[..., tf.newaxis], normalize(vectors), 0.0)
 

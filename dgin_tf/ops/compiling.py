@@ -79,7 +79,7 @@ def graph_function(
 
 @functools.cache
 def _graph_function(function, settings, jit, signature, leaves):
-    del signature
+    # `signature` tells the cached functions apart.
 
     def run(*tensors):
         with leaving_xla(leaves):

@@ -136,10 +136,8 @@ def group_with_order(
     attributes = {
         n: _gather(features[n], groups.places, groups.event_mask) for n in spec.attributes
     }
-    return (
-        Groups(groups.mask, groups.keys, identity, statistics, groups.event_mask, attributes),
-        groups,
-    )
+    described = (groups.mask, groups.keys, identity, statistics, groups.event_mask, attributes)
+    return Groups(*described), groups
 
 
 def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int, events: int) -> EventGroups:
@@ -335,8 +333,6 @@ def gather_at(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
 def _gather(values: tf.Tensor, places: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Values [users, time, ...] at places in time, zero where masked."""
     values = gather_at(values, places)
-    for _ in range(
-        values.shape.rank - mask.shape.rank
-    ):  # embedded events have one more axis than ids
+    for _ in range(values.shape.rank - mask.shape.rank):  # more axes than ids: they are embedded
         mask = mask[..., tf.newaxis]
     return tf.where(mask, values, tf.zeros([], values.dtype))

@@ -184,7 +184,6 @@ def look_up(vectors: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
 
 def draw_neighbors(mask: tf.Tensor, rank: tf.Tensor, draws: int, seed: int) -> Others:
     """The events before and after the anchor; no more than these, and none over the edge."""
-    del seed
     neighbor = rank[..., tf.newaxis] + tf.constant([-1, 1])[: min(draws, 2)]
     count = sampling.counts(mask)[:, tf.newaxis, tf.newaxis]
     return _in_own_row(mask, neighbor, (neighbor >= 0) & (neighbor < count))

@@ -9,8 +9,6 @@ need not be near it. Two different transforms make it so: with |x| <= U < 1, |q|
 belongs to the highest q.x.
 """
 
-import numpy as np
-import scipy.special
 import tensorflow as tf
 
 
@@ -99,15 +97,3 @@ def table_codes(hashes: tf.Tensor, tables: int) -> tf.Tensor:
     for column in range(hashes.shape[-1]):
         code = code * 1_000_003 + hashes[..., column]  # wraps around
     return tf.minimum(code, tf.int32.max - 1)
-
-
-def l2_collision_probability(distance: np.ndarray, width: float) -> np.ndarray:
-    """F_r(d): how often two vectors at a distance share an L2 hash; it falls with the distance.
-
-    Args:
-      distance: above zero.
-      width: r.
-    """
-    ratio = width / np.asarray(distance)
-    inside = 1 - 2 * scipy.special.ndtr(-ratio)
-    return inside - 2 / (np.sqrt(2 * np.pi) * ratio) * (1 - np.exp(-(ratio**2) / 2))

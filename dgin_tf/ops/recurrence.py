@@ -86,7 +86,9 @@ def gated_step(
 
     Args:
       inputs: W i_t + b, [..., 3 units] (or 2 units, without update gate).
-      scale: factor of the update gate, [..., 1]; 0 (with no floor) keeps the state exactly.
+      scale: factor of the update gate, [..., 1]: one for a GRU, Eqs. (3)-(6); attention a_t for an
+        AUGRU, Eqs. (12), (13), and for an AGRU, Eq. (11), which has no gate beside it; 0 (with
+        no floor) keeps the state exactly.
       floor: share that is written whatever the update gate says, [..., 1], or None for nothing.
       state: h_{t-1}, [..., units].
       weights: recurrent weights.
@@ -108,24 +110,6 @@ def write_gate(update: tf.Tensor | None, scale: tf.Tensor, floor: tf.Tensor | No
 def gru_step(inputs: tf.Tensor, state: tf.Tensor, weights: RecurrentWeights) -> tf.Tensor:
     """One GRU step, Eqs. (3)-(6): `inputs` W i_t + b [users, 3 units], `state` [users, units]."""
     return gated_step(inputs, tf.ones_like(state[..., :1]), None, state, weights)
-
-
-def agru_step(
-    inputs: tf.Tensor, score: tf.Tensor, state: tf.Tensor, weights: RecurrentWeights
-) -> tf.Tensor:
-    """One AGRU step, Eq. (11): attention a_t [users, 1] replaces the update gate.
-
-    `inputs` is [users, 2 units] and the weights hold reset and candidate only: an update gate that
-    nothing reads would be weights that nothing trains.
-    """
-    return gated_step(inputs, score, None, state, weights)
-
-
-def augru_step(
-    inputs: tf.Tensor, score: tf.Tensor, state: tf.Tensor, weights: RecurrentWeights
-) -> tf.Tensor:
-    """One AUGRU step, Eqs. (12), (13): attention a_t [users, 1] scales the update gate."""
-    return gated_step(inputs, score, None, state, weights)
 
 
 def recurrence(

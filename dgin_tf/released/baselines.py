@@ -11,7 +11,7 @@ from dgin_tf.released.head import HISTORY_SUM, history_sum, released_config
 from dgin_tf.schema import Schema
 
 
-class BaseModelReleased(CTRModel):
+class BaseModelReleased(CTRModel, registry_name="base_model_released"):
     """`Model_DNN`: the candidate beside the sum of the history.
 
     Attributes:
@@ -28,13 +28,13 @@ class BaseModelReleased(CTRModel):
         super().__init__(schema, history_sum(self.product), released_config(config, "prelu"))
 
 
-class PNNReleased(BaseModelReleased):
+class PNNReleased(BaseModelReleased, registry_name="pnn_released"):
     """`Model_PNN`, which has no product layer: BaseModel with target * sum as one more input."""
 
     product = True
 
 
-class WideDeepReleased(PNNReleased):
+class WideDeepReleased(PNNReleased, registry_name="wide_deep_released"):
     """`Model_WideDeep`, which has no crosses: its wide part is linear in [e_a, sum, e_a * sum].
 
     The wide part has two outputs, which are added to the deep ones; the deep part is BaseModel's.

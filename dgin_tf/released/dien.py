@@ -12,13 +12,7 @@ import tensorflow as tf
 from dgin_tf.layers.auxiliary_loss import SUM, AuxiliaryLoss, click_net
 from dgin_tf.layers.state_attention import ProjectedAttention
 from dgin_tf.models.base import ModelConfig
-from dgin_tf.models.dien import (
-    DIEN,
-    AGRUModel,
-    AIGRUModel,
-    AUGRUModel,
-    TwoLayerGRUAttentionModel,
-)
+from dgin_tf.models.dien import DIEN, AGRUModel, AIGRUModel, AUGRUModel, TwoLayerGRUAttentionModel
 from dgin_tf.models.rocket_launching import RocketLaunching
 from dgin_tf.released.head import ReleasedHead
 from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU
@@ -57,25 +51,25 @@ class ReleasedAuxiliaryLoss(AuxiliaryLoss):
         return config
 
 
-class AUGRUReleased(AUGRUModel, ReleasedHead):
+class AUGRUReleased(AUGRUModel, ReleasedHead, registry_name="augru_released"):
     """BaseModel + GRU + AUGRU; arguments as for `AUGRUModel`."""
 
     extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAUGRU
 
 
-class AGRUReleased(AGRUModel, ReleasedHead):
+class AGRUReleased(AGRUModel, ReleasedHead, registry_name="agru_released"):
     """BaseModel + GRU + AGRU; arguments as for `AUGRUModel`."""
 
     extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAGRU
 
 
-class AIGRUReleased(AIGRUModel, ReleasedHead):
+class AIGRUReleased(AIGRUModel, ReleasedHead, registry_name="aigru_released"):
     """BaseModel + GRU + AIGRU; arguments as for `AUGRUModel`."""
 
     extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAIGRU
 
 
-class DIENReleased(DIEN, ReleasedHead):
+class DIENReleased(DIEN, ReleasedHead, registry_name="dien_released"):
     """GRU, AUGRU and the auxiliary loss; arguments as for `DIEN`."""
 
     extractor_class, attention_class, cell_class = ReleasedGRU, ProjectedAttention, ReleasedAUGRU
@@ -85,13 +79,15 @@ class DIENReleased(DIEN, ReleasedHead):
         return ReleasedAuxiliaryLoss(weight, name="auxiliary_loss")
 
 
-class TwoLayerGRUAttentionReleased(TwoLayerGRUAttentionModel, ReleasedHead):
+class TwoLayerGRUAttentionReleased(
+    TwoLayerGRUAttentionModel, ReleasedHead, registry_name="two_layer_gru_attention_released"
+):
     """Two-layer GRU attention; arguments as for `AUGRUModel`."""
 
     extractor_class = ReleasedGRU
 
 
-class RocketLaunchingReleased(RocketLaunching):
+class RocketLaunchingReleased(RocketLaunching, registry_name="rocket_launching_released"):
     """Rocket Launching of two released DIENs; arguments as for `RocketLaunching`."""
 
     @staticmethod

@@ -9,7 +9,7 @@ from dgin_tf.released.head import ReleasedHead
 from dgin_tf.schema import Schema
 
 
-class DINReleased(DIN, ReleasedHead):
+class DINReleased(DIN, ReleasedHead, registry_name="din_released"):
     """An 80-40 sigmoid activation unit with a softmax over time; arguments as for `DIN`."""
 
     def __init__(

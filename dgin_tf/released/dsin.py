@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.layers.events import MASK, History, State, embed_events_at, embed_padding
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.normalization import LayerNorm
@@ -13,16 +13,16 @@ from dgin_tf.layers.sessions.bi_lstm import MEAN, BiLSTM
 from dgin_tf.layers.sessions.bias_encoding import BiasEncoding
 from dgin_tf.layers.sessions.session_interest import SessionInterest
 from dgin_tf.layers.sessions.transformer import by_head, head_width, side_by_side
-from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention
+from dgin_tf.layers.target_attention import sigmoid_attention
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.baselines.dsin import DSIN
 from dgin_tf.ops import masking
-from dgin_tf.schema import Schema
+from dgin_tf.schema import Schema, check_positive
 
 _BLIND = -(2.0**32) + 1  # the authors' minus infinity
 
 
-class ReleasedSessionTransformer(ConfiguredLayer):
+class ReleasedSessionTransformer(KernelLayer):
     """The transformer of the authors' code.
 
     Heads are slices of projections of all channels, without an output projection and biases. An event
@@ -36,6 +36,7 @@ class ReleasedSessionTransformer(ConfiguredLayer):
         queries have a table each.
       layer_norm: whether there is layer normalization, one for both places; not in the published
         model.
+      kernel_initializer, kernel_regularizer: of all kernels.
 
     Raises:
       ValueError: `heads` is below 1 or does not divide the width.
@@ -56,8 +57,7 @@ class ReleasedSessionTransformer(ConfiguredLayer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if heads < 1:
-            raise ValueError(f"heads must be at least 1; got {heads}.")
+        check_positive(heads=heads)
         self.heads = heads
         self.blinding = blinding
         self.positions = positions
@@ -69,9 +69,9 @@ class ReleasedSessionTransformer(ConfiguredLayer):
     def build(self, input_shape: Any) -> None:
         time, dim = tf.TensorShape(input_shape)[-2:]
         head_width(dim, self.heads)
-        self.kernels = [self.add_weight(name, [dim, dim]) for name in ("query", "key", "value")]
-        self.hidden = self.add_weight("hidden", [dim, 4 * dim])
-        self.output_kernel = self.add_weight("output_kernel", [4 * dim, dim])
+        self.kernels = [self.add_kernel(name, [dim, dim]) for name in ("query", "key", "value")]
+        self.hidden = self.add_kernel("hidden", [dim, 4 * dim])
+        self.output_kernel = self.add_kernel("output_kernel", [4 * dim, dim])
         if self.positions:
             self.tables = [
                 self.add_weight(f"{name}_positions", [time, dim]) for name in ("query", "key")
@@ -148,7 +148,6 @@ class ReleasedSessionInterest(SessionInterest):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Extracts the interests of all K sessions, those of padding among them."""
-        del training
         sessions = self.divide(history)
         events = embed_events_at(history, sessions.places, sessions.event_mask, self.compute_dtype)
         padding = embed_padding(history.tables, events.dtype)
@@ -156,7 +155,7 @@ class ReleasedSessionInterest(SessionInterest):
         return {**self.read(events, sessions.event_mask, None), MASK: sessions.mask}
 
 
-class DSINReleased(DSIN):
+class DSINReleased(DSIN, registry_name="dsin_released"):
     """DSIN of the authors' code; arguments as for `DSIN`.
 
     Two layers of LSTMs without peepholes whose directions are averaged, 64-16 sigmoid activation
@@ -181,12 +180,8 @@ class DSINReleased(DSIN):
     @classmethod
     def blocks(cls, schema, config, settings):
         """The session interests of the authors' code."""
-        attention, state_attention = (
-            TargetAttention(
-                ActivationUnit((64, 16), "sigmoid", name="unit"), softmax=True, name=name
-            )
-            for name in ("attention", "state_attention")
-        )
+        attention = sigmoid_attention((64, 16), "attention")
+        state_attention = sigmoid_attention((64, 16), "state_attention")
         positions = not settings.bias_encoding  # which this transformer adds itself
         encoder = ReleasedSessionInterest(
             ReleasedSessionTransformer(settings.heads, positions=positions, name="extractor"),

@@ -39,14 +39,11 @@ class ReleasedDice(ConfiguredLayer):
 
     def build(self, input_shape):
         dim = tf.TensorShape(input_shape)[-1]
-        self.alpha = self.add_weight(
-            "alpha", [dim], initializer="zeros", experimental_autocast=False
-        )
+        self.alpha = self.add_float_weight("alpha", [dim], "zeros")
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=False):
         """Activates each channel of [..., dim]; `mask` and `training` are unused."""
-        del mask, training
         mean, variance, _ = masking.masked_moments(inputs, None)
         inverse_deviation = 1.0 / (tf.sqrt(variance + 1e-9) + 1e-9)
         return dice(inputs, tf.cast(self.alpha, mean.dtype), mean, inverse_deviation)

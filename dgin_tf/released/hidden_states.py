@@ -53,7 +53,7 @@ class ReleasedAttendedHiddenStates(AttendedHiddenStates):
     run = ReleasedLastHiddenState.run
 
 
-class GRU4RecReleased(GRU4Rec):
+class GRU4RecReleased(GRU4Rec, registry_name="gru4rec_released"):
     """GRU4Rec of MIMN's code, without a user's id in its head; arguments as for `GRU4Rec`."""
 
     gru_class, encoder_class = ReleasedGRU, ReleasedLastHiddenState
@@ -62,7 +62,7 @@ class GRU4RecReleased(GRU4Rec):
         super().__init__(schema, released_config(config, "prelu", user_fields=()), units)
 
 
-class ARNNReleased(ARNN):
+class ARNNReleased(ARNN, registry_name="arnn_released"):
     """ARNN of MIMN's code, without a user's id in its head; arguments as for `ARNN`."""
 
     gru_class, encoder_class = ReleasedGRU, ReleasedAttendedHiddenStates

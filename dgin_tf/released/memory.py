@@ -27,18 +27,16 @@ from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.memory.recurrent_memory import (
     RecurrentMemory,
-    add_float_weight,
     add_gru,
     add_linear,
     repeat_for_users,
 )
-from dgin_tf.layers.target_attention import ActivationUnit, TargetAttention, attend
+from dgin_tf.layers.target_attention import read_each, sigmoid_attention
 from dgin_tf.ops import ntm
 from dgin_tf.ops.event_order import padding_first
 from dgin_tf.released.recurrent import gate_biases
 
 WRITTEN, CHANNEL_OUTPUT, OUTPUT = "written", "channel_output", "output"
-USAGE_SCALE = 400.0
 CLEARED = (ntm.MEMORY, ntm.CONTROLLER, WRITTEN, ntm.CHANNELS)
 """State that a padded step sets back to its initial value, where the release clears states at all."""
 
@@ -93,10 +91,11 @@ class ReleasedStep:
       dim: width of a slot.
       read_heads, write_heads: number of heads.
       has_slot_keys: whether the slots have keys, a shift and an output layer: MIMN; RUM has none.
-      balances: whether the second head's weights are shifted and sharpened.
+      balances: whether the second head's weights are shifted and sharpened, be it a read head; the use
+        of the slots is then that of this head alone.
       induces: whether there are channels.
       clears: whether a padded step sets the state back (see `CLEARED`); else it is like any other.
-      sharp, clip, reach: the cell's sharp_value, clip_value and shift_range.
+      sharp, clip, reach, usage_scale: the cell's sharp_value, clip_value, shift_range and max_q.
     """
 
     dim: int
@@ -109,6 +108,7 @@ class ReleasedStep:
     sharp: float = 2.0
     clip: float = 20.0
     reach: int = 1
+    usage_scale: float = 400.0
 
     @property
     def head_width(self) -> int:
@@ -136,13 +136,9 @@ class ReleasedStep:
         }
         if weights.induction is not None:
             selection = ntm.top_channels(heads.weights[:, 0], 1)
+            channels, memory = state[ntm.CHANNELS], tf.stop_gradient(state[ntm.MEMORY])
             after[ntm.CHANNELS] = ntm.induce(
-                state[ntm.CHANNELS],
-                tf.stop_gradient(state[ntm.MEMORY]),
-                event,
-                selection,
-                weights.induction,
-                reset_after=False,
+                channels, memory, event, selection, weights.induction, reset_after=False
             )
             after[CHANNEL_OUTPUT] = after[ntm.CHANNELS] * selection[:, 0, :, tf.newaxis]
         if weights.initial is not None:
@@ -156,10 +152,15 @@ class ReleasedStep:
         controller = ntm.gru(inputs, state[ntm.CONTROLLER], weights.controller, reset_after=False)
         inputs = controller
         if self.balances:
-            usage = tf.stop_gradient(state[ntm.USAGE] / USAGE_SCALE)
+            usage = tf.stop_gradient(state[ntm.USAGE] / self.usage_scale)
             inputs = tf.concat([inputs, usage], -1)
         instructions = self._linear(inputs, weights.instructions)
-        head_weights = self._address(self._blocks(instructions), state[ntm.MEMORY], weights.keys)
+        blocks = self._blocks(instructions)
+        head_weights = self._address(blocks, state[ntm.MEMORY], weights.keys)
+        if self.balances:
+            first, second, others = tf.split(head_weights, [1, 1, blocks.shape[1] - 2], 1)
+            second = self._shift(second[:, 0], blocks[:, 1])[:, tf.newaxis]
+            head_weights = tf.concat([first, second, others], 1)
         readings = ntm.read(head_weights[:, : self.read_heads], state[ntm.MEMORY])
         readings = tf.reshape(readings, [-1, self.read_heads * self.dim])
         output = controller
@@ -174,7 +175,7 @@ class ReleasedStep:
         return tf.reshape(instructions[:, :width], [-1, heads, self.head_width])
 
     def _address(self, blocks, memory, slot_keys):
-        """Weights of every head, before any shift."""
+        """Weights of every head, before the shift."""
         keys = tf.tanh(blocks[..., : self.dim])
         sharpness = tf.nn.softplus(blocks[..., self.dim : self.dim + 1]) + 1.0
         similarity = ntm.cosine(keys, memory)
@@ -189,26 +190,23 @@ class ReleasedStep:
         blocks = self._blocks(instructions)
         contents = instructions[:, blocks.shape[1] * self.head_width :]
         contents = tf.reshape(contents, [-1, self.write_heads, 2, self.dim])
-        memory, usage, additions = state[ntm.MEMORY], state[ntm.USAGE], state[WRITTEN]
-        write_weights = []
+        memory, additions = state[ntm.MEMORY], state[WRITTEN]
+        write_weights = all_weights[:, self.read_heads :]
+        usage_weights = tf.reduce_sum(write_weights, 1)
+        if self.balances:
+            usage_weights = self._shift(tf.stop_gradient(all_weights[:, 1]), blocks[:, 1])
         for index in range(self.write_heads):
-            head = self.read_heads + index
-            head_weights = usage_weights = all_weights[:, head]
-            if self.balances and head == 1:
-                head_weights = self._shift(head_weights, blocks[:, head])
-                usage_weights = self._shift(tf.stop_gradient(head_weights), blocks[:, head])
+            head_weights = write_weights[:, index]
             erase, addition = tf.sigmoid(contents[:, index, 0]), tf.tanh(contents[:, index, 1])
             memory = ntm.write(memory, head_weights, erase, addition)
             # The release trains neither the sum of additions nor the use through the weights.
             constant = tf.stop_gradient(head_weights)
             additions += constant[:, :, tf.newaxis] * addition[:, tf.newaxis]
-            usage += usage_weights
-            write_weights.append(head_weights)
         return {
             ntm.MEMORY: memory,
-            ntm.USAGE: usage,
+            ntm.USAGE: state[ntm.USAGE] + usage_weights,
             WRITTEN: additions,
-            ntm.WRITE_WEIGHTS: tf.stack(write_weights, 1),
+            ntm.WRITE_WEIGHTS: write_weights,
         }
 
     def _shift(self, head_weights, block):
@@ -248,6 +246,7 @@ class ReleasedTuringMemory(RecurrentMemory):
       slots: m.
       units: width of the controller.
       output_units: width of a step's output; None for the controller's.
+      kernel_initializer, kernel_regularizer: of the kernels of GRUs and linear layers.
 
     Example:
 
@@ -256,6 +255,8 @@ class ReleasedTuringMemory(RecurrentMemory):
       >>> state["memory"].shape, state["controller"].shape
       (TensorShape([2, 3, 4]), TensorShape([2, 5]))
     """
+
+    step: ReleasedStep
 
     def __init__(
         self,
@@ -266,44 +267,34 @@ class ReleasedTuringMemory(RecurrentMemory):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self._step = ReleasedStep(**step) if isinstance(step, dict) else step
+        self.step = ReleasedStep(**step) if isinstance(step, dict) else step
         self.slots = slots
         self.units = units
         self.output_units = output_units
 
-    @property
-    def step(self) -> ReleasedStep:
-        return self._step
-
     def build(self, input_shape: Any) -> None:
-        step, dim = self._step, self._step.dim
+        step, dim = self.step, self.step.dim
         event_dim = tf.TensorShape(input_shape)[-1]
         inputs = self.units + (self.slots if step.balances else 0)
         reads = step.read_heads * dim
-        # GRUs of TensorFlow 1, see `dgin_tf.released.recurrent`.
-        gru = [
-            ("glorot_uniform", "glorot_uniform", _GateBiases(units)) for units in (self.units, dim)
-        ]
-        self.controller = add_gru(self, event_dim + reads, self.units, "controller/", gru[0])
+        gru = ("glorot_uniform", _gate_biases)
+        self.controller = add_gru(self, event_dim + reads, self.units, "controller/", *gru)
         self.instructions = add_linear(self, inputs, step.instructions_width, "instructions/")
         self.output_layer = self.keys = self.induction = None
         if step.has_slot_keys:
             units = self.output_units or self.units
             self.output_layer = add_linear(self, self.units + reads, units, "output/")
             initializer = tf.keras.initializers.RandomNormal(0, 0.5)
-            self.keys = add_float_weight(self, "keys", [self.slots, dim], initializer)
+            self.keys = self.add_float_weight("keys", [self.slots, dim], initializer)
         if step.induces:
-            self.induction = add_gru(self, event_dim + dim, dim, "induction/", gru[1])
+            self.induction = add_gru(self, event_dim + dim, dim, "induction/", *gru)
         # Before a tanh each; slots differ so little that what is written must tell them apart.
-        self.first_memory = add_float_weight(
-            self,
-            "first_memory",
-            [self.slots, dim],
-            tf.keras.initializers.RandomNormal(0, 1e-5),
-            trainable=False,
+        near_zero = tf.keras.initializers.RandomNormal(0, 1e-5)
+        self.first_memory = self.add_float_weight(
+            "first_memory", [self.slots, dim], near_zero, trainable=False
         )
-        self.first_read = add_float_weight(
-            self, "first_read", [step.read_heads, dim], "glorot_uniform"
+        self.first_read = self.add_float_weight(
+            "first_read", [step.read_heads, dim], "glorot_uniform"
         )
         super().build(input_shape)
 
@@ -311,7 +302,7 @@ class ReleasedTuringMemory(RecurrentMemory):
         """The initial memory and reads, all else zero."""
         memory, read = tf.tanh(self.first_memory), tf.tanh(self.first_read)
         zeros = {ntm.CONTROLLER: [self.units], ntm.USAGE: [self.slots], WRITTEN: memory.shape}
-        if self._step.induces:
+        if self.step.induces:
             zeros |= {ntm.CHANNELS: memory.shape, CHANNEL_OUTPUT: memory.shape}
         state = {name: tf.zeros(shape, memory.dtype) for name, shape in zeros.items()}
         state |= {ntm.MEMORY: memory, ntm.READ: tf.reshape(read, [-1])}
@@ -320,15 +311,15 @@ class ReleasedTuringMemory(RecurrentMemory):
     @property
     def trace_shapes(self) -> dict[str, list[int]]:
         return {
-            OUTPUT: [(self.output_units or self.units) if self._step.has_slot_keys else self.units],
-            ntm.READ_WEIGHTS: [self._step.read_heads, self.slots],
-            ntm.WRITE_WEIGHTS: [self._step.write_heads, self.slots],
+            OUTPUT: [(self.output_units or self.units) if self.step.has_slot_keys else self.units],
+            ntm.READ_WEIGHTS: [self.step.read_heads, self.slots],
+            ntm.WRITE_WEIGHTS: [self.step.write_heads, self.slots],
         }
 
     def step_weights(self) -> ReleasedWeights:
         """The weights of the step, and what padded steps set the state back to."""
         initial = None
-        if self._step.clears:
+        if self.step.clears:
             state = self.initial_state(1)
             initial = {name: state[name] for name in CLEARED if name in state}
         return ReleasedWeights(
@@ -354,7 +345,7 @@ class ReleasedTuringMemory(RecurrentMemory):
         names = (ntm.MEMORY, ntm.CONTROLLER, ntm.READ, ntm.USAGE)
         rows = {name: tf.repeat(state[name], candidates, axis=0) for name in names}
         events = tf.cast(tf.reshape(target, [-1, target.shape[-1]]), self._state_dtype)
-        output = self._step.look(rows, events, self.step_weights()).output
+        output = self.step.look(rows, events, self.step_weights()).output
         return tf.reshape(output, [users, candidates, output.shape[-1]])
 
 
@@ -393,10 +384,7 @@ class ReleasedMemoryInterest(InterestEncoder):
         self.auxiliary_loss = auxiliary_loss
         self.attention: Any = None
         if memory.step.induces or not memory.step.has_slot_keys:
-            unit = ActivationUnit((80, 40), "sigmoid", name="unit", dtype=self.dtype_policy)
-            self.attention = TargetAttention(
-                unit, softmax=True, name="attention", dtype=self.dtype_policy
-            )
+            self.attention = sigmoid_attention((80, 40), "attention", self.dtype_policy)
         self.auxiliary_loss_names = (
             *(["utilization"] if memory.step.balances else []),
             *([] if auxiliary_loss is None else ["auxiliary"]),
@@ -438,43 +426,30 @@ class ReleasedMemoryInterest(InterestEncoder):
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """See the class; `interest` [users, candidates, dim], `attention` [users, candidates, slots]."""
         embedding = target.embedding
-        intermediates = {}
+        intermediates: State = {}
         if self.memory.step.has_slot_keys:
             parts = [self.memory.read_out(state, embedding)]
             if self.memory.step.induces:
-                attention, reading = self._attend(state[CHANNEL_OUTPUT], target, training)
-                intermediates["attention"] = attention
-                parts.append(reading)
+                intermediates = self._attend(state[CHANNEL_OUTPUT], target, training)
+                parts.append(intermediates.pop("interest"))
             mean_addition = tf.reduce_mean(state[WRITTEN], 1)[:, tf.newaxis]
             parts.append(tf.cast(mean_addition, embedding.dtype) * embedding)
         else:
             last = tf.repeat(state[ntm.CONTROLLER][:, tf.newaxis], tf.shape(embedding)[1], axis=1)
-            intermediates["attention"], reading = self._attend(state[ntm.MEMORY], target, training)
-            parts = [last, reading]
+            intermediates = self._attend(state[ntm.MEMORY], target, training)
+            parts = [last, intermediates.pop("interest")]
         parts = [tf.cast(part, embedding.dtype) for part in parts]
         return {"interest": tf.concat(parts, -1), **intermediates}
 
-    def _attend(
-        self, values: tf.Tensor, target: Target, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _attend(self, values: tf.Tensor, target: Target, training: bool) -> State:
         """Attention of the candidates over slots or channels, and their readings."""
         values = tf.cast(values, target.embedding.dtype)
-        slots = tf.ones(tf.shape(values)[:2], tf.bool)
-        weights = self.attention(
-            target.embedding, values, slots, query_mask=target.mask, training=training
-        )
-        return weights, attend(weights, values)
+        return read_each({"attention": (self.attention, values)}, None, target, training)
 
 
-class _GateBiases(tf.keras.initializers.Initializer):
-    """Initial biases of a GRU of TensorFlow 1."""
-
-    def __init__(self, units: int):
-        self.units = units
-
-    def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        del shape, kwargs
-        return gate_biases(self.units, dtype=dtype)
+def _gate_biases(shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+    """Initial biases of a GRU of TensorFlow 1, see `dgin_tf.released.recurrent`."""
+    return gate_biases(shape[0] // 3, dtype=dtype)
 
 
 def _as_tensors(kind: Any, weights: Any) -> Any:

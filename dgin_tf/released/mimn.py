@@ -14,7 +14,7 @@ from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedStep, Releas
 from dgin_tf.schema import Schema
 
 
-class MIMNReleased(MIMN):
+class MIMNReleased(MIMN, registry_name="mimn_released"):
     """The released MIMN; its induction unit updates one channel.
 
     Args:
@@ -46,19 +46,15 @@ class MIMNReleased(MIMN):
         if settings.auxiliary_weight:
             loss = ReleasedAuxiliaryLoss(settings.auxiliary_weight, name="auxiliary_loss")
         width = event_width(schema, config)
-        step = ReleasedStep(
-            width,
-            balances=settings.utilization_weight > 0,
-            induces=settings.top_k > 0,
-            clears=True,
-        )
+        balances, induces = settings.utilization_weight > 0, settings.top_k > 0
+        step = ReleasedStep(width, balances=balances, induces=induces, clears=True)
         units = settings.units or width
         memory = ReleasedTuringMemory(step, settings.slots, units, name="memory")
         weight = settings.utilization_weight
         return {"memory": ReleasedMemoryInterest(memory, weight, loss, name=INTEREST)}
 
 
-class RUMReleased(MemoryFamilyModel):
+class RUMReleased(MemoryFamilyModel, registry_name="rum_released"):
     """RUM in MIMN's code: a Turing machine without keys, which the row of MIMN's table 2 comes from.
 
     Args:

@@ -28,7 +28,6 @@ class _TensorFlow1Cell(_GatedRecurrence):
         )
 
     def _initial_bias(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        del shape, kwargs
         return gate_biases(self.units, self.has_update_gate, dtype)
 
 

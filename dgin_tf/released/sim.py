@@ -16,7 +16,7 @@ from dgin_tf.layers.events import EVENTS, MASK, State, Target, embed_ids
 from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import RetrievedEvents, SearchResult, SearchUnit, top_events
-from dgin_tf.layers.target_attention import ActivationUnit, AttendedHistory, TargetAttention
+from dgin_tf.layers.target_attention import AttendedHistory, sigmoid_attention
 from dgin_tf.layers.tower import Tower
 from dgin_tf.models.sim import SIM, check_field
 from dgin_tf.ops import masking
@@ -62,11 +62,8 @@ class ReleasedSoftSearch(SearchUnit):
         events = embed_ids(target.tables, state[EVENTS], self.compute_dtype, state[MASK])
         weights = masking.masked_softmax(relevance(target.embedding, events), mask)
         pooled_events = tf.matmul(tf.cast(weights, events.dtype), events)
-        logits = self.network(
-            tf.concat([target.embedding, pooled_events], axis=-1),
-            mask=target.mask,
-            training=training,
-        )
+        inputs = tf.concat([target.embedding, pooled_events], axis=-1)
+        logits = self.network(inputs, mask=target.mask, training=training)
         # A weight that underflowed to zero is not above the k-th one either, whatever that is.
         ranking = top_events(weights, mask & (weights > 0), 2**31 - 1)
         values: tf.Tensor = ranking.scores
@@ -96,7 +93,6 @@ class ReleasedExactSearchUnit(ConfiguredLayer):
 
     def call(self, target: tf.Tensor, retrieval: RetrievedEvents, training: bool = False) -> State:
         """`interest` [users, candidates, 2 * dim] and `attention` [users, candidates, 1, k]."""
-        del training
         events, mask = retrieval.events, retrieval.mask
         query = tf.cast(target[:, :, tf.newaxis], events.dtype)
         scores = tf.matmul(query, events, transpose_b=True)  # [users, candidates, 1, k]
@@ -118,15 +114,14 @@ class _ReleasedSIM(SIM):
     @classmethod
     def blocks(cls, schema, config, settings):
         """The readers; subclasses add the search unit."""
-        unit = ActivationUnit((80, 40), "sigmoid", name="unit")
-        attention = TargetAttention(unit, softmax=True, name="attention")
+        attention = sigmoid_attention((80, 40), "attention")
         return {
             "reader": ReleasedExactSearchUnit(name="reader"),
             "short": AttendedHistory(attention, name="short"),
         }
 
 
-class SIMHardReleased(_ReleasedSIM):
+class SIMHardReleased(_ReleasedSIM, registry_name="sim_hard_released"):
     """Hard search in the release: all events of the category."""
 
     @dataclasses.dataclass(frozen=True)
@@ -149,7 +144,7 @@ class SIMHardReleased(_ReleasedSIM):
         return {"search": search, **super().blocks(schema, config, settings)}
 
 
-class SIMSoftReleased(_ReleasedSIM):
+class SIMSoftReleased(_ReleasedSIM, registry_name="sim_soft_released"):
     """Soft search in the release."""
 
     @dataclasses.dataclass(frozen=True)

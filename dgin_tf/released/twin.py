@@ -44,7 +44,6 @@ class ReleasedConsistentInterest(ConsistentInterest):
           [users, candidates, heads, time], `topk_indices` int32 and `topk_mask` bool
           [users, candidates, heads, k].
         """
-        del training
         events = embed_ids(target.tables, state[EVENTS], self.compute_dtype, state[MASK])
         scores = self.attention.scores(target.embedding, events)
         result = top_events(scores, state[MASK][:, tf.newaxis, tf.newaxis], self.k)
@@ -60,7 +59,7 @@ class ReleasedConsistentInterest(ConsistentInterest):
         }
 
 
-class TWINReleased(TWIN):
+class TWINReleased(TWIN, registry_name="twin_released"):
     """TWIN with LongCTR's long part."""
 
     @classmethod

@@ -15,8 +15,7 @@ def log_likelihood(logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(selection, logits.dtype) * tf.math.log_sigmoid(logits), axis=-1)
 
 
-class UBR4CTRReleased(UBR4CTR):
+class UBR4CTRReleased(UBR4CTR, registry_name="ubr4ctr_released"):
     """UBR4CTR trained by the released likelihood."""
 
-    def log_likelihood(self, logits: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
-        return log_likelihood(logits, selection)
+    log_likelihood = staticmethod(log_likelihood)

@@ -11,43 +11,26 @@ stopped continues where it was.
 
 import concurrent.futures
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from dgin_tf.models.base import CTRModel
+from dgin_tf.records import Arrays
 from dgin_tf.serving.center.progress import Progress as StreamProgress
 from dgin_tf.serving.center.user_states import UserState, UserStates
 from dgin_tf.serving.export.state_names import flatten_state
 from dgin_tf.serving.online.cached_groups import CachedGroups
 from dgin_tf.serving.online.state_sources import GroupStates
-from dgin_tf.serving.user_records import Arrays, Progress, UserBatch
+from dgin_tf.serving.user_records import Progress, RecordUsers, UserBatch
 from dgin_tf.stores.values import DamagedValueError, StaleValueError
 
 Item = TypeVar("Item")
 Encode = Callable[[Arrays], Mapping[str, np.ndarray]]
-
-
-class UserSource(Protocol):
-    """Users and their features."""
-
-    def batches(self, batch_users: int, progress: Progress) -> Iterator[UserBatch]:
-        """All users, at most `batch_users` at a time."""
-
-
-class StateSink(Protocol):
-    """A place for states."""
-
-    def pending(self, users: Sequence[int], revisions: Sequence[int]) -> dict[int, bytes | None]:
-        """Users whose state is missing or not of this revision, with the bytes that are stored."""
-
-    def write(
-        self, states: Mapping[int, tuple[int, Arrays]], pending: Mapping[int, bytes | None]
-    ) -> tuple[int, int]:
-        """Stores states, user -> (revision, state); returns how many, and their bytes."""
 
 
 class FirstBatch(NamedTuple):
@@ -82,9 +65,9 @@ class EncodingReport(NamedTuple):
 
 
 def encode_users(
-    source: UserSource,
+    source: "RecordUsers | GroupUsers",
     encode: Encode,
-    sink: StateSink,
+    sink: "UserStateSink | GroupSink",
     batch_users: int = 256,
     progress: Progress = lambda items, total, text: items,
 ) -> EncodingReport:
@@ -171,13 +154,8 @@ class GroupUsers:
     def batches(self, batch_users: int, progress: Progress) -> Iterator[UserBatch]:
         """All users of the engine."""
         users = list(self._groups.engine.users())
-        chunk: list[int] = []
-        for user in progress(users, len(users), "groups"):
-            chunk.append(user)
-            if len(chunk) == batch_users:
-                yield self._batch(chunk)
-                chunk = []
-        if chunk:
+        remaining = iter(progress(users, len(users), "groups"))
+        while chunk := list(itertools.islice(remaining, batch_users)):
             yield self._batch(chunk)
 
     def _batch(self, users: list[int]) -> UserBatch:
@@ -205,14 +183,18 @@ class UserStateSink:
         self._states = states
 
     def pending(self, users: Sequence[int], revisions: Sequence[int]) -> dict[int, bytes | None]:
-        """See `StateSink`; a state is current that includes the newest event."""
+        """Users whose state is missing or does not include the newest event, with the stored bytes."""
         values = zip(users, self._states.store.get_many(users), revisions, strict=True)
         return {u: value for u, value, newest in values if not self._is_current(u, value, newest)}
 
     def write(
         self, states: Mapping[int, tuple[int, Arrays]], pending: Mapping[int, bytes | None]
     ) -> tuple[int, int]:
-        """See `StateSink`; states that have changed meanwhile stay."""
+        """Stores states, user -> (newest event, state); those that have changed meanwhile stay.
+
+        Returns:
+          How many were stored, and their bytes.
+        """
         values = {
             user: self._states.encode(UserState(arrays, StreamProgress.up_to(newest)))
             for user, (newest, arrays) in states.items()
@@ -246,15 +228,17 @@ class GroupSink:
         self._cache = cache
 
     def pending(self, users: Sequence[int], revisions: Sequence[int]) -> dict[int, bytes | None]:
-        """See `StateSink`; users of version 0 are unknown."""
+        """Users whose state is missing or not of this version; those of version 0 are unknown."""
         versions = zip(users, revisions, strict=True)
         return {u: None for u, v in versions if v and self._cache.read(u, v) is None}
 
     def write(
         self, states: Mapping[int, tuple[int, Arrays]], pending: Mapping[int, bytes | None]
     ) -> tuple[int, int]:
-        """See `StateSink`."""
-        del pending  # the newest version wins: it is compared at every read
+        """Stores states, user -> (version, state); returns how many, and their bytes.
+
+        Whatever is stored is replaced, since the version is compared at every read.
+        """
         # The ranker reads states of one user, [1, ...].
         rows = {
             user: (version, {name: array[np.newaxis] for name, array in arrays.items()})

@@ -8,15 +8,13 @@ import tensorflow as tf
 
 from dgin_tf.inputs.cutting import whole_histories
 from dgin_tf.inputs.pipeline import PreparedData
-from dgin_tf.records import SPLITS, read_records
-from dgin_tf.schema import FIRST_ID, HISTORY, HISTORY_MASK, PREFIX, TIMESTAMP
+from dgin_tf.records import SPLITS, Arrays, read_records
+from dgin_tf.schema import FIRST_ID, HISTORY, HISTORY_MASK, PREFIX, TIMESTAMP, USER_ID
 from dgin_tf.serving.export.signatures import UPDATE_USER
-from dgin_tf.serving.online.bundle_model import USER_ID
 
 _TIMES, _MASK = PREFIX[HISTORY] + TIMESTAMP, HISTORY_MASK
 _DAY = 86_400  # seconds
 
-Arrays = dict[str, np.ndarray]
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -187,10 +185,8 @@ def _split_by_length(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int,
         for length in np.unique(lengths).tolist():
             rows = _rows(arrays, np.flatnonzero(lengths == length))
             # One column of padding for no events at all: not every operation takes an empty axis.
-            yield (
-                length,
-                {n: v if v.ndim == 1 else v[:, : max(length, 1)] for n, v in rows.items()},
-            )
+            width = max(length, 1)
+            yield length, {n: v if v.ndim == 1 else v[:, :width] for n, v in rows.items()}
 
 
 def _regroup(

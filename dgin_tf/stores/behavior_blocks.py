@@ -192,11 +192,8 @@ class _Block:
         (lists,) = _LISTS.unpack_from(data, begin)
         offset = begin + _LISTS.size
         key_width, length_width, *widths = data[offset : offset + codec._widths]
-        self._codec, self._data, self._bases = (
-            codec,
-            data,
-            codec._bases.unpack_from(data, offset + codec._widths),
-        )
+        self._codec, self._data = codec, data
+        self._bases = codec._bases.unpack_from(data, offset + codec._widths)
         offset = begin + codec._header
         self.keys = _unpack(data, offset, key_width, lists)
         offset += lists * key_width

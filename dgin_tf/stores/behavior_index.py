@@ -299,16 +299,13 @@ class BehaviorIndex:
         begin = int(self._offsets[user])
         return begin if begin < self._offsets[user + 1] else None
 
-    def _select(self, user: int, keys: np.ndarray) -> Selection:
-        begin = self._begin(user)
-        if begin is None:
-            return Selection(self._codec.empty(), np.zeros(0, np.int64))
-        return self._codec.select(self._blocks, begin, keys)
-
     def _merge(
         self, user: int, keys: np.ndarray, pending: Selection | None, before: int | None, ties: int
     ) -> Events:
-        selection = self._select(user, keys)
+        begin = self._begin(user)
+        selection = Selection(self._codec.empty(), np.zeros(0, np.int64))
+        if begin is not None:
+            selection = self._codec.select(self._blocks, begin, keys)
         if pending is not None:
             pending = pending.where(np.isin(pending.events[self._codec.key], keys))
             if len(pending.rank):

@@ -305,21 +305,12 @@ class BehaviorTotals:
             ) from error
         arrays = value.arrays
         pairs = {name: arrays[DISTINCT + name] for name in self.distinct}
-        return Account(
-            Totals(
-                arrays[_KEYS],
-                arrays[_COUNTS],
-                arrays[_NEWEST],
-                pairs,
-                {name: arrays[_AMOUNTS + name] for name in self.numeric_features},
-            ),
-            {name: arrays[_LATE + name] for name in self._dtypes},
-            arrays[_NUMBERS],
-            arrays[_COUNTED],
-            arrays[_SETTLED],
-            arrays[_APPLIED],
-            value.sequence,
-        )
+        amounts = {name: arrays[_AMOUNTS + name] for name in self.numeric_features}
+        loaded = Totals(arrays[_KEYS], arrays[_COUNTS], arrays[_NEWEST], pairs, amounts)
+        late = {name: arrays[_LATE + name] for name in self._dtypes}
+        flags = (arrays[name] for name in (_NUMBERS, _COUNTED, _SETTLED, _APPLIED))
+        numbers, counted, settled, applied = flags
+        return Account(loaded, late, numbers, counted, settled, applied, value.sequence)
 
     def _encode(self, account: Account) -> bytes:
         """The account under its next version."""

@@ -6,6 +6,7 @@ new one, but every value is complete.
 """
 
 import contextlib
+import itertools
 import pathlib
 import struct
 from collections.abc import Generator
@@ -57,14 +58,9 @@ def restore_dump(store: StateStore, folder: pathlib.Path, namespace: str) -> int
     """
     users: set[int] = set()
     with contextlib.closing(read_dump(folder, namespace)) as items:
-        chunk: dict[int, bytes] = {}
-        for user, value in items:
-            chunk[user] = value
-            users.add(user)
-            if len(chunk) == _CHUNK:
-                store.put_many(chunk)
-                chunk = {}
-        store.put_many(chunk)
+        while chunk := dict(itertools.islice(items, _CHUNK)):
+            store.put_many(chunk)
+            users.update(chunk)
     for user in store.users():
         if user not in users:  # one that came after the dump
             store.delete(user)

@@ -7,6 +7,7 @@ readers see the old index or the new one.
 
 import collections
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from dgin_tf.records import Manifest, decode_record, frame, read_records
-from dgin_tf.schema import FIRST_ID, HISTORY, USER, Schema, feature_name, write_text
+from dgin_tf.schema import FIRST_ID, HISTORY, USER, Schema, check_positive, feature_name, write_text
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
 from dgin_tf.stores.behavior_index import (
     BLOCKS_FILE,
@@ -66,21 +67,17 @@ def build_index(
     schema = Schema.load(data_dir)
     manifest = Manifest.load(data_dir, schema)
     codec = BlockCodec(schema, key)
-    if max_events_per_key < 1:
-        raise ValueError(f"max_events_per_key must be at least 1; got {max_events_per_key}.")
+    check_positive(max_events_per_key=max_events_per_key)
     users = schema.vocabulary_sizes[_user_field(schema)]
     output = pathlib.Path(output_dir).absolute()
     shards = [shard for split in manifest.splits.values() for shard in split]
     with _replacing(output) as folder:
-        payloads: Iterable[bytes] = (
-            payload
-            for shard in shards
-            for payload in read_records(pathlib.Path(data_dir) / shard.path)
-        )
-        size = sum((pathlib.Path(data_dir) / shard.path).stat().st_size for shard in shards)
+        paths = [pathlib.Path(data_dir) / shard.path for shard in shards]
+        size = sum(path.stat().st_size for path in paths)
         # As many parts as memory needs, but no more files than may be open.
         parts = min(size // part_bytes + 1, _MAX_PARTS, users)
         records = sum(shard.users for shard in shards)
+        payloads: Iterable[bytes] = itertools.chain.from_iterable(map(read_records, paths))
         payloads = progress(payloads, records, "reading records")
         records_skipped = _deal(payloads, schema, folder, parts, users)
         counts, sizes = _write_blocks(
@@ -98,10 +95,7 @@ def build_index(
             schema=schema.fingerprint(),
             key=key,
             max_events_per_key=max_events_per_key,
-            users=counts["users"],
-            lists=counts["lists"],
-            events=counts["events"],
-            events_seen=counts["events_seen"],
+            **counts,
             records_skipped=records_skipped,
             bytes=sum(facts["bytes"] for facts in files.values()),
             files=files,
@@ -176,7 +170,7 @@ def _write_blocks(
 ) -> tuple[Mapping[str, int], np.ndarray]:
     """Writes the blocks in the order of users; returns counts, and the bytes of every user."""
     sizes = np.zeros(users, np.int64)
-    counts: collections.Counter[str] = collections.Counter()
+    counts = dict.fromkeys(("users", "lists", "events", "events_seen"), 0)
     with open(folder / BLOCKS_FILE, "wb") as file:
         for part in parts:
             path = _part_path(folder, part)

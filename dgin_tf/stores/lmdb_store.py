@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dgin_tf.stores.state_store import StateStore, StoreError, check_user
+from dgin_tf.stores.state_store import StateStore, StoreError, check_user, optional_package
 
 _USER = struct.Struct(">Q")  # big-endian, so that LMDB's order of bytes is the order of users
 _SCAN = 1024  # users listed in a transaction
@@ -36,25 +36,14 @@ class LmdbStore(StateStore):
         self, path: str | os.PathLike, namespace: str = "", map_bytes: int = 1 << 26
     ) -> None:
         super().__init__(namespace)
-        try:
-            import lmdb
-        except ImportError as error:
-            raise StoreError(
-                'the LMDB store needs the package lmdb; pip install "dgin_tf[serve]".'
-            ) from error
-        self._lmdb = lmdb
+        self._lmdb = optional_package("lmdb", "LMDB store")
         self._path = os.fspath(path)
         self._process = os.getpid()
         # The map may only grow while no transaction of this process is open.
         self._lock = threading.RLock()
         with self._errors("open"):
             os.makedirs(self._path, exist_ok=True)
-            self._environment = lmdb.open(self._path, map_size=map_bytes)
-
-    def get(self, user: int) -> bytes | None:
-        key = self._key(user)
-        with self._transaction("read") as transaction:
-            return transaction.get(key)
+            self._environment = self._lmdb.open(self._path, map_size=map_bytes)
 
     def get_many(self, users: Sequence[int]) -> list[bytes | None]:
         keys = [self._key(user) for user in users]

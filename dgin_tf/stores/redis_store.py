@@ -11,7 +11,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dgin_tf.stores.state_store import StateStore, StoreError, check_namespace, check_user
+from dgin_tf.stores.state_store import (
+    StateStore,
+    StoreError,
+    check_namespace,
+    check_user,
+    optional_package,
+)
 
 _SECONDS = 5.0  # without an answer for so long, the server counts as unreachable
 _SCAN = 1024
@@ -24,7 +30,6 @@ end
 for place, key in ipairs(KEYS) do redis.call('SET', key, ARGV[2 * place]) end
 return 1
 """
-_SECRET = re.compile(r"//[^@/]*@")
 
 
 class RedisStore(StateStore):
@@ -41,19 +46,11 @@ class RedisStore(StateStore):
 
     def __init__(self, url: str, namespace: str = "", prefix: str = "dgin_tf") -> None:
         super().__init__(namespace)
-        try:
-            import redis
-        except ImportError as error:
-            raise StoreError(
-                'the Redis store needs the package redis; pip install "dgin_tf[serve]".'
-            ) from error
-        self._redis = redis
+        self._redis = optional_package("redis", "Redis store")
         self._prefix = check_namespace(prefix)
-        self._name = _SECRET.sub("//", url)  # a password has no place in a message
+        self._name = without_password(url)
         with self._errors():
-            self._client = redis.Redis.from_url(
-                url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
-            )
+            self._client = connect(self._redis, url)
             self._client.ping()
             self._swap = self._client.register_script(_SWAP)
 
@@ -114,6 +111,16 @@ class RedisStore(StateStore):
                 f"the Redis server at {self._name} did not do what was asked ({error}); check its "
                 "address, that it runs, and that it has memory and accepts writes."
             ) from error
+
+
+def without_password(url: str) -> str:
+    """A server's address as messages may show it."""
+    return re.sub(r"//[^@/]*@", "//", url)
+
+
+def connect(redis: Any, url: str) -> Any:
+    """A client of the package `redis` that does not wait for a dead server."""
+    return redis.Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
 
 
 def _digest(value: bytes | None) -> str:

@@ -6,10 +6,11 @@ which several machines share. The bytes are those of `values`.
 
 import abc
 import copy
+import importlib
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{0,99}")
 _LARGEST_USER = 2**63 - 1
@@ -152,6 +153,16 @@ class InMemoryStore(StateStore):
     def users(self) -> Iterator[int]:
         with self._lock:  # a copy, since others may write while it is read
             return iter(sorted(self._values.get(self._namespace, {})))
+
+
+def optional_package(name: str, user: str) -> Any:
+    """A package of the extra `serve`; where it is missing, a StoreError that names its user."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise StoreError(
+            f'the {user} needs the package {name}; pip install "dgin_tf[serve]".'
+        ) from error
 
 
 def check_user(user: int) -> int:

@@ -154,10 +154,8 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         try:
             checkpoint.write(str(temporary / _VALUES))
-            for name, content in (
-                (_IDENTITY, dataclasses.asdict(self.identity)),
-                (_PROGRESS, progress),
-            ):
+            contents = {_IDENTITY: dataclasses.asdict(self.identity), _PROGRESS: progress}
+            for name, content in contents.items():
                 (temporary / name).write_text(json.dumps(content, indent=2) + "\n")
             if target.exists():  # a run that was killed between this and its next state
                 shutil.rmtree(target)

@@ -65,7 +65,9 @@ def split_cpu(devices: int) -> None:
 
 def serves_others() -> bool:
     """Returns True where TF_CONFIG makes this process a ps or a worker of a `parameter_server` run."""
-    return _task_type() in ("ps", "worker") and "ps" in _cluster()
+    config = _tf_config()
+    is_task = config.get("task", {}).get("type") in ("ps", "worker")
+    return is_task and "ps" in config.get("cluster", {})
 
 
 def serve() -> None:
@@ -146,21 +148,13 @@ def _mirrored() -> tf.distribute.Strategy:
 
 
 def _cluster_of(strategy: str, job: str) -> dict[str, list[str]]:
-    cluster = _cluster()
+    cluster = _tf_config().get("cluster", {})
     if job not in cluster:
         raise ValueError(
             f"strategy {strategy} expects TF_CONFIG with a cluster that has {job!r} tasks; got "
             f"{sorted(cluster) or 'none'}. See https://www.tensorflow.org/guide/distributed_training."
         )
     return cluster
-
-
-def _cluster() -> dict[str, list[str]]:
-    return _tf_config().get("cluster", {})
-
-
-def _task_type() -> str:
-    return _tf_config().get("task", {}).get("type", "")
 
 
 def _tf_config() -> dict:

@@ -286,9 +286,8 @@ class _Session:
             batches = batches.skip(first).take(last - first)
         # Several workers read the same batches, and each takes its rows of every one.
         options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = (
-            tf.data.experimental.AutoShardPolicy.DATA
-        )
+        policy = tf.data.experimental.AutoShardPolicy.DATA
+        options.experimental_distribute.auto_shard_policy = policy
         return last - first, batches.with_options(options)
 
     def _callbacks(self):

@@ -266,3 +266,10 @@ def test_a_module_of_dgin_is_not_replaced_in_silence():
     for name in ("group_module", "target_module"):
         with pytest.raises(AttributeError, match=name):
             setattr(model, name, None)
+
+
+def test_a_model_whose_encoders_were_replaced_is_not_configured_in_silence():
+    model = make_model("din", make_schema())
+    model.encoders["interest"] = AttendedHistory()
+    with pytest.raises(ValueError, match="encoders of a DIN are .* constructed with; got others"):
+        model.get_config()

@@ -11,7 +11,7 @@ from dgin_tf.group_spec import GAP, StatisticsSpec
 from dgin_tf.layers.activations import Dice, Elementwise, PReLU
 from dgin_tf.layers.aligned_events import AlignedEvents
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss, click_net
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import ConfiguredLayer, KernelLayer
 from dgin_tf.layers.crosses import HistoryCross
 from dgin_tf.layers.deep_interest_transformer import DeepInterestTransformer
 from dgin_tf.layers.dimension_reduction import DimensionReduction
@@ -212,12 +212,12 @@ CATALOGUE = {
     LayerNorm: ({"epsilon": 0.5}, lambda layer, x: layer(x["events"])),
     MovingMoments: ({"momentum": 0.5}, lambda layer, x: layer(x["rows"])[0]),
     Tower: (
-        {"units": (UNITS,), "two_way": True, "momentum": 0.5, "kernel_regularizer": "l2"},
+        {"units": (UNITS,), "two_way": True, "momentum": 0.5},
         lambda layer, x: layer(x["target"]),
     ),
     ProductLayer: ({"units": UNITS, "order": 2}, lambda layer, x: layer(x["fields"])),
     ActivationUnit: (
-        {"units": (UNITS,), "kernel_initializer": "he_normal", "kernel_regularizer": "l2"},
+        {"units": (UNITS,)},
         lambda layer, x: layer(x["target"], x["events"]),
     ),
     QueryProjection: ({"dim": UNITS}, lambda layer, x: layer(x["target"])),
@@ -246,7 +246,7 @@ CATALOGUE = {
         lambda layer, x: layer(x["events"], x["events"], x["events"][:, ::-1], x["mask"]),
     ),
     BilinearAttention: (
-        {"units": DIM, "kernel_initializer": "he_normal", "kernel_regularizer": "l2"},
+        {"units": DIM},
         lambda layer, x: layer(x["target"], x["events"], x["mask"]),
     ),
     ProjectedAttention: (
@@ -419,7 +419,7 @@ CATALOGUE = {
         lambda layer, x: layer.target(x["features"]).embedding,
     ),
 }
-INITIALIZERS = {"kernel_initializer": "he_normal", "recurrent_initializer": "he_normal"}
+INITIALIZERS = {"recurrent_initializer": "he_normal"}
 # (Class, settings[, call]) of further entries: with those above they set every option of every layer
 # to another value than its default, and every value that has a name of its own. A new option without
 # an entry fails test_options.py.
@@ -432,22 +432,22 @@ OPTIONS = [
             "units": (UNITS,),
             "activation": Dice(epsilon=0.1),
             "normalization": "affine_only",
-            "kernel_initializer": "he_normal",
         },
     ),
     (Tower, {"units": (UNITS,), "activation": "prelu", "normalization": "none"}),
     (ProductLayer, {"units": UNITS, "products": "outer"}),
-    (ProductLayer, {"units": UNITS, "products": "both"}),
+    (ProductLayer, {"units": UNITS, "products": "both", "bias_initializer": "ones"}),
+    (ProductLayer, {"units": UNITS, "bias_regularizer": "l2"}),
     (ActivationUnit, {"units": (UNITS, 3), "activation": "prelu"}),
     (TargetAttention, {"unit": ActivationUnit((UNITS,)), "softmax": True, "scale": True}),
     (MultiHeadAttention, {"project": False, "scale": False, "offset": 3}),
-    (GRU, {"units": UNITS, "recurrent_bias": True, "kernel_regularizer": "l2", **INITIALIZERS}),
+    (GRU, {"units": UNITS, "recurrent_bias": True, **INITIALIZERS}),
     (GRU, {"units": UNITS, "reset_after": False, "jit_compile": True}),
     *(
         (cell, {"units": UNITS, **settings})
         for cell in (AIGRU, AGRU, AUGRU)
         for settings in (
-            {"recurrent_bias": True, "kernel_regularizer": "l2", **INITIALIZERS},
+            {"recurrent_bias": True, **INITIALIZERS},
             {"reset_after": False, "jit_compile": cell is AUGRU},
         )
     ),
@@ -530,7 +530,7 @@ OPTIONS = [
     (GroupModule, {"attention": MultiHeadAttention(3)}),
     (
         UtilizationRegularization,
-        {"weight": 0.5, "kernel_initializer": "he_normal"},
+        {"weight": 0.5},
         lambda layer, x: layer.loss(layer(x["target"][:, 0], 3.0 * x["target"][:, 1] ** 2)),
     ),
     (MemoryInduction, {"units": UNITS, "k": 2, **INITIALIZERS}),
@@ -540,7 +540,6 @@ OPTIONS = [
             "slots": 3,
             "dim": UNITS,
             "induction": MemoryInduction(4, 2),
-            "kernel_initializer": "he_normal",
             "memory_initializer": "he_normal",
         },
     ),
@@ -563,7 +562,7 @@ OPTIONS = [
         },
         foreseeing,
     ),
-    (KeyedMemory, {"slots": 3, "key_initializer": "he_normal", "kernel_initializer": "he_normal"}),
+    (KeyedMemory, {"slots": 3, "key_initializer": "he_normal"}),
     (AttendedHiddenStates, {"gru": GRU(DIM), "attention": BilinearAttention(DIM)}),
     (
         ReleasedAttendedHiddenStates,
@@ -596,7 +595,15 @@ OPTIONS = [
         },
         by_types,
     ),
-    (BiLSTM, {"units": UNITS, "peepholes": False, "merge": "mean", **INITIALIZERS}),
+    (
+        BiLSTM,
+        {
+            "units": UNITS,
+            "peepholes": False,
+            "merge": "mean",
+            **INITIALIZERS,
+        },
+    ),
     (BiLSTM, {}),
     (
         ReleasedSessionInterest,
@@ -615,6 +622,15 @@ OPTIONS = [
         lambda layer, x: layer.penalty(x["features"]),
     ),
 ]
+
+# The released search has no cross features, whose kernels these would be.
+KERNEL_LAYERS = [
+    kind
+    for kind in CATALOGUE
+    if issubclass(kind, KernelLayer) and kind is not ReleasedConsistentInterest
+]
+KERNELS = {"kernel_initializer": "he_normal", "kernel_regularizer": "l2"}
+OPTIONS += [(kind, {**CATALOGUE[kind][0], **KERNELS}) for kind in KERNEL_LAYERS]
 
 
 def entries_of(kind):
@@ -639,6 +655,7 @@ every_layer = pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind._
 def test_the_catalogue_holds_every_public_layer():
     wanted = set(public_layers().values()) - {
         ConfiguredLayer,
+        KernelLayer,
         InterestEncoder,
         SearchUnit,
         RecurrentMemory,
@@ -681,6 +698,17 @@ def test_weights_stay_in_float32_under_mixed_precision(kind):
     assert {variable.dtype for variable in layer.trainable_variables} <= {tf.float32}
     assert found.shape == made(kind.__name__)[1].shape
     assert np.all(np.isfinite(found))
+
+
+@pytest.mark.parametrize("kind", KERNEL_LAYERS, ids=lambda kind: kind.__name__)
+def test_every_kernel_starts_by_the_initializer_and_is_regularized(kind):
+    settings, call = CATALOGUE[kind]
+    start, penalty = tf.keras.initializers.Constant(7.0), tf.keras.regularizers.L2(0.5)
+    layer = kind(**{**settings, "kernel_initializer": start, "kernel_regularizer": penalty})
+    call(layer, tensors())
+    kernels = [weight for weight in layer.trainable_variables if np.all(weight == 7.0)]
+    assert kernels
+    np.testing.assert_allclose(sum(layer.losses), sum(map(penalty, kernels)), rtol=1e-6)
 
 
 @every_layer

@@ -1,12 +1,14 @@
 """Every public option of every layer and model is exercised by the catalogues at least once."""
 
 import inspect
+from itertools import chain
 
 import pytest
 import tensorflow as tf
 
 from dgin_tf.layers import auxiliary_loss, product
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.layers.dimension_reduction import NO_LOSS, DimensionReduction
 from dgin_tf.layers.interest_clusters import InterestClusters
 from dgin_tf.layers.product import ProductLayer
@@ -39,9 +41,10 @@ NAMED_VALUES = {
 
 def options(layer_class):
     """Option -> default of a layer's own constructor, without those that all Keras layers have."""
+    classes = [layer_class] + [KernelLayer] * (layer_class in test_layers.KERNEL_LAYERS)
     return {
         parameter.name: parameter.default
-        for parameter in inspect.signature(layer_class).parameters.values()
+        for parameter in chain(*(inspect.signature(kind).parameters.values() for kind in classes))
         if parameter.name not in ("name", "dtype")
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }

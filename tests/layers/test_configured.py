@@ -6,9 +6,15 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.group_spec import StatisticsSpec
-from dgin_tf.layers.configured import ConfiguredLayer, as_config, as_layer
+from dgin_tf.layers.configured import ConfiguredLayer, KernelLayer, as_config, as_layer
+from dgin_tf.layers.search.alsh import ALSHSearch
+from dgin_tf.layers.target_attention import TargetAttention
 from dgin_tf.layers.tower import Tower
+from dgin_tf.models.base import CTRModel
+from dgin_tf.models.dgin import DGIN
 from dgin_tf.models.dien import DIEN
+from dgin_tf.models.mimn import MIMN
+from tests.prepared import make_schema
 
 
 class Scale(ConfiguredLayer):
@@ -62,6 +68,23 @@ def test_an_argument_that_is_not_stored_is_an_error_unless_the_class_says_what_i
     assert Renaming(1.0).get_config()["shift"] == 3.0
 
 
+def test_what_is_no_layer_is_refused_where_a_layer_is_expected():
+    for construct in (
+        lambda: ShiftedScale(1.0, inner=3),
+        lambda: TargetAttention(unit="max"),
+        lambda: ALSHSearch(3),
+        lambda: ALSHSearch(Scale()),
+        lambda: DGIN(make_schema(), group_module="max"),
+        lambda: DGIN(make_schema(), group_module=Scale()),
+        lambda: DIEN(make_schema(), auxiliary_loss=3),
+        lambda: MIMN(make_schema(), memory=3),
+        lambda: CTRModel(make_schema(), {"interest": "max"}),
+        lambda: CTRModel(make_schema(), {"interest": Scale()}),
+    ):
+        with pytest.raises(TypeError, match="expected an instance of [A-Z].* or its .*; got "):
+            construct()
+
+
 def test_nested_objects_become_plain_values():
     initializer, spec = tf.keras.initializers.Constant(0.5), StatisticsSpec(distinct=("item_id",))
     config = as_config({"parts": [initializer, spec], "names": ("a", "b")})
@@ -74,3 +97,9 @@ def test_layers_and_models_of_the_package_are_registered_and_those_of_others_are
     name_of = tf.keras.utils.get_registered_name
     assert [name_of(Tower), name_of(DIEN)] == ["dgin_tf>Tower", "dgin_tf>DIEN"]
     assert name_of(Scale) == "Scale"
+
+
+def test_kernels_of_one_initializer_differ():
+    layer = KernelLayer(tf.keras.initializers.GlorotUniform())
+    first, second = (layer.add_kernel(name, [2, 3]) for name in ("first", "second"))
+    assert not tf.reduce_any(first == second)

@@ -77,6 +77,14 @@ def test_events_at_places_are_the_same_of_ids_and_of_embeddings():
             np.testing.assert_array_equal(events[user], expected)
 
 
+@pytest.mark.parametrize("shift", [-10_000, 10_000])
+def test_ids_beyond_a_vocabulary_are_refused_by_their_field(shift):
+    features = {**HISTORY.features, "category_id": HISTORY.features["category_id"] + shift}
+    size = embedded.TABLES["category_id"].shape[0]
+    with pytest.raises(ValueError, match=f"'category_id' below .* {size}; got -?[0-9]+"):
+        embed_history(HISTORY._replace(features=features), tf.float32)
+
+
 def test_events_that_nobody_can_embed_are_refused_when_read():
     stored = stored_history(store_events(HISTORY), {})
     with pytest.raises(ValueError, match="need tables to be embedded"):

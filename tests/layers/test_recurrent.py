@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.layers.memory.rum import KeyedMemory
 from dgin_tf.layers.recurrent import AGRU, AIGRU, AUGRU, GRU
+from dgin_tf.layers.sessions.bi_lstm import BiLSTM
 from dgin_tf.released.recurrent import ReleasedAGRU, ReleasedAIGRU, ReleasedAUGRU, ReleasedGRU
 from tests import golden_files, released_weights
 from tests.oracles import dien
@@ -170,6 +172,24 @@ def test_an_empty_history_is_zero_and_its_gradients_are_finite(cell):
     np.testing.assert_array_equal(last, np.zeros([USERS, CANDIDATES, UNITS]))
     for gradient in tape.gradient(last, layer.trainable_weights):
         np.testing.assert_array_equal(gradient, np.zeros(gradient.shape))
+
+
+@pytest.mark.parametrize("users", [None, 32])  # 32 are compiled by XLA
+@pytest.mark.parametrize("kind", [GRU, AUGRU, KeyedMemory, BiLSTM])
+def test_a_history_of_no_length_leaves_the_start_in_a_graph(kind, users):
+    layer = kind(UNITS)
+    scores = (tf.ones([32, CANDIDATES, 0]),) if kind is AUGRU else ()
+    layer(tf.ones([32, 2, DIM]), *(tf.ones([32, CANDIDATES, 2]) for _ in scores))
+
+    @tf.function(input_signature=[tf.TensorSpec([users, None, DIM])])
+    def run(events):
+        with tf.GradientTape() as tape:
+            outputs = tf.nest.flatten(layer(events, *scores))
+        return outputs, tape.gradient(outputs, layer.trainable_weights)
+
+    outputs, gradients = run(tf.zeros([32, 0, DIM]))
+    for values in (*outputs, *gradients):
+        np.testing.assert_array_equal(values, np.zeros(values.shape))
 
 
 @cells

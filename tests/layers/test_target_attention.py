@@ -177,7 +177,7 @@ def test_settings_survive_the_config():
 
 
 def test_widths_that_cannot_be_compared_are_refused():
-    with pytest.raises(ValueError, match="one width; got 2 and 5"):
+    with pytest.raises(ValueError, match=r"got 2 and 5. .*ProjectedAttention\(5\)"):
         ActivationUnit()(QUERY[..., :2], EVENTS)
     with pytest.raises(ValueError, match="at least one hidden layer"):
         ActivationUnit(units=())

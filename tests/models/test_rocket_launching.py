@@ -1,5 +1,7 @@
 """Rocket Launching: what teaches whom, and that only the light net leaves the house."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,6 +75,14 @@ def test_nets_share_the_embedding_and_nothing_else():
     metrics = {v.ref() for m in (*model.light.metrics, *model.booster.metrics) for v in m.variables}
     assert (light & booster) - metrics == tables
     assert model.booster.interest_encoder.extractor.units == UNITS[1]
+
+
+def test_rows_of_the_shared_embedding_are_penalized_once():
+    config = dataclasses.replace(SMALL, embedding_l2=0.5)
+    model, features = RocketLaunching(make_schema(), config, units=UNITS), make_batch()
+    for training, penalty in ((True, model.embedding.penalty(features)), (False, 0.0)):
+        parts = model.compute_losses(features, model(features, training=training))
+        np.testing.assert_allclose(parts.get("regularization", 0.0), penalty, rtol=1e-6)
 
 
 def test_predictions_are_the_light_nets():

@@ -17,23 +17,22 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
-from dgin_tf.layers.configured import ConfiguredLayer, as_layer
+from dgin_tf.layers.configured import KernelLayer, as_layer
 from dgin_tf.layers.events import History, State, Target
-from dgin_tf.layers.interest_encoder import InterestEncoder
+from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.memory.recurrent_memory import (
-    GRU_INITIALIZERS,
     RecurrentMemory,
-    add_float_weight,
+    _MemoryEncoder,
     add_gru,
     add_linear,
     repeat_for_users,
 )
 from dgin_tf.layers.state_attention import ProjectedAttention
-from dgin_tf.layers.target_attention import attend
+from dgin_tf.layers.target_attention import read_each
 from dgin_tf.ops import ntm
 
 
-class UtilizationRegularization(ConfiguredLayer):
+class UtilizationRegularization(KernelLayer):
     """Memory utilization regularization, Eqs. (5)-(8): W_g and lambda.
 
     Hot items would write the same few slots again and again. The use of a slot so far decides how the
@@ -41,8 +40,8 @@ class UtilizationRegularization(ConfiguredLayer):
 
     Args:
       weight: lambda of Eq. (8), which the paper does not give; the released code has 0.001.
-      kernel_initializer: of W_g. Not zeros, from which equal use would never leave: P_t is uniform
-        there, and so is its gradient.
+      kernel_initializer, kernel_regularizer: of W_g. It does not start at zeros, from which equal use
+        would never leave: P_t is uniform there, and so is its gradient.
 
     Example:
 
@@ -52,18 +51,13 @@ class UtilizationRegularization(ConfiguredLayer):
       TensorShape([2, 3])
     """
 
-    def __init__(
-        self, weight: float = 1e-3, kernel_initializer: Any = "glorot_uniform", **kwargs: Any
-    ):
+    def __init__(self, weight: float = 1e-3, **kwargs: Any):
         super().__init__(**kwargs)
         self.weight = weight
-        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape: Any) -> None:
         slots = tf.TensorShape(input_shape)[-1]
-        self.kernel = add_float_weight(
-            self, "kernel", [slots, slots * slots], self.kernel_initializer
-        )
+        self.kernel = self.add_kernel("kernel", [slots, slots * slots], experimental_autocast=False)
         super().build(input_shape)
 
     def call(self, weights: tf.Tensor, usage: tf.Tensor) -> tf.Tensor:
@@ -86,7 +80,7 @@ class UtilizationRegularization(ConfiguredLayer):
         return self.weight * ntm.utilization_variance(usage)
 
 
-class MemoryInduction(ConfiguredLayer):
+class MemoryInduction(KernelLayer):
     """Memory induction unit, Eq. (9): the GRU of the channels.
 
     The slots hold what was written; a channel beside each of them follows how its interest evolves.
@@ -95,7 +89,8 @@ class MemoryInduction(ConfiguredLayer):
     Args:
       units: width of a channel; the paper has 32.
       k: channels that an event updates, which the paper does not give; the released code has 1.
-      kernel_initializer, recurrent_initializer: of the GRU's kernels.
+      recurrent_initializer: of the GRU's recurrent kernel.
+      kernel_initializer, kernel_regularizer: of the GRU's kernel.
 
     Raises:
       ValueError: k is below one.
@@ -113,7 +108,6 @@ class MemoryInduction(ConfiguredLayer):
         self,
         units: int = 32,
         k: int = 1,
-        kernel_initializer: Any = "glorot_uniform",
         recurrent_initializer: Any = "orthogonal",
         **kwargs: Any,
     ):
@@ -124,15 +118,16 @@ class MemoryInduction(ConfiguredLayer):
             )
         self.units = units
         self.k = k
-        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = tf.keras.initializers.get(recurrent_initializer)
         self.gru: Any = None
 
     def build_for(self, event_dim: int, memory_dim: int) -> None:
         """Creates the weights for events and slots of given widths, once."""
         if self.gru is None:
-            initializers = (self.kernel_initializer, self.recurrent_initializer, "zeros")
-            self.gru = add_gru(self, event_dim + memory_dim, self.units, initializers=initializers)
+            dim = event_dim + memory_dim
+            self.gru = add_gru(
+                self, dim, self.units, recurrent_initializer=self.recurrent_initializer
+            )
 
     def call(
         self, channels: tf.Tensor, memory: tf.Tensor, event: tf.Tensor, read_weights: tf.Tensor
@@ -176,8 +171,8 @@ class TuringMemory(RecurrentMemory):
       units: width of the controller; None for that of a slot.
       utilization: balances the writing, Eqs. (5)-(8), or None.
       induction: follows every slot by a channel, Eq. (9), or None.
-      kernel_initializer: of the kernels of controller and instructions.
       memory_initializer: of the slots before any event; None for N(0, 0.5).
+      kernel_initializer, kernel_regularizer: of the kernels of controller and instructions.
 
     Raises:
       ValueError: an event updates more channels than there are.
@@ -197,7 +192,6 @@ class TuringMemory(RecurrentMemory):
         units: int | None = None,
         utilization: UtilizationRegularization | None = None,
         induction: MemoryInduction | None = None,
-        kernel_initializer: Any = "glorot_uniform",
         memory_initializer: Any = None,
         **kwargs: Any,
     ):
@@ -213,27 +207,16 @@ class TuringMemory(RecurrentMemory):
         self.units = units
         self.utilization = utilization
         self.induction = induction
-        # As given: two kernels must not draw from one initializer.
-        self.kernel_initializer = kernel_initializer
         default = tf.keras.initializers.RandomNormal(0, 0.5)
         self.memory_initializer = tf.keras.initializers.get(memory_initializer or default)
-
-    @property
-    def step(self) -> ntm.NTMStep:
-        return ntm.NTMStep(0 if self.induction is None else self.induction.k)
+        self.step = ntm.NTMStep(0 if induction is None else induction.k)
 
     def build(self, input_shape: Any) -> None:
         event_dim, units = tf.TensorShape(input_shape)[-1], self.units or self.dim
-        kernel = self.kernel_initializer
-        self.controller = add_gru(
-            self, event_dim + self.dim, units, "controller/", (kernel, *GRU_INITIALIZERS[1:])
-        )
-        self.instructions = add_linear(self, units, 4 * self.dim, "instructions/", kernel)
-        self.first_memory = add_float_weight(
-            self,
-            "first_memory",
-            [self.slots, self.dim],
-            self.memory_initializer,
+        self.controller = add_gru(self, event_dim + self.dim, units, "controller/")
+        self.instructions = add_linear(self, units, 4 * self.dim, "instructions/")
+        self.first_memory = self.add_float_weight(
+            "first_memory", [self.slots, self.dim], self.memory_initializer
         )
         if self.utilization is not None and not self.utilization.built:
             self.utilization.build([None, self.slots])
@@ -269,7 +252,7 @@ class TuringMemory(RecurrentMemory):
         )
 
 
-class MultiChannelMemory(InterestEncoder):
+class MultiChannelMemory(_MemoryEncoder):
     """A memory of a few slots and, with an induction unit, their channels, read by a candidate.
 
     State: as of `TuringMemory`; its size does not depend on the history.
@@ -312,10 +295,6 @@ class MultiChannelMemory(InterestEncoder):
             *([] if auxiliary_loss is None else ["auxiliary"]),
         )
 
-    def encode(self, history: History, training: bool = False) -> State:
-        """Reads the events into the memory as it is before any."""
-        return self.memory(history.events, history.mask, training=training)[0]
-
     def encode_with_losses(
         self, history: History, training: bool = False
     ) -> tuple[State, dict[str, tf.Tensor]]:
@@ -348,18 +327,12 @@ class MultiChannelMemory(InterestEncoder):
         parts, intermediates = [ntm.read(weights, memory)], {"target_weights": weights}
         if self.attention is not None:
             channels = tf.cast(state[ntm.CHANNELS], embedding.dtype)
-            slots = tf.ones(tf.shape(channels)[:2], tf.bool)
-            attention = self.attention(
-                embedding, channels, slots, query_mask=target.mask, training=training
-            )
-            intermediates["attention"] = attention
-            parts.append(attend(attention, channels))
+            layers = {"attention": (self.attention, channels)}
+            outputs = read_each(layers, None, target, training)
+            parts.append(outputs.pop(INTEREST))
+            intermediates |= outputs
         interest = tf.concat([tf.cast(part, embedding.dtype) for part in parts], -1)
         # Slots that nothing was written to still hold the learned initial memory.
         has_events = tf.reduce_sum(state[ntm.USAGE], -1)[:, tf.newaxis, tf.newaxis] > 0
         interest = tf.where(has_events, interest, tf.zeros([], interest.dtype))
         return {"interest": interest, **intermediates}
-
-    def update(self, state: State, history: History) -> State:
-        """Reads newer events into a stored memory."""
-        return self.memory(history.events, history.mask, state)[0]

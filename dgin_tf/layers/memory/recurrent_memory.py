@@ -5,16 +5,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
-from dgin_tf.layers.events import State
+from dgin_tf.layers.configured import KernelLayer
+from dgin_tf.layers.events import History, State
+from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.ops.compiling import should_compile
 from dgin_tf.ops.fast.scan import fast_scan
 from dgin_tf.ops.ntm import GRUWeights, LinearWeights, Step
 
-GRU_INITIALIZERS = ("glorot_uniform", "orthogonal", "zeros")
 
-
-class RecurrentMemory(ConfiguredLayer):
+class RecurrentMemory(KernelLayer):
     """A recurrent layer whose state is a dict of tensors that does not grow with the history.
 
     Subclasses build weights and give the step, its weights and the state before any event. States add
@@ -36,10 +35,8 @@ class RecurrentMemory(ConfiguredLayer):
       [7.0, 7.0, 7.0]
     """
 
-    @property
-    def step(self) -> Step:
-        """The step that reads one event, see `dgin_tf.ops.ntm.scan`."""
-        raise NotImplementedError
+    step: Step
+    """Reads one event, see `dgin_tf.ops.ntm.scan`; subclasses set it."""
 
     def step_weights(self) -> Any:
         """The weights of the step, as tensors."""
@@ -109,54 +106,49 @@ class RecurrentMemory(ConfiguredLayer):
         return tf.float64 if self.compute_dtype == "float64" else tf.float32
 
 
+class _MemoryEncoder(InterestEncoder):
+    """An encoder whose state is a memory; subclasses set `memory` and read it by a candidate."""
+
+    memory: RecurrentMemory
+
+    def encode(self, history: History, training: bool = False) -> State:
+        """Reads the events into the memory as it is before any."""
+        return self.memory(history.events, history.mask, training=training)[0]
+
+    def update(self, state: State, history: History) -> State:
+        """Reads newer events into a stored memory."""
+        return self.memory(history.events, history.mask, state)[0]
+
+
 def add_gru(
-    layer: tf.keras.layers.Layer,
+    layer: KernelLayer,
     dim: int,
     units: int,
     prefix: str = "",
-    initializers: Sequence[Any] = GRU_INITIALIZERS,
+    recurrent_initializer: Any = "orthogonal",
+    bias_initializer: Any = "zeros",
 ) -> GRUWeights:
-    """Adds the weights of a GRU to a layer.
+    """Adds the weights of a GRU to a layer, by whose arguments the kernel starts.
 
     Args:
       layer: owns the variables.
       dim, units: widths of inputs and state.
       prefix: of the variables' names.
-      initializers: of kernel, recurrent kernel and bias.
+      recurrent_initializer, bias_initializer: of recurrent kernel and bias.
     """
-    shapes = {
-        "kernel": [dim, 3 * units],
-        "recurrent_kernel": [units, 3 * units],
-        "bias": [3 * units],
-    }
+    width, recurrent = 3 * units, prefix + "recurrent_kernel"
     return GRUWeights(
-        *(
-            add_float_weight(layer, prefix + name, shape, initializer)
-            for (name, shape), initializer in zip(shapes.items(), initializers, strict=True)
-        )
+        layer.add_kernel(prefix + "kernel", [dim, width], experimental_autocast=False),
+        layer.add_float_weight(recurrent, [units, width], recurrent_initializer),
+        layer.add_float_weight(prefix + "bias", [width], bias_initializer),
     )
 
 
-def add_linear(
-    layer: tf.keras.layers.Layer,
-    dim: int,
-    units: int,
-    prefix: str = "",
-    initializer: Any = "glorot_uniform",
-) -> LinearWeights:
+def add_linear(layer: KernelLayer, dim: int, units: int, prefix: str = "") -> LinearWeights:
     """Adds kernel and bias of a linear layer, as `add_gru`."""
     return LinearWeights(
-        add_float_weight(layer, prefix + "kernel", [dim, units], initializer),
-        add_float_weight(layer, prefix + "bias", [units], "zeros"),
-    )
-
-
-def add_float_weight(
-    layer: tf.keras.layers.Layer, name: str, shape: Sequence[int], initializer: Any, **kwargs: Any
-) -> tf.Variable:
-    """Adds a weight that stays float32 under a half-precision policy."""
-    return layer.add_weight(
-        name, shape, initializer=initializer, experimental_autocast=False, **kwargs
+        layer.add_kernel(prefix + "kernel", [dim, units], experimental_autocast=False),
+        layer.add_float_weight(prefix + "bias", [units], "zeros"),
     )
 
 

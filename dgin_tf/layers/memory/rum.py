@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from dgin_tf.layers.configured import as_layer
-from dgin_tf.layers.events import History, State, Target
-from dgin_tf.layers.interest_encoder import InterestEncoder
-from dgin_tf.layers.memory.recurrent_memory import RecurrentMemory, add_float_weight, add_linear
+from dgin_tf.layers.events import State, Target
+from dgin_tf.layers.memory.recurrent_memory import RecurrentMemory, _MemoryEncoder, add_linear
 from dgin_tf.ops import ntm
 from dgin_tf.ops.ntm import MEMORY, LinearWeights, Tensors, hold_padding, linear
 
@@ -73,7 +72,7 @@ class KeyedMemory(RecurrentMemory):
       slots: K.
       strength: beta, the sharpness of an item's choice among the keys.
       key_initializer: None for N(0, 0.5).
-      kernel_initializer: of the layers' kernels.
+      kernel_initializer, kernel_regularizer: of the layers' kernels.
 
     Example:
 
@@ -87,7 +86,6 @@ class KeyedMemory(RecurrentMemory):
         slots: int,
         strength: float = 1.0,
         key_initializer: Any = None,
-        kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -95,18 +93,13 @@ class KeyedMemory(RecurrentMemory):
         self.strength = strength
         get = tf.keras.initializers.get
         self.key_initializer = get(key_initializer or tf.keras.initializers.RandomNormal(0, 0.5))
-        # As given: two kernels must not draw from one initializer.
-        self.kernel_initializer = kernel_initializer
-
-    @property
-    def step(self) -> RUMStep:
-        return RUMStep(self.strength)
+        self.step = RUMStep(strength)
 
     def build(self, input_shape: Any) -> None:
         self.dim = dim = tf.TensorShape(input_shape)[-1]
-        self.keys = add_float_weight(self, "keys", [self.slots, dim], self.key_initializer)
-        self.erase = add_linear(self, dim, dim, "erase/", self.kernel_initializer)
-        self.addition = add_linear(self, dim, dim, "addition/", self.kernel_initializer)
+        self.keys = self.add_float_weight("keys", [self.slots, dim], self.key_initializer)
+        self.erase = add_linear(self, dim, dim, "erase/")
+        self.addition = add_linear(self, dim, dim, "addition/")
         super().build(input_shape)
 
     def step_weights(self) -> RUMWeights:
@@ -136,7 +129,7 @@ class KeyedMemory(RecurrentMemory):
         return ntm.read(weights, memory), weights
 
 
-class UserMemory(InterestEncoder):
+class UserMemory(_MemoryEncoder):
     """A user's memory under global keys, read by a candidate.
 
     State: as of `KeyedMemory`.
@@ -156,16 +149,7 @@ class UserMemory(InterestEncoder):
         super().__init__(**kwargs)
         self.memory = as_layer(memory)
 
-    def encode(self, history: History, training: bool = False) -> State:
-        """Writes the events into an empty memory."""
-        return self.memory(history.events, history.mask, training=training)[0]
-
     def interest(self, state: State, target: Target, training: bool = False) -> State:
         """`interest` p_m [users, candidates, dim], `target_weights` [users, candidates, slots]."""
-        del training
         reading, weights = self.memory.read(state[MEMORY], target.embedding)
         return {"interest": tf.cast(reading, target.embedding.dtype), "target_weights": weights}
-
-    def update(self, state: State, history: History) -> State:
-        """Writes newer events into a stored memory."""
-        return self.memory(history.events, history.mask, state)[0]

@@ -138,7 +138,7 @@ class ALSHSearch(SoftSearch):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.hashing = as_layer(hashing) or AsymmetricHash(name="hashing")
+        self.hashing = as_layer(hashing, AsymmetricHash) or AsymmetricHash(name="hashing")
         self.bucket = bucket
         self.fallback = fallback
 

@@ -44,13 +44,11 @@ class SimHashSearch(SearchUnit):
 
     def prepare(self, history: History, training: bool = False) -> State:
         """Signs every event."""
-        del training
         events = embed_without_gradient(history, self.compute_dtype)
         return {SIGNATURES: signatures.pack(self.hyperplanes(events))}
 
     def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
         """Retrieves the events nearest to each candidate; scores are minus the distance."""
-        del training
         query = signatures.pack(self.hyperplanes(target.embedding))
         # [users, candidates, 1, words] against [users, 1, time, words]
         distance = signatures.hamming(query[:, :, tf.newaxis], state[SIGNATURES][:, tf.newaxis])

@@ -62,7 +62,6 @@ class HardSearch(SearchUnit):
 
     def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
         """Retrieves the newest events of each candidate's category."""
-        del training
         keys = target.features[self.field]
         if _PLACES not in state:
             return self._by_comparison(state, keys)
@@ -74,7 +73,6 @@ class HardSearch(SearchUnit):
 
     def append(self, state: State, newer: State, tables: Tables) -> State:
         """Orders all events anew."""
-        del tables
         events = append_in_time(*({EVENTS: s[EVENTS], MASK: s[MASK]} for s in (state, newer)))
         return {**events, **_order(events[EVENTS][self.field], events[MASK])}
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.ops import signatures
+from dgin_tf.schema import check_positive
 
 
 class RandomHyperplanes(ConfiguredLayer):
@@ -29,19 +30,17 @@ class RandomHyperplanes(ConfiguredLayer):
 
     def __init__(self, bits: int, seed: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
-        if bits < 1:
-            raise ValueError(f"bits must be at least 1; got {bits}.")
+        check_positive(bits=bits)
         self.bits = bits
         self.seed = seed
 
     def build(self, input_shape: Any) -> None:
-        self.directions = self.add_weight(
+        self.directions = self.add_float_weight(
             "directions",
             [tf.TensorShape(input_shape)[-1], self.bits],
-            dtype=tf.float32,
-            initializer=tf.keras.initializers.RandomNormal(stddev=1.0, seed=self.seed),
+            tf.keras.initializers.RandomNormal(stddev=1.0, seed=self.seed),
             trainable=False,
-            experimental_autocast=False,
+            dtype=tf.float32,
         )
         super().build(input_shape)
 

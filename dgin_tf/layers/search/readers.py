@@ -59,7 +59,6 @@ class ExactSearchUnit(ConfiguredLayer):
         Raises:
           ValueError: there is a gap embedding and there are no gaps.
         """
-        del training
         events = retrieval.events
         if self.gap_embedding is not None:
             if retrieval.gaps is None:
@@ -85,5 +84,4 @@ class MeanReader(ConfiguredLayer):
 
     def call(self, target: tf.Tensor, retrieval: RetrievedEvents, training: bool = False) -> State:
         """`interest` [users, candidates, dim], zero where no event was retrieved."""
-        del target, training
         return {"interest": masking.masked_mean(retrieval.events, retrieval.mask)}

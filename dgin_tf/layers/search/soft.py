@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer, as_layer
+from dgin_tf.layers.configured import KernelLayer, as_layer
 from dgin_tf.layers.events import (
     EVENTS,
     MASK,
@@ -39,7 +39,7 @@ from dgin_tf.ops.relevance import relevance
 _SEED = 104_729  # keeps these draws apart from those of other layers
 
 
-class BilinearQuery(ConfiguredLayer):
+class BilinearQuery(KernelLayer):
     """Eq. (1)'s two projections as one of the candidate: W_b^T W_a e_a.
 
     (W_b e_i) . (W_a e_a) = e_i . (W_b^T W_a e_a), so that no event is ever projected.
@@ -51,6 +51,7 @@ class BilinearQuery(ConfiguredLayer):
 
     Args:
       dim: d_p, width of the comparison; None for that of an event.
+      kernel_initializer, kernel_regularizer: of W_a and W_b.
     """
 
     def __init__(self, dim: int | None = None, **kwargs: Any):
@@ -60,8 +61,8 @@ class BilinearQuery(ConfiguredLayer):
     def build(self, input_shape: Any) -> None:
         width = tf.TensorShape(input_shape)[-1]
         shape = [width, self.dim or width]
-        self.target_kernel = self.add_weight("target_kernel", shape)  # W_a, transposed
-        self.event_kernel = self.add_weight("event_kernel", shape)  # W_b, transposed
+        self.target_kernel = self.add_kernel("target_kernel", shape)  # W_a, transposed
+        self.event_kernel = self.add_kernel("event_kernel", shape)  # W_b, transposed
         super().build(input_shape)
 
     def call(self, target: tf.Tensor) -> tf.Tensor:
@@ -70,7 +71,7 @@ class BilinearQuery(ConfiguredLayer):
         return tf.tensordot(projected_target, self.event_kernel, [[-1], [1]])
 
 
-class SoftSearch(SearchUnit):
+class SoftSearch(SearchUnit, KernelLayer):
     """Eqs. (1), (2), (5): the k events of the highest inner product, by brute force.
 
     The state holds ids, which are embedded when candidates come, by the newest tables.
@@ -90,6 +91,7 @@ class SoftSearch(SearchUnit):
       auxiliary_weight: alpha of Eq. (5).
       sample: in training, U_r is a sum over this many random events where there are more, others in
         every step; None for all of them. The search always compares all.
+      kernel_initializer, kernel_regularizer: of the query, W_a and W_b.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class SoftSearch(SearchUnit):
     ):
         super().__init__(k, **kwargs)
         self.dim = dim
-        self.query = BilinearQuery(dim, name="query", dtype=self.dtype_policy)
+        self.query = BilinearQuery(dim, name="query", dtype=self.dtype_policy, **self.kernel_config)
         self.network = as_layer(network) or Tower(name="network", dtype=self.dtype_policy)
         self.auxiliary_weight = self.auxiliary_logits_weight = auxiliary_weight
         self.sample = sample

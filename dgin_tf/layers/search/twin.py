@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer, as_layer
+from dgin_tf.layers.configured import KernelLayer, as_layer
 from dgin_tf.layers.events import (
     EVENTS,
     MASK,
@@ -40,7 +40,7 @@ from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, TIMESTAMP, check_features
 KEYS = "keys"
 
 
-class CrossFeature(ConfiguredLayer):
+class CrossFeature(KernelLayer):
     """One of K_c: its embedding, and its part of the bias, (K_c,j w_j) beta_j.
 
     Example:
@@ -53,6 +53,7 @@ class CrossFeature(ConfiguredLayer):
       buckets: how many values it has.
       heads: of the attention that it biases.
       dim: width of its embedding, 8 in the paper.
+      kernel_initializer, kernel_regularizer: of the embedding, w and beta.
     """
 
     def __init__(self, buckets: int, heads: int, dim: int = 8, **kwargs: Any):
@@ -62,9 +63,9 @@ class CrossFeature(ConfiguredLayer):
         self.dim = dim
 
     def build(self, input_shape: Any) -> None:
-        self.table = self.add_weight("table", [self.buckets, self.dim])
-        self.weight = self.add_weight("weight", [self.dim, 1])
-        self.head_weights = self.add_weight("head_weights", [1, self.heads])
+        self.table = self.add_kernel("table", [self.buckets, self.dim])
+        self.weight = self.add_kernel("weight", [self.dim, 1])
+        self.head_weights = self.add_kernel("head_weights", [1, self.heads])
         super().build(input_shape)
 
     def call(self, bucket: tf.Tensor) -> tf.Tensor:
@@ -85,7 +86,7 @@ class CrossFeature(ConfiguredLayer):
         return tf.gather(tf.convert_to_tensor(self.table), bucket)
 
 
-class ConsistentInterest(InterestEncoder):
+class ConsistentInterest(InterestEncoder, KernelLayer):
     """Searches and reads with one multi-head attention.
 
     The heads name events in turn until k different ones are named; then every head attends to all of
@@ -107,6 +108,7 @@ class ConsistentInterest(InterestEncoder):
       k: how many events to retrieve at most.
       times: whether time gaps are a cross feature.
       behavior_types: ids of behavior types, 0 for none; more make them a cross feature.
+      kernel_initializer, kernel_regularizer: of the cross features; the attention has its own.
     """
 
     reads_ids = True
@@ -131,10 +133,16 @@ class ConsistentInterest(InterestEncoder):
         heads = self.attention.heads
         self.cross_features = {}
         if times:
-            self.cross_features["gap"] = CrossFeature(BUCKETS, heads, name="gap", dtype=policy)
+            self.cross_features["gap"] = CrossFeature(
+                BUCKETS, heads, name="gap", dtype=policy, **self.kernel_config
+            )
         if behavior_types:
             self.cross_features["behavior_type"] = CrossFeature(
-                behavior_types, heads, name="behavior_type", dtype=policy
+                behavior_types,
+                heads,
+                name="behavior_type",
+                dtype=policy,
+                **self.kernel_config,
             )
 
     def encode(self, history: History, training: bool = False) -> State:

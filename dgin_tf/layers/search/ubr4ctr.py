@@ -13,16 +13,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer, as_layer
+from dgin_tf.layers.configured import KernelLayer, as_layer
 from dgin_tf.layers.events import EVENTS, MASK, State, Target
 from dgin_tf.layers.normalization import LayerNorm
-from dgin_tf.layers.search.unit import (
-    SearchResult,
-    SearchUnit,
-    add_step_counter,
-    draw,
-    top_events,
-)
+from dgin_tf.layers.search.unit import SearchResult, SearchUnit, add_step_counter, draw, top_events
 from dgin_tf.schema import FIRST_ID
 
 SELECTION_LOGITS, SELECTED = "selection_logits", "selected"
@@ -65,7 +59,7 @@ def bm25_scores(matches: tf.Tensor, query: tf.Tensor, mask: tf.Tensor) -> tf.Ten
     return tf.matmul(weight[:, :, tf.newaxis], tf.cast(matches, tf.float32))[:, :, 0]
 
 
-class FeatureSelection(ConfiguredLayer):
+class FeatureSelection(KernelLayer):
     """The policy: self-attention over the candidate's attributes, then a network on each.
 
     Q = W_Q LN(X), K = W_K X, V = W_V X, heads of width dim / heads, the result added to LN(X).
@@ -78,6 +72,7 @@ class FeatureSelection(ConfiguredLayer):
     Args:
       heads: of the self-attention; must divide the width of an attribute's embedding.
       units: hidden layers of the network.
+      kernel_initializer, kernel_regularizer: of all kernels.
     """
 
     def __init__(self, heads: int = 2, units: Sequence[int] = (20, 10), **kwargs: Any):
@@ -87,10 +82,14 @@ class FeatureSelection(ConfiguredLayer):
         policy = self.dtype_policy
         self.normalization = LayerNorm(name="normalization", dtype=policy)
         self.dense = [
-            tf.keras.layers.Dense(width, "relu", name=f"dense{layer}", dtype=policy)
+            tf.keras.layers.Dense(
+                width, "relu", name=f"dense{layer}", dtype=policy, **self.kernel_config
+            )
             for layer, width in enumerate(self.units, start=1)
         ]
-        self.output_layer = tf.keras.layers.Dense(1, name="output", dtype=policy)
+        self.output_layer = tf.keras.layers.Dense(
+            1, name="output", dtype=policy, **self.kernel_config
+        )
 
     def build(self, input_shape: Any) -> None:
         dim = tf.TensorShape(input_shape)[-1]
@@ -99,7 +98,7 @@ class FeatureSelection(ConfiguredLayer):
                 f"heads must divide the width of an attribute's embedding, {dim}; got {self.heads}."
             )
         # A bias of the keys would move all scores of a row alike, so that there is none.
-        self.kernels = [self.add_weight(name, [dim, dim]) for name in ("query", "key", "value")]
+        self.kernels = [self.add_kernel(name, [dim, dim]) for name in ("query", "key", "value")]
         super().build(input_shape)
 
     def call(self, features: tf.Tensor) -> tf.Tensor:

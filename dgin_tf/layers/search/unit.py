@@ -21,16 +21,11 @@ from dgin_tf.layers.events import (
     gather_features,
     store_events,
 )
-from dgin_tf.layers.interest_encoder import (
-    INTEREST,
-    HistorySlice,
-    InterestEncoder,
-    as_inputs,
-)
+from dgin_tf.layers.interest_encoder import INTEREST, HistorySlice, InterestEncoder, as_inputs
 from dgin_tf.ops import sampling
 from dgin_tf.ops.event_order import at_most
 from dgin_tf.ops.fast.sets import SetsOfSize, put_back, split_by_size
-from dgin_tf.schema import CANDIDATE, TIMESTAMP, check_features
+from dgin_tf.schema import CANDIDATE, TIMESTAMP, check_features, check_positive
 
 TOPK_INDICES, TOPK_MASK = "topk_indices", "topk_mask"
 _SIZES = (8,)  # events that a sparse search retrieves
@@ -95,8 +90,7 @@ class SearchUnit(ConfiguredLayer):
 
     def __init__(self, k: int = 50, **kwargs: Any):
         super().__init__(**kwargs)
-        if k < 1:
-            raise ValueError(f"k must be at least 1; got {k}.")
+        check_positive(k=k)
         self.k = k
 
     auxiliary_logits_weight: float | None = None
@@ -139,7 +133,6 @@ class SearchUnit(ConfiguredLayer):
         Returns:
           Name -> tensor [users, time, ...]; nothing by default.
         """
-        del history, training
         return {}
 
     def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
@@ -163,7 +156,6 @@ class SearchUnit(ConfiguredLayer):
           newer: the same of newer events.
           tables: see `History.tables`.
         """
-        del tables
         return append_in_time(state, newer)
 
     @property
@@ -321,13 +313,9 @@ def top_events(scores: tf.Tensor, mask: tf.Tensor, k: int) -> SearchResult:
 
 def add_step_counter(unit: SearchUnit) -> tf.Variable:
     """A weight that counts a unit's steps of training, saved with the others; see `draw`."""
+    aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
     return unit.add_weight(
-        "step",
-        [],
-        dtype=tf.int64,
-        initializer="zeros",
-        trainable=False,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        "step", [], tf.int64, initializer="zeros", trainable=False, aggregation=aggregation
     )
 
 

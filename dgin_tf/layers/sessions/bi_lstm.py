@@ -4,7 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
+from dgin_tf.ops.fast.loops import loop
 
 CONCAT, MEAN, SUM = "concat", "mean", "sum"
 WAYS = ("forward", "backward")
@@ -63,14 +64,15 @@ def lstm(
         inputs_t, real = values
         state, cell = carry
         after = lstm_step(inputs_t, state, cell, recurrent_kernel, peepholes)
-        return tuple(tf.where(real, new, old) for new, old in zip(after, carry, strict=True))
+        carry = tuple(tf.where(real, new, old) for new, old in zip(after, carry, strict=True))
+        return carry, carry[:1]
 
-    start = tf.zeros_like(inputs[0, ..., : recurrent_kernel.shape[-2]])
-    states, _ = tf.scan(step, (inputs, mask[..., tf.newaxis]), (start, start))
-    return states
+    start = tf.zeros_like(tf.reduce_sum(inputs, 0)[..., : recurrent_kernel.shape[-2]])
+    sequences = (inputs, mask[..., tf.newaxis])
+    return loop(step, (start, start), sequences, [start.shape])[1][0]
 
 
-class BiLSTM(ConfiguredLayer):
+class BiLSTM(KernelLayer):
     """LSTMs in both directions, of one layer or several, that meet after the last layer alone.
 
     Args:
@@ -79,7 +81,8 @@ class BiLSTM(ConfiguredLayer):
       peepholes: whether gates see the cell (Eq. 7); not in the released code.
       merge: "concat" (Eq. 8), "mean", which the released code has, or "sum".
       residual_layers: number of the last layers to whose outputs their inputs are added.
-      kernel_initializer, recurrent_initializer: of all kernels.
+      recurrent_initializer: of the recurrent kernels.
+      kernel_initializer, kernel_regularizer: of the input kernels.
 
     Raises:
       ValueError: an unknown `merge`, or `layers` is below 1.
@@ -97,7 +100,6 @@ class BiLSTM(ConfiguredLayer):
         peepholes: bool = True,
         merge: str = CONCAT,
         residual_layers: int = 0,
-        kernel_initializer: Any = "glorot_uniform",
         recurrent_initializer: Any = "orthogonal",
         **kwargs: Any,
     ):
@@ -113,7 +115,6 @@ class BiLSTM(ConfiguredLayer):
         self.merge = merge
         self.residual_layers = residual_layers
         # As given: several kernels must not draw from one initializer.
-        self.kernel_initializer = kernel_initializer
         self.recurrent_initializer = recurrent_initializer
 
     def build(self, input_shape: Any) -> None:
@@ -152,12 +153,12 @@ class BiLSTM(ConfiguredLayer):
 
     def _add_cell(self, name: str, dim: int, units: int) -> dict[str, tf.Variable]:
         def add(part, shape, initializer):
-            return self.add_weight(
-                f"{name}/{part}", shape, initializer=initializer, experimental_autocast=False
-            )
+            return self.add_float_weight(f"{name}/{part}", shape, initializer)
 
         cell = {
-            "kernel": add("kernel", [dim, 4 * units], self.kernel_initializer),
+            "kernel": self.add_kernel(
+                f"{name}/kernel", [dim, 4 * units], experimental_autocast=False
+            ),
             "recurrent_kernel": add(
                 "recurrent_kernel", [units, 4 * units], self.recurrent_initializer
             ),
@@ -190,7 +191,6 @@ def _both_ways(ways: list[tf.Tensor], mask: tf.Tensor, cells: list[dict]) -> lis
 
 def _open_forget_gate(shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
     """Zero, and one for the forget gate, so that untrained cells remember."""
-    del kwargs
     units = shape[0] // 4
     zeros, ones = tf.zeros([units], dtype), tf.ones([units], dtype)
     return tf.concat([zeros, ones, zeros, zeros], axis=0)

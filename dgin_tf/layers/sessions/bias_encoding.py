@@ -21,16 +21,14 @@ class BiasEncoding(ConfiguredLayer):
 
     def build(self, input_shape: Any) -> None:
         sessions, time, dim = tf.TensorShape(input_shape)[-3:]
-        self.session, self.position, self.channel = (
-            self.add_weight(
-                name, shape, initializer=tf.keras.initializers.TruncatedNormal(stddev=1e-4)
-            )
-            for name, shape in (
-                ("session", [sessions, 1, 1]),
-                ("position", [1, time, 1]),
-                ("channel", [1, 1, dim]),
-            )
-        )
+
+        def add(name: str, shape: list[int]) -> tf.Variable:
+            initializer = tf.keras.initializers.TruncatedNormal(stddev=1e-4)
+            return self.add_weight(name, shape, initializer=initializer)
+
+        self.session = add("session", [sessions, 1, 1])
+        self.position = add("position", [1, time, 1])
+        self.channel = add("channel", [1, 1, dim])
         super().build(input_shape)
 
     def call(self, sessions: tf.Tensor) -> tf.Tensor:

@@ -82,7 +82,6 @@ class SessionInterest(InterestEncoder):
         Raises:
           ValueError: the history has no times.
         """
-        del training
         sessions = self.divide(history)
         # Only the K x T events that are read: [users, sessions, time, dim].
         events = embed_events_at(history, sessions.places, sessions.event_mask, self.compute_dtype)

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import ConfiguredLayer
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.layers.normalization import LayerNorm
 from dgin_tf.layers.self_attention import ResidualFeedForward
 from dgin_tf.ops import masking
@@ -38,7 +38,7 @@ def block_diagonal(kernels: tf.Tensor) -> tf.Tensor:
     return tf.reshape(kernels[:, :, tf.newaxis] * own, [heads * units, heads * units])
 
 
-class SessionTransformer(ConfiguredLayer):
+class SessionTransformer(KernelLayer):
     """Eqs. (4)-(6): self-attention within every session, feed-forward, and the mean over its events.
 
     The paper names residual connections and layer normalization without printing them: here, as in
@@ -49,6 +49,7 @@ class SessionTransformer(ConfiguredLayer):
       heads: H; must divide the width of an event.
       scale_by_head: whether scores are divided by the root of a head's width, as in the authors'
         code, rather than by that of d_model.
+      kernel_initializer, kernel_regularizer: of all kernels.
 
     Raises:
       ValueError: `heads` is below 1 or does not divide the width.
@@ -68,14 +69,16 @@ class SessionTransformer(ConfiguredLayer):
         self.scale_by_head = scale_by_head
         policy = self.dtype_policy
         self.norm = LayerNorm(name="norm", dtype=policy)
-        self.feed_forward = ResidualFeedForward(name="feed_forward", dtype=policy)
+        self.feed_forward = ResidualFeedForward(
+            name="feed_forward", dtype=policy, **self.kernel_config
+        )
 
     def build(self, input_shape: Any) -> None:
         dim = tf.TensorShape(input_shape)[-1]
         units = head_width(dim, self.heads)
         # A kernel's row blocks are the heads' own [units, units] kernels, one below the other.
-        self.kernels = [self.add_weight(name, [dim, units]) for name in ("query", "key", "value")]
-        self.output_kernel = self.add_weight("output_kernel", [dim, dim])
+        self.kernels = [self.add_kernel(name, [dim, units]) for name in ("query", "key", "value")]
+        self.output_kernel = self.add_kernel("output_kernel", [dim, dim])
         super().build(input_shape)
 
     def call(self, sessions: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:

@@ -5,7 +5,7 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
-class BaseModel(CTRModel):
+class BaseModel(CTRModel, registry_name="base_model"):
     """The candidate beside the sum (or mean) of the history, the same for every candidate.
 
     Args:

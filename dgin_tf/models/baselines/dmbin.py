@@ -10,7 +10,7 @@ from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
 
-class DMBIN(CTRModel):
+class DMBIN(CTRModel, registry_name="dmbin"):
     """Interests that are special to each behavior type, and interests that all types share.
 
     Only the gist of the paper is known to us, that both kinds are extracted from every type's sequence
@@ -60,12 +60,7 @@ class DMBIN(CTRModel):
     def blocks(cls, schema, config, settings):
         """The interests of the schema's behavior types."""
         types = clicks_first(schema, settings.click)
-        encoder = DualInterest(
-            types,
-            [settings.clicks] + [settings.others] * (len(types) - 1),
-            settings.heads,
-            settings.contrast_weight,
-            settings.temperature,
-            name=INTEREST,
-        )
+        lengths = [settings.clicks] + [settings.others] * (len(types) - 1)
+        weight, temperature = settings.contrast_weight, settings.temperature
+        encoder = DualInterest(types, lengths, settings.heads, weight, temperature, name=INTEREST)
         return {"encoder": encoder}

@@ -7,7 +7,7 @@ from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
 
-class DMT(CTRModel):
+class DMT(CTRModel, registry_name="dmt"):
     """The paper's DMT_trans, without its mixture of experts and its bias network: the tables of DGIN
     have one task and no positions of candidates.
 

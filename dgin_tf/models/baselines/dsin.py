@@ -15,7 +15,7 @@ from dgin_tf.models.dien import event_width
 from dgin_tf.schema import HISTORY, TIMESTAMP, Schema
 
 
-class DSIN(CTRModel):
+class DSIN(CTRModel, registry_name="dsin"):
     """Section 3: sessions by self-attention, their sequence by a Bi-LSTM, attention to both.
 
     Args:

@@ -9,7 +9,7 @@ from dgin_tf.models.mimn import MemoryFamilyModel
 from dgin_tf.schema import Schema
 
 
-class GRU4Rec(MemoryFamilyModel):
+class GRU4Rec(MemoryFamilyModel, registry_name="gru4rec"):
     """The last state of a GRU beside the summed history (after Hidasi et al., 2016).
 
     Attributes:
@@ -30,7 +30,7 @@ class GRU4Rec(MemoryFamilyModel):
         self.units = units
 
 
-class ARNN(GRU4Rec):
+class ARNN(GRU4Rec, registry_name="arnn"):
     """GRU4Rec that also attends to all states, which are as wide as an embedded event.
 
     Args:

@@ -11,7 +11,7 @@ from dgin_tf.layers.pooling import Pooling
 from dgin_tf.models.short_and_long import ShortAndLongModel, din_history
 
 
-class AvgPoolingLongDIN(ShortAndLongModel):
+class AvgPoolingLongDIN(ShortAndLongModel, registry_name="avg_pooling_long_din"):
     """DIN on the newest events, and the mean of those before."""
 
     @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class AvgPoolingLongDIN(ShortAndLongModel):
         return {"short": short, "long": Pooling(mean=True, name="long")}
 
 
-class DINLong(AvgPoolingLongDIN):
+class DINLong(AvgPoolingLongDIN, registry_name="din_long"):
     """DIN on the newest events, and softmax target attention over all before; settings as above."""
 
     @classmethod

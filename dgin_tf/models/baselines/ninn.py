@@ -12,7 +12,7 @@ from dgin_tf.models.dien import event_width
 from dgin_tf.schema import Schema
 
 
-class NINN(CTRModel):
+class NINN(CTRModel, registry_name="ninn"):
     """Different items, DIN's weights, sums by category, and self-attention between the sums.
 
     Only the paper's abstract is known to us: that behaviors are records by key, that an attention
@@ -47,13 +47,9 @@ class NINN(CTRModel):
                 f"partitions of items need item_id and a field that events and candidates share, one "
                 f"of {names}; got {field!r}."
             )
+        dim = event_width(schema, config)
         encoder = PartitionedInterest(
-            event_width(schema, config),
-            field=field,
-            parts=parts,
-            units=units,
-            heads=heads,
-            name="interest",
+            dim, field=field, parts=parts, units=units, heads=heads, name="interest"
         )
         super().__init__(schema, {"interest": encoder}, config, name="ninn")
         self.field = field

@@ -13,7 +13,7 @@ from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.schema import Schema
 
 
-class PNN(CTRModel):
+class PNN(CTRModel, registry_name="pnn"):
     """Embedding, product layer, the rest of the tower.
 
     The fields are those of the user, the candidate and the summed history, one vector of width n_E

@@ -7,7 +7,7 @@ from dgin_tf.models.mimn import MemoryFamilyModel
 from dgin_tf.schema import Schema
 
 
-class RUM(MemoryFamilyModel):
+class RUM(MemoryFamilyModel, registry_name="rum"):
     """A user's memory under global feature keys, read by the candidate.
 
     RUM's own score is an inner product with a user vector, p*_u + alpha p_m; here p_m joins the head

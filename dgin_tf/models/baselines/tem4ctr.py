@@ -12,7 +12,7 @@ from dgin_tf.models.behavior_types import clicks_first
 from dgin_tf.schema import Schema
 
 
-class TEM4CTR(CTRModel):
+class TEM4CTR(CTRModel, registry_name="tem4ctr"):
     """Clicks read with the other events around them; DIN with a softmax where there is one type.
 
     The code's preprocessing replaces a candidate that was not clicked by a random item, which is not

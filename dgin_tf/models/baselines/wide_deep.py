@@ -13,7 +13,7 @@ from dgin_tf.schema import Schema
 WIDE = "wide"
 
 
-class WideDeep(CTRModel):
+class WideDeep(CTRModel, registry_name="wide_deep"):
     """BaseModel plus a linear model of crosses: logit = wide + deep.
 
     The crosses are those of DIN's comparison, past event x candidate, for every field that both have

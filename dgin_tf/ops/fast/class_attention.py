@@ -111,9 +111,8 @@ def weighted_sums(weights: tf.Tensor, classes: tf.Tensor, table: tf.Tensor) -> t
             members = tf.reshape(classes, [-1])
             into_weights = tf.zeros_like(weights)
             into_table: list[tf.Tensor] = []
-            for rows, into in zip(
-                tf.split(table, widths, axis=-1), tf.split(upstream, widths, axis=-1), strict=True
-            ):
+            columns = (tf.split(part, widths, axis=-1) for part in (table, upstream))
+            for rows, into in zip(*columns, strict=True):
                 with tf.control_dependencies([into, into_weights, *into_table]):
                     events = tf.gather(rows, classes)
                     into_weights += tf.matmul(events, into, transpose_b=True)

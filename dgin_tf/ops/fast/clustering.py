@@ -48,12 +48,8 @@ def nearest_center(unit: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     def assign(centers: tf.Tensor) -> tf.Tensor:
         highest, assignment = None, tf.zeros_like(components[0], tf.int32)
         for number in range(centers.shape[1]):
-            cosine = tf.add_n(
-                [
-                    part * centers[:, number, axis, tf.newaxis]
-                    for axis, part in enumerate(components)
-                ]
-            )
+            center = centers[:, number, :, tf.newaxis]
+            cosine = tf.add_n([part * center[:, axis] for axis, part in enumerate(components)])
             if highest is None:
                 highest = cosine
             else:
@@ -74,10 +70,8 @@ def sum_interests(
     times over [users, time, dim]; this one passes once, and gives every field its own part.
     """
     widths, dtype = tuple(field.shape[-1] for field in events), events[0].dtype
-    jit, signature = (
-        should_compile(events[0].shape[0]),
-        (*events[0].shape, *widths, clusters, dtype),
-    )
+    jit = should_compile(events[0].shape[0])
+    signature = (*events[0].shape, *widths, clusters, dtype)
 
     @tf.custom_gradient
     def weighted_sum(*fields):

@@ -82,8 +82,7 @@ def _differentiable(loops: Loops, per_user: Any, weights: Any, jit: bool) -> tup
         def gradient(*upstream):
             return present(backward(*constants, residuals, upstream))
 
-        # An output that is an argument (of no step at all) must still be a tensor of its own.
-        return tuple(map(tf.identity, outputs)), gradient
+        return tuple(outputs), gradient
 
     return run(*present(arguments))
 
@@ -123,8 +122,12 @@ def loop(
     Returns:
       The last `carry`, and the outputs of all steps, each [time, ...].
     """
-    steps = tf.shape(sequences[0])[0]  # time may be unknown
-    prefetch = prefetch and sequences[0].shape[0] != 0  # of an empty sequence there is no first
+    first, time = carry, tf.shape(sequences[0])[0]
+    may_be_empty = not sequences[0].shape[0]
+    if may_be_empty:  # a step of zeros in the place of none, whose results are left out below
+        missing = tf.maximum(1 - time, 0)
+        sequences = [tf.pad(x, [[0, missing]] + [[0, 0]] * (len(x.shape) - 1)) for x in sequences]
+    steps = tf.shape(sequences[0])[0]
     arrays = [
         tf.TensorArray(value.dtype, steps, element_shape=value.shape[1:]).unstack(value)
         for value in sequences
@@ -153,4 +156,8 @@ def loop(
         (0, carry, read(0) if prefetch else (), outputs),
         maximum_iterations=steps,
     )
-    return carry, [array.stack() for array in outputs]
+    results = [array.stack() for array in outputs]
+    if may_be_empty:
+        carry = tf.nest.map_structure(lambda x, y: tf.where(time > 0, x, y), carry, first)
+        results = [result[:time] for result in results]
+    return carry, results

@@ -182,15 +182,9 @@ def _step_gradient(
     else:
         into_product = tf.concat(into_gates, -1)
         into_state += flat_matmul(into_product, weights.kernel[:, :-units], transpose=True)
-        into_weights = [
-            tf.concat(
-                [
-                    _weight_gradient(state, into_product),
-                    _weight_gradient(gates.reset * state, into_candidate),
-                ],
-                -1,
-            )
-        ]
+        into_gate_weights = _weight_gradient(state, into_product)
+        into_candidate_weights = _weight_gradient(gates.reset * state, into_candidate)
+        into_weights = [tf.concat([into_gate_weights, into_candidate_weights], -1)]
     return _StepGradient(
         inputs=into_inputs,
         scale=tf.reduce_sum(into_scale, -1, keepdims=True),

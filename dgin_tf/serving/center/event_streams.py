@@ -12,21 +12,19 @@ of them, because the store has the states of all users.
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dgin_tf.serving.center.event_sources import OFFSET, EventSource, Position, is_in_file
-from dgin_tf.stores.state_store import StoreError
+from dgin_tf.stores.redis_store import connect, without_password
+from dgin_tf.stores.state_store import StoreError, optional_package
 
 FIELD = b"event"
 
-_SECONDS = 5.0  # without an answer for so long, the server counts as unreachable
 _BLOCK = 100  # milliseconds to wait for new entries
 _QUIET = 1.0  # seconds: a consumer that has not read for so long is not running
 _TAKE_OVER = 60.0  # seconds: an entry that is pending for so long goes to another consumer
-_SECRET = re.compile(r"//[^@/]*@")
 _LARGEST = 2**64 - 1
 
 
@@ -53,14 +51,8 @@ class RedisStreams(EventSource):
         consumer: str,
         take_over: float = _TAKE_OVER,
     ):
-        try:
-            import redis
-        except ImportError as error:
-            raise StoreError(
-                'Redis Streams need the package redis; pip install "dgin_tf[serve]".'
-            ) from error
-        self._redis = redis
-        self._name = _SECRET.sub("//", url)
+        self._redis = optional_package("redis", "reader of Redis Streams")
+        self._name = without_password(url)
         self._streams = [name.encode() for name in streams]
         self._group, self._consumer = group, consumer
         self._registry = f"{group}.streams"
@@ -68,9 +60,7 @@ class RedisStreams(EventSource):
         self._unacknowledged: dict[bytes, list[bytes]] = {name: [] for name in self._streams}
         self._redelivered_until: dict[bytes, bytes] = {}
         self._next_claim = 0.0
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
-        )
+        self._client = connect(self._redis, url)
         self._start_over()
         with self._errors():
             self._make_groups(self._streams)
@@ -203,12 +193,7 @@ class RedisStreams(EventSource):
             following: Any = "0-0"
             while True:
                 following, entries, *_ = self._client.xautoclaim(
-                    stream,
-                    self._group,
-                    self._consumer,
-                    int(1000 * self._take_over),
-                    following,
-                    justid=False,
+                    stream, *self._me, int(1000 * self._take_over), following, justid=False
                 )
                 if entries:
                     self._redelivered_until[stream] = b"0"

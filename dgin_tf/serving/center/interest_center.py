@@ -17,11 +17,12 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from dgin_tf.records import Arrays
 from dgin_tf.serving.center.dead_letters import DeadLetters
 from dgin_tf.serving.center.event_sources import EventSource
 from dgin_tf.serving.center.events import BadEventError, Event, EventParser
 from dgin_tf.serving.center.progress import FORGOTTEN, LATE, REPEATED, Progress
-from dgin_tf.serving.center.user_states import Arrays, UserState, UserStates
+from dgin_tf.serving.center.user_states import UserState, UserStates
 from dgin_tf.stores.state_store import StoreError
 
 Result = TypeVar("Result")

@@ -86,10 +86,9 @@ class Snapshots:
             os.rename(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        expired = today - datetime.timedelta(RETENTION_DAYS)
         for snapshot in self.list():
-            if datetime.date.fromisoformat(snapshot.day) <= today - datetime.timedelta(
-                RETENTION_DAYS
-            ):
+            if datetime.date.fromisoformat(snapshot.day) <= expired:
                 shutil.rmtree(snapshot.folder)
         return Snapshot(today.isoformat(), target, position)
 

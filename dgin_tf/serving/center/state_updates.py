@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.records import load_catalogue
+from dgin_tf.records import Arrays, load_catalogue
 from dgin_tf.schema import HISTORY, UNKNOWN_ID, USER, Schema, feature_name
-from dgin_tf.serving.center.user_states import Arrays
 from dgin_tf.serving.export.signatures import ENCODE_USER, UPDATE_USER
 from dgin_tf.serving.export.versions import ASSETS, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies

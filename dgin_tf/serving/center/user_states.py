@@ -8,14 +8,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from dgin_tf.records import Arrays
 from dgin_tf.serving.center.progress import Progress, state_arrays
 from dgin_tf.serving.export.versions import state_namespace, value_header
 from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_value, encode_value
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +56,9 @@ class UserStates:
 
     def swap(self, states: Mapping[int, UserState]) -> bool:
         """Writes states over the very bytes that they were read from; see `StateStore.swap_many`."""
-        return self.store.swap_many(
-            {user: state.data for user, state in states.items()},
-            {user: self.encode(state) for user, state in states.items()},
-        )
+        previous = {user: state.data for user, state in states.items()}
+        values = {user: self.encode(state) for user, state in states.items()}
+        return self.store.swap_many(previous, values)
 
     def items(self) -> Iterator[tuple[int, UserState]]:
         """States of all users."""

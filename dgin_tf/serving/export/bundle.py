@@ -33,16 +33,11 @@ import tensorflow as tf
 
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.serving_spec import ServingSpec
-from dgin_tf.records import CATALOGUE_FILE, load_catalogue
+from dgin_tf.records import CATALOGUE_FILE, Arrays, load_catalogue
 from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, Schema, write_text
 from dgin_tf.serving.export import signatures, warmup
 from dgin_tf.serving.export.requests import RequestMaker
-from dgin_tf.serving.export.versions import (
-    ASSETS,
-    FORMAT_VERSION,
-    METADATA_FILE,
-    version_numbers,
-)
+from dgin_tf.serving.export.versions import ASSETS, FORMAT_VERSION, METADATA_FILE, version_numbers
 from dgin_tf.serving.export.vocabularies import VOCABULARY
 
 REQUESTS = "requests"
@@ -56,8 +51,6 @@ _HALF_TOLERANCE = 2e-2
 
 _EXAMPLE_SHAPE = (1, 5, 3)  # users, time, candidates: short enough to read
 _WARMUP_SHAPE = (2, 200)  # users, candidates; its time is the model's longest history
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,14 +157,8 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
     for name, inputs in examples.items():
         write_text(assets / REQUESTS / f"{name}.json", rest_request(name, inputs))
     longest = _requests(functions, warm, maker.records(warm))
-    warmup.write_warmup(
-        assets,
-        [
-            warmup.predict_request(release.name, name, inputs)
-            for requests in (examples, longest)
-            for name, inputs in requests.items()
-        ],
-    )
+    requests = (*examples.items(), *longest.items())
+    warmup.write_warmup(assets, [warmup.predict_request(release.name, *r) for r in requests])
     model.schema.save(assets)
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -260,18 +247,13 @@ def _call(function, arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
 
 def _describe_spec(spec: ServingSpec) -> dict[str, Any]:
     """Parts of a history that a request needs, as plain JSON values."""
-    groups = spec.groups
-    return {
-        "history_slice": spec.history._asdict() if spec.history else None,
-        "groups": None
-        if groups is None
-        else {
-            "key": groups.key,
-            "groups": groups.groups,
-            "events": groups.events,
-            "statistics": list(groups.statistic_names),
-        },
-    }
+    description: dict[str, Any] = {"history_slice": None, "groups": None}
+    if spec.history:
+        description["history_slice"] = spec.history._asdict()
+    if groups := spec.groups:
+        sizes = {"key": groups.key, "groups": groups.groups, "events": groups.events}
+        description["groups"] = {**sizes, "statistics": list(groups.statistic_names)}
+    return description
 
 
 def _describe(function) -> dict[str, dict[str, dict[str, Any]]]:

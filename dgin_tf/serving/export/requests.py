@@ -7,14 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dgin_tf.inputs.negatives import ITEM
-from dgin_tf.records import LABEL, POSITION, encode_record
-from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema, feature_name
+from dgin_tf.records import LABEL, POSITION, Arrays, encode_record
+from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, ITEM, USER, Field, Schema, feature_name
 
 _NOW = 1_500_000_000
 _LARGEST_NUMBER = 100_000  # of a numeric feature in its integer form, where 0 is unknown
-
-Arrays = dict[str, np.ndarray]
 
 
 class RequestMaker:
@@ -45,13 +42,8 @@ class RequestMaker:
         users, time = batch[feature_name(HISTORY, self._schema.field(ITEM))].shape
         candidates = batch[feature_name(CANDIDATE, self._schema.field(ITEM))].shape[1]
         cuts = {POSITION: np.full(candidates, time), LABEL: np.zeros(candidates, int)}
-        return [
-            encode_record(
-                self._schema,
-                {**{name: np.atleast_1d(values[n]) for name, values in batch.items()}, **cuts},
-            )
-            for n in range(users)
-        ]
+        rows = [{name: np.atleast_1d(v[n]) for name, v in batch.items()} for n in range(users)]
+        return [encode_record(self._schema, {**row, **cuts}) for row in rows]
 
     def _role(self, role: str, shape: tuple[int, int]) -> Arrays:
         item_field = self._schema.field(ITEM)

@@ -23,13 +23,13 @@ import tensorflow as tf
 
 from dgin_tf.group_spec import TOTAL
 from dgin_tf.inputs.cutting import cut, parse_rows
-from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.models.base import CTRModel
 from dgin_tf.schema import (
     CANDIDATE,
     CANDIDATE_MASK,
     HISTORY,
     HISTORY_MASK,
+    ITEM,
     PADDING_ID,
     PREFIX,
     UNKNOWN_ID,
@@ -74,20 +74,16 @@ def trace_signatures(model: CTRModel, max_history: int) -> Signatures:
     Raises:
       ValueError: a state tensor is named as a feature is.
     """
-    bodies = _Bodies(model)
+    bodies = _Bodies(model, max_history)
     used, state = _find_inputs(bodies)
     history, user, candidates = (
         {name: spec for name, spec in _role_specs(model.schema, role).items() if name in used}
         for role in (HISTORY, USER, CANDIDATE)
     )
-
-    def predict_examples(examples):
-        return bodies.predict_examples(examples, max_history)
-
     examples = {EXAMPLES: tf.TensorSpec([None], tf.string, EXAMPLES)}
     signatures = {
         SERVING_DEFAULT: _trace(bodies.predict, {**history, **user, **candidates}),
-        PREDICT_EXAMPLES: _trace(predict_examples, examples),
+        PREDICT_EXAMPLES: _trace(bodies.predict_examples, examples),
         ENCODE_USER: _trace(bodies.encode, {**history, **user}),
         SCORE_CANDIDATES: _trace(bodies.score, {**state, **candidates}),
     }
@@ -123,22 +119,23 @@ def signature_specs(function) -> tuple[Specs, Specs]:
 class _Bodies:
     """Bodies of the signatures: functions of raw keyword tensors. `encode` is traced first."""
 
-    def __init__(self, model: CTRModel):
+    def __init__(self, model: CTRModel, max_history: int):
         self.model = model
         self.schema = model.schema
+        self.max_history = max_history
         # A half-precision model's state leaves as float32 and has to come back as what it was.
         self._state_dtypes: dict[str, tf.DType] = {}
 
     def predict(self, **raw) -> Tensors:
         return _results(self._logits(self._features(raw)))
 
-    def predict_examples(self, examples: tf.Tensor, max_history: int) -> Tensors:
+    def predict_examples(self, examples: tf.Tensor) -> Tensors:
         rows = parse_rows(examples, self.schema)
         # At least 1 each: not every operation takes an empty axis.
         time = tf.reduce_max(tf.concat([rows.position, [1]], axis=0))
         width = tf.reduce_max(tf.concat([rows.count, [1]], axis=0))
-        row_indices = tf.range(tf.size(rows.user))
-        features = cut(rows, self.schema, row_indices, tf.minimum(time, max_history), width)
+        time = tf.minimum(time, self.max_history)
+        features = cut(rows, self.schema, tf.range(tf.size(rows.user)), time, width)
         logits = self._logits(_clip_ids(features, self.schema))
         # Back from cuts to records: candidate n of a record, as written, is column n of its row. A
         # server that merges requests needs as many rows as there were records.

@@ -55,7 +55,5 @@ def write_warmup(folder: str | os.PathLike, requests: Iterable[bytes]) -> None:
       folder: the version's `assets.extra`.
       requests: as `predict_request` makes them; TF Serving replays at most 1,000.
     """
-    write_records(
-        os.path.join(folder, WARMUP_FILE),
-        (length_prefixed(_LOG_PREDICT, length_prefixed(_PREDICT_REQUEST, r)) for r in requests),
-    )
+    logs = (length_prefixed(_LOG_PREDICT, length_prefixed(_PREDICT_REQUEST, r)) for r in requests)
+    write_records(os.path.join(folder, WARMUP_FILE), logs)

@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.inputs.negatives import ITEM
-from dgin_tf.records import load_catalogue
-from dgin_tf.schema import HISTORY, UNKNOWN_ID, USER, Field, Schema, feature_name
+from dgin_tf.records import Arrays, load_catalogue
+from dgin_tf.schema import ITEM, UNKNOWN_ID, USER, Field, Schema, feature_name
 from dgin_tf.serving.export.signatures import signature_specs
 from dgin_tf.serving.export.versions import ASSETS, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies
 
-USER_ID = "user_id"
-
-Arrays = dict[str, np.ndarray]
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
 Profile = Mapping[str, Any]  # user field -> its one value
 
@@ -162,10 +158,6 @@ class BundleModel:
             name: tf.convert_to_tensor(inputs[name], spec.dtype) for name, spec in specs.items()
         }
         return self._signatures[signature](**tensors)
-
-    def no_events(self) -> dict[str, list[int]]:
-        """An empty history."""
-        return {field.name: [] for field in self.schema.with_role(HISTORY)}
 
 
 def by_field(values: Values) -> Mapping[str, Any]:

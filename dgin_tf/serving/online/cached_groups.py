@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from dgin_tf.records import Arrays
 from dgin_tf.serving.export.versions import state_namespace, value_header
 from dgin_tf.stores.state_store import StateStore
 from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
-
-Arrays = dict[str, np.ndarray]
 
 
 class CachedGroups:

@@ -10,11 +10,10 @@ oldest first; a bare list is item ids, and fields that the catalogue has may be 
 import json
 from typing import Any
 
-from dgin_tf.inputs.negatives import ITEM
-from dgin_tf.schema import USER
+from dgin_tf.schema import ITEM, USER, USER_ID
 from dgin_tf.serving.online.ranker import Ranker, RawRanker
 
-USER_ID, CANDIDATES, HISTORY = "user_id", "candidates", "history"
+CANDIDATES, HISTORY = "candidates", "history"
 _RAW, _BEFORE, _TIES = "raw_ids", "before", "ties"
 _NAMES = {USER_ID, HISTORY, CANDIDATES, USER, _RAW, _BEFORE, _TIES}
 _LARGEST = 2**63 - 1

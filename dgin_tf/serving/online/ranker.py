@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dgin_tf.inputs.negatives import ITEM
 from dgin_tf.numeric_features import encode_numbers
-from dgin_tf.schema import CANDIDATE, UNKNOWN_ID
+from dgin_tf.schema import CANDIDATE, ITEM, UNKNOWN_ID, USER_ID
 from dgin_tf.serving.export.signatures import PROBABILITIES, SCORE_CANDIDATES
 from dgin_tf.serving.export.vocabularies import user_key
-from dgin_tf.serving.online.bundle_model import USER_ID, BundleModel, Profile, Values, by_field
+from dgin_tf.serving.online.bundle_model import BundleModel, Profile, Values, by_field
 from dgin_tf.serving.online.state_sources import (
     GroupStates,
     HistoryStates,

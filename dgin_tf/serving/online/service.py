@@ -150,17 +150,10 @@ class Servable:
 
     def _load(self, path: pathlib.Path) -> LoadedVersion:
         content = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-        version = LoadedVersion(
-            path,
-            tf.saved_model.load(os.fspath(path)).signatures,
-            {
-                n: d
-                for n, d in content.meta_graphs[0].signature_def.items()
-                if not n.startswith("__")
-            },
-            self._index,
-            self._states,
-        )
+        definitions = dict(content.meta_graphs[0].signature_def)
+        definitions = {n: d for n, d in definitions.items() if not n.startswith("__")}
+        signatures = tf.saved_model.load(os.fspath(path)).signatures
+        version = LoadedVersion(path, signatures, definitions, self._index, self._states)
         if self._index is not None:
             _ = version.ranker  # an index that does not fit is refused now, not at a request
         for request in sorted((path / ASSETS / REQUESTS).glob("*.json")):
@@ -247,15 +240,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return metadata(self.model.name, version)
         if route["verb"]:
             raise LookupError(f"Malformed request: GET {self.path}.")
-        return {
-            "model_version_status": [
-                {
-                    "version": str(version.number),
-                    "state": "AVAILABLE",
-                    "status": {"error_code": "OK", "error_message": ""},
-                }
-            ]
-        }
+        status = {"error_code": "OK", "error_message": ""}
+        state = {"version": str(version.number), "state": "AVAILABLE", "status": status}
+        return {"model_version_status": [state]}
 
     def _answer(self, respond_to):
         try:
@@ -290,12 +277,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 def metadata(name: str, version: LoadedVersion) -> dict[str, Any]:
     """A model's signatures as TF Serving's metadata request gives them."""
-    definitions = {
-        key: json_format.MessageToDict(
-            definition, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
-        for key, definition in version.definitions.items()
-    }
+    options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
+    to_dict = functools.partial(json_format.MessageToDict, **options)
+    definitions = {key: to_dict(definition) for key, definition in version.definitions.items()}
     return {
         "model_spec": {"name": name, "signature_name": "", "version": str(version.number)},
         "metadata": {"signature_def": {"signature_def": definitions}},

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dgin_tf.group_spec import TOTAL
-from dgin_tf.records import stack_padded
-from dgin_tf.schema import CANDIDATE, HISTORY, UNKNOWN_ID
+from dgin_tf.records import Arrays, stack_padded
+from dgin_tf.schema import CANDIDATE, HISTORY, UNKNOWN_ID, USER_ID
 from dgin_tf.serving.center.user_states import UserStates
 from dgin_tf.serving.export.signatures import (
     ENCODE_GROUPS,
@@ -25,14 +25,7 @@ from dgin_tf.serving.export.signatures import (
     ENCODE_USER,
     total_feature,
 )
-from dgin_tf.serving.online.bundle_model import (
-    USER_ID,
-    Arrays,
-    BundleModel,
-    Profile,
-    Values,
-    pad_row,
-)
+from dgin_tf.serving.online.bundle_model import BundleModel, Profile, Values, pad_row
 from dgin_tf.serving.online.cached_groups import CachedGroups
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
@@ -107,10 +100,8 @@ class HistoryStates:
           newest: how many of the newest events count; None for as many as training saw.
         """
         newest = self._model.metadata["max_history"] if newest is None else newest
-        inputs = {
-            **self._model.features(HISTORY, history, ENCODE_USER, newest),
-            **self._model.user_features(profile, ENCODE_USER),
-        }
+        inputs = self._model.features(HISTORY, history, ENCODE_USER, newest)
+        inputs |= self._model.user_features(profile, ENCODE_USER)
         digest = hashlib.blake2b(digest_size=16)
         for name in sorted(inputs):
             digest.update(f"{name}{inputs[name].shape}".encode() + inputs[name].tobytes())
@@ -251,7 +242,8 @@ class StoredStates(StateSource):
         # A user of whom nothing is stored has no events and an unknown profile.
         unknown = {field.name: UNKNOWN_ID for field in self._model.schema.user_fields}
         profile = {**unknown, **request.user_fields}
-        return self._histories.encode(self._model.no_events(), profile)
+        no_events: Values = {field.name: [] for field in self._model.schema.with_role(HISTORY)}
+        return self._histories.encode(no_events, profile)
 
 
 def _candidate_keys(model: BundleModel, key: str, candidates: Values) -> np.ndarray:

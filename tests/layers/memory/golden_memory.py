@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.released.memory import USAGE_SCALE, ReleasedStep, ReleasedTuringMemory
+from dgin_tf.released.memory import ReleasedStep, ReleasedTuringMemory
 from tests import released_weights
 
 
@@ -23,11 +23,10 @@ def settings(golden, **changes) -> ReleasedStep:
         ("sharp", "sharp_value"),
         ("clip", "clip_value"),
         ("reach", "shift_range"),
+        ("usage_scale", "usage_divisor"),
     ):
         if f"cfg_{key}" in golden:
             values[name] = golden[f"cfg_{key}"].item()
-    divisor = golden.get("cfg_usage_divisor", USAGE_SCALE)
-    assert divisor == USAGE_SCALE, f"the cell divides usage by {USAGE_SCALE}; got {divisor}"
     return ReleasedStep(**{**values, **changes})
 
 

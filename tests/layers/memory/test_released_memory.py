@@ -7,7 +7,11 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.ops.fast.scan import fast_scan
-from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedTuringMemory
+from dgin_tf.released.memory import (
+    ReleasedMemoryInterest,
+    ReleasedTuringMemory,
+    shift_and_sharpen,
+)
 from tests import golden_files
 from tests.layers.memory import golden_memory
 
@@ -106,3 +110,34 @@ def utilization_loss(layer, state):
     """The released regularization of a state, also of cells that do not balance their writing."""
     balanced = ReleasedTuringMemory(dataclasses.replace(layer.step, balances=True))
     return tf.reduce_mean(ReleasedMemoryInterest(balanced).utilization_loss(state["usage"]))
+
+
+def test_the_second_of_all_heads_is_balanced_and_alone_counted_as_use():
+    golden = golden_files.load("mimn_two_heads")  # its second head reads
+    slots, kernel = len(golden["w_key_M_before_tanh"]), golden["w_o2p_kernel"]
+    golden |= {"cfg_util_reg": np.array(1), "w_o2p_kernel": np.pad(kernel, [(0, slots), (0, 0)])}
+    x = golden_memory.inputs(golden)
+    layer = golden_memory.built(golden, x)
+    state, weights = layer.initial_state(len(x)), layer.step_weights()
+    heads = layer.step.look(state, x[:, 0], weights)
+    plain = dataclasses.replace(layer.step, balances=False)
+    cut = weights.instructions._replace(kernel=weights.instructions.kernel[:-slots])
+    unbalanced = plain.look(state, x[:, 0], weights._replace(instructions=cut))
+    block = heads.instructions[:, plain.head_width : 2 * plain.head_width]
+    shift = tf.nn.softmax(block[:, plain.dim + 2 : -1])
+    power = 2 * plain.sharp * (1 + tf.nn.softplus(block[:, -1:]))
+    expected = unbalanced.weights.numpy()
+    expected[:, 1] = shift_and_sharpen(expected[:, 1], shift, power)
+    np.testing.assert_allclose(heads.weights, expected, rtol=1e-12)
+    after = layer.step(state, (x[:, 0], tf.ones(len(x), x.dtype)), weights)
+    usage = shift_and_sharpen(expected[:, 1], shift, power)
+    np.testing.assert_allclose(after["usage"], usage, rtol=1e-12)
+    np.testing.assert_allclose(after["write_weights"], expected[:, 2:], rtol=1e-12)
+
+
+def test_the_usage_scale_divides_what_the_heads_see_of_the_usage():
+    golden = golden_files.load("mimn_util")
+    kernel, units = golden["w_o2p_kernel"].astype(float), 12
+    kernel[units:] /= golden["cfg_usage_divisor"]
+    changed = {**golden, "cfg_usage_divisor": np.array(1.0), "w_o2p_kernel": kernel}
+    np.testing.assert_allclose(run(changed)[1]["memory"], run(golden)[1]["memory"], rtol=1e-12)
