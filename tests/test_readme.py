@@ -45,7 +45,7 @@ ACCURACY = (
         },
     ),
     (
-        "**DGIN**, a made-up log",
+        "**DGIN**, a synthetic log",
         "Figures of `lifelong`",
         {
             "lifelong": ("dgin_synthetic.md", "lifelong"),

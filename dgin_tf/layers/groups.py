@@ -13,14 +13,7 @@ import tensorflow as tf
 from dgin_tf.group_spec import ITEM, GroupSpec
 from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.event_attributes import EventAttributes
-from dgin_tf.layers.events import (
-    EVENTS,
-    History,
-    State,
-    Tables,
-    Target,
-    mask_padding,
-)
+from dgin_tf.layers.events import EVENTS, History, State, Tables, Target, mask_padding
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
@@ -191,7 +184,6 @@ class GroupModule(InterestEncoder):
         Raises:
           ValueError: nothing describes a group.
         """
-        del training
         groups, fields = history.groups, _shared_fields(history)
         if groups is None:
             raise ValueError("expected a history with groups; pass what prepare(history) gives.")
@@ -217,7 +209,6 @@ class GroupModule(InterestEncoder):
           `interest` [users, candidates, dim of a group] and `attention`
           [users, candidates, heads, groups]; both zero for an empty history.
         """
-        del training
         interest, weights = self.attention(target.embedding, state["groups"], state["mask"])
         return {"interest": interest, "attention": weights}
 

@@ -127,7 +127,7 @@ class InterestEncoder(ConfiguredLayer):
 
     @property
     def is_incremental(self) -> bool:
-        """Whether `update` exists, so that a stored state can follow a stream of events."""
+        """True where `update` exists, so that a stored state can follow a stream of events."""
         return type(self).update is not InterestEncoder.update
 
 

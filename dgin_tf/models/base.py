@@ -1,4 +1,4 @@
-"""What all click-through-rate models share: embed, encode interests, score candidates.
+"""The base of all click-through-rate models: embed, encode interests, score candidates.
 
 A model is cut where serving cuts it. `encode_user` depends on the user alone and gives a state;
 `score` is all that a request pays for: one state against many candidates. Training runs the two in
@@ -6,6 +6,7 @@ one graph, so that a positive and its negatives share one encoding.
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ MODELS: dict[str, type["CTRModel"]] = {}
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """How ids are embedded and how the head is built; the same for every model of a comparison.
+    """Settings of embedding and head, the same for every model of a comparison.
 
     Attributes:
       embedding_dim: n_E, width of one field's embedding.
@@ -93,6 +94,18 @@ class ModelConfig:
         )
 
 
+def _after_build(name: str) -> Callable[..., Any]:
+    """A method of Keras' models that works before the first call too."""
+    method = getattr(tfrs.models.Model, name)
+
+    @functools.wraps(method)
+    def build_first(self, *args, **kwargs):
+        self.build()
+        return method(self, *args, **kwargs)
+
+    return build_first
+
+
 @tf.keras.utils.register_keras_serializable("dgin_tf")
 class CTRModel(tfrs.models.Model):
     """Embedding, one or more interest encoders, tower.
@@ -121,7 +134,9 @@ class CTRModel(tfrs.models.Model):
         super().__init_subclass__(**kwargs)
         register(cls)
         if registry_name:
-            MODELS[registry_name] = cls
+            if MODELS.setdefault(registry_name, cls).__qualname__ != cls.__qualname__:
+                raise ValueError(f"{registry_name!r} is the name of another model already.")
+            MODELS[registry_name] = cls  # a notebook's cell defines a class again
 
     def __init__(
         self,
@@ -177,26 +192,9 @@ class CTRModel(tfrs.models.Model):
             with tf.init_scope():
                 self.call(example_features(self.schema))
 
-    # Keras' own methods need the weights, of which `build` creates all.
-    def count_params(self) -> int:
-        """As Keras's, before the first call too."""
-        self.build()
-        return super().count_params()
-
-    def summary(self, *args: Any, **kwargs: Any) -> None:
-        """As Keras's, before the first call too."""
-        self.build()
-        super().summary(*args, **kwargs)
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """As Keras's, before the first call too."""
-        self.build()
-        super().set_weights(weights)
-
-    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
-        """As Keras's, before the first call too."""
-        self.build()
-        return super().load_weights(*args, **kwargs)
+    # Keras' own methods, which need the weights, of which `build` creates all.
+    count_params, summary = map(_after_build, ("count_params", "summary"))
+    set_weights, load_weights = map(_after_build, ("set_weights", "load_weights"))
 
     def encode_user(self, features: Mapping[str, tf.Tensor], training: bool = False) -> State:
         """Encodes the part that depends on the user alone.
@@ -337,7 +335,7 @@ class CTRModel(tfrs.models.Model):
 
     @classmethod
     def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
-        """Whether a loss needs a sampled negative for every past event of a training batch.
+        """True where a loss needs a sampled negative for every past event of a training batch.
 
         Args:
           arguments: settings by name.
@@ -357,7 +355,7 @@ class CTRModel(tfrs.models.Model):
 
     @property
     def is_incremental(self) -> bool:
-        """Whether `update_user` works, that is, every encoder can fold events into its state."""
+        """True where `update_user` works, that is, every encoder can fold events into its state."""
         return all(encoder.is_incremental for encoder in self.encoders.values())
 
     @property
@@ -418,7 +416,7 @@ class CTRModel(tfrs.models.Model):
         jit_compile: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        """As Keras's: `metrics` are computed over the real candidates' probabilities and labels.
+        """Compiles as Keras does; `metrics` are computed over the real candidates' probabilities and labels.
 
         `jit_compile` is for losses and gradients, and for one device alone: how many rows of a table a
         batch looks up is not known beforehand, so that XLA cannot compile the optimizer's part.
@@ -447,7 +445,7 @@ class CTRModel(tfrs.models.Model):
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, *args: Any, class_weight: Any = None, **kwargs: Any) -> Any:
-        """As Keras's; raises ValueError for a `class_weight`, which takes a row of labels for one label."""
+        """Fits as Keras does; raises ValueError for a `class_weight`, which takes a row of labels for one label."""
         if class_weight is not None:
             raise ValueError("class_weight is for one label a row; pass sample_weight instead.")
         return super().fit(*args, **kwargs)
@@ -460,7 +458,7 @@ class CTRModel(tfrs.models.Model):
         return names + [metric.name for metric in metrics]
 
     def make_train_function(self, force: bool = False) -> Callable[..., Any]:
-        """As Keras's; makes weights and slots before a step is traced, which it would be twice."""
+        """Makes what Keras makes, and weights and slots before a step is traced, which it would be twice."""
         self.build()
         if hasattr(self.optimizer, "build"):
             self.optimizer.build(self.trainable_variables)

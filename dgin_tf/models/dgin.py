@@ -10,11 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dgin_tf.group_spec import ITEM, SESSION, GroupSpec, StatisticsSpec
-from dgin_tf.inputs.group_features import (
-    GROUPS,
-    GroupTransform,
-    history_features,
-)
+from dgin_tf.inputs.group_features import GROUPS, GroupTransform, history_features
 from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
 from dgin_tf.layers.events import History
@@ -105,9 +101,8 @@ class DGIN(CTRModel, registry_name="dgin"):
             settings = self.Settings(behavior_types=tuple(behavior_types))
             group_module, target_module = paper_modules(schema, config, settings)
         check_key(schema, as_layer(group_module, GroupModule).key)
-        encoders: dict[str, InterestEncoder] = {"group_module": group_module}
-        if target_module is not None:
-            encoders["target_module"] = target_module
+        modules = {"group_module": group_module, "target_module": target_module}
+        encoders = {name: module for name, module in modules.items() if module is not None}
         super().__init__(schema, encoders, config, name="dgin")
         self.behavior_types = tuple(behavior_types)
         self._type_ids = tuple(type_ids(schema, behavior_types).values()) if behavior_types else ()
@@ -128,13 +123,10 @@ class DGIN(CTRModel, registry_name="dgin"):
         return self.group_module.spec([field.name for field in self.schema.paired_fields])
 
     @classmethod
-    def from_settings(
-        cls, schema: Schema, config: ModelConfig | None = None, settings: Settings | None = None
-    ) -> "DGIN":
-        """Builds the paper's blocks and passes them in."""
-        settings = settings or cls.Settings()
-        group_module, target_module = paper_modules(schema, config, settings)
-        return cls(schema, config, group_module, target_module, settings.behavior_types)
+    def blocks(cls, schema: Schema, config: ModelConfig, settings: Settings) -> dict[str, Any]:
+        """The paper's blocks."""
+        modules = paper_modules(schema, config, settings)
+        return dict(zip(("group_module", "target_module"), modules, strict=True))
 
     def past_events(self, features: Mapping[str, Any]) -> History:
         """Past events of the types that are read, as ids, with the groups that batches came with."""

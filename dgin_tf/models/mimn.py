@@ -104,5 +104,5 @@ class MIMN(MemoryFamilyModel, registry_name="mimn"):
 
     @classmethod
     def wants_negatives(cls, arguments: Mapping[str, Any]) -> bool:
-        """Whether there is an auxiliary loss."""
+        """True where there is an auxiliary loss."""
         return arguments["auxiliary_weight"] > 0

@@ -10,14 +10,14 @@ user who did something are encoded anew from the lists.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from dgin_tf.group_spec import TOTAL
 from dgin_tf.schema import FIRST_ID
 from dgin_tf.stores.behavior_blocks import TIME, Events, newest_per_key
-from dgin_tf.stores.behavior_index import BehaviorIndex, IndexMetadata
+from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.behavior_overlay import equal_to_any, take
 from dgin_tf.stores.behavior_totals import Account, BehaviorTotals
 
@@ -46,40 +46,18 @@ class BehaviorEngine:
                 "index without one."
             )
         self.totals = totals
+        self.users = totals.users
         self.indexed = index
         self.index = index.beside(lambda users: [totals.account(user).late for user in users])
+        # What the index knows alone.
+        self.lookup, self.history_slice = self.index.lookup, self.index.history_slice
+        self.metadata = self.index.metadata
         checksums = (facts["crc32c"] for facts in index.metadata.files.values())
         self._build = functools.reduce(int.__xor__, checksums)
-
-    @property
-    def metadata(self) -> IndexMetadata:
-        """Of the index."""
-        return self.index.metadata
-
-    def lookup(
-        self, user: int, keys: Sequence[int] | np.ndarray, before: int | None = None, ties: int = 0
-    ) -> Events:
-        """See `BehaviorIndex.lookup`."""
-        return self.index.lookup(user, keys, before, ties)
-
-    def history_slice(
-        self,
-        user: int,
-        keys: Sequence[int] | np.ndarray,
-        newest: int,
-        before: int | None = None,
-        ties: int = 0,
-    ) -> Events:
-        """See `BehaviorIndex.history_slice`."""
-        return self.index.history_slice(user, keys, newest, before, ties)
 
     def version(self, user: int) -> int:
         """A number that changes with the user's events and with the index; 0 for an unknown user."""
         return self._version(self.totals.account(user))
-
-    def users(self) -> Iterator[int]:
-        """All users with groups."""
-        return self.totals.users()
 
     def groups(self, user: int, groups: int, events: int) -> tuple[int, Events]:
         """Newest events and statistics of the user's most recent groups, and their version.

@@ -51,7 +51,6 @@ class ReducedSearch(SearchUnit):
 
     def prepare(self, history: History, training: bool = False) -> State:
         """Reduces every event."""
-        del training
         events = embed_without_gradient(history, self.compute_dtype)
         return {REDUCED: tf.stop_gradient(normalize(self.reduction(events)))}
 
@@ -68,7 +67,6 @@ class ReducedSearch(SearchUnit):
 
     def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
         """Retrieves the nearest events; scores are cosines."""
-        del training
         query = normalize(self.reduction(target.embedding))
         cosine = tf.matmul(query, state[REDUCED], transpose_b=True)
         return top_events(cosine, state[MASK][:, tf.newaxis], self.k)
@@ -88,7 +86,6 @@ class InnerProductSearch(SearchUnit):
 
     def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
         """Retrieves events; scores are inner products, through which no gradient passes."""
-        del training
         events = embed_ids(target.tables, state[EVENTS], self.compute_dtype)
         scores = tf.matmul(target.embedding, tf.stop_gradient(events), transpose_b=True)
         return top_events(scores, state[MASK][:, tf.newaxis], self.k)

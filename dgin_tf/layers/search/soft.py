@@ -14,23 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.configured import KernelLayer, as_layer
-from dgin_tf.layers.events import (
-    EVENTS,
-    MASK,
-    State,
-    Tables,
-    Target,
-    embed_ids,
-    gather_features,
-)
+from dgin_tf.layers.events import EVENTS, MASK, State, Tables, Target, embed_ids, gather_features
 from dgin_tf.layers.interest_encoder import AUXILIARY_LOGITS
-from dgin_tf.layers.search.unit import (
-    SearchResult,
-    SearchUnit,
-    add_step_counter,
-    draw,
-    top_events,
-)
+from dgin_tf.layers.search.unit import SearchResult, SearchUnit, add_step_counter, draw, top_events
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops import sampling
 from dgin_tf.ops.fast.relevance_pooling import pool_by_relevance

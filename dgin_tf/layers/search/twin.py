@@ -147,7 +147,6 @@ class ConsistentInterest(InterestEncoder, KernelLayer):
 
     def encode(self, history: History, training: bool = False) -> State:
         """Stores the events' ids and embeds their K_h."""
-        del training
         times = (TIMESTAMP,) if self.times else ()
         keys = embed_without_gradient(history, self.compute_dtype)
         return {**store_events(history, (*times, *self.event_features)), KEYS: keys}
@@ -163,7 +162,6 @@ class ConsistentInterest(InterestEncoder, KernelLayer):
         Raises:
           ValueError: the candidates come without `Target.tables`.
         """
-        del training
         mask = state[MASK][:, tf.newaxis, tf.newaxis]
         result = take_turns(self.search_scores(state, target), mask, self.k)
         features = gather_features(state[EVENTS], result.topk_indices)

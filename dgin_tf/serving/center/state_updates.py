@@ -99,7 +99,8 @@ class StateUpdater:
           events: of each user, field -> values, oldest first, [events].
         """
         lengths = [_length(history) for history in events]
-        shapes = [self._shape(state) for state in states]
+        growing = self._state if self._grows else ()
+        shapes = [tuple(state[name].shape for name in growing) for state in states]
         results: list[Arrays] = [{}] * len(states)
         for rows in self._groups(lengths, shapes):
             inputs: dict[str, np.ndarray] = self._padded(UPDATE_USER, [events[row] for row in rows])
@@ -112,9 +113,6 @@ class StateUpdater:
         """Calls both functions once: the first call optimizes them, which takes a second."""
         event = {field.name: np.array([UNKNOWN_ID]) for field in self._history.values()}
         self.update(self.empty([UNKNOWN_ID]), [event])
-
-    def _shape(self, state: Arrays) -> tuple:
-        return tuple(state[name].shape for name in self._state) if self._grows else ()
 
     def _groups(self, lengths: Sequence[int], shapes: Sequence[tuple] | None = None):
         """Rows for one call each: of similar lengths, and of equal ones where states grow."""
