@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from dgin_tf.ops.compiling import graph_function
 
-MIN_SHARD_USERS = 16
+MIN_SHARD_USERS = 32
 
 
 class Loops(Protocol):
