@@ -103,15 +103,10 @@ def test_the_regularization_trains_the_transfer_alone_where_the_gradient_stops(s
         state, _ = memory(x.events, x.mask)
         loss = tf.reduce_sum(memory.utilization.loss(state["usage"]))
     gradients = tape.gradient(loss, memory.trainable_variables, unconnected_gradients="zero")
-    is_reached = {
-        variable.name.split(":")[0]: bool(np.any(gradient))
-        for variable, gradient in zip(memory.trainable_variables, gradients, strict=True)
-    }
-    reached = {name for name, is_so in is_reached.items() if is_so}
-    if stop:
-        assert reached == {memory.utilization.kernel.name.split(":")[0]}
-    else:
-        assert len(reached) > 5
+    variables = zip(memory.trainable_variables, gradients, strict=True)
+    reached = [variable is memory.utilization.kernel for variable, g in variables if np.any(g)]
+    assert sum(reached) == 1
+    assert all(reached) == stop
 
 
 def test_normalized_use_does_not_saturate_the_transfer():
@@ -132,14 +127,13 @@ def test_normalized_use_starts_with_weights_that_stay_in_their_slots():
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 5.0])
-def test_sharpness_bounds_the_weights_of_events_and_candidates(sharpness):
+def test_a_candidate_addresses_as_sharply_as_an_event(sharpness):
     encoder, x = MultiChannelMemory(make(sharpness=sharpness)), history()
     target = Target(x.events[:, :2], tf.ones([USERS, 2], tf.bool), {})
-    state, traces = encoder.memory(x.events, x.mask, traces=["read_weights"])
-    largest = np.exp(sharpness) / (np.exp(sharpness) + (SLOTS - 1) * np.exp(-sharpness))
-    for weights in (traces["read_weights"], encoder.interest(state, target)["target_weights"]):
-        assert np.max(weights) <= largest
-        assert np.max(weights) > 1 / (1 + (SLOTS - 1) * np.exp(-sharpness))
+    state = encoder.encode(x)
+    weights = encoder.interest(state, target)["target_weights"]
+    similarity = ntm.cosine(encoder.query(target.embedding), state["memory"])
+    np.testing.assert_allclose(weights, mimn.softmax(sharpness * similarity.numpy()), rtol=1e-5)
 
 
 def test_learned_sharpness_is_at_least_two_for_events_and_candidates():
