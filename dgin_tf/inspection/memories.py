@@ -2,15 +2,22 @@
 
 Without regularization a few slots get most of the write weight, and the others stay empty. The figure
 has one bar for every slot: its share of the write weight of all events.
+
+Slots that are used alike may each be written by events of their own, or all by every event, which is
+one memory and not several. The entropy of single writes tells the two apart.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from dgin_tf.inspection.traces import Trace
-
-USAGE = "usage"
+from dgin_tf.layers.interest_encoder import INTEREST
+from dgin_tf.models.base import CTRModel
+from dgin_tf.ops.event_order import padding_first
+from dgin_tf.ops.ntm import READ_WEIGHTS, USAGE, WRITE_WEIGHTS
 
 
 def slot_use(trace: Trace) -> np.ndarray:
@@ -32,7 +39,10 @@ def slot_use(trace: Trace) -> np.ndarray:
             "expected a model with a memory, such as mimn; got one whose outputs are "
             f"{', '.join(trace.names)}."
         )
-    usage = usage[trace.length > 0]  # [users with events, slots]
+    return _shares(usage[trace.length > 0])
+
+
+def _shares(usage: np.ndarray) -> np.ndarray:
     return -np.sort(-usage / usage.sum(axis=1, keepdims=True), axis=1)
 
 
@@ -46,9 +56,45 @@ def summarize(use: np.ndarray) -> dict[str, float]:
       Means over users: `largest`, the share of the most used slot, and `effective_slots`, the
       exponential of the entropy, which is the number of slots where all are used alike.
     """
-    # 0 log 0 is 0.
-    entropy = -np.sum(use * np.log(np.maximum(use, 1e-12)), axis=1)
-    return {"largest": float(use[:, 0].mean()), "effective_slots": float(np.exp(entropy).mean())}
+    effective_slots = np.exp(_entropy(use)).mean()
+    return {"largest": float(use[:, 0].mean()), "effective_slots": float(effective_slots)}
+
+
+def is_addressed(model: CTRModel) -> bool:
+    """Returns True where a model has a memory whose slots its events address, see `addressing`."""
+    memory = getattr(model.encoders.get(INTEREST), "memory", None)
+    return WRITE_WEIGHTS in getattr(memory, "trace_shapes", {})
+
+
+def addressing(model: CTRModel, features: Mapping[str, tf.Tensor]) -> dict[str, float]:
+    """Concentration of the weights with which events write and read the slots.
+
+    Args:
+      model: see `is_addressed`.
+      features: a batch.
+
+    Returns:
+      `write_entropy`, the mean entropy of an event's write weights over that of equal ones: 1 where
+      all slots are written alike, 0 where one is. `largest_read`, the mean of an event's largest read
+      weight. `effective_slots`, see `summarize`.
+    """
+    encoder: Any = model.encoders[INTEREST]
+    history = encoder.prepare(model.past_events(features))
+    # The released cell reads padding, and reads it first; the paper's passes it by.
+    events, mask = padding_first(history.events, history.mask)
+    names = (READ_WEIGHTS, WRITE_WEIGHTS)
+    state, traces = encoder.memory(events, mask, traces=names)
+    reads, writes = (tf.boolean_mask(traces[name], mask).numpy() for name in names)
+    usage = tf.boolean_mask(state[USAGE], tf.reduce_any(mask, 1)).numpy()
+    return {
+        "write_entropy": float(_entropy(writes).mean() / np.log(writes.shape[-1])),
+        "largest_read": float(reads.max(-1).mean()),
+        "effective_slots": summarize(_shares(usage))["effective_slots"],
+    }
+
+
+def _entropy(weights: np.ndarray) -> np.ndarray:
+    return -np.sum(weights * np.log(np.maximum(weights, 1e-12)), axis=-1)  # 0 log 0 is 0
 
 
 def by_model(traces: Mapping[str, Trace]) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ from dgin_tf.layers.interest_encoder import (
     STATE,
     InterestEncoder,
 )
+from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.tower import Tower
 from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.ops.compiling import leaving_xla
@@ -34,6 +35,7 @@ from dgin_tf.records import LABEL
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, USER, Schema
 
 OUTPUTS, LOGITS, SAMPLE_WEIGHT = "outputs", "logits", "sample_weight"
+HISTORY_SUM = "history_sum"
 
 MODELS: dict[str, type["CTRModel"]] = {}
 """By the `registry_name` of their classes; `dgin_tf.models.registry` imports and finds all."""
@@ -58,6 +60,8 @@ class ModelConfig:
       momentum: of the moving averages that normalize the head's input at test time; None for the
         default of `Tower`. Lower it where inputs drift fast, as averages over hundreds of large
         embeddings do; otherwise scores are good in training alone.
+      history_sum: whether the sum of the history joins the head beside the model's own encoders, as in
+        MIMN's code for every model of its tables.
     """
 
     embedding_dim: int = 18
@@ -70,6 +74,7 @@ class ModelConfig:
     embedding_limit: float | None = None
     embedding_l2: float = 0.0
     momentum: float | None = None
+    history_sum: bool = False
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
         initializer, limit = None, self.embedding_limit
@@ -154,6 +159,8 @@ class CTRModel(tfrs.models.Model):
         self.schema = schema
         self.config = config or ModelConfig()
         self.embedding = self.config.embedding(schema)
+        if self.config.history_sum:
+            encoders = {HISTORY_SUM: Pooling(name=HISTORY_SUM), **encoders}
         self.encoders = {name: as_layer(block, InterestEncoder) for name, block in encoders.items()}
         # Keras tracks plain dicts alone, which cannot be read-only.
         self._encoder_ids = [id(encoder) for encoder in self.encoders.values()]

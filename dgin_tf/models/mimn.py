@@ -1,7 +1,8 @@
 """Multi-channel user Interest Memory Network (Pi et al., KDD 2019) and its ablations.
 
-Embedding, memory, tower (figure 3); the summed history of Embedding&MLP stands beside the memory, as
-in the released code of this model and of all that it is compared with. Table 4 takes MIMN apart:
+Embedding, memory, tower (figure 3); the summed history of Embedding&MLP stands beside the memory. The
+authors' code gives it to every model of their tables, DIN and DIEN too, which here is
+`ModelConfig.history_sum`: the rows of one table have it all or none. Table 4 takes MIMN apart:
 without utilization regularization and induction unit, with the one, with both; table 3 varies the
 slots of the first.
 """
@@ -18,12 +19,9 @@ from dgin_tf.layers.memory.ntm import (
     TuringMemory,
     UtilizationRegularization,
 )
-from dgin_tf.layers.pooling import Pooling
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.dien import event_width
 from dgin_tf.schema import Schema
-
-HISTORY_SUM = "history_sum"
 
 
 class MemoryFamilyModel(CTRModel):
@@ -36,13 +34,47 @@ class MemoryFamilyModel(CTRModel):
     """
 
     def __init__(self, schema: Schema, encoder: InterestEncoder, config: ModelConfig | None = None):
-        encoders = {HISTORY_SUM: Pooling(name=HISTORY_SUM), INTEREST: encoder}
-        super().__init__(schema, encoders, config)
+        config = dataclasses.replace(config or ModelConfig(), history_sum=True)
+        super().__init__(schema, {INTEREST: encoder}, config)
 
     @property
     def encoder(self) -> InterestEncoder:
         """The encoder beside the sum of the history."""
         return self.encoders[INTEREST]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemorySettings:
+    """Settings of MIMN's memory that the paper and the released code have.
+
+    Attributes:
+      slots: m; the paper tries 4, 6 and 8.
+      units: width of controller and channels; None for the width of an embedded event.
+      utilization_weight: lambda of Eq. (8); 0 leaves the regularization out, and Eqs. (5), (6).
+      top_k: channels that an event updates, 0 for no induction unit.
+      auxiliary_weight: of DIEN's auxiliary loss, which the paper leaves out of its tables; 0 for
+        none.
+    """
+
+    slots: int = 8
+    units: int | None = None
+    utilization_weight: float = 1e-3
+    top_k: int = 1
+    auxiliary_weight: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperMemorySettings(MemorySettings):
+    """Settings of the memory by the paper's equations.
+
+    Attributes:
+      normalize_usage, stop_gradient: of the regularization, see `UtilizationRegularization`.
+      sharpness: beta of the addresses, see `TuringMemory`; 0 for learned ones.
+    """
+
+    normalize_usage: bool = False
+    stop_gradient: bool = False
+    sharpness: float = 1.0
 
 
 class MIMN(MemoryFamilyModel, registry_name="mimn"):
@@ -54,24 +86,7 @@ class MIMN(MemoryFamilyModel, registry_name="mimn"):
       memory: the encoder; None for that of the default `Settings`.
     """
 
-    @dataclasses.dataclass(frozen=True)
-    class Settings:
-        """Settings of the memory.
-
-        Attributes:
-          slots: m; the paper tries 4, 6 and 8.
-          units: width of controller and channels; None for the width of an embedded event.
-          utilization_weight: lambda of Eq. (8); 0 leaves the regularization out, and Eqs. (5), (6).
-          top_k: channels that an event updates, 0 for no induction unit.
-          auxiliary_weight: of DIEN's auxiliary loss, which the paper leaves out of its tables; 0 for
-            none.
-        """
-
-        slots: int = 8
-        units: int | None = None
-        utilization_weight: float = 1e-3
-        top_k: int = 1
-        auxiliary_weight: float = 0.0
+    Settings: type = PaperMemorySettings
 
     def __init__(
         self,
@@ -89,12 +104,25 @@ class MIMN(MemoryFamilyModel, registry_name="mimn"):
         units = settings.units or width
         utilization = induction = loss = None
         if settings.utilization_weight:
-            utilization = UtilizationRegularization(settings.utilization_weight, name="utilization")
+            utilization = UtilizationRegularization(
+                settings.utilization_weight,
+                settings.normalize_usage,
+                settings.stop_gradient,
+                name="utilization",
+            )
         if settings.top_k:
             induction = MemoryInduction(units, settings.top_k, name="induction")
         if settings.auxiliary_weight:
             loss = AuxiliaryLoss(settings.auxiliary_weight, name="auxiliary_loss")
-        memory = TuringMemory(settings.slots, width, units, utilization, induction, name="memory")
+        memory = TuringMemory(
+            settings.slots,
+            width,
+            units,
+            utilization,
+            induction,
+            sharpness=settings.sharpness or None,
+            name="memory",
+        )
         return {"memory": MultiChannelMemory(memory, auxiliary_loss=loss, name=INTEREST)}
 
     @property

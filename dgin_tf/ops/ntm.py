@@ -42,8 +42,17 @@ def cosine(keys: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
 
 
 def address(similarity: tf.Tensor, sharpness: tf.Tensor | float = 1.0) -> tf.Tensor:
-    """Weights of the slots, Eq. (1): softmax over the last axis; `sharpness` is the release's beta."""
+    """Weights of the slots, Eq. (1): softmax over the last axis.
+
+    The paper has no `sharpness` beta. Cosines lie in [-1, 1], so that without it no weight of 8 slots
+    exceeds e / (e + 7 / e) = .51.
+    """
     return tf.nn.softmax(sharpness * similarity)
+
+
+def learned_sharpness(outputs: tf.Tensor) -> tf.Tensor:
+    """beta = 2 (softplus + 1) of a linear layer's outputs, as in the released code."""
+    return 2.0 * (tf.nn.softplus(outputs) + 1.0)
 
 
 def read(weights: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
@@ -66,7 +75,7 @@ def write(
     return (1.0 - erasure) * memory + _outer(weights, addition)
 
 
-def transfer(usage: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+def transfer(usage: tf.Tensor, kernel: tf.Tensor, normalize: bool = False) -> tf.Tensor:
     """P_t = softmax(W_g g), Eq. (5), one distribution over slots for every slot.
 
     g_t would hold the very weights that P_t is for; the use until the event before stands for it.
@@ -74,11 +83,15 @@ def transfer(usage: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     Args:
       usage: g_{t-1}, [users, slots].
       kernel: W_g, [slots, slots * slots].
+      normalize: whether g is divided by the number of events so far, which is its sum. As printed,
+        the logits grow with the history and P_t saturates.
 
     Returns:
       [users, slots, slots]; rows sum to one.
     """
     slots = usage.shape[-1]
+    if normalize:
+        usage /= tf.maximum(tf.reduce_sum(usage, -1, keepdims=True), 1.0)
     return tf.nn.softmax(tf.reshape(tf.matmul(usage, kernel), [-1, slots, slots]))
 
 
@@ -189,7 +202,8 @@ class NTMWeights(NamedTuple):
 
     Attributes:
       controller: of a GRU that reads [e_t, r_{t-1}].
-      instructions: from the controller's state to the two keys, erase and add vectors, [units, 4 dim].
+      instructions: from the controller's state to the two keys, erase and add vectors, and the two
+        keys' sharpness where it is learned, [units, 4 dim] or [units, 4 dim + 2].
       transfer: W_g, [slots, slots * slots], or None for writing that is not balanced.
       induction: of the channels' GRU, or None for no induction unit.
     """
@@ -214,9 +228,15 @@ class NTMStep:
 
     Attributes:
       top_k: channels that an event updates.
+      sharpness: beta of both heads, see `address`; None for learned ones, see `learned_sharpness`.
+      normalizes_usage: see `transfer`.
+      stops_gradient: whether `usage` has a gradient into W_g alone, through P_t.
     """
 
     top_k: int = 1
+    sharpness: float | None = 1.0
+    normalizes_usage: bool = False
+    stops_gradient: bool = False
 
     def __call__(
         self, state: Tensors, values: tuple[tf.Tensor, ...], weights: NTMWeights
@@ -226,21 +246,31 @@ class NTMStep:
         memory, usage = state[MEMORY], state[USAGE]
         inputs = tf.concat([event, state[READ]], -1)  # [users, event dim + dim]
         controller = gru(inputs, state[CONTROLLER], weights.controller)
-        instructions = linear(controller, weights.instructions)  # [users, 4 dim]
+        instructions = linear(controller, weights.instructions)  # [users, 4 dim (+ 2)]
+        betas = [self.sharpness] * 2  # of writing and reading
+        if self.sharpness is None:
+            instructions, outputs = tf.split(instructions, [4 * memory.shape[-1], 2], -1)
+            betas = tf.split(
+                learned_sharpness(outputs)[..., tf.newaxis], 2, 1
+            )  # [users, 1, 1] each
         write_key, read_key, erase, addition = tf.split(instructions, 4, -1)
 
         # w^w_t is addressed in M_{t-1}: the event is not in the memory yet.
-        write_weights = self._address(write_key, memory)
+        original = self._address(write_key, memory, betas[0])
+        write_weights = slot_use = original
         if weights.transfer is not None:
             # Eqs. (5), (6); the use of the slots does not know this write yet, see `transfer`.
-            write_weights = rebalance(write_weights, transfer(usage, weights.transfer))
+            transfer_matrix = transfer(usage, weights.transfer, self.normalizes_usage)
+            write_weights = slot_use = rebalance(original, transfer_matrix)
+            if self.stops_gradient:
+                slot_use = rebalance(tf.stop_gradient(original), transfer_matrix)
         memory = write(memory, write_weights, tf.sigmoid(erase), tf.tanh(addition))
-        read_weights = self._address(read_key, memory)  # w^r_t, of M_t
+        read_weights = self._address(read_key, memory, betas[1])  # w^r_t, of M_t
         after = {
             MEMORY: memory,
             CONTROLLER: controller,
             READ: read(read_weights[:, tf.newaxis], memory)[:, 0],
-            USAGE: usage + write_weights,
+            USAGE: usage + slot_use,
         }
         if weights.induction is not None:
             selection = top_channels(read_weights, self.top_k)
@@ -249,8 +279,8 @@ class NTMStep:
         after = {name: hold_padding(value, state[name], real) for name, value in after.items()}
         return {**after, READ_WEIGHTS: read_weights, WRITE_WEIGHTS: write_weights}
 
-    def _address(self, key: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
-        return address(cosine(tf.tanh(key)[:, tf.newaxis], memory))[:, 0]
+    def _address(self, key: tf.Tensor, memory: tf.Tensor, sharpness: Any) -> tf.Tensor:
+        return address(cosine(tf.tanh(key)[:, tf.newaxis], memory), sharpness)[:, 0]
 
 
 def hold_padding(new: tf.Tensor, old: tf.Tensor, real: tf.Tensor) -> tf.Tensor:

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from dgin_tf.layers.events import Target
 from dgin_tf.layers.tower import Tower
-from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.released.head import HISTORY_SUM, history_sum, released_config
+from dgin_tf.models.base import HISTORY_SUM, CTRModel, ModelConfig
+from dgin_tf.released.head import history_sum, released_config
 from dgin_tf.schema import Schema
 
 

@@ -16,11 +16,10 @@ from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.losses import OFFICIAL_HALF
-from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.models.base import HISTORY_SUM, CTRModel, ModelConfig
 from dgin_tf.ops import masking
 from dgin_tf.schema import Schema
 
-HISTORY_SUM = "history_sum"
 RELEASED_DICE = "dgin_tf>ReleasedDice"  # the name under which Keras knows the layer
 
 

@@ -7,7 +7,7 @@ Differences to the paper are listed in `dgin_tf.released.memory`. The head is th
 from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.dien import event_width
-from dgin_tf.models.mimn import MIMN, MemoryFamilyModel
+from dgin_tf.models.mimn import MIMN, MemoryFamilyModel, MemorySettings
 from dgin_tf.released.dien import ReleasedAuxiliaryLoss
 from dgin_tf.released.head import released_config
 from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedStep, ReleasedTuringMemory
@@ -20,8 +20,10 @@ class MIMNReleased(MIMN, registry_name="mimn_released"):
     Args:
       schema: the data.
       config: sizes of embedding and head.
-      memory: the encoder; None for that of the default `Settings`, which are those of `MIMN`.
+      memory: the encoder; None for that of the default `Settings`.
     """
+
+    Settings = MemorySettings
 
     def __init__(
         self,

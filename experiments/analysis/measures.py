@@ -1,10 +1,12 @@
-"""Measurements of trained runs beside accuracy (ENCODE, Zhou et al., 2024): table 3, figure 1.
+"""Measurements of trained runs beside accuracy: ENCODE's table 3 and figure 1, and MIMN's memory.
 
-Table 3 has the relevance indicator, figure 1 the time of a request: one user, whose state is stored, and
-as many candidates as in the paper. The users are those of the test split with the longest histories,
-candidates are drawn from the split's own.
+ENCODE's (Zhou et al., 2024) table 3 has the relevance indicator, figure 1 the time of a request: one
+user, whose state is stored, and as many candidates as in the paper. The users are those of the test
+split with the longest histories, candidates are drawn from the split's own. A memory's measurements
+are those of `dgin_tf.inspection.memories`.
 """
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.inspection import memories
 from dgin_tf.schema import CANDIDATE, PREFIX
 from experiments.analysis import relevance
 from experiments.benchmarking.scoring import stored_answers
@@ -81,9 +84,30 @@ def request_times(
     return {row: statistics.median(values) for row, values in milliseconds.items()}
 
 
+def addresses(
+    name: str, rows: Sequence[str], run_dirs: Mapping[str, str], data: PreparedData
+) -> dict[str, float]:
+    """Row -> a value of `memories.addressing`, of the rows with a memory of slots.
+
+    Args:
+      name: of the value.
+      rows, run_dirs, data: as for `relevance_indicators`.
+    """
+    values = {}
+    for row in rows:
+        model, config = runs.load_model(run_dirs[row], data)
+        if memories.is_addressed(model):
+            batches = _batches(data, config["data"]["max_history"])
+            values[row] = statistics.mean(memories.addressing(model, b)[name] for b in batches)
+    return values
+
+
 MEASURES: dict[str, Callable[..., dict[str, float]]] = {
     "relevance indicator": relevance_indicators,
     "request ms": request_times,
+    "write entropy": functools.partial(addresses, "write_entropy"),
+    "largest read weight": functools.partial(addresses, "largest_read"),
+    "effective slots": functools.partial(addresses, "effective_slots"),
 }
 
 

@@ -8,6 +8,9 @@ ones, the last 20 positions of every user against one negative each.
     python -m experiments.train --config=experiments/mimn/movielens.py:mimn --data_dir=D \\
         --model_dir=M
 
+Every row has the summed history beside its encoder, as in the authors' code; so DIN and DIEN (`augru`) are
+not those of `experiments.dien`.
+
 `:mimn` is any model of `dgin_tf.models.registry.MODELS` or a row of `experiments.mimn.variants`.
 
 Cost: 67,923 rows of two candidates an epoch; on one core 40 s for MIMN, 5 to 20 s for the others.

@@ -135,6 +135,10 @@ VARIANTS["mimn-two_channels-auxiliary"] = (
     "mimn",
     {"slots": 3, "top_k": 2, "auxiliary_weight": 0.5},
 )
+VARIANTS["mimn-learned_sharpness"] = (
+    "mimn",
+    {"slots": 3, "units": 5, "normalize_usage": True, "stop_gradient": True, "sharpness": 0.0},
+)
 VARIANTS["mimn-auxiliary_released"] = (
     "mimn_released",
     {

@@ -533,12 +533,18 @@ OPTIONS = [
         {"weight": 0.5},
         lambda layer, x: layer.loss(layer(x["target"][:, 0], 3.0 * x["target"][:, 1] ** 2)),
     ),
+    (
+        UtilizationRegularization,
+        {"normalize_usage": True, "stop_gradient": True},
+        lambda layer, x: layer(x["target"][:, 0], 3.0 * x["target"][:, 1] ** 2),
+    ),
     (MemoryInduction, {"units": UNITS, "k": 2, **INITIALIZERS}),
     (
         TuringMemory,
         {
             "slots": 3,
             "dim": UNITS,
+            "sharpness": None,
             "induction": MemoryInduction(4, 2),
             "memory_initializer": "he_normal",
         },

@@ -5,8 +5,10 @@ import pathlib
 
 import pytest
 
+from dgin_tf.layers.pooling import Pooling
 from dgin_tf.models.registry import MODELS
 from experiments.mimn import (
+    addressing,
     amazon_books,
     movielens,
     paper,
@@ -18,7 +20,7 @@ from experiments.mimn import (
 from experiments.reporting import paper_tables
 from experiments.running import runs
 from tests.experiments.test_runs import result_of, small
-from tests.prepared import write_prepared
+from tests.prepared import make_schema, write_prepared
 
 CONFIGS = {
     "amazon_books": amazon_books,
@@ -57,6 +59,8 @@ def test_the_tables_take_mimn_apart():
         "mimn_8_slots": (8, False, False),
         "mimn_without_induction": (8, True, False),
         "mimn_without_utilization": (8, False, True),
+        "mimn_like_yardstick": (4, False, False),
+        "mimn_like_yardstick_released": (4, False, False),
         "mimn_4_slots_released": (4, False, False),
         "mimn_without_induction_released": (8, True, False),
         "mimn": (8, True, True),
@@ -84,6 +88,52 @@ def test_the_tables_print():
     results = {"uniform": {name: result_of([0.7, 0.8]) for name in ("gru4rec", "mimn")}}
     text = paper_tables.markdown(paper.TABLES[0], results, paper.YARDSTICKS)
     assert "GRU4REC | 0.9006 | 0.7411 | 0.7500" in text
+
+
+def test_the_yardstick_stands_beside_rows_of_its_own_protocol_alone():
+    models = {row.model.removesuffix("_released") for row in ROWS.values()}
+    for yardsticks in paper.YARDSTICKS.values():
+        assert set(yardsticks) == {"mimn_like_yardstick"} <= models
+    for row in ROWS.values():
+        if row.model.startswith("mimn_like_yardstick"):
+            config = movielens.get_config(row.model)
+            config.update_from_flattened_dict(row.override)
+            assert (config.data.max_history, config.loop.epochs) == (100, 3)
+            assert (config.model.utilization_weight, config.model.top_k) == (0, 0)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_every_row_has_the_summed_history_once(config):
+    for model in {row.model for row in ROWS.values()}:
+        settings = runs.plain_config(config.get_config(model))
+        encoders = runs.make_model(settings, make_schema()).encoders
+        sums = [encoder for encoder in encoders.values() if isinstance(encoder, Pooling)]
+        assert len(sums) == 1
+
+
+def test_rows_of_the_sweep_are_settings_of_mimn_and_its_table_has_validation_alone():
+    for settings in addressing.ROWS.values():
+        movielens.get_config("mimn").model.update(settings)  # an unknown one fails
+    entry = {"auc": 0.75, "write_entropy": 0.5, "largest_read": 0.25, "effective_slots": 3.0}
+    text = addressing.markdown({"printed": [entry, {**entry, "auc": 0.77}]})
+    assert "| printed | 2 | 0.7600 | 0.500 | 0.250 | 3.000 |" in text
+
+
+@pytest.mark.slow
+def test_a_small_sweep_trains_and_measures(tmp_path):
+    (tmp_path / "data").mkdir()
+    write_prepared(tmp_path / "data", users=31)
+
+    class Small:
+        def get_config(self, model):
+            config = small(movielens.get_config(model))
+            config.data.batch_rows = 8
+            return config
+
+    arguments = (Small(), str(tmp_path / "data"), tmp_path / "sweep", ["learned, top 2"], [1], 1)
+    text = addressing.run(*arguments)
+    assert (tmp_path / "sweep" / "addressing.md").read_text() == text
+    assert addressing.run(*arguments) == text  # nothing is trained twice
 
 
 @pytest.mark.slow

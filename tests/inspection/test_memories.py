@@ -5,6 +5,9 @@ import pytest
 
 from dgin_tf.inspection import memories, plots
 from dgin_tf.inspection.traces import Trace
+from dgin_tf.models import registry
+from tests.conformance.catalogue import BACKBONE, batch
+from tests.prepared import make_schema
 
 USAGE = np.array([[1.0, 5.0, 2.0], [0.0, 0.0, 0.0], [3.0, 3.0, 3.0]])
 MASK = np.array([[True, True], [False, False], [True, False]])
@@ -37,3 +40,30 @@ def test_the_figure_has_a_bar_for_every_slot_and_model():
     np.testing.assert_allclose(heights[:3], np.mean([[5 / 8, 2 / 8, 1 / 8], [1 / 3] * 3], axis=0))
     np.testing.assert_allclose(heights[3:], heights[:3])
     assert plots.to_png(figure).startswith(b"\x89PNG\r\n")
+
+
+@pytest.mark.parametrize("name", ["mimn", "mimn_released"])
+def test_addresses_are_measured(name):
+    model = registry.make_model(name, make_schema(), BACKBONE, slots=3)
+    assert memories.is_addressed(model)
+    found = memories.addressing(model, batch())
+    assert 0 < found["write_entropy"] <= 1
+    assert 1 / 3 < found["largest_read"] <= 1
+    assert 1 <= found["effective_slots"] <= 3 + 1e-6
+
+
+def test_equal_writes_have_an_entropy_of_one_and_sharp_ones_of_zero():
+    equal = registry.make_model("mimn", make_schema(), BACKBONE, slots=3)
+    equal(batch())
+    kernel = equal.encoder.memory.utilization.kernel
+    kernel.assign(kernel * 0)  # P_t is uniform
+    assert memories.addressing(equal, batch())["write_entropy"] == pytest.approx(1)
+    assert memories.addressing(equal, batch())["effective_slots"] == pytest.approx(3)
+    settings = {"slots": 3, "utilization_weight": 0.0, "sharpness": 1e4}
+    sharp = registry.make_model("mimn", make_schema(), BACKBONE, **settings)
+    assert memories.addressing(sharp, batch())["write_entropy"] == pytest.approx(0, abs=1e-2)
+
+
+def test_models_without_slots_have_no_addresses():
+    assert not memories.is_addressed(registry.make_model("din", make_schema(), BACKBONE))
+    assert not memories.is_addressed(registry.make_model("rum", make_schema(), BACKBONE))

@@ -1,11 +1,15 @@
 """MIMN and RUM whole: the published models' numbers, and what the settings of MIMN switch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.models import registry
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.mimn import MIMN
+from dgin_tf.ops.ntm import NTMStep
 from dgin_tf.released.dien import ReleasedAuxiliaryLoss
 from dgin_tf.released.memory import ReleasedMemoryInterest, ReleasedTuringMemory
 from dgin_tf.released.mimn import MIMNReleased, RUMReleased
@@ -99,6 +103,29 @@ def test_the_ablations_of_table_4_are_settings():
     assert balanced.auxiliary_loss_names == whole.auxiliary_loss_names == ["utilization"]
     assert "channels" not in balanced(features)["state"]["interest"]
     assert whole(features)["state"]["interest"]["channels"].shape == [len(features["label"]), 8, 6]
+
+
+def test_addressing_is_a_setting_of_the_paper_form_alone():
+    memory = mimn(slots=3, sharpness=0.0, normalize_usage=True, stop_gradient=True).encoder.memory
+    assert memory.step == NTMStep(1, None, normalizes_usage=True, stops_gradient=True)
+    assert mimn(slots=3, sharpness=5.0).encoder.memory.sharpness == 5.0
+    assert "sharpness" in registry.settings("mimn")
+    assert "sharpness" not in registry.settings("mimn_released")
+
+
+@pytest.mark.parametrize("model", ["din", "augru", "mimn", "gru4rec", "mimn_released"])
+def test_the_history_sum_stands_beside_any_encoder(model):
+    config = dataclasses.replace(BACKBONE, history_sum=True)
+    encoders = registry.make_model(model, make_schema(), config).encoders
+    assert list(encoders) == ["history_sum", "interest"]
+    features = make_batch()
+    widths = [
+        registry.make_model(model, make_schema(), c)(features)["outputs"]
+        for c in (BACKBONE, config)
+    ]
+    is_memory = model not in ("din", "augru")
+    assert ("history_sum" in widths[0]) == is_memory
+    np.testing.assert_array_equal(widths[1]["history_sum"]["interest"].shape[-1], 6)
 
 
 @pytest.mark.parametrize("slots", [4, 6, 8])

@@ -16,8 +16,8 @@ def cosine(key, slot):
     return key @ slot / (np.linalg.norm(key) * np.linalg.norm(slot) + 1e-8)  # Eq. (2)
 
 
-def address(key, memory):
-    return softmax(np.array([cosine(key, slot) for slot in memory]))  # Eq. (1)
+def address(key, memory, sharpness=1.0):
+    return softmax(sharpness * np.array([cosine(key, slot) for slot in memory]))  # Eq. (1)
 
 
 def read(weights, memory):
@@ -28,8 +28,9 @@ def write(memory, weights, erase, addition):
     return (1 - np.outer(weights, erase)) * memory + np.outer(weights, addition)  # Eq. (4)
 
 
-def rebalance(weights, usage, kernel):
-    slots = len(weights)
+def rebalance(weights, usage, kernel, events=1):
+    """`events` is what Eq. (5) divides g by, where it does."""
+    slots, usage = len(weights), usage / max(events, 1)
     transfer = softmax((usage @ kernel).reshape(slots, slots))  # Eq. (5)
     return weights @ transfer  # Eq. (6)
 
@@ -47,17 +48,24 @@ def gru(inputs, state, kernel, recurrent_kernel, bias):
     return (1 - update) * state + update * candidate
 
 
-def step(state, event, weights, top_k):
-    """One event of a user; `state` and `weights` as of `NTMStep`, in numpy."""
+def step(state, event, weights, top_k, sharpness=1.0, events=1):
+    """One event of a user; `state`, `weights` and `sharpness` as of `NTMStep`, in numpy.
+
+    `events` divide g in Eq. (5): the number of events before this one, or 1 for g as it is.
+    """
     inputs = np.concatenate([event, state["read"]])
     controller = gru(inputs, state["controller"], *weights.controller)
     instructions = controller @ weights.instructions.kernel + weights.instructions.bias
+    betas = [sharpness] * 2
+    if sharpness is None:
+        instructions, outputs = instructions[:-2], instructions[-2:]
+        betas = 2 * (np.log1p(np.exp(outputs)) + 1)
     write_key, read_key, erase, addition = np.split(instructions, 4)
-    write_weights = address(np.tanh(write_key), state["memory"])
+    write_weights = address(np.tanh(write_key), state["memory"], betas[0])
     if weights.transfer is not None:
-        write_weights = rebalance(write_weights, state["usage"], weights.transfer)
+        write_weights = rebalance(write_weights, state["usage"], weights.transfer, events)
     memory = write(state["memory"], write_weights, sigmoid(erase), np.tanh(addition))
-    read_weights = address(np.tanh(read_key), memory)
+    read_weights = address(np.tanh(read_key), memory, betas[1])
     after = {
         "memory": memory,
         "controller": controller,
@@ -73,9 +81,12 @@ def step(state, event, weights, top_k):
     return after
 
 
-def fold(state, events, mask, weights, top_k):
+def fold(state, events, mask, weights, top_k, sharpness=1.0, normalize=False):
     """All events of a user, one after another."""
+    before = 0
     for event, is_real in zip(events, mask, strict=True):
         if is_real:
-            state = step(state, event, weights, top_k)
+            divisor = before if normalize else 1
+            state = step(state, event, weights, top_k, sharpness, divisor)
+            before += 1
     return state

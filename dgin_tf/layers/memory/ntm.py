@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.layers.auxiliary_loss import AuxiliaryLoss
-from dgin_tf.layers.configured import KernelLayer, as_layer
+from dgin_tf.layers.configured import KernelLayer, as_layer, copy_initializer
 from dgin_tf.layers.events import History, State, Target
 from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.memory.recurrent_memory import (
@@ -31,6 +31,8 @@ from dgin_tf.layers.state_attention import ProjectedAttention
 from dgin_tf.layers.target_attention import read_each
 from dgin_tf.ops import ntm
 
+_STAY = 4.0  # a slot's own logit in P_t at the start: .89 of its weight stays there, of 8 slots
+
 
 class UtilizationRegularization(KernelLayer):
     """Memory utilization regularization, Eqs. (5)-(8): W_g and lambda.
@@ -39,7 +41,13 @@ class UtilizationRegularization(KernelLayer):
     weights of the next write are moved between slots, and a loss wants all slots written alike.
 
     Args:
-      weight: lambda of Eq. (8), which the paper does not give; the released code has 0.001.
+      weight: lambda of Eq. (8), which the paper does not give. The released code has 0.001 too, but
+        divides the loss by slots^2 and users once more.
+      normalize_usage: whether Eq. (5) has g divided by the number of events so far. W_g then starts
+        with P_t near the identity: Glorot's logits of so small a g are zero but for .06, where every
+        event would be written into all slots alike.
+      stop_gradient: whether the loss trains W_g alone, as the paper says, and not what addresses the
+        slots too.
       kernel_initializer, kernel_regularizer: of W_g. It does not start at zeros, from which equal use
         would never leave: P_t is uniform there, and so is its gradient.
 
@@ -51,13 +59,29 @@ class UtilizationRegularization(KernelLayer):
       TensorShape([2, 3])
     """
 
-    def __init__(self, weight: float = 1e-3, **kwargs: Any):
+    def __init__(
+        self,
+        weight: float = 1e-3,
+        normalize_usage: bool = False,
+        stop_gradient: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.weight = weight
+        self.normalize_usage = normalize_usage
+        self.stop_gradient = stop_gradient
 
     def build(self, input_shape: Any) -> None:
         slots = tf.TensorShape(input_shape)[-1]
-        self.kernel = self.add_kernel("kernel", [slots, slots * slots], experimental_autocast=False)
+        random = copy_initializer(self.kernel_initializer)
+
+        def initializer(shape, dtype=None, **kwargs):
+            # g / t sums to one, so that rows of W_g that are all alike are P_t's logits.
+            stay = _STAY * self.normalize_usage * tf.eye(slots, dtype=dtype)
+            return random(shape, dtype) + tf.reshape(stay, [1, -1])
+
+        shape, penalty = [slots, slots * slots], {"regularizer": self.kernel_regularizer}
+        self.kernel = self.add_float_weight("kernel", shape, initializer, **penalty)
         super().build(input_shape)
 
     def call(self, weights: tf.Tensor, usage: tf.Tensor) -> tf.Tensor:
@@ -71,7 +95,8 @@ class UtilizationRegularization(KernelLayer):
           [users, slots] in the weights' type; they sum to one where `weights` do.
         """
         kernel = tf.convert_to_tensor(self.kernel)
-        transfer_matrix = ntm.transfer(tf.cast(usage, kernel.dtype), kernel)
+        usage = tf.cast(usage, kernel.dtype)
+        transfer_matrix = ntm.transfer(usage, kernel, self.normalize_usage)
         balanced_weights = ntm.rebalance(tf.cast(weights, kernel.dtype), transfer_matrix)
         return tf.cast(balanced_weights, weights.dtype)
 
@@ -172,6 +197,8 @@ class TuringMemory(RecurrentMemory):
       utilization: balances the writing, Eqs. (5)-(8), or None.
       induction: follows every slot by a channel, Eq. (9), or None.
       memory_initializer: of the slots before any event; None for N(0, 0.5).
+      sharpness: beta, the factor of the cosines of Eq. (1); the paper has none. None for a learned one
+        of each head, as in the released code.
       kernel_initializer, kernel_regularizer: of the kernels of controller and instructions.
 
     Raises:
@@ -193,6 +220,7 @@ class TuringMemory(RecurrentMemory):
         utilization: UtilizationRegularization | None = None,
         induction: MemoryInduction | None = None,
         memory_initializer: Any = None,
+        sharpness: float | None = 1.0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -209,12 +237,19 @@ class TuringMemory(RecurrentMemory):
         self.induction = induction
         default = tf.keras.initializers.RandomNormal(0, 0.5)
         self.memory_initializer = tf.keras.initializers.get(memory_initializer or default)
-        self.step = ntm.NTMStep(0 if induction is None else induction.k)
+        self.sharpness = sharpness
+        self.step = ntm.NTMStep(
+            0 if induction is None else induction.k,
+            sharpness,
+            getattr(utilization, "normalize_usage", False),
+            getattr(utilization, "stop_gradient", False),
+        )
 
     def build(self, input_shape: Any) -> None:
         event_dim, units = tf.TensorShape(input_shape)[-1], self.units or self.dim
         self.controller = add_gru(self, event_dim + self.dim, units, "controller/")
-        self.instructions = add_linear(self, units, 4 * self.dim, "instructions/")
+        width = 4 * self.dim + (2 if self.sharpness is None else 0)
+        self.instructions = add_linear(self, units, width, "instructions/")
         self.first_memory = self.add_float_weight(
             "first_memory", [self.slots, self.dim], self.memory_initializer
         )
@@ -284,6 +319,11 @@ class MultiChannelMemory(_MemoryEncoder):
         policy = self.dtype_policy
         self.memory = memory
         self.query = tf.keras.layers.Dense(memory.dim, "tanh", name="query", dtype=policy)
+        self.query_sharpness: Any = None
+        if memory.sharpness is None:
+            self.query_sharpness = tf.keras.layers.Dense(
+                1, ntm.learned_sharpness, name="query_sharpness", dtype=policy
+            )
         if memory.induction is None:
             attention = None
         elif attention is None:
@@ -323,7 +363,10 @@ class MultiChannelMemory(_MemoryEncoder):
         """
         embedding, memory = target.embedding, state[ntm.MEMORY]
         query = tf.cast(self.query(embedding), memory.dtype)
-        weights = ntm.address(ntm.cosine(query, memory))
+        sharpness = self.memory.sharpness
+        if self.query_sharpness is not None:
+            sharpness = tf.cast(self.query_sharpness(embedding), memory.dtype)
+        weights = ntm.address(ntm.cosine(query, memory), sharpness)
         parts, intermediates = [ntm.read(weights, memory)], {"target_weights": weights}
         if self.attention is not None:
             channels = tf.cast(state[ntm.CHANNELS], embedding.dtype)

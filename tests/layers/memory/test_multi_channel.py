@@ -12,20 +12,23 @@ from dgin_tf.layers.memory.ntm import (
     UtilizationRegularization,
 )
 from dgin_tf.layers.memory.rum import KeyedMemory, UserMemory
+from dgin_tf.ops import ntm
+from dgin_tf.ops.fast.scan import fast_scan
 from tests.oracles import mimn
 
 USERS, TIME, EVENT_DIM, SLOTS, DIM, UNITS, CHANNEL_UNITS = 4, 9, 6, 5, 3, 7, 2
 LENGTHS = (9, 4, 1, 0)
 
 
-def make(k=2, balanced=True, **kwargs):
+def make(k=2, balanced=True, sharpness=1.0, normalize=False, stop=False, **kwargs):
     """A built memory whose every weight matters."""
     memory = TuringMemory(
         SLOTS,
         DIM,
         UNITS,
-        UtilizationRegularization(0.5, **kwargs) if balanced else None,
+        UtilizationRegularization(0.5, normalize, stop, **kwargs) if balanced else None,
         MemoryInduction(CHANNEL_UNITS, k, **kwargs) if k else None,
+        sharpness=sharpness,
         **kwargs,
     )
     memory.build([None, None, EVENT_DIM])
@@ -48,23 +51,104 @@ def cut(events, start, end):
     return History(events.events[:, start:end], events.mask[:, start:end], {})
 
 
-@pytest.mark.parametrize(("k", "balanced"), [(0, False), (0, True), (1, True), (3, False)])
-def test_the_state_is_that_of_numpys_equations(k, balanced):
-    memory, x = make(k, balanced, dtype="float64"), history(tf.float64)
+OPTIONS = [(1.0, False, True), (1.0, True, False), (4.0, False, False), (None, True, True)]
+
+
+@pytest.mark.parametrize(
+    ("k", "balanced", "sharpness", "normalize", "stop"),
+    [(0, False, 1.0, False, False), (0, True, 1.0, False, False), (1, True, 1.0, False, False)]
+    + [(3, False, 1.0, False, False), *[(2, True, *options) for options in OPTIONS]],
+)
+def test_the_state_is_that_of_numpys_equations(k, balanced, sharpness, normalize, stop):
+    memory = make(k, balanced, sharpness, normalize, stop, dtype="float64")
+    x = history(tf.float64)
     result, _ = memory(x.events, x.mask)
     weights = tf.nest.map_structure(
         lambda value: None if value is None else value.numpy(), memory.step_weights()
     )
     start = {name: value[0].numpy() for name, value in memory.initial_state(1).items()}
     for user in range(USERS):
-        reference = mimn.fold(start, x.events[user].numpy(), x.mask[user].numpy(), weights, k)
+        values = x.events[user].numpy(), x.mask[user].numpy(), weights, k, sharpness, normalize
+        reference = mimn.fold(start, *values)
         for name, value in reference.items():
             np.testing.assert_allclose(result[name][user], value, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_fast_scan_has_the_plain_ones_values_and_gradients(options):
+    memory, x = make(2, True, *options, dtype="float64"), history(tf.float64)
+    state = {name: tf.convert_to_tensor(v) for name, v in memory.initial_state(USERS).items()}
+    sequences = (x.events, tf.cast(x.mask, tf.float64))
+
+    def value_and_gradients(scan):
+        with tf.GradientTape() as tape:
+            last, traces = scan(memory.step, state, sequences, memory.step_weights(), ["usage"])
+            names = ("memory", "channels", "read")
+            loss = tf.reduce_sum(tf.square(traces["usage"]))
+            loss += sum(tf.reduce_sum(tf.sin(last[name])) for name in names)
+        variables = memory.trainable_variables
+        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+        return [loss, *gradients]
+
+    for mine, theirs in zip(
+        value_and_gradients(fast_scan), value_and_gradients(ntm.scan), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_the_regularization_trains_the_transfer_alone_where_the_gradient_stops(stop):
+    memory, x = make(stop=stop), history()
+    with tf.GradientTape() as tape:
+        state, _ = memory(x.events, x.mask)
+        loss = tf.reduce_sum(memory.utilization.loss(state["usage"]))
+    gradients = tape.gradient(loss, memory.trainable_variables, unconnected_gradients="zero")
+    variables = zip(memory.trainable_variables, gradients, strict=True)
+    reached = [variable is memory.utilization.kernel for variable, g in variables if np.any(g)]
+    assert sum(reached) == 1
+    assert all(reached) == stop
+
+
+def test_normalized_use_does_not_saturate_the_transfer():
+    kernel = tf.random.stateless_normal([SLOTS, SLOTS**2], [1, 2])
+    use = tf.constant([[0.5, 0.2, 0.1, 0.1, 0.1]])
+    for events in (10.0, 1000.0):
+        normalized = ntm.transfer(events * use, kernel, normalize=True)
+        np.testing.assert_allclose(normalized, ntm.transfer(use, kernel), rtol=1e-5)
+    assert np.min(np.max(ntm.transfer(1000.0 * use, kernel), -1)) > 0.99
+
+
+def test_normalized_use_starts_with_weights_that_stay_in_their_slots():
+    layer = UtilizationRegularization(normalize_usage=True)
+    weights = tf.one_hot([2], SLOTS)
+    use = tf.constant([[2.0, 7.0, 1.0, 0.0, 5.0]])
+    assert layer(weights, use)[0, 2] > 0.85
+    assert np.max(UtilizationRegularization()(weights, use / 15.0)) < 0.4
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 5.0])
+def test_a_candidate_addresses_as_sharply_as_an_event(sharpness):
+    encoder, x = MultiChannelMemory(make(sharpness=sharpness)), history()
+    target = Target(x.events[:, :2], tf.ones([USERS, 2], tf.bool), {})
+    state = encoder.encode(x)
+    weights = encoder.interest(state, target)["target_weights"]
+    similarity = ntm.cosine(encoder.query(target.embedding), state["memory"])
+    np.testing.assert_allclose(weights, mimn.softmax(sharpness * similarity.numpy()), rtol=1e-5)
+
+
+def test_learned_sharpness_is_at_least_two_for_events_and_candidates():
+    encoder, x = MultiChannelMemory(make(sharpness=None)), history()
+    target = Target(x.events[:, :2], tf.ones([USERS, 2], tf.bool), {})
+    encoder.interest(encoder.encode(x), target)
+    assert encoder.query_sharpness.built
+    assert encoder.memory.instructions.kernel.shape == [UNITS, 4 * DIM + 2]
+    np.testing.assert_allclose(ntm.learned_sharpness(tf.constant([-99.0, 0.0])), [2.0, 3.386], 1e-3)
+
+
+@pytest.mark.parametrize("options", [(1.0, False, False), *OPTIONS])
 @pytest.mark.parametrize("chunk", [1, 2, 4])
-def test_updates_of_a_stored_state_equal_one_encoding_bitwise(chunk):
-    encoder, x = MultiChannelMemory(make()), history()
+def test_updates_of_a_stored_state_equal_one_encoding_bitwise(chunk, options):
+    encoder, x = MultiChannelMemory(make(2, True, *options)), history()
     state = encoder.encode(cut(x, 0, 3))
     for start in range(3, TIME, chunk):
         state = encoder.update(state, cut(x, start, start + chunk))
