@@ -121,15 +121,52 @@ class KernelLayer(ConfiguredLayer):
             "kernel_regularizer": self.kernel_regularizer,
         }
 
-    def add_kernel(self, name: str, shape: Sequence[int], **kwargs: Any) -> tf.Variable:
-        """Adds a kernel."""
+    def add_kernel(
+        self, name: str, shape: Sequence[int], similar_to: Any = None, **kwargs: Any
+    ) -> tf.Variable:
+        """Adds a kernel.
+
+        Of two kernels whose product is a score, the second starts as the first: (W_k e') . (W_q e) is
+        then a similarity of e' and e, the more so the larger the embeddings are. From two independent
+        matrices it is a random bilinear form, and where only what scores high is read, nothing corrects
+        it (BUILD_NOTES.md).
+
+        Args:
+          name: of the variable.
+          shape: [rows, width].
+          similar_to: the other kernel of a score, [other rows, width], whose rows this one starts with.
+          **kwargs: of `add_weight`.
+        """
+        initializer = copy_initializer(self.kernel_initializer)
+        if similar_to is not None:
+            initializer = TiedRows(similar_to, initializer)
         return self.add_weight(
-            name,
-            shape,
-            initializer=copy_initializer(self.kernel_initializer),
-            regularizer=self.kernel_regularizer,
-            **kwargs,
+            name, shape, initializer=initializer, regularizer=self.kernel_regularizer, **kwargs
         )
+
+
+class TiedRows(tf.keras.initializers.Initializer):
+    """An initializer but for first rows, which are copied from another matrix.
+
+    Args:
+      rows: [rows, width]; of more rows than the weight has, the first ones.
+      initializer: of the rows beyond them; Glorot's by default.
+
+    Example:
+
+      >>> kernel = TiedRows(tf.ones([2, 3]))([4, 3])
+      >>> kernel[:2].numpy().tolist()
+      [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, rows: tf.Tensor, initializer: Any = "glorot_uniform"):
+        self.rows = rows
+        self.initializer = copy_initializer(initializer)
+
+    def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        kernel = self.initializer(shape, dtype)
+        rows = tf.cast(self.rows[: shape[0]], kernel.dtype)
+        return tf.concat([rows, kernel[tf.shape(rows)[0] :]], axis=0)
 
 
 def copy_initializer(initializer: Any) -> Any:

@@ -9,34 +9,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.layers.configured import KernelLayer, copy_initializer
+from dgin_tf.layers.configured import KernelLayer
 from dgin_tf.ops import masking
 from dgin_tf.ops.fast.shared_events import read_shared_events
 from dgin_tf.ops.multi_head import attend_heads, head_scores, mix_heads, projected_queries
-
-
-class TiedRows(tf.keras.initializers.Initializer):
-    """An initializer but for first rows, which are copied from another matrix.
-
-    Args:
-      rows: [rows, width]; of more rows than the weight has, the first ones.
-      initializer: of the rows beyond them; Glorot's by default.
-
-    Example:
-
-      >>> kernel = TiedRows(tf.ones([2, 3]))([4, 3])
-      >>> kernel[:2].numpy().tolist()
-      [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
-    """
-
-    def __init__(self, rows: tf.Tensor, initializer: Any = "glorot_uniform"):
-        self.rows = rows
-        self.initializer = copy_initializer(initializer)
-
-    def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        kernel = self.initializer(shape, dtype)
-        rows = tf.cast(self.rows[: shape[0]], kernel.dtype)
-        return tf.concat([rows, kernel[tf.shape(rows)[0] :]], axis=0)
 
 
 def head_kernel(kernel: tf.Variable, heads: int, dtype: tf.DType | str) -> tf.Tensor:
@@ -48,11 +24,8 @@ def head_kernel(kernel: tf.Variable, heads: int, dtype: tf.DType | str) -> tf.Te
 class MultiHeadAttention(KernelLayer):
     """Attention of every candidate over events, its own or its user's.
 
-    Keys are tied to queries at initialization: the papers do not say where training starts from, and
-    here W_k starts as W_q, so that scores start as a similarity of candidate and event, the more so the
-    larger the embeddings are. From two independent matrices attention over hundreds of events, each with
-    a few thousandths of the weight, did not learn to tell a candidate's own event from the others
-    (BUILD_NOTES.md).
+    Scores start as a similarity, see `KernelLayer.add_kernel`; the papers do not say where
+    training starts from.
 
     `scores` and `read` are its two halves, for models that choose events between them.
 
@@ -166,13 +139,8 @@ class MultiHeadAttention(KernelLayer):
         width = self.heads * (self.key_dim or -(-query_dim // self.heads))
         with tf.init_scope():
             self.query_kernel = self.add_kernel("query_kernel", [query_dim, width])
-            rows = self.query_kernel.read_value()[self.offset :]
-            self.key_kernel = self.add_weight(
-                "key_kernel",
-                [dim, width],
-                initializer=TiedRows(rows, self.kernel_initializer),
-                regularizer=self.kernel_regularizer,
-            )
+            rows = self.query_kernel[self.offset :]
+            self.key_kernel = self.add_kernel("key_kernel", [dim, width], similar_to=rows)
 
     def _create_value_kernels(self, dim: int) -> None:
         if self.value_kernel is not None:

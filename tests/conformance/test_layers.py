@@ -73,6 +73,7 @@ from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.layers.tower import Tower
 from dgin_tf.ops.clustering import Clustering
+from dgin_tf.ops.relevance import relevance
 from dgin_tf.ops.similarity import Relevance
 from dgin_tf.released.dien import ReleasedAuxiliaryLoss
 from dgin_tf.released.dsin import ReleasedSessionInterest, ReleasedSessionTransformer
@@ -638,6 +639,14 @@ KERNEL_LAYERS = [
 KERNELS = {"kernel_initializer": "he_normal", "kernel_regularizer": "l2"}
 OPTIONS += [(kind, {**CATALOGUE[kind][0], **KERNELS}) for kind in KERNEL_LAYERS]
 
+# Layers' kernels whose product is a score, by name.
+SCORE_KERNELS = {
+    "query_kernel": "key_kernel",
+    "target_kernel": "event_kernel",
+    "query": "key",
+}
+RANDOM_SCORES = {ReleasedSessionTransformer}  # start as in the authors' code
+
 
 def entries_of(kind):
     """(settings, call) of a class's entries in both tables."""
@@ -715,6 +724,39 @@ def test_every_kernel_starts_by_the_initializer_and_is_regularized(kind):
     kernels = [weight for weight in layer.trainable_variables if np.all(weight == 7.0)]
     assert kernels
     np.testing.assert_allclose(sum(layer.losses), sum(map(penalty, kernels)), rtol=1e-6)
+
+
+@every_entry
+def test_kernels_whose_product_is_a_score_start_as_a_similarity(entry):
+    layer, _ = made(entry)
+    for owner in (layer, *layer.submodules):
+        if not isinstance(owner, KernelLayer) or type(owner) in RANDOM_SCORES:
+            continue
+        weights = {
+            weight.name.split("/")[-1].removesuffix(":0"): weight.numpy()
+            for weight in owner._trainable_weights
+        }
+        for query in weights.keys() & SCORE_KERNELS.keys():
+            rows = weights[query][getattr(owner, "offset", 0) :]
+            kernel = weights[SCORE_KERNELS[query]]
+            shared = min(len(rows), len(kernel))
+            assert shared
+            np.testing.assert_array_equal(kernel[:shared], rows[:shared])
+
+
+@pytest.mark.parametrize(
+    ("layer", "score"),
+    [
+        (BilinearQuery(), lambda layer, x: relevance(layer(x), x)),
+        (BilinearQuery(64), lambda layer, x: relevance(layer(x), x)),
+        (MultiHeadAttention(), lambda layer, x: tf.reduce_mean(layer.scores(x, x), axis=2)),
+    ],
+)
+def test_at_the_start_the_event_that_equals_the_candidate_scores_highest(layer, score):
+    events = tf.random.stateless_normal([2, TIME, 32], [1, 1])
+    tf.keras.utils.set_random_seed(1)
+    best = tf.argmax(score(layer, events), axis=-1)  # of each event as a candidate
+    np.testing.assert_array_equal(best, [range(TIME)] * 2)
 
 
 @every_layer

@@ -47,8 +47,8 @@ class BilinearQuery(KernelLayer):
     def build(self, input_shape: Any) -> None:
         width = tf.TensorShape(input_shape)[-1]
         shape = [width, self.dim or width]
-        self.target_kernel = self.add_kernel("target_kernel", shape)  # W_a, transposed
-        self.event_kernel = self.add_kernel("event_kernel", shape)  # W_b, transposed
+        self.target_kernel = target = self.add_kernel("target_kernel", shape)  # W_a, transposed
+        self.event_kernel = self.add_kernel("event_kernel", shape, similar_to=target)  # W_b
         super().build(input_shape)
 
     def call(self, target: tf.Tensor) -> tf.Tensor:
