@@ -294,7 +294,7 @@ CATALOGUE = {
         {
             "reduction": DimensionReduction(2),
             "clustering": Clustering(3, rounds=4),
-            "relevance": Relevance(beta=0.5),
+            "relevance": Relevance("printed", 0.5),
         },
         through_encoder,
     ),
@@ -502,7 +502,7 @@ OPTIONS = [
         InterestClusters,
         {
             "clustering": Clustering(3, "random", seed=2),
-            "relevance": Relevance(beta=0.5, multiply=True),
+            "relevance": Relevance(beta=0.5),
         },
     ),
     (
