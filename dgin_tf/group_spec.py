@@ -52,7 +52,7 @@ class GroupSpec:
     Attributes:
       key: interest key, the field that events of a group share: `item_id`, another field, or `session`
         for what lies within half an hour of each other.
-      groups: G, the most recent groups that remain.
+      groups: G, the most recent groups that remain; None for all.
       events: B, a group's newest events whose attributes remain.
       identity: fields that are the same for all events of a group (attr_i).
       attributes: in what a group's events differ: `gap`, `behavior_type` or other fields of events.
@@ -60,7 +60,7 @@ class GroupSpec:
     """
 
     key: str = ITEM
-    groups: int = 100
+    groups: int | None = None
     events: int = 10
     identity: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()

@@ -33,6 +33,8 @@ flags.mark_flag_as_required("config")
 REPLACED_SETTINGS = {
     "variant": "The authors' code is a model of its own: write --config=FILE:<model>_released, such as "
     "--config=experiments/dien/movielens.py:dien_released.",
+    "multiply": "ENCODE multiplies cosines by beta now: --config.model.metric=printed divides, as Eq. (9) is "
+    "printed.",
     "backbone": "Embedding and head are config.network now.",
 }
 

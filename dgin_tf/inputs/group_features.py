@@ -28,6 +28,7 @@ Batch = Mapping[str, Any]
 
 GROUPS = "groups"  # of a batch: its `Groups`
 HISTORY_LENGTH = "history_length"  # of a batch whose history was cut: events that it had before
+KEPT_OF_ALL = "kept_of_all"  # of a batch whose groups are limited: `EventGroups.kept_of_all`
 
 
 def history_features(batch: Batch) -> dict[str, tf.Tensor]:
@@ -56,12 +57,14 @@ class GroupTransform:
     type_ids: tuple[int, ...] = ()
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
-        """A batch with `groups`, and with `history_length` where its history was cut."""
+        """A batch with `groups`, `history_length` where it was cut, `kept_of_all` where groups are limited."""
         mask = batch[HISTORY_MASK]
         if self.type_ids:
             types = batch[PREFIX[HISTORY] + BEHAVIOR_TYPE][..., tf.newaxis]
             mask &= tf.reduce_any(types == tf.constant(self.type_ids, types.dtype), axis=-1)
         groups, event_groups = group_with_order(history_features(batch), mask, self.spec)
+        if self.spec.groups is not None:
+            batch = {**batch, KEPT_OF_ALL: event_groups.kept_of_all}
         if self.per_key is None:
             return {**batch, HISTORY_MASK: mask, GROUPS: groups}
         places, is_event = event_groups.newest[:, :1], event_groups.mask[:, :1]

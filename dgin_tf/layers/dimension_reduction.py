@@ -16,8 +16,8 @@ class DimensionReduction(ConfiguredLayer):
     """Eq. (4): h = W_h^T e, and the loss by which W_h learns.
 
     W_h begins as N(0, 1). Its loss trains nothing else: the vectors that it reduces are constants to
-    it, and what is made of h passes no gradient. Without a loss it stays the random projection that it
-    was. Computed in float32 whatever the policy.
+    it. Without a loss it stays the random projection that it was. Computed in float32 whatever the
+    policy.
 
     Example:
 
@@ -80,8 +80,8 @@ class DimensionReduction(ConfiguredLayer):
         super().build(input_shape)
 
     def call(self, vectors: tf.Tensor) -> tf.Tensor:
-        """[..., dim] -> h, float32 [..., m]; only the gradient to W_h passes."""
-        vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
+        """[..., dim] -> h, float32 [..., m]."""
+        vectors = tf.cast(vectors, tf.float32)
         kernel = tf.convert_to_tensor(self.kernel)
         return project(vectors, kernel) if len(vectors.shape) == 3 else vectors @ kernel
 

@@ -96,7 +96,7 @@ class GroupModule(InterestEncoder):
 
     Args:
       key: what events are grouped by: `item_id`, another field of the history, or `session`.
-      groups: G, the most recent groups that remain.
+      groups: G, the most recent groups that remain; None for all, so that no event is discarded.
       events: B, a group's newest events that are aggregated.
       statistics: embeds attr_s; None for none.
       attributes: embeds what events have and candidates have not, for `aggregation`; None for nothing.
@@ -122,7 +122,7 @@ class GroupModule(InterestEncoder):
     def __init__(
         self,
         key: str = ITEM,
-        groups: int = 100,
+        groups: int | None = None,
         events: int = 10,
         statistics: GroupStatistics | None = None,
         attributes: EventAttributes | None = None,

@@ -20,6 +20,7 @@ from dgin_tf.layers.events import (
     event_fields,
 )
 from dgin_tf.layers.interest_encoder import INTEREST, InterestEncoder
+from dgin_tf.ops import clustering as plain
 from dgin_tf.ops import masking
 from dgin_tf.ops.clustering import Clustering, Clusters
 from dgin_tf.ops.fast.clustering import cluster_with_weights, sum_interests
@@ -37,8 +38,9 @@ class InterestClusters(InterestEncoder):
     State: `interests` u_i, float32 [users, clusters, dim], and `interest_mask` bool [users, clusters];
     its size does not depend on the history.
 
-    Gradients reach the events through the sums of Eqs. (8) and (10). Clusters and the weights within
-    them are constants, so that W_h learns from its own loss alone.
+    Gradients reach the events through the sums of Eqs. (8) and (10). Which cluster an event is in is a
+    constant, and so is its weight there, so that W_h learns from its own loss alone; Algorithm 1 stops
+    nothing, which is `stop_gradient=False`.
 
     Example:
 
@@ -52,6 +54,8 @@ class InterestClusters(InterestEncoder):
       reduction: a `DimensionReduction`; None for the paper's.
       clustering: K and the algorithm; () for the paper's.
       relevance: the similarity of both attentions; () for the paper's. Clusters are always by cosine.
+      stop_gradient: whether the weights of Eq. (8) pass no gradient; False lets it through centers and
+        reduced events to W_h and the embeddings.
 
     Raises:
       ValueError: there is no such algorithm or metric, or a number is too small.
@@ -62,6 +66,7 @@ class InterestClusters(InterestEncoder):
         reduction: DimensionReduction | None = None,
         clustering: Clustering | tuple = _CLUSTERING,
         relevance: Relevance | tuple = _RELEVANCE,
+        stop_gradient: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -70,12 +75,12 @@ class InterestClusters(InterestEncoder):
         )
         self.clustering = Clustering(*clustering).check()
         self.relevance = Relevance(*relevance).check()
+        self.stop_gradient = stop_gradient
         self.auxiliary_loss_names = (REDUCTION,) if self.reduction.has_loss else ()
 
     def extract(self, history: History) -> tuple[Clusters, tf.Tensor]:
         """The clusters of a history's events and the events' weights in them, [users, time]."""
-        events = embed_without_gradient(history, self.compute_dtype)
-        return self._cluster(self.reduction(events), history.mask)
+        return self._cluster(self.reduction(self._vectors(history)), history.mask)
 
     def encode(self, history: History, training: bool = False) -> State:
         """Clusters the events and sums each cluster."""
@@ -92,19 +97,31 @@ class InterestClusters(InterestEncoder):
         if not self.reduction.has_loss:
             return self.encode(history, training=training), {}
         history = embed_history(history, self.compute_dtype)
-        events = embed_without_gradient(history, self.compute_dtype)  # s
+        events = self._vectors(history)  # s
         projections = self.reduction(events)  # h, Eq. (4)
         state = self._sum(history, *self._cluster(projections, history.mask))
+        # Of h with a gradient to s, the loss makes its own: it trains W_h alone.
+        projections = projections if self.stop_gradient else None
         return state, {REDUCTION: self.reduction.loss(events, history.mask, projections)}
 
+    def _vectors(self, history):
+        if self.stop_gradient:
+            return embed_without_gradient(history, self.compute_dtype)
+        return embed_history(history, self.compute_dtype).events
+
     def _cluster(self, projections, mask):
-        return cluster_with_weights(self.clustering, self.relevance, projections, mask)
+        clusters, weights = cluster_with_weights(self.clustering, self.relevance, projections, mask)
+        if not self.stop_gradient:
+            clusters = plain.centered(clusters, projections)
+            weights = plain.weights_in_clusters(projections, clusters, self.relevance)
+        return clusters, weights
 
     def _sum(self, history, clusters, weights):
         """Eq. (8)."""
         fields = event_fields(history, self.compute_dtype)
         count = self.clustering.clusters
-        interests = sum_interests(fields, weights, clusters.assignment, count)
+        add = sum_interests if self.stop_gradient else plain.sum_interests
+        interests = add(fields, weights, clusters.assignment, count)
         return {INTERESTS: interests, INTEREST_MASK: clusters.mask}
 
     def interest(self, state: State, target: Target, training: bool = False) -> State:

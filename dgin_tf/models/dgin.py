@@ -6,11 +6,14 @@ the candidate's own group (section 3.4). Serving caches the groups, and keeps th
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dgin_tf.group_spec import ITEM, SESSION, GroupSpec, StatisticsSpec
-from dgin_tf.inputs.group_features import GROUPS, GroupTransform, history_features
+from dgin_tf.inputs.group_features import GROUPS, KEPT_OF_ALL, GroupTransform, history_features
 from dgin_tf.layers.configured import as_layer
 from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
 from dgin_tf.layers.events import History
@@ -67,8 +70,9 @@ class DGIN(CTRModel, registry_name="dgin"):
           target_module: whether there is one (Eq. 8).
           behavior_types: names of the types that are read, () for all. With one alone the attributes of
             behavior types are left out ("click-only").
-          groups: G, the most recent groups that remain. The paper does not say how many.
-          events: B, how many of a group's newest events its self-attention reads. Neither.
+          groups: G, the most recent groups that remain; None for all, as the paper discards no event.
+          events: B, how many of a group's newest events its self-attention reads. The paper does
+            not say how many.
           target_events: T, how many of the newest events the target module reads.
           heads: h, of every attention.
           boundaries: of the statistics' buckets: "logarithmic", or "learned" from training groups.
@@ -80,7 +84,7 @@ class DGIN(CTRModel, registry_name="dgin"):
         aggregated: bool = True
         target_module: bool = True
         behavior_types: tuple[str, ...] = ()
-        groups: int = 100
+        groups: int | None = None
         events: int = 10
         target_events: int = 50
         heads: int = 2
@@ -161,8 +165,13 @@ class DGIN(CTRModel, registry_name="dgin"):
         return ServingSpec(history, self.spec)
 
     def adapt(self, dataset: Iterable[Mapping[str, Any]]) -> None:
-        """Learns the bucket boundaries of the statistics, where these have `num_bins`."""
+        """Learns the bucket boundaries of the statistics, where these have `num_bins`.
+
+        A warning says how many events fall out where the number of groups is limited.
+        """
         super().adapt(dataset)
+        if self.spec.groups is not None:
+            _warn_of_limit(self.input_transforms[0], itertools.islice(dataset, _ADAPT_BATCHES))
         statistics = self.group_module.statistics
         if statistics is not None and statistics.num_bins is not None:
             sample = itertools.islice(dataset, _ADAPT_BATCHES)
@@ -209,6 +218,22 @@ class SIMTargetModule(CTRModel, registry_name="sim_tm"):
         self.short_events = short_events
         self.softmax = softmax
         self.heads = heads
+
+
+def _warn_of_limit(transform: GroupTransform, batches: Iterable[Mapping[str, Any]]) -> None:
+    """Logs the share of users and events that a limit on groups leaves out of a sample of batches."""
+    parts = (part for batch in batches for part in parts_of(batch))
+    counts = [(p if GROUPS in p else transform(p))[KEPT_OF_ALL].numpy() for p in parts]
+    kept, events = np.concatenate(counts or [np.zeros([0, 2], np.int32)]).T
+    if np.any(kept < events):
+        logging.getLogger(__name__).warning(
+            "groups=%d leaves events out: %.1f%% of the users have more groups, and %.1f%% of all events "
+            "are lost (sample of %d users). groups=None keeps all.",
+            transform.spec.groups,
+            100 * np.mean(kept < events),
+            100 * (1 - kept.sum() / events.sum()),
+            len(events),
+        )
 
 
 def paper_modules(

@@ -50,8 +50,9 @@ class ENCODE(ShortAndLongModel, registry_name="encode"):
         Attributes:
           clusters: K.
           beta: the scaling factor of Eq. (9).
-          multiply: whether similarities are multiplied by beta; Eq. (9) divides.
-          metric: of both attentions: "cosine", or "dot" for the scaled inner product of ENCODE-.
+          metric: of both attentions: "cosine" times beta; "printed", divided by beta as Eq. (9) stands; or
+            "dot" for the scaled inner product of ENCODE-. See `Relevance`.
+          stop_gradient: whether weights within clusters are constants, see `InterestClusters`.
           clustering: "k_means", "random", "dynamic_routing" or "agglomerative".
           rounds: T of K-means and dynamic routing.
           softmax: whether DIN's weights are normalized.
@@ -59,8 +60,8 @@ class ENCODE(ShortAndLongModel, registry_name="encode"):
 
         clusters: int = 30
         beta: float = 20.0
-        multiply: bool = False
         metric: str = "cosine"
+        stop_gradient: bool = True
         clustering: str = "k_means"
         rounds: int = 15
         softmax: bool = False
@@ -70,8 +71,10 @@ class ENCODE(ShortAndLongModel, registry_name="encode"):
         """DIN and clusters."""
         reduction, rounds, seed = _dimension_reduction(settings), settings.rounds, settings.seed
         clustering = Clustering(settings.clusters, settings.clustering, rounds, seed)
-        relevance = Relevance(settings.metric, settings.beta, settings.multiply)
-        long = InterestClusters(reduction, clustering, relevance, name="long")
+        relevance = Relevance(settings.metric, settings.beta)
+        long = InterestClusters(
+            reduction, clustering, relevance, settings.stop_gradient, name="long"
+        )
         return {"short": din_history(settings.softmax, name="short"), "long": long}
 
 

@@ -4,7 +4,7 @@ Every way to cluster has one interface: vectors [users, time, dim] and their mas
 Only directions count, so that vectors are normalized first, and a cluster's center is the direction of
 the sum of its members. A history of no more events than clusters is not clustered: every event is a
 cluster of its own. A vector of zeros is equally far from everything and falls to the first cluster.
-No gradient passes.
+No gradient passes, but through `centered` centers, weights and sums.
 """
 
 from collections.abc import Callable, Sequence
@@ -227,6 +227,18 @@ class Clustering(NamedTuple):
         return clusters if time else clusters._replace(assignment=clusters.assignment[:, :-1])
 
 
+def centered(clusters: Clusters, vectors: tf.Tensor) -> Clusters:
+    """The same clusters with centers that pass gradients to their members.
+
+    Args:
+      clusters: of the vectors.
+      vectors: [users, time, dim].
+    """
+    count = clusters.centers.shape[1]
+    sums = sum_in_clusters(normalize(vectors), clusters.assignment, count)
+    return clusters._replace(centers=normalize(sums))
+
+
 def weights_in_clusters(vectors: tf.Tensor, clusters: Clusters, relevance: Relevance) -> tf.Tensor:
     """Eq. (8): the softmax, within each cluster, of the similarity of event and center.
 
@@ -243,7 +255,7 @@ def weights_in_clusters(vectors: tf.Tensor, clusters: Clusters, relevance: Relev
     users = tf.shape(assignment)[0]
     scores = relevance.between(vectors, of_clusters(clusters.centers, assignment))
     highest = tf.math.unsorted_segment_max(tf.reshape(scores, [-1]), ids, users * count)
-    highest = tf.reshape(highest, [users, count])
+    highest = tf.stop_gradient(tf.reshape(highest, [users, count]))  # changes no weight
     real = assignment >= 0
     scores = tf.where(real, scores - of_clusters(highest, assignment), 0.0)
     exponentials = tf.where(real, tf.exp(scores), 0.0)
@@ -259,7 +271,7 @@ def sum_interests(
 
     Args:
       events: s, one or several fields side by side, each [users, time, dim of one].
-      weights: of the events, [users, time], zero where masked; constants.
+      weights: of the events, [users, time], zero where masked.
       assignment: int32 [users, time], -1 where masked.
       clusters: K.
 

@@ -76,6 +76,13 @@ class EventGroups(NamedTuple):
         """Number of all events of each group, int32 [users, groups]."""
         return self.end - self.start
 
+    @property
+    def kept_of_all(self) -> tf.Tensor:
+        """Number of events of the groups that remain, and of all groups, int32 [users, 2]."""
+        has_key = self.order.keys < self.order.keys.dtype.max
+        events = tf.math.count_nonzero(has_key, axis=1, dtype=tf.int32)
+        return tf.stack([tf.reduce_sum(self.counts, axis=1), events], axis=1)
+
 
 def group_history(features: Mapping[str, tf.Tensor], mask: tf.Tensor, spec: GroupSpec) -> Groups:
     """Groups histories, one a user.
@@ -140,20 +147,24 @@ def group_with_order(
     return Groups(*described), groups
 
 
-def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int, events: int) -> EventGroups:
+def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int | None, events: int) -> EventGroups:
     """Groups events by their keys.
 
     Args:
       keys: interest keys, integers [users, time] below the highest number of their type.
       mask: True where the event is real, bool [users, time]. Padding may be anywhere.
-      groups: G, how many groups to keep, those with the newest events.
+      groups: G, how many groups to keep, those with the newest events; None for as many as there are
+        events, so that all remain.
       events: B, how many of a group's newest events to name.
 
     Raises:
       ValueError: `groups` or `events` is below 1.
     """
-    if groups < 1 or events < 1:
+    if (groups is not None and groups < 1) or events < 1:
         raise ValueError(f"groups and events must be at least 1; got {groups} and {events}.")
+    if groups is None:
+        groups = keys.shape[1]
+        groups = tf.maximum(tf.shape(keys)[1], 1) if groups is None else max(groups, 1)
     order = order_events(keys, mask)
     # One more event behind all others: nothing is gathered from an axis of no length.
     sentinel = keys.dtype.max
@@ -161,7 +172,9 @@ def group_events(keys: tf.Tensor, mask: tf.Tensor, groups: int, events: int) -> 
     places = tf.pad(order.places, [[0, 0], [0, 1]])
     is_last = (order.keys != key[:, 1:]) & (order.keys < sentinel)
     # Where in time each group ends says how recent it is; places are all different, so are these.
-    recency = tf.pad(tf.where(is_last, order.places, -1), [[0, 0], [0, groups]], constant_values=-1)
+    missing = tf.maximum(groups - tf.shape(keys)[1], 0)  # columns of no event, up to G
+    recency = tf.where(is_last, order.places, -1)
+    recency = tf.pad(recency, [[0, 0], [0, missing]], constant_values=-1)
     newest, last = tf.math.top_k(recency, groups)  # [users, groups]
     is_group = newest >= 0
     last = tf.where(is_group, last, 0)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-COSINE, DOT = "cosine", "dot"
-METRICS = (COSINE, DOT)
+COSINE, PRINTED, DOT = "cosine", "printed", "dot"
+METRICS = (COSINE, PRINTED, DOT)
 _TINY = 1e-24
 
 
@@ -41,15 +41,14 @@ class Relevance(NamedTuple):
     """The similarity of ENCODE's attentions.
 
     Attributes:
-      metric: "cosine", Eq. (9); or "dot", x . y / sqrt(dim), which makes ENCODE- of ENCODE.
-      beta: the scaling factor of Eq. (9), without a part in "dot".
-      multiply: whether the cosine is multiplied by beta. Eq. (9) divides, which with its beta of 20
-        leaves weights that differ by a tenth at most; others who attend by cosines multiply.
+      metric: "cosine", the cosine times beta; "printed", the cosine divided by it, as Eq. (9) stands:
+        with the paper's beta of 20 weights then differ by a tenth at most, which its own tables exclude
+        (BUILD_NOTES.md); or "dot", x . y / sqrt(dim), which makes ENCODE- of ENCODE.
+      beta: the scaling factor of Eq. (9), inverse temperature of the softmax; without a part in "dot".
     """
 
     metric: str = COSINE
     beta: float = 20.0
-    multiply: bool = False
 
     def check(self) -> "Relevance":
         """Itself; raises ValueError where the metric is unknown or beta not above zero."""
@@ -70,9 +69,9 @@ class Relevance(NamedTuple):
         return self._scale(left) * tf.matmul(left, right, transpose_b=True)
 
     def _prepared(self, vectors: tf.Tensor) -> tf.Tensor:
-        return normalize(vectors) if self.metric == COSINE else vectors
+        return vectors if self.metric == DOT else normalize(vectors)
 
     def _scale(self, vectors: tf.Tensor) -> float:
         if self.metric == DOT:
             return vectors.shape[-1] ** -0.5
-        return self.beta if self.multiply else 1.0 / self.beta
+        return self.beta if self.metric == COSINE else 1.0 / self.beta

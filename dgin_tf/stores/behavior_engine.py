@@ -59,12 +59,12 @@ class BehaviorEngine:
         """A number that changes with the user's events and with the index; 0 for an unknown user."""
         return self._version(self.totals.account(user))
 
-    def groups(self, user: int, groups: int, events: int) -> tuple[int, Events]:
+    def groups(self, user: int, groups: int | None, events: int) -> tuple[int, Events]:
         """Newest events and statistics of the user's most recent groups, and their version.
 
         Args:
           user: dense id.
-          groups: G, how many groups.
+          groups: G, how many groups; None for all.
           events: B, how many of the newest events of each.
 
         Returns:
@@ -75,7 +75,7 @@ class BehaviorEngine:
         totals = self.totals.total(account)
         in_vocabulary = totals.keys >= FIRST_ID  # events out of vocabulary share no interest
         keys, newest = totals.keys[in_vocabulary], totals.newest[in_vocabulary]
-        if len(keys) > groups:
+        if groups is not None and len(keys) > groups:
             # More than `groups` where several end in one second: the model sees their order.
             keys = keys[newest >= np.partition(newest, len(keys) - groups)[len(keys) - groups]]
         group_events = self.index.beside(lambda _: [account.late]).lookup(user, keys)

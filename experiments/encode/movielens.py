@@ -14,8 +14,8 @@ figure 3, see `experiments.encode.variants`. Every event is an example, split by
 Cost: ENCODE clusters every history in every step; see `experiments/results` for examples a second.
 
 Expected: ENCODE within .001 of target attention over everything (`din_long`) and above the searching
-models. The paper does not say which ratings are clicks, nor what it scales cosines by beyond Eq. (9);
-`encode_multiply` is the form that other cosine attentions have.
+models. The paper does not say which ratings are clicks. Cosines are multiplied by beta; `encode_printed`
+divides by it, as Eq. (9) stands.
 """
 
 import ml_collections

@@ -15,8 +15,8 @@ Cost: 50,000 to 70,000 rows of one candidate an epoch, on two cores 5 to 20 s.
 
 Expected: nothing certain. The paper's training, one epoch of steps of 1,024 at a rate of .0001, would be
 fifty steps here; these data are passed over until validation is no better, at most five times. Five
-seeds on MovieLens-1M gave ENCODE .685, DIN-L .684, SDIM .684, SIM (hard) .672; five on ml-latest-small
-ENCODE .650, DIN-L .657, SDIM .649, ETA .644, SIM (hard) .642, DIN .637.
+seeds on MovieLens-1M gave ENCODE .676, `encode_printed` .685, DIN-L .684, SDIM .684, SIM (hard) .672; five
+on ml-latest-small `encode_printed` .650, DIN-L .657, SDIM .649, ETA .644, SIM (hard) .642, DIN .637.
 """
 
 import ml_collections

@@ -13,8 +13,8 @@ figure 3, see `experiments.encode.variants`.
 
 Cost: 67,923 rows of two candidates an epoch.
 
-Expected: nothing certain; five seeds gave ENCODE, average pooling and target attention over everything
-.905, SIM (hard) .902. Histories have at most 200 events, of which the newest 20 are read one by
+Expected: nothing certain; five seeds gave ENCODE .903, `encode_printed`, average pooling and target attention over
+everything .905, SIM (hard) .902. Histories have at most 200 events, of which the newest 20 are read one by
 one, so that thirty clusters have few members each.
 """
 

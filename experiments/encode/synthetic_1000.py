@@ -16,8 +16,8 @@ Cost: 30,060 rows of two candidates an epoch; on one core of an AMD EPYC a minut
 for target attention over everything.
 
 Expected: what a candidate was caused by is one event or a few among a thousand, which a mean over a
-cluster hardly shows. Five seeds gave ENCODE .684, with the cosine times beta .759; target attention
-over everything has .914 (two).
+cluster hardly shows. Five seeds gave ENCODE .759, and .684 as Eq. (9) is printed (`encode_printed`), which
+is what average pooling has; target attention over everything has .914 (two).
 """
 
 import ml_collections

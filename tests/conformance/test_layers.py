@@ -295,7 +295,7 @@ CATALOGUE = {
         {
             "reduction": DimensionReduction(2),
             "clustering": Clustering(3, rounds=4),
-            "relevance": Relevance(beta=0.5),
+            "relevance": Relevance("printed", 0.5),
         },
         through_encoder,
     ),
@@ -503,7 +503,7 @@ OPTIONS = [
         InterestClusters,
         {
             "clustering": Clustering(3, "random", seed=2),
-            "relevance": Relevance(beta=0.5, multiply=True),
+            "relevance": Relevance(beta=0.5),
         },
     ),
     (

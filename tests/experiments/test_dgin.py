@@ -56,6 +56,16 @@ def test_every_row_of_the_tables_has_a_config(config):
         assert found.network.activation == "prelu"
 
 
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_no_group_is_left_out_unless_the_log_has_no_more(config):
+    limit = config.get_config("dgin").model.groups
+    assert limit == (300 if config is synthetic else None)
+
+
+def test_a_batch_on_taobao_has_the_papers_samples():
+    assert 512 < taobao.get_config().data.batch_rows * (1 + 99) <= 1024
+
+
 def test_every_variant_is_a_row_and_every_claim_is_about_rows():
     assert set(variants.ROWS) <= ROWS
     assert {model for claim in paper.CLAIMS for model in claim} <= ROWS

@@ -80,10 +80,21 @@ def test_every_row_of_the_tables_has_a_config(name):
 def test_every_variant_is_a_row_and_differs_in_one_setting():
     assert set(variants.VARIANTS) <= set(ROWS)
     for name in variants.VARIANTS:
-        multiplies = name.startswith("encode_multiply_")
-        plain = movielens.get_config("encode_multiply" if multiplies else "encode").model
-        found = movielens.get_config(name).model
+        plain, found = movielens.get_config("encode").model, movielens.get_config(name).model
         assert sum(found[key] != plain[key] for key in plain) == 1
+
+
+def test_rows_of_the_form_that_was_a_variant_say_what_they_are_called_now():
+    for old, new in (("encode_multiply", "encode"), ("encode_multiply_random", "encode_random")):
+        with pytest.raises(ValueError, match=f"write '{new}'; .*'encode_printed'"):
+            movielens.get_config(old)
+
+
+def test_searches_and_hashes_are_as_large_as_in_table_1():
+    for name in ("sim_hard", "ubr4ctr", "eta", "twin", "eta_ta", "eta_encode"):
+        assert movielens.get_config(name).model.k == 50
+    assert movielens.get_config("sdim").model.bits == 64
+    assert movielens.get_config("eta").network.embedding_dim * 2 * 2 == 64  # bits of two fields
 
 
 def test_din_reads_the_real_time_part_alone():
@@ -103,9 +114,9 @@ def test_the_tables_print():
 
 
 def test_a_row_that_the_paper_has_not_is_as_wide_as_the_others():
-    results = {"toy": {name: result_of([0.7, 0.8]) for name in ("encode", "encode_multiply")}}
+    results = {"toy": {name: result_of([0.7, 0.8]) for name in ("encode", "encode_printed")}}
     text = paper_tables.markdown(paper.TABLES[0], results, paper.YARDSTICKS)
-    assert "ENCODE, cosine times beta | - | - | - | - | 0.7500" in text
+    assert "ENCODE, Eq. 9 as printed | - | - | - | - | 0.7500" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 

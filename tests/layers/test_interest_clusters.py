@@ -18,7 +18,7 @@ from tests.layers.search.searching import Data
 from tests.oracles import encode
 from tests.prepared import make_schema
 
-SETTINGS = ({"beta": 0.5}, {"beta": 3.0, "multiply": True}, {"metric": "dot"})
+SETTINGS = ({"metric": "printed", "beta": 0.5}, {"beta": 3.0}, {"metric": "dot"})
 every_metric = pytest.mark.parametrize("settings", SETTINGS, ids=str)
 every_clustering = pytest.mark.parametrize(
     "clustering", ["k_means", "random", "dynamic_routing", "agglomerative"]
@@ -130,6 +130,58 @@ def test_gradients_of_events_are_those_of_fixed_weights():
     np.add.at(wanted, data.items, np.repeat(within.numpy()[..., None], 6, axis=2))
     np.testing.assert_allclose(gradient, wanted, rtol=1e-5, atol=1e-6)
     assert tape.gradient(total, layer.reduction.kernel) is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"metric": "dot"}], ids=str)
+def test_without_stopped_gradients_those_of_events_and_w_h_are_the_formulas(settings):
+    data = Data()
+    layer = InterestClusters(
+        DimensionReduction(2), Clustering(3, "random"), Relevance(**settings), stop_gradient=False
+    )
+    assignment = layer.extract(data.history)[0].assignment.numpy()
+    kernel, random = layer.reduction.kernel, np.random.default_rng(3)
+    upstream = random.normal(size=(3, 6)).astype(np.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        ours = tf.reduce_sum(layer.encode(data.history)["interests"] * upstream)
+        formula = 0.0
+        for items, clusters in zip(data.items, assignment, strict=True):
+            for number in set(clusters) - {-1}:
+                events = tf.gather(data.table, items[clusters == number])  # s
+                reduced = events @ kernel  # h
+                center = tf.reduce_sum(tf.linalg.normalize(reduced, axis=1)[0], 0)
+                center = tf.linalg.normalize(center)[0]
+                if settings:
+                    scores = tf.linalg.matvec(reduced, center) / np.sqrt(2.0)
+                else:
+                    unit = tf.linalg.normalize(reduced, axis=1)[0]
+                    scores = 20.0 * tf.linalg.matvec(unit, center)
+                weights = tf.nn.softmax(scores)
+                formula += tf.reduce_sum(tf.linalg.matvec(events, weights, True) * upstream[number])
+    np.testing.assert_allclose(ours, formula, rtol=1e-4)
+    for variable in (data.table, kernel):
+        found, wanted = (tf.convert_to_tensor(tape.gradient(y, variable)) for y in (ours, formula))
+        assert np.any(wanted)
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_the_reductions_loss_trains_w_h_alone_whatever_else_passes_gradients():
+    data, gradients = Data(), []
+    for stop_gradient in (True, False):
+        layer = InterestClusters(DimensionReduction(2), Clustering(3), stop_gradient=stop_gradient)
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_sum(layer.encode_with_losses(data.history)[1]["reduction"])
+        assert tape.gradient(loss, data.table) is None
+        gradients.append(tape.gradient(loss, layer.reduction.kernel))
+    np.testing.assert_allclose(*gradients, rtol=1e-5)
+
+
+def test_the_default_weighs_by_more_than_the_printed_form_can():
+    data, ratios = Data(), []
+    for settings in ({}, {"metric": "printed"}):
+        layer = layer_of(1, **settings)
+        weights = layer.extract(data.history)[1].numpy()[0]
+        ratios.append(weights[weights > 0].max() / weights[weights > 0].min())
+    assert ratios[1] < np.exp(0.1) < np.exp(1) < ratios[0]
 
 
 def test_the_state_is_as_large_for_every_history():

@@ -13,7 +13,7 @@ from dgin_tf.layers.groups import GroupAggregation, GroupModule
 from dgin_tf.layers.time_gap import gap_starts
 from dgin_tf.models.dgin import DGIN, SIMTargetModule, event_attributes
 from dgin_tf.models.registry import make_model
-from dgin_tf.schema import HISTORY, Field
+from dgin_tf.schema import FIRST_ID, HISTORY, Field
 from tests.conformance.catalogue import BACKBONE
 from tests.models.test_searching_models import with_behavior_types
 from tests.prepared import category_of, make_schema
@@ -122,6 +122,52 @@ def test_a_grouped_batch_has_the_scores_and_gradients_of_the_whole_one(settings)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     for gradient, wanted in zip(own, gradients, strict=True):
         np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_by_default_no_event_is_without_a_group():
+    for model in (make_model("dgin", SCHEMA, BACKBONE, key="item_id"), DGIN(SCHEMA, BACKBONE)):
+        counts = transform(model, FEATURES)["groups"].statistics["count"]
+        known = FEATURES["hist_mask"] & (FEATURES["hist_item_id"] >= FIRST_ID)
+        np.testing.assert_array_equal(np.sum(counts, 1), np.sum(known.numpy(), 1))
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("settings", [{}, {"aggregated": False, "target_module": False}], ids=str)
+def test_a_limit_that_leaves_events_out_is_warned_of_with_their_share(settings, grouped, caplog):
+    model = build(groups=2, **settings)
+    batch = {**LOG, "hist_item_id": FEATURES["hist_item_id"]}
+    kept = known = users = 0
+    for items, mask in zip(batch["hist_item_id"].numpy(), batch["hist_mask"].numpy(), strict=True):
+        items = [item for item in items[mask] if item >= FIRST_ID]
+        newest = list(dict.fromkeys(reversed(items)))[:2]
+        known, users = known + len(items), users + (len(set(items)) > 2)
+        kept += sum(item in newest for item in items)
+    batch = transform(model, batch) if grouped else batch
+    model.adapt([batch, {"parts": (batch, batch)}])
+    (text,) = (record.getMessage() for record in caplog.records)
+    rows = len(LOG["hist_mask"])
+    assert f"groups=2 leaves events out: {100 * users / rows:.1f}% of the users" in text
+    assert f"{100 * (1 - kept / known):.1f}% of all events" in text
+    assert f"sample of {3 * rows} users" in text
+
+
+@pytest.mark.parametrize("groups", [None, 50])
+def test_a_limit_that_leaves_nothing_out_is_not_warned_of(groups, caplog):
+    model = build(groups=groups)
+    model.adapt([LOG])
+    model.adapt([])
+    assert not caplog.records
+
+
+def test_parts_of_a_batch_have_their_own_numbers_of_groups():
+    model = build(groups=None)
+    short = {n: v[:, :3] if n.startswith("hist_") else v for n, v in LOG.items()}
+    parts = tuple(transform(model, part) for part in (short, LOG))
+    time = LOG["hist_mask"].shape[1]
+    assert [part["groups"].mask.shape[1] for part in parts] == [3, time]
+    logits = model({"parts": parts})["logits"]
+    wanted = tf.concat([model(part)["logits"] for part in (short, LOG)], axis=0)
+    np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_grouped_batch_holds_no_events_that_no_candidate_searches_for():

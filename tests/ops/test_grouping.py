@@ -52,6 +52,26 @@ def test_groups_are_those_of_a_scan(keys, groups, events, left):
     assert found.places.shape == (USERS, groups, events)
 
 
+@pytest.mark.parametrize("static", [True, False])
+def test_without_a_limit_every_event_is_in_a_group(static):
+    key, _, mask = random_log(keys=1000)
+    spec = tf.TensorSpec([USERS, TIME if static else None], tf.int32)
+    group = tf.function(lambda k, m: grouping.group_events(k, m, None, 2))
+    group = group.get_concrete_function(spec, tf.TensorSpec(spec.shape, tf.bool))
+    found = group(tf.constant(key), tf.constant(mask))
+    assert group.structured_outputs.mask.shape[1] == (TIME if static else None)
+    np.testing.assert_array_equal(np.sum(found.counts, axis=1), mask.sum(axis=1))
+    for ours, limited in zip(found, grouped(key, mask, TIME, 2), strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, ours, limited)
+
+
+def test_events_of_the_groups_that_remain_are_counted_beside_all():
+    key = np.array([[5, 5, 8, 3, 8, 9], [7, 7, 7, 7, 4, 6]], np.int32)
+    mask = np.array([[True] * 6, [True] * 5 + [False]])
+    assert grouped(key, mask, 2, 1).kept_of_all.numpy().tolist() == [[3, 6], [5, 5]]
+    assert grouped(key, mask, None, 1).kept_of_all.numpy().tolist() == [[6, 6], [5, 5]]
+
+
 def test_counts_are_of_all_events_also_of_those_beyond_b():
     key, types, mask = random_log(keys=2)
     found = grouped(key, mask, 2, 3)
@@ -96,6 +116,7 @@ def test_events_of_other_groups_in_between_change_nothing_but_places():
 def test_a_time_axis_of_no_length_has_no_groups():
     key = tf.zeros([2, 0], tf.int32)
     mask = tf.zeros([2, 0], tf.bool)
+    assert grouping.group_events(key, mask, None, 2).mask.shape == (2, 1)
     found = grouping.group_events(key, mask, 3, 2)
     assert not np.any(found.mask)
     assert not np.any(found.event_mask)

@@ -8,8 +8,9 @@ from dgin_tf.ops.similarity import Relevance, cosine_distance
 from tests.oracles import encode
 
 SETTINGS = (
-    {"beta": 20.0},
-    {"beta": 3.0, "multiply": True},
+    {},
+    {"beta": 3.0},
+    {"metric": "printed"},
     {"metric": "dot"},
 )
 
@@ -39,7 +40,10 @@ def test_a_vector_of_zeros_is_at_distance_one_and_passes_no_gradient():
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"metric": "l2"}, "one of cosine, dot; got 'l2'"), ({"beta": 0.0}, "above 0; got 0.0")],
+    [
+        ({"metric": "l2"}, "one of cosine, printed, dot; got 'l2'"),
+        ({"beta": 0.0}, "above 0; got 0.0"),
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):

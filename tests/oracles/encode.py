@@ -9,11 +9,11 @@ def cosine(x, y):
     return float(x @ y / length) if length > 0 else 0.0
 
 
-def similarity(x, y, metric="cosine", beta=20.0, multiply=False):
-    """Eq. (9), or the scaled inner product of ENCODE-."""
+def similarity(x, y, metric="cosine", beta=20.0):
+    """Eq. (9) with its beta turned round or as printed, or the scaled inner product of ENCODE-."""
     if metric == "dot":
         return float(x @ y) / np.sqrt(len(x))
-    return cosine(x, y) * beta if multiply else cosine(x, y) / beta
+    return cosine(x, y) / beta if metric == "printed" else cosine(x, y) * beta
 
 
 def softmax(scores):

@@ -67,7 +67,7 @@ class ReducedSearch(SearchUnit):
 
     def search(self, state: State, target: Target, training: bool = False) -> SearchResult:
         """Retrieves the nearest events; scores are cosines."""
-        query = normalize(self.reduction(target.embedding))
+        query = tf.stop_gradient(normalize(self.reduction(target.embedding)))
         cosine = tf.matmul(query, state[REDUCED], transpose_b=True)
         return top_events(cosine, state[MASK][:, tf.newaxis], self.k)
 

@@ -1,4 +1,4 @@
-"""Projection of constant vectors, with a gradient that is taken user by user.
+"""Projection of vectors, with a gradient to the kernel that is taken user by user.
 
 Value and gradient take 0.8 ms, the formula 1.2 (one core of an AMD EPYC, 32 users of 1,000 events of 32).
 """
@@ -7,20 +7,21 @@ import tensorflow as tf
 
 
 def project(vectors: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """`tf.tensordot(vectors, kernel, 1)`, differentiable in the kernel alone.
+    """`tf.tensordot(vectors, kernel, 1)`.
 
     Args:
-      vectors: constants, [users, time, dim].
+      vectors: [users, time, dim].
       kernel: [dim, m].
     """
 
     @tf.custom_gradient
-    def product(kernel):
+    def product(vectors, kernel):
         def gradient(upstream):
             # User by user takes half as long as one product of all events, which are many.
             by_user = tf.matmul(upstream, vectors, transpose_a=True)  # [users, m, dim]
-            return tf.transpose(tf.reduce_sum(by_user, axis=0))
+            by_kernel = tf.transpose(tf.reduce_sum(by_user, axis=0))
+            return tf.tensordot(upstream, tf.transpose(kernel), 1), by_kernel
 
         return tf.tensordot(vectors, kernel, 1), gradient
 
-    return product(kernel)
+    return product(vectors, kernel)

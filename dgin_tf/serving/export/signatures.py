@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from dgin_tf.group_spec import TOTAL
 from dgin_tf.inputs.cutting import cut, parse_rows
+from dgin_tf.layers.events import MASK
 from dgin_tf.models.base import CTRModel
 from dgin_tf.schema import (
     CANDIDATE,
@@ -151,8 +152,13 @@ class _Bodies:
     def encode_groups(self, **raw) -> Tensors:
         totals = {name: value for name, value in raw.items() if name.startswith(total_feature(""))}
         features = self._features({n: value for n, value in raw.items() if n not in totals})
-        state = self.model.encode_user({**features, **totals})
-        return _outgoing(flatten_state({GROUP_ENCODER: state[GROUP_ENCODER]}))
+        groups = self.model.encode_user({**features, **totals})[GROUP_ENCODER]
+        spec = self.model.serving_spec.groups
+        if spec is not None and spec.groups is None:
+            # One for each event that the index sent, most of which share a group with others.
+            count = tf.reduce_max(tf.math.count_nonzero(groups[MASK], axis=1, dtype=tf.int32))
+            groups = {name: value[:, : tf.maximum(count, 1)] for name, value in groups.items()}
+        return _outgoing(flatten_state({GROUP_ENCODER: groups}))
 
     def encode_retrieved(self, **raw) -> Tensors:
         # The groups are in the graph too, but not among the outputs: they are pruned.

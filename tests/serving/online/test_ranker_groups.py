@@ -74,6 +74,23 @@ def test_cached_groups_and_the_candidates_own_events_score_as_the_whole_history_
     assert comparisons > 10
 
 
+def test_without_a_limit_all_groups_are_cached_and_no_more(data, engine, tmp_path):
+    dgin = export("dgin", data, tmp_path, **{**SETTINGS, "groups": None})
+    ranker = Ranker(dgin.version, index=engine)
+    assert ranker.model.metadata["groups"]["groups"] is None
+    for user, events in histories(data):
+        candidates = some_candidates(events)
+        reference = whole(dgin.model, user, events, candidates)
+        np.testing.assert_allclose(ranker.rank(user, candidates), reference, atol=1e-6)
+        categories = np.unique(events["category_id"])
+        mask = ranker.users.group_state(user)["group_module__mask"]
+        assert mask.shape == (1, max(1, sum(categories >= FIRST_ID)))
+    users = [user for user, _ in histories(data)]
+    encode = functools.partial(ranker.model.run, ENCODE_GROUPS)
+    _, inputs = ranker.users.inputs(users)
+    assert encode(inputs)["group_module__mask"].shape[1] > GROUPS
+
+
 def test_a_request_reads_no_more_than_the_lists_of_its_candidates(data, ranker, monkeypatch):
     user, events = longest(data)
     ranker.users.group_state(user)
