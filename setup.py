@@ -4,7 +4,7 @@ import setuptools
 
 setuptools.setup(
     name="dgin_tf",
-    version="0.5.0",
+    version="0.6.0",
     description="DIEN, MIMN, SIM, ENCODE and DGIN in TensorFlow/Keras, from raw logs to a served model",
     packages=setuptools.find_packages(include=["dgin_tf*", "data_prep*", "experiments*"]),
     package_data={"experiments": ["notebooks/*.ipynb"]},

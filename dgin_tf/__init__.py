@@ -20,4 +20,4 @@ if _tensorflow is not None and hasattr(getattr(_tensorflow, "keras", None), "ver
         "using tf.keras (or set TF_USE_LEGACY_KERAS=1), and in a notebook restart the kernel."
     )
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
