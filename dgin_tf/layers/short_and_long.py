@@ -101,7 +101,8 @@ class ShortAndLong(InterestEncoder):
         """
         short = dict(self.short.interest(state[SHORT], target, training=training))
         long = dict(self.long.interest(state[LONG], target, training=training))
-        interest = tf.concat([short.pop(INTEREST), long.pop(INTEREST)], axis=-1)
+        parts = (tf.cast(part.pop(INTEREST), self.compute_dtype) for part in (short, long))
+        interest = tf.concat(list(parts), axis=-1)
         logits = {AUXILIARY_LOGITS: long.pop(AUXILIARY_LOGITS)} if AUXILIARY_LOGITS in long else {}
         return {INTEREST: interest, SHORT: short, LONG: long, **logits}
 

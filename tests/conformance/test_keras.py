@@ -211,7 +211,7 @@ def test_weights_are_read_and_counted_before_the_first_call(tmp_path):
     [
         ("din", "hist_item_id", "expected the batch features ['hist_item_id']; got"),
         ("din", "cand_category_id", "expected the batch features ['cand_category_id']; got"),
-        ("dgin", "hist_category_id", "expected the history features ['category_id']; got"),
+        ("dgin", "hist_category_id", "expected the batch features ['hist_category_id']; got"),
         ("dgin", "hist_timestamp", "expected the history features ['timestamp']; got"),
         ("dgin", "cand_timestamp", "expected the candidate features ['timestamp']; got"),
         ("twin", "cand_timestamp", "expected the candidate features ['timestamp']; got"),

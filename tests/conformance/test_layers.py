@@ -511,6 +511,7 @@ OPTIONS = [
         {"clustering": Clustering(3, "dynamic_routing"), "relevance": Relevance("dot")},
     ),
     (InterestClusters, {"clustering": Clustering(3, "agglomerative")}),
+    (InterestClusters, {"clustering": Clustering(3), "stop_gradient": False}),
     (CrossFeature, {"buckets": TIME, "heads": 3, "dim": 2}),
     (
         ConsistentInterest,

@@ -126,7 +126,7 @@ def test_runs_are_measured_for_the_columns_of_table_3_and_figure_1(trained, data
     data = PreparedData(data_dir)
     run_dirs = {name: str(trained / name) for name in ("encode", "din_long")}
     named = {name for table in paper.TABLES for name in table.measures}
-    assert named == set(measures.MEASURES)
+    assert named == {"relevance indicator", "request ms"} <= set(measures.MEASURES)
     results = {name: result_of([0.7, 0.8]) for name in run_dirs}
     for name in named:
         found = measures.MEASURES[name](list(run_dirs), run_dirs, data)

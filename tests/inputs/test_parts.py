@@ -54,9 +54,10 @@ def test_every_batch_has_rows_of_each_length_in_proportion(data):
     rows = np.asarray(batches)
     shares = rows.sum(0) / rows.sum()
     assert len(shares) == 3
-    full = rows[np.sum(rows, 1) > OPTIONS.batch_rows // 2]
-    assert len(full) >= len(rows) - 2
-    assert np.abs(full - shares * OPTIONS.batch_rows).max() <= 4
+    # The last rows of a length may be fewer than its share.
+    full = rows[:-1]
+    assert len(full) > 2
+    assert np.abs(full - shares * full.sum(1, keepdims=True)).max() <= 2
 
 
 def test_a_plan_holds_all_rows_in_the_fewest_batches():

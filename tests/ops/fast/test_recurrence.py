@@ -149,7 +149,9 @@ def test_enough_rows_of_a_known_number_are_compiled_whatever_the_length():
     assert not compiled_by_xla(None, TIME)
 
 
-@pytest.mark.parametrize(("users", "cores", "expected"), [(64, 2, 2), (64, 8, 4), (33, 2, 1)])
+@pytest.mark.parametrize(
+    ("users", "cores", "expected"), [(64, 2, 2), (128, 8, 4), (63, 2, 1), (40, 2, 1)]
+)
 def test_a_batch_is_split_evenly_over_the_cores(monkeypatch, users, cores, expected):
     monkeypatch.setattr(loops.os, "cpu_count", lambda: cores)
     assert loops.shard_count(users) == expected
