@@ -135,7 +135,6 @@ class KernelLayer(ConfiguredLayer):
           name: of the variable.
           shape: [rows, width].
           similar_to: the other kernel of a score, [other rows, width], whose rows this one starts with.
-          **kwargs: of `add_weight`.
         """
         initializer = copy_initializer(self.kernel_initializer)
         if similar_to is not None:

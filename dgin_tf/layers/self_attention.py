@@ -38,10 +38,9 @@ class MultiHeadSelfAttention(KernelLayer):
         dim = tf.TensorShape(input_shape)[-1]
         shape = [dim, self.heads * -(-dim // self.heads)]
         # All four lie alike, the output's transposed.
-        query = self.add_kernel("query_kernel", shape)
-        key = self.add_kernel("key_kernel", shape, similar_to=query)
-        others = (self.add_kernel(f"{name}_kernel", shape) for name in ("value", "output"))
-        self._kernels = [query, key, *others]
+        self._kernels = [
+            self.add_kernel(f"{name}_kernel", shape) for name in AttentionKernels._fields
+        ]
         super().build(input_shape)
 
     @property

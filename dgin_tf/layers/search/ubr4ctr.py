@@ -97,10 +97,9 @@ class FeatureSelection(KernelLayer):
             raise ValueError(
                 f"heads must divide the width of an attribute's embedding, {dim}; got {self.heads}."
             )
-        # A bias of the keys would move all scores of a row alike, so that there is none.
-        query = self.add_kernel("query", [dim, dim])
-        key = self.add_kernel("key", [dim, dim], similar_to=query)
-        self.kernels = [query, key, self.add_kernel("value", [dim, dim])]
+        # A bias of the keys would move all scores of a row alike, so that there is none. Scores do not
+        # start as a similarity: between the attributes of one candidate that gains nothing.
+        self.kernels = [self.add_kernel(name, [dim, dim]) for name in ("query", "key", "value")]
         super().build(input_shape)
 
     def call(self, features: tf.Tensor) -> tf.Tensor:

@@ -76,10 +76,9 @@ class SessionTransformer(KernelLayer):
     def build(self, input_shape: Any) -> None:
         dim = tf.TensorShape(input_shape)[-1]
         units = head_width(dim, self.heads)
-        # A kernel's row blocks are the heads' own [units, units] kernels, one below the other.
-        query = self.add_kernel("query", [dim, units])
-        key = self.add_kernel("key", [dim, units], similar_to=query)
-        self.kernels = [query, key, self.add_kernel("value", [dim, units])]
+        # A kernel's row blocks are the heads' own [units, units] kernels, one below the other. Scores
+        # do not start as a similarity: within a session, beside the residual, that gains nothing.
+        self.kernels = [self.add_kernel(name, [dim, units]) for name in ("query", "key", "value")]
         self.output_kernel = self.add_kernel("output_kernel", [dim, dim])
         super().build(input_shape)
 
