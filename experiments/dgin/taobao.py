@@ -20,7 +20,8 @@ about a fifth of a second on two cores that others use too, ten times that of DG
 Expected: the order of the tables, not their figures. The paper's log loss of .05 means one positive
 in a hundred, which it does not explain; `--negatives=99`, the default of `--form=paper`, is of that
 level (the paper has clicks, carts and purchases: `--behavior_types=pv,cart,buy`). Baselines see all
-behaviors here, as the group module does, where the paper gives most of them clicks alone.
+behaviors here, as the group module does; the paper gives its short ones clicks alone, as every model
+has with `_click_only` behind its name.
 """
 
 import ml_collections
