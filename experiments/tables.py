@@ -4,8 +4,12 @@
         --output_dir=O --seeds=5 --parallel_seeds=2 [--results=EARLIER/dien.json]
 
 Finished runs are not trained again, so that the same command resumes a stopped one. Seeds that files of
-`--results` have, with the same config, are read from there and the others are trained; a table can so be
-put together from runs of several days or machines. With `--measure` the runs of O are measured too, for
+`--results` have, with the same config and of the same program, are read from there and the others are
+trained; a table can so be put together from runs of several days or machines, and all of it is of one
+program (`experiments.running.program`). A run in O that another program began is refused. With
+`--second_short_reader` the rows whose newest events can be read in two ways have a second column. With
+`--choose_starts` every row has the start of its embeddings and the momentum that one more seed has the best
+validation with (`experiments.running.starts`); the grid is printed. With `--measure` the runs of O are measured too, for
 the tables that have such columns (ENCODE's relevance indicator and time of a request), one seed of each
 row; this needs a quiet machine. Writes `O/<data set>/<row>/` for every model, `O/dien.json` and `O/dien.md`.
 """
@@ -25,6 +29,7 @@ from experiments.analysis import measures
 from experiments.reporting import paper_tables
 from experiments.reporting.earlier_results import EarlierResults
 from experiments.running import runs
+from experiments.running.starts import best_start, set_start, starts_markdown, try_starts
 
 _PAPER = flags.DEFINE_string("paper", "dien", "Folder of experiments/ with the paper's tables.")
 _CONFIG = flags.DEFINE_string("config", "movielens", "Config file of that folder, without .py.")
@@ -41,6 +46,16 @@ _RESULTS = flags.DEFINE_list(
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of every model.", lower_bound=1)
 _MEASURE = flags.DEFINE_boolean(
     "measure", False, "Measure the runs in --output_dir for the tables' other columns."
+)
+_SECOND_READER = flags.DEFINE_enum(
+    "second_short_reader",
+    None,
+    ["din", "heads"],
+    "What reads the newest events in a second column for every data set, NAME-READER; in the first one "
+    "it is what the config says, the same for all rows.",
+)
+_CHOOSE_STARTS = flags.DEFINE_boolean(
+    "choose_starts", False, "Choose embedding_limit and momentum of every row on validation."
 )
 _PARALLEL = flags.DEFINE_integer("parallel_seeds", 1, "Runs at a time.", lower_bound=1)
 
@@ -69,12 +84,30 @@ def main(_: object) -> None:
         for row in selection
         for name, path in data.items()
     ]
+    if reader := _SECOND_READER.value:
+        for row, name, path, _ in list(cells):
+            config = _config(config_module, row)
+            if "short_reader" in config.model:
+                config.model.short_reader = reader
+                cells.append((row, f"{name}-{reader}", path, config))
     # All are looked up before any is trained, so that an error comes at once.
     known_results = [
         earlier.find(name, row.key, config, path, seeds) for row, name, path, config in cells
     ]
-    results: dict[str, dict[str, Mapping]] = {name: {} for name in data}
+    results: dict[str, dict[str, Mapping]] = {name: {} for _, name, *_ in cells}
     with runs.SeedPool(_PARALLEL.value) as pool:
+        starts: dict[tuple[str, str], list] = {}
+        if _CHOOSE_STARTS.value:
+            unknown_cells = [
+                cell for cell, known in zip(cells, known_results, strict=True) if not known
+            ]
+            tries = [
+                try_starts(pool, config, path, output_dir / name / row.key)
+                for row, name, path, config in unknown_cells
+            ]
+            for (row, name, _, config), grid in zip(unknown_cells, tries, strict=True):
+                starts[name, row.key] = grid()
+                set_start(config, *best_start(starts[name, row.key]))
         # All runs are submitted before the first one is waited for.
         waiting = {
             (name, row.key): pool.gather(config, path, output_dir / name / row.key, missing)
@@ -83,6 +116,8 @@ def main(_: object) -> None:
         }
         for known_result, (row, name, _, _) in zip(known_results, cells, strict=True):
             new_result = waiting[name, row.key]() if (name, row.key) in waiting else None
+            if new_result and (name, row.key) in starts:
+                new_result = {**new_result, runs.STARTS: starts[name, row.key]}
             parts = [part for part in (known_result, new_result) if part]
             results[name][row.key] = parts[0] if len(parts) == 1 else runs.merge(parts)
             auc = results[name][row.key]["test"]["auc"]
@@ -91,7 +126,7 @@ def main(_: object) -> None:
             # After every model, so that a stopped command leaves the tables of what is done.
             text = _write(paper, results, labels, output_dir)
     if _MEASURE.value:
-        for name, path in data.items():
+        for name, path in {name: path for _, name, path, _ in cells}.items():
             _measure(paper, results[name], output_dir / name, PreparedData(path))
         text = _write(paper, results, labels, output_dir)
     sys.stdout.write(text)
@@ -133,9 +168,8 @@ def _write(paper, results, labels, output_dir):
     claims = paper_tables.check_claims(done, paper.CLAIMS)
     origin = paper_tables.origin(done, labels)
     parts = [paper_tables.markdown(table, done, paper.YARDSTICKS) for table in paper.TABLES]
-    text = "\n".join(
-        [*filter(None, parts), paper_tables.claims_markdown(claims, labels), origin, ""]
-    )
+    parts += [starts_markdown(done, labels), paper_tables.claims_markdown(claims, labels)]
+    text = "\n".join([*filter(None, parts), origin, ""])
     content = {
         "results": done,
         "claims": claims,

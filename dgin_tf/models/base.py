@@ -27,6 +27,7 @@ from dgin_tf.layers.interest_encoder import (
 )
 from dgin_tf.layers.pooling import Pooling
 from dgin_tf.layers.tower import Tower
+from dgin_tf.models.behavior_types import select_types, type_ids
 from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.ops.compiling import leaving_xla
 from dgin_tf.ops.parts import join_outputs, join_rows, parts_of, split_rows
@@ -47,6 +48,8 @@ class ModelConfig:
 
     Attributes:
       embedding_dim: n_E, width of one field's embedding.
+      behavior_types: names of the types whose events are read, such as clicks alone; () for all. The other
+        events of a history are left out before any of them is counted as one of the newest.
       user_fields: user fields that join the head; () for none, None for the variant's, which is none
         in the papers and the user's id in the released code.
       tower_units: widths of the head's hidden layers.
@@ -65,6 +68,7 @@ class ModelConfig:
     """
 
     embedding_dim: int = 18
+    behavior_types: tuple[str, ...] = ()
     user_fields: tuple[str, ...] | None = None
     tower_units: tuple[int, ...] = (200, 80)
     activation: str = "dice"
@@ -128,7 +132,8 @@ class CTRModel(tfrs.models.Model):
       config: embedding and head.
 
     Raises:
-      ValueError: an encoder is called `user`, as the state of the user's own fields is.
+      ValueError: an encoder is called `user`, as the state of the user's own fields is, or the schema
+        lacks a behavior type of the config.
     """
 
     Settings: type | None = None
@@ -158,6 +163,8 @@ class CTRModel(tfrs.models.Model):
         self.distribute_reduction_method = "first"
         self.schema = schema
         self.config = config or ModelConfig()
+        names = self.config.behavior_types
+        self.type_ids = tuple(type_ids(schema, names).values()) if names else ()
         self.embedding = self.config.embedding(schema)
         if self.config.history_sum:
             encoders = {HISTORY_SUM: Pooling(name=HISTORY_SUM), **encoders}
@@ -306,6 +313,8 @@ class CTRModel(tfrs.models.Model):
 
     def past_events(self, features: Mapping[str, tf.Tensor]) -> History:
         """The past events of a batch, as every encoder gets them; ids, not embedded."""
+        if self.type_ids:
+            features = select_types(features, self.type_ids, self.schema)
         history = self.embedding.history(features)
         if all(encoder.reads_ids for encoder in self.encoders.values()):
             return history
@@ -356,9 +365,12 @@ class CTRModel(tfrs.models.Model):
 
     @property
     def serving_spec(self) -> ServingSpec:
-        """The parts of a history that scores depend on, by default its one encoder's."""
-        encoders = list(self.encoders.values())
-        return ServingSpec(encoders[0].history_slice if len(encoders) == 1 else None)
+        """The parts of a history that scores depend on, by default its one encoder's.
+
+        No index lists the newest events of some behavior types; whole histories are read there.
+        """
+        encoder, *others = self.encoders.values()
+        return ServingSpec(None if others or self.type_ids else encoder.history_slice)
 
     @property
     def is_incremental(self) -> bool:

@@ -1,8 +1,19 @@
-"""Ids of behavior types by their names: clicks, and all other types."""
+"""Behavior types by their names: clicks, all other types, and the events of some types alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, Schema
+import tensorflow as tf
+
+from dgin_tf.layers.embedding import role_mask
+from dgin_tf.schema import (
+    BEHAVIOR_TYPE,
+    FIRST_ID,
+    HISTORY,
+    HISTORY_MASK,
+    PREFIX,
+    Schema,
+    check_features,
+)
 
 
 def type_ids(schema: Schema, names: Sequence[str] = ()) -> dict[str, int]:
@@ -28,12 +39,40 @@ def type_ids(schema: Schema, names: Sequence[str] = ()) -> dict[str, int]:
     return {name: ids[name] for name in names} if names else ids
 
 
-def clicks_first(schema: Schema, click: str | None = None) -> list[tuple[int, ...]]:
+def select_types(
+    features: Mapping[str, tf.Tensor], type_ids: Sequence[int], schema: Schema
+) -> dict[str, tf.Tensor]:
+    """A batch whose past events are those of some types, side by side as if there were no others.
+
+    Args:
+      features: of the batch, `hist_*` [users, time] among them.
+      type_ids: the types.
+      schema: the data.
+
+    Raises:
+      ValueError: events come without their types.
+    """
+    name = PREFIX[HISTORY] + BEHAVIOR_TYPE
+    check_features(features, [name])
+    types = features[name][..., tf.newaxis]
+    is_of_types = tf.reduce_any(types == tf.constant(type_ids, types.dtype), axis=-1)
+    selected = {**features, HISTORY_MASK: role_mask(features, HISTORY, schema) & is_of_types}
+    order = tf.argsort(tf.cast(~selected[HISTORY_MASK], tf.int32), axis=1, stable=True)
+    for name in selected:
+        if name.startswith(PREFIX[HISTORY]):
+            selected[name] = tf.gather(selected[name], order, batch_dims=1)
+    return selected
+
+
+def clicks_first(
+    schema: Schema, click: str | None = None, names: Sequence[str] = ()
+) -> list[tuple[int, ...]]:
     """Ids of the types that form a sequence each, clicks in front.
 
     Args:
       schema: the data.
-      click: name of the type that is a click; None for the schema's first, as readers have it.
+      click: name of the type that is a click; None for the first, as readers have it.
+      names: of the types that are read; () for all.
 
     Returns:
       A tuple of ids for each type; one of () where events have no types, which stands for all
@@ -42,7 +81,7 @@ def clicks_first(schema: Schema, click: str | None = None) -> list[tuple[int, ..
     Raises:
       ValueError: no type has this name.
     """
-    ids = type_ids(schema)
+    ids = type_ids(schema, names)
     if click is not None:
         ids = {**type_ids(schema, [click]), **ids}
     return [(number,) for number in ids.values()] or [()]

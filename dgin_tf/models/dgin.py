@@ -15,7 +15,7 @@ import numpy as np
 from dgin_tf.group_spec import ITEM, SESSION, GroupSpec, StatisticsSpec
 from dgin_tf.inputs.group_features import GROUPS, KEPT_OF_ALL, GroupTransform, history_features
 from dgin_tf.layers.configured import as_layer
-from dgin_tf.layers.event_attributes import EventAttributes, events_of_types
+from dgin_tf.layers.event_attributes import EventAttributes
 from dgin_tf.layers.events import History
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.groups import GroupAggregation, GroupModule
@@ -23,12 +23,12 @@ from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.hard import HardSearch
 from dgin_tf.layers.search.unit import SearchedInterest
-from dgin_tf.layers.short_and_long import ShortAndLong
 from dgin_tf.layers.target_module import TargetModule
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.models.behavior_types import type_ids
 from dgin_tf.models.serving_spec import ServingSpec
-from dgin_tf.models.sim import din_history
+from dgin_tf.models.short_and_long import ShortAndLongModel
+from dgin_tf.models.sim import HardSettings
 from dgin_tf.ops.parts import parts_of
 from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, HISTORY, TIMESTAMP, Schema
 
@@ -47,20 +47,19 @@ class DGIN(CTRModel, registry_name="dgin"):
       config: embedding and head.
       group_module: Eqs. (3)-(7).
       target_module: encoder of the candidate's own events (Eq. 8); None for none.
-      behavior_types: names of the types that are read, () for all.
 
     Raises:
-      ValueError: there is a target module without a group module, or the schema lacks the key or a
-        behavior type.
+      ValueError: there is a target module without a group module, or the schema lacks the key.
     """
 
     @dataclasses.dataclass(frozen=True)
     class Settings:
         """Settings of the paper's blocks. The rows of table 3 are `statistical`, `aggregated` and
-        `target_module` switched on one after the other, table 4 is `behavior_types`, table 5 is `key`.
+        `target_module` switched on one after the other, table 4 is `ModelConfig.behavior_types`, table 5
+        is `key`.
 
-        Attributes of events are what the schema has of timestamps, behavior types and side features, and
-        statistics have the means of its numeric features.
+        Attributes of events are what the schema has of timestamps, behavior types (where more than one is
+        read) and side features, and statistics have the means of its numeric features.
 
         Attributes:
           key: interest key: `item_id`, another field that events and candidates share, or `session`,
@@ -68,8 +67,6 @@ class DGIN(CTRModel, registry_name="dgin"):
           statistical: whether groups have attr_s (Eq. 3).
           aggregated: whether groups have attr_a (Eqs. 4-6).
           target_module: whether there is one (Eq. 8).
-          behavior_types: names of the types that are read, () for all. With one alone the attributes of
-            behavior types are left out ("click-only").
           groups: G, the most recent groups that remain; None for all, as the paper discards no event.
           events: B, how many of a group's newest events its self-attention reads. The paper does
             not say how many.
@@ -83,7 +80,6 @@ class DGIN(CTRModel, registry_name="dgin"):
         statistical: bool = True
         aggregated: bool = True
         target_module: bool = True
-        behavior_types: tuple[str, ...] = ()
         groups: int | None = None
         events: int = 10
         target_events: int = 50
@@ -97,19 +93,15 @@ class DGIN(CTRModel, registry_name="dgin"):
         config: ModelConfig | None = None,
         group_module: GroupModule | None = None,
         target_module: InterestEncoder | None = None,
-        behavior_types: Sequence[str] = (),
     ):
         if group_module is None:
             if target_module is not None:
                 raise ValueError("a target module comes beside a group module; pass both.")
-            settings = self.Settings(behavior_types=tuple(behavior_types))
-            group_module, target_module = paper_modules(schema, config, settings)
+            group_module, target_module = paper_modules(schema, config, self.Settings())
         check_key(schema, as_layer(group_module, GroupModule).key)
         modules = {"group_module": group_module, "target_module": target_module}
         encoders = {name: module for name, module in modules.items() if module is not None}
         super().__init__(schema, encoders, config, name="dgin")
-        self.behavior_types = tuple(behavior_types)
-        self._type_ids = tuple(type_ids(schema, behavior_types).values()) if behavior_types else ()
 
     @property
     def group_module(self) -> GroupModule:
@@ -133,10 +125,8 @@ class DGIN(CTRModel, registry_name="dgin"):
         return dict(zip(("group_module", "target_module"), modules, strict=True))
 
     def past_events(self, features: Mapping[str, Any]) -> History:
-        """Past events of the types that are read, as ids, with the groups that batches came with."""
+        """Past events as ids, with the groups that batches came with."""
         history = super().past_events(features)
-        if self._type_ids:
-            history = events_of_types(history, self._type_ids)
         # An index sends running statistics of groups, which are no fields of the schema.
         raw = {**history_features(features), **history.features}
         return history._replace(features=raw, groups=features.get(GROUPS))
@@ -150,7 +140,7 @@ class DGIN(CTRModel, registry_name="dgin"):
             per_key = None
             if history is not None and history[:2] == (self.spec.key, 0):
                 per_key = history.per_key
-        return (GroupTransform(self.spec, per_key, tuple(self._type_ids)),)
+        return (GroupTransform(self.spec, per_key, self.type_ids),)
 
     @property
     def serving_spec(self) -> ServingSpec:
@@ -160,7 +150,7 @@ class DGIN(CTRModel, registry_name="dgin"):
         """
         history = None if self.target_module is None else self.target_module.history_slice
         needs_all = self.target_module is not None and history is None
-        if self.spec.key == SESSION or self._type_ids or needs_all:
+        if self.spec.key == SESSION or self.type_ids or needs_all:
             return ServingSpec()
         return ServingSpec(history, self.spec)
 
@@ -180,44 +170,19 @@ class DGIN(CTRModel, registry_name="dgin"):
             statistics.adapt(h.groups for h in histories if h.groups is not None)
 
 
-class SIMTargetModule(CTRModel, registry_name="sim_tm"):
-    """SIM-TM (section 4.2): SIM with hard search, whose events DGIN's target module reads.
+class SIMTargetModule(ShortAndLongModel, registry_name="sim_tm"):
+    """SIM-TM (section 4.2): SIM with hard search, whose events DGIN's target module reads."""
 
-    Args:
-      schema: the data.
-      config: embedding and head.
-      k: how many events are found at most.
-      field: the attribute to search by.
-      short_events: how many of the newest events DIN reads; the others are searched.
-      softmax: whether DIN's weights are normalized.
-      heads: of the target module's attentions.
-    """
+    Settings = HardSettings
 
-    def __init__(
-        self,
-        schema: Schema,
-        config: ModelConfig | None = None,
-        k: int = 50,
-        field: str = "category_id",
-        short_events: int = 10,
-        softmax: bool = False,
-        heads: int = 2,
-    ):
-        config = config or ModelConfig()
-        check_key(schema, field)
+    @classmethod
+    def blocks(cls, schema, config, settings):
+        """Hard search, a target module of as many heads, and DIN."""
+        check_key(schema, settings.field)
         attributes = event_attributes(schema, config.embedding_dim)
-        encoder = ShortAndLong(
-            din_history(softmax),
-            search_own_events(field, k, TargetModule(attributes, heads, name="reader")),
-            short_events,
-            name="interest",
-        )
-        super().__init__(schema, {"interest": encoder}, config, name="sim_tm")
-        self.k = k
-        self.field = field
-        self.short_events = short_events
-        self.softmax = softmax
-        self.heads = heads
+        reader = TargetModule(attributes, settings.heads, name="reader")
+        long = search_own_events(settings.field, settings.k, reader)
+        return {"short": settings.short_encoder(), "long": long}
 
 
 def _warn_of_limit(transform: GroupTransform, batches: Iterable[Mapping[str, Any]]) -> None:
@@ -253,9 +218,9 @@ def paper_modules(
         raise ValueError(
             "expected statistics whose boundaries are to be learned; got a model without."
         )
-    dim = (config or ModelConfig()).embedding_dim
+    config = config or ModelConfig()
+    dim, types = config.embedding_dim, type_ids(schema, config.behavior_types)
     fields = [field.name for field in schema.paired_fields]
-    types = type_ids(schema, settings.behavior_types)
     types = types if len(types) > 1 else {}  # what all events are of tells nothing
     statistics = attributes = aggregation = None
     if settings.statistical:

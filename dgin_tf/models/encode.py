@@ -11,14 +11,14 @@ from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.interest_clusters import InterestClusters
 from dgin_tf.layers.search.reduced import InnerProductSearch, ReducedSearch
 from dgin_tf.models.eta import multi_head_readers
-from dgin_tf.models.short_and_long import ShortAndLongModel, din_history
+from dgin_tf.models.short_and_long import ShortAndLongModel, ShortSettings
 from dgin_tf.models.sim import SIM
 from dgin_tf.ops.clustering import Clustering
 from dgin_tf.ops.similarity import Relevance
 
 
 @dataclasses.dataclass(frozen=True)
-class ReductionSettings:
+class ReductionSettings(ShortSettings):
     """Settings of the dimension reduction, and of what stands beside it.
 
     Attributes:
@@ -27,7 +27,6 @@ class ReductionSettings:
       sampling: of that loss, see there.
       anchors: of that loss, see there.
       auxiliary_weight: of that loss.
-      short_events: how many of the newest events are read one by one.
       seed: of draws and first centers.
     """
 
@@ -36,7 +35,6 @@ class ReductionSettings:
     sampling: str = "sequence"
     anchors: int | None = None
     auxiliary_weight: float = 0.1
-    short_events: int = 50
     seed: int = 1
 
 
@@ -55,7 +53,6 @@ class ENCODE(ShortAndLongModel, registry_name="encode"):
           stop_gradient: whether weights within clusters are constants, see `InterestClusters`.
           clustering: "k_means", "random", "dynamic_routing" or "agglomerative".
           rounds: T of K-means and dynamic routing.
-          softmax: whether DIN's weights are normalized.
         """
 
         clusters: int = 30
@@ -64,7 +61,7 @@ class ENCODE(ShortAndLongModel, registry_name="encode"):
         stop_gradient: bool = True
         clustering: str = "k_means"
         rounds: int = 15
-        softmax: bool = False
+        short_reader: str = "din"
 
     @classmethod
     def blocks(cls, schema, config, settings):
@@ -75,7 +72,7 @@ class ENCODE(ShortAndLongModel, registry_name="encode"):
         long = InterestClusters(
             reduction, clustering, relevance, settings.stop_gradient, name="long"
         )
-        return {"short": din_history(settings.softmax, name="short"), "long": long}
+        return {"short": settings.short_encoder(), "long": long}
 
 
 class ETAEncode(SIM, registry_name="eta_encode"):
@@ -87,41 +84,35 @@ class ETAEncode(SIM, registry_name="eta_encode"):
 
         Attributes:
           k: how many events are retrieved at most.
-          heads: of both attentions.
         """
 
         k: int = 50
-        heads: int = 2
 
     @classmethod
     def blocks(cls, schema, config, settings):
         """Search by reduced events, and ETA's attentions."""
         search = ReducedSearch(settings.k, _dimension_reduction(settings), name="search")
-        return {"search": search, **multi_head_readers(settings.heads)}
+        return {"search": search, **multi_head_readers(settings)}
 
 
 class ETATargetAttention(SIM, registry_name="eta_ta"):
     """ETA-TA: ETA that searches by the inner products of the embeddings themselves."""
 
     @dataclasses.dataclass(frozen=True)
-    class Settings:
+    class Settings(ShortSettings):
         """Settings of the blocks.
 
         Attributes:
           k: how many events are retrieved at most.
-          heads: of both attentions.
-          short_events: how many of the newest events are read one by one.
         """
 
         k: int = 50
-        heads: int = 2
-        short_events: int = 50
 
     @classmethod
     def blocks(cls, schema, config, settings):
         """Search by inner products, and ETA's attentions."""
         search = InnerProductSearch(settings.k, name="search")
-        return {"search": search, **multi_head_readers(settings.heads)}
+        return {"search": search, **multi_head_readers(settings)}
 
 
 def _dimension_reduction(settings):

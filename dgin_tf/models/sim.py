@@ -18,7 +18,7 @@ from dgin_tf.layers.search.soft import SoftSearch
 from dgin_tf.layers.search.unit import SearchedInterest, SearchUnit
 from dgin_tf.layers.time_gap import GapEmbedding
 from dgin_tf.models.base import ModelConfig
-from dgin_tf.models.short_and_long import ShortAndLongModel, din_history
+from dgin_tf.models.short_and_long import DINSettings, ShortAndLongModel, din_history
 from dgin_tf.schema import CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 
@@ -68,41 +68,33 @@ class SIM(ShortAndLongModel):
 
 
 @dataclasses.dataclass(frozen=True)
-class HardSettings:
-    """Settings of hard search and of DIN beside it.
+class HardSettings(DINSettings):
+    """Settings of hard search and of what reads the newest events beside it.
 
     Attributes:
       k: how many events are retrieved at most. The paper serves 200 and trains on "hundreds".
       field: the attribute to search by.
-      short_events: how many of the newest events DIN reads; the others are searched.
-      softmax: whether DIN's weights are normalized.
     """
 
     k: int = 50
     field: str = "category_id"
-    short_events: int = 10
-    softmax: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
-class SoftSettings:
-    """Settings of soft search and of DIN beside it.
+class SoftSettings(DINSettings):
+    """Settings of soft search and of what reads the newest events beside it.
 
     Attributes:
       k: how many events are retrieved at most.
       dim: d_p, width of the comparison; None for that of an event.
       auxiliary_weight: alpha of Eq. (5).
       sample: number of random events that the auxiliary network is trained on; see `SoftSearch`.
-      short_events: how many of the newest events DIN reads; the others are searched.
-      softmax: whether DIN's weights are normalized.
     """
 
     k: int = 50
     dim: int | None = None
     auxiliary_weight: float = 1.0
     sample: int | None = None
-    short_events: int = 10
-    softmax: bool = False
 
 
 class SIMHard(SIM, registry_name="sim_hard"):
@@ -114,12 +106,10 @@ class SIMHard(SIM, registry_name="sim_hard"):
 
         Attributes:
           backfill: see `HardSearch`.
-          heads: q, of the exact search unit.
           time: "with Timeinfo", whether the time since each retrieved event is embedded.
         """
 
         backfill: bool = False
-        heads: int = 2
         time: bool = False
 
     @classmethod
@@ -127,7 +117,7 @@ class SIMHard(SIM, registry_name="sim_hard"):
         """Hard search, the exact search unit, and DIN."""
         check_field(schema, settings.field)
         search = HardSearch(settings.k, settings.field, settings.backfill, name="search")
-        return _beside_din(search, _exact_search_unit(settings), settings)
+        return _beside_short(search, _exact_search_unit(settings), settings)
 
 
 class SIMSoft(SIM, registry_name="sim_soft"):
@@ -142,17 +132,15 @@ class SIMSoft(SIM, registry_name="sim_soft"):
         """Settings of the blocks.
 
         Attributes:
-          heads: q, of the exact search unit.
           time: "with Timeinfo", whether the time since each retrieved event is embedded.
         """
 
-        heads: int = 2
         time: bool = False
 
     @classmethod
     def blocks(cls, schema, config, settings):
         """Soft search, whose network has the head's form, the exact search unit, and DIN."""
-        return _beside_din(_soft_search(config, settings), _exact_search_unit(settings), settings)
+        return _beside_short(_soft_search(config, settings), _exact_search_unit(settings), settings)
 
 
 class SIMHardFirstStage(SIM, registry_name="sim_hard_first_stage"):
@@ -165,7 +153,7 @@ class SIMHardFirstStage(SIM, registry_name="sim_hard_first_stage"):
         """Hard search, a mean, and DIN."""
         check_field(schema, settings.field)
         search = HardSearch(settings.k, settings.field, name="search")
-        return _beside_din(search, MeanReader(name="reader"), settings)
+        return _beside_short(search, MeanReader(name="reader"), settings)
 
 
 class SIMSoftFirstStage(SIM, registry_name="sim_soft_first_stage"):
@@ -180,7 +168,7 @@ class SIMSoftFirstStage(SIM, registry_name="sim_soft_first_stage"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """Soft search, a mean, and DIN."""
-        return _beside_din(_soft_search(config, settings), MeanReader(name="reader"), settings)
+        return _beside_short(_soft_search(config, settings), MeanReader(name="reader"), settings)
 
 
 def check_field(schema: Schema, field: str) -> None:
@@ -193,9 +181,8 @@ def check_field(schema: Schema, field: str) -> None:
         )
 
 
-def _beside_din(search, reader, settings):
-    short = din_history(settings.softmax, name="short")
-    return {"search": search, "reader": reader, "short": short}
+def _beside_short(search, reader, settings):
+    return {"search": search, "reader": reader, "short": settings.short_encoder()}
 
 
 def _soft_search(config, settings):

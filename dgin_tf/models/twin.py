@@ -4,8 +4,7 @@ import dataclasses
 
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.twin import ConsistentInterest
-from dgin_tf.models.eta import multi_head_history
-from dgin_tf.models.short_and_long import ShortAndLongModel
+from dgin_tf.models.short_and_long import ShortAndLongModel, ShortSettings
 from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, HISTORY, TIMESTAMP, Schema
 
 
@@ -17,19 +16,16 @@ class TWIN(ShortAndLongModel, registry_name="twin"):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Settings:
+    class Settings(ShortSettings):
         """Settings of the blocks.
 
         Attributes:
           k: how many events are retrieved at most; 100 in the paper, whose histories have 10,000 and
             more.
-          heads: of both attentions.
-          short_events: how many of the newest events are read one by one.
         """
 
         k: int = 50
         heads: int = 4
-        short_events: int = 50
 
     @classmethod
     def blocks(cls, schema, config, settings):
@@ -37,7 +33,7 @@ class TWIN(ShortAndLongModel, registry_name="twin"):
         attention = MultiHeadAttention(settings.heads, name="attention")
         times, types = _has_times(schema), _count_behavior_types(schema)
         long = ConsistentInterest(attention, settings.k, times, types, name="long")
-        return {"short": multi_head_history(settings.heads), "long": long}
+        return {"short": settings.short_encoder(), "long": long}
 
 
 def _has_times(schema: Schema) -> bool:

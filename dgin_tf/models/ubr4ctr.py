@@ -23,7 +23,7 @@ from dgin_tf.layers.search.ubr4ctr import (
 )
 from dgin_tf.layers.short_and_long import LONG
 from dgin_tf.models.base import LOGITS, OUTPUTS
-from dgin_tf.models.eta import multi_head_history
+from dgin_tf.models.short_and_long import ShortSettings
 from dgin_tf.models.sim import SIM
 from dgin_tf.records import LABEL
 from dgin_tf.schema import CANDIDATE
@@ -48,21 +48,17 @@ class UBR4CTR(SIM, registry_name="ubr4ctr"):
     log_likelihood = staticmethod(log_likelihood)
 
     @dataclasses.dataclass(frozen=True)
-    class Settings:
+    class Settings(ShortSettings):
         """Settings of the blocks.
 
         Attributes:
           k: how many events are retrieved at most; 20 in the paper.
-          heads: of the attention over the newest events.
           selection_heads: of the policy's self-attention; they must divide the embedding's width.
-          short_events: how many of the newest events are read one by one.
           seed: of the policy's draws.
         """
 
         k: int = 20
-        heads: int = 2
         selection_heads: int = 2
-        short_events: int = 50
         seed: int = 1
 
     @classmethod
@@ -75,7 +71,7 @@ class UBR4CTR(SIM, registry_name="ubr4ctr"):
         return {
             "search": AttributeSearch(fields, settings.k, policy, settings.seed, name="search"),
             "reader": ExactSearchUnit(attention, name="reader"),
-            "short": multi_head_history(settings.heads),
+            "short": settings.short_encoder(),
         }
 
     @property

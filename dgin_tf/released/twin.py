@@ -9,7 +9,6 @@ from dgin_tf.layers.interest_encoder import INTEREST
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
 from dgin_tf.layers.search.twin import ConsistentInterest
 from dgin_tf.layers.search.unit import TOPK_INDICES, TOPK_MASK, top_events
-from dgin_tf.models.eta import multi_head_history
 from dgin_tf.models.twin import TWIN
 from dgin_tf.ops import masking
 
@@ -67,4 +66,4 @@ class TWINReleased(TWIN, registry_name="twin_released"):
         """Multi-head attention, and the search of every head."""
         attention = MultiHeadAttention(settings.heads, name="attention")
         long = ReleasedConsistentInterest(attention, settings.k, name="long")
-        return {"short": multi_head_history(settings.heads), "long": long}
+        return {"short": settings.short_encoder(), "long": long}

@@ -62,7 +62,7 @@ class LoopOptions:
     """Options of the training loop.
 
     Attributes:
-      epochs: passes over the training data, at most.
+      epochs: passes over the training data, at most; so many that patience ends a run before.
       evaluations_per_epoch: validations, and checkpoints, in one epoch.
       patience: validations in a row without improvement after which the run stops; 0 for never.
       monitor: validation metric that selects the best weights.
@@ -73,9 +73,9 @@ class LoopOptions:
         device only.
     """
 
-    epochs: int = 3
+    epochs: int = 30
     evaluations_per_epoch: int = 1
-    patience: int = 2
+    patience: int = 3
     monitor: str = "auc"
     seed: int = 1
     steps_per_execution: int = 1

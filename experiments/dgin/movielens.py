@@ -33,7 +33,5 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     if config.model.name == "dgin" and config.model.key == "item_id":
         config.model.key = "category_id"
     config.data.batch_rows = 128
-    config.loop.epochs = 6
-    config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     return config

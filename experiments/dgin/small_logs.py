@@ -33,6 +33,4 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     config = variants.get_config(model, max_history=200, short_events=20)
     config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128
-    config.loop.epochs = 6
-    config.loop.patience = 1
     return config

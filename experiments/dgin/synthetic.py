@@ -36,8 +36,6 @@ def get_config(model: str = "dgin") -> ml_collections.ConfigDict:
     config.network.user_fields = ()  # the split is by user
     variants.start_attending(config)
     config.data.batch_rows = 128
-    config.loop.epochs = 10
-    config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     if "softmax" in config.model:
         config.model.softmax = True  # weights over hundreds of events have to add up to one

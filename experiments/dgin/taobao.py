@@ -21,8 +21,8 @@ Expected: the order of the tables, not their figures. The paper's log loss of .0
 in a hundred, which it does not explain; `--negatives=99`, the default of `--form=paper`, is of that
 level (the paper has clicks, carts and purchases: `--behavior_types=pv,cart,buy`). A row is then 100
 samples, and ten rows are the paper's batch of about 1,024; of rows with one negative, a batch is
-`--config.data.batch_rows=512`. Baselines see all behaviors here, as the group module does, where the
-paper gives most of them clicks alone.
+`--config.data.batch_rows=512`. Baselines see all behaviors here, as the group module does; the paper
+gives its short ones clicks alone, as every model has with `_click_only` behind its name.
 """
 
 import ml_collections

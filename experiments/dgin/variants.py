@@ -8,13 +8,13 @@ from experiments.running import defaults
 from experiments.sim import variants as searching
 
 CLICK = "pv"  # Taobao's word for a click
+CLICK_ONLY = "_click_only"
 
 ROWS: dict[str, dict[str, Any]] = {
     "dgin": {},
     "dgin_simple": {"statistical": False, "aggregated": False, "target_module": False},
     "dgin_statistical": {"aggregated": False, "target_module": False},
     "dgin_aggregated": {"target_module": False},
-    "dgin_click_only": {"behavior_types": (CLICK,)},
     "dgin_session": {"key": "session", "target_module": False},
     "dgin_category": {"key": "category_id"},
     "dgin_category_without_tm": {"key": "category_id", "target_module": False},
@@ -27,10 +27,12 @@ def get_config(model: str, max_history: int, short_events: int) -> ml_collection
     """Settings of a row.
 
     Args:
-      model: a name of `ROWS` or of `dgin_tf.models.registry.MODELS`.
+      model: a name of `ROWS` or of `dgin_tf.models.registry.MODELS`; with `_click_only` behind it, of
+        all these events the clicks alone are read.
       max_history: events that the model reads in all.
       short_events: number of the newest events, the short part, which DIN and DIEN read alone.
     """
+    is_click_only, model = model.endswith(CLICK_ONLY), model.removesuffix(CLICK_ONLY)
     if model in ROWS:
         config = defaults.get_config("dgin")
         config.model.update(ROWS[model])
@@ -41,6 +43,8 @@ def get_config(model: str, max_history: int, short_events: int) -> ml_collection
             config.data.max_history = short_events
         if model == "dsin":
             config.model.update(sessions=SESSIONS, events=SESSION_EVENTS)
+    if is_click_only:
+        config.network.behavior_types = (CLICK,)
     config.network.activation = "prelu"
     config.network.two_way = True
     return config
@@ -48,6 +52,8 @@ def get_config(model: str, max_history: int, short_events: int) -> ml_collection
 
 def start_attending(config: ml_collections.ConfigDict) -> None:
     """Initializes attention over hundreds of groups at a candidate's own (figures: BUILD_NOTES.md).
+
+    These were found on DGIN's rows; `experiments.tables --choose_starts` chooses for every row.
 
     Embeddings start large, so that their scores differ. The means of the head's inputs then move by
     their own deviation within a hundred steps, and the moving averages of its normalization follow.

@@ -20,6 +20,7 @@ one, so that thirty clusters have few members each.
 
 import ml_collections
 
+from dgin_tf.training.loop import LoopOptions
 from experiments.encode import variants
 
 
@@ -30,8 +31,7 @@ def get_config(
     config = variants.get_config(model, max_history, short_events)
     config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128
-    config.loop.epochs = 6
-    config.loop.patience = 1
+    config.loop.epochs = LoopOptions.epochs
     config.optimizer.learning_rate = 2e-3
     if "softmax" in config.model:
         config.model.softmax = True  # weights have to add up to one, as in `experiments.dien`

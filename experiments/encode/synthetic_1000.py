@@ -26,7 +26,5 @@ from experiments.encode import reference_examples
 
 
 def get_config(model: str = "encode") -> ml_collections.ConfigDict:
-    """Settings for a model, see above; trained as on the reference examples, for longer."""
-    config = reference_examples.get_config(model, max_history=1_000, short_events=50)
-    config.loop.epochs = 10
-    return config
+    """Settings for a model, see above; trained as on the reference examples."""
+    return reference_examples.get_config(model, max_history=1_000, short_events=50)

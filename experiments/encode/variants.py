@@ -46,6 +46,7 @@ def get_config(model: str, max_history: int, short_events: int = 50) -> ml_colle
     config.model.update(settings)
     if "short_events" in config.model:
         config.model.short_events = short_events
+        config.model.short_reader = "din"  # ENCODE's, for all rows
     config.network.embedding_dim = 16  # two fields, so that an event is 32 wide
     config.data.max_history = short_events if name == "din" else max_history
     config.data.batch_rows = 1024

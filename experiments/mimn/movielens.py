@@ -29,8 +29,6 @@ def get_config(model: str = "mimn", max_history: int = 200) -> ml_collections.Co
     config = variants.get_config(model, max_history)
     config.network.user_fields = ()  # the split is by user
     config.data.batch_rows = 128  # 256 samples, as the implementations compared with had
-    config.loop.epochs = 6
-    config.loop.patience = 1
     config.optimizer.learning_rate = 2e-3
     if model == "din":
         config.model.softmax = True  # as on these data in `experiments.dien`

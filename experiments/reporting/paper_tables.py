@@ -7,6 +7,7 @@ from typing import Any
 
 from dgin_tf import metrics
 from experiments.running import runs
+from experiments.running.program import PROGRAM, program_digest
 
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # data set -> key of a row -> common result
 
@@ -79,15 +80,18 @@ def compare(results: Mapping[str, Mapping[str, Any]], worse: str, better: str) -
       worse, better: keys of rows, as the claim has them.
 
     Returns:
-      `worse`, `better`, `difference` of the mean AUC, one-sided `p_value`, and `holds`, None where
-      a single seed leaves the noise unknown.
+      `worse`, `better`, `seeds` that both have, `aucs`, the mean AUC of each over these, `difference` of
+      the two, one-sided `p_value`, and `holds`, None where a single seed leaves the noise unknown.
     """
     high, low = seed_values(results[better]), seed_values(results[worse])
     seeds = [seed for seed in high if seed in low]  # a paired test needs both
-    test = metrics.paired_test([high[seed] for seed in seeds], [low[seed] for seed in seeds])
+    pairs = [low[seed] for seed in seeds], [high[seed] for seed in seeds]
+    test = metrics.paired_test(pairs[1], pairs[0])
     no_test = math.isnan(test["p_value"])
     holds = None if no_test else bool(test["difference"] > 0 and test["p_value"] < LEVEL)
-    return {"worse": worse, "better": better, **test, "holds": holds}
+    aucs = [sum(values) / len(seeds) if seeds else math.nan for values in pairs]
+    shared = {"seeds": seeds, "aucs": aucs}
+    return {"worse": worse, "better": better, **shared, **test, "holds": holds}
 
 
 def check_claims(results: Results, claims: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -112,14 +116,16 @@ def markdown(
       yardsticks: data set -> model -> AUC of public code on the same examples.
 
     Returns:
-      The title and a table with, for each data set, mean and deviation of the test AUC over seeds,
-      GAUC, log loss, the gain over the row above with its paired test, the measurements, and the
-      yardstick. Empty where none of its rows has results.
+      The title and a table with, for each data set, mean and deviation of the test AUC over seeds, the
+      number of these seeds and what sets them apart (see `seeds_of`), GAUC, log loss, the gain over the
+      row above with its paired test, the measurements, and the yardstick. A gain is over the seeds that
+      both rows have; where one has more, the means over the shared ones stand beside it. Empty where
+      none of its rows has results.
     """
     measures = {name: _measures(table, models) for name, models in results.items()}
     head = ["model", *(f"paper, {column}" for column in table.columns)]
     for name in results:
-        head += [f"{name}: AUC", "GAUC", "log loss", "gain on the row above (p)"]
+        head += [f"{name}: AUC", "seeds", "GAUC", "log loss", "gain on the row above (p)"]
         head += measures[name]
         head += ["public code"] if name in yardsticks else []
     lines = [f"### {table.title}", "", _line(head), _line(["---"] * len(head))]
@@ -131,15 +137,39 @@ def markdown(
     return "\n".join(lines) + "\n" if previous else ""
 
 
+def seeds_of(result: Mapping[str, Any]) -> str:
+    """Number of a row's seeds, and why they may not be comparable with those of other rows.
+
+    Args:
+      result: the row's common result.
+
+    Returns:
+      For example "5" or "3; 2 end on the limit of 6 epochs; of an earlier program".
+    """
+    config, places = result["config"], runs.origins(result)
+    notes, limit = [str(len(result["seeds"]))], config["loop"]["epochs"]
+    if at_limit := sum(entry["best_epoch"] >= limit for entry in result["seeds"]):
+        notes.append(f"{at_limit} end on the limit of {limit} epochs")
+    # Versions until 0.5 wrote no digest, but their number.
+    programs = {place[PROGRAM] or place["versions"].get("dgin_tf") for place in places}
+    if len(programs) > 1:
+        notes.append("of several programs")
+    elif programs != {program_digest(config["model"]["name"])}:
+        notes.append("of an earlier program")
+    return "; ".join(notes)
+
+
 def claims_markdown(claims: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
     """Formats the claimed orders and their verdicts as Markdown."""
-    head = ["data", "claim", "gain in AUC", "p, one-sided", "holds"]
+    head = ["data", "claim", "AUC of both", "seeds", "gain in AUC", "p, one-sided", "holds"]
     lines = ["### Claimed orders", "", _line(head), _line(["---"] * len(head))]
     for claim in claims:
         order = f"{labels[claim['worse']]} < {labels[claim['better']]}"
         verdict = VERDICTS[claim["holds"]]
         gain, p_value = f"{claim['difference']:+.4f}", _p(claim["p_value"])
-        lines.append(_line([claim["data"], order, gain, p_value, verdict]))
+        both = " and ".join(f"{auc:.4f}" for auc in claim["aucs"])
+        seeds = str(len(claim["seeds"]))
+        lines.append(_line([claim["data"], order, both, seeds, gain, p_value, verdict]))
     return "\n".join(lines) + "\n"
 
 
@@ -204,7 +234,7 @@ def _cells(table, row, previous, results, measures, yardsticks):
     # NaN, the only value that differs from itself, is a cell that the paper leaves empty.
     cells = [row.label, *("-" if value != value else f"{value:.4f}" for value in paper_values)]
     for name, models in results.items():
-        cells += _metrics(row, previous, models) if row.key in models else [""] * 4
+        cells += _metrics(row, previous, models) if row.key in models else [""] * 5
         values = models.get(row.key, {}).get(runs.MEASURED, {})
         cells += [f"{values[m]:.2f}" if m in values else "-" for m in measures[name]]
         if name in yardsticks:
@@ -220,9 +250,14 @@ def _metrics(row, previous, models):
     spread = f" ± {deviation['auc']:.4f}" if len(result["seeds"]) > 1 else ""
     gain = "-"
     if previous is not None and previous.key in models:
-        test_of_gain = compare(models, previous.key, row.key)
-        gain = f"{test_of_gain['difference']:+.4f} ({_p(test_of_gain['p_value'])})"
-    return [f"{test['auc']:.4f}{spread}", f"{test['gauc']:.4f}", f"{test['log_loss']:.4f}", gain]
+        shared = compare(models, previous.key, row.key)
+        gain = f"{shared['difference']:+.4f} ({_p(shared['p_value'])})"
+        count = len(shared["seeds"])
+        if count < max(len(result["seeds"]), len(models[previous.key]["seeds"])):
+            low, high = shared["aucs"]
+            gain += f", {low:.4f} to {high:.4f} over {count} shared"
+    figures = [f"{test['gauc']:.4f}", f"{test['log_loss']:.4f}"]
+    return [f"{test['auc']:.4f}{spread}", seeds_of(result), *figures, gain]
 
 
 def _p(value: float) -> str:

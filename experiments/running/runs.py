@@ -5,7 +5,6 @@ means over the seeds, their deviations, and the values of each seed under `seeds
 """
 
 import concurrent.futures
-import contextlib
 import functools
 import json
 import multiprocessing
@@ -13,80 +12,29 @@ import os
 import pathlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import ml_collections
 import numpy as np
 import tensorflow as tf
 
-import dgin_tf
 from dgin_tf.commands.memory import keep_freed_memory
 from dgin_tf.commands.worker_processes import end_with_parent
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models import registry
-from dgin_tf.models.base import CTRModel, ModelConfig
-from dgin_tf.optimizers import OPTIMIZERS
-from dgin_tf.schema import Schema
+from dgin_tf.models.base import CTRModel
 from dgin_tf.training import checkpoints, distribution
-from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, Task, train, write_json
+from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, train, write_json
+from experiments.running.program import PROGRAM, program_digest, versions
+from experiments.running.tasks import make_model, make_task
 
 SPLITS = ("validation", "test")
-DATA_SCHEMA = "data_dir_schema"  # a run adds it to its config, beside the seed
 # In a common result: measurements beside test metrics, and the machine they are of.
 MEASURED, MEASURED_ON = "measured", "measured_on"
-_PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
-
-
-def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
-    """The model that a config describes, not built yet.
-
-    Args:
-      config: settings as `experiments.running.defaults` has them, as plain values.
-      schema: the data.
-    """
-    arguments = {name: _frozen(value) for name, value in config["model"].items()}
-    network = {name: _frozen(value) for name, value in config["network"].items()}
-    return registry.make_model(arguments.pop("name"), schema, ModelConfig(**network), **arguments)
-
-
-def make_task(config: Mapping[str, Any], data: PreparedData, seed: int, replicas: int = 1) -> Task:
-    """Model, optimizer and batches of one seed, the batches for so many replicas."""
-    batches = BatchOptions(**config["data"])
-    evaluation_batches = BatchOptions(config["evaluation_rows"], batches.max_history)
-    settings = config["optimizer"]
-    if settings["name"] not in OPTIMIZERS:
-        raise ValueError(
-            f"expected an optimizer among {', '.join(OPTIMIZERS)}; got {settings['name']!r}."
-        )
-
-    def make_optimizer(model):
-        rate = settings["learning_rate"]
-        if settings["decay"] != 1.0:
-            # Once an epoch, in a staircase.
-            rate = tf.keras.optimizers.schedules.ExponentialDecay(
-                rate, data.steps("train", batches, replicas), settings["decay"], staircase=True
-            )
-        return OPTIMIZERS[settings["name"]](model, rate)
-
-    def training(epoch, transforms=()):
-        return data.training(batches, seed, epoch, transforms, replicas)
-
-    def evaluation(split, transforms=()):
-        return data.evaluation(split, evaluation_batches, transforms)
-
-    return Task(
-        make_model=lambda: make_model(config, data.schema),
-        make_optimizer=make_optimizer,
-        training=training,
-        evaluation=evaluation,
-        schema=data.schema.fingerprint(),
-        config={
-            **config,
-            "seed": seed,
-            DATA_SCHEMA: data.schema.fingerprint(),
-        },
-    )
+STARTS = (
+    "starts"  # and where its start was chosen: [embedding_limit, momentum, validation AUC] of each
+)
+_PLACE = ("machine", "versions", PROGRAM)
 
 
 def train_seed(
@@ -186,7 +134,7 @@ def combine(config: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]])
     Returns:
       `validation` and `test` with every metric's mean; `deviation` with the same metrics' standard
       deviation over seeds (null for one seed); `seeds`, each seed's own metrics; `seconds`,
-      `parameters`, `config`, `machine` and `versions`.
+      `parameters`, `config`, `machine`, `versions` and `program`, the digest of what decides the figures.
     """
     entries = [
         {"seed": seed, **{name: result[name] for name in (*SPLITS, "best_epoch", "seconds")}}
@@ -198,6 +146,7 @@ def combine(config: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]])
         "config": config,
         "machine": machine(),
         "versions": versions(),
+        PROGRAM: program_digest(config["model"]["name"]),
     }
 
 
@@ -208,9 +157,9 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
       parts: results of `combine` or `merge`; where several have a seed, the first one counts.
 
     Returns:
-      As `combine`, with the `machine` and `versions` of the last part that adds seeds, under
-      `earlier` the `seeds`, `machine` and `versions` of the parts before it, and the measurements of
-      the first part that has any.
+      As `combine`, with the `machine`, `versions` and `program` of the last part that adds seeds, under
+      `earlier` the `seeds` and the same of the parts before it, and the measurements and the grid of
+      starts of the first part that has any.
     """
     entries: dict[int, Mapping[str, Any]] = {}
     places: list[dict[str, Any]] = []
@@ -220,25 +169,43 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             entries |= {entry["seed"]: entry for entry in part["seeds"] if entry["seed"] in new}
             places += [{**origin, "seeds": new}] if new else []
     *earlier, last = places
-    measurements = next((part for part in parts if MEASURED in part), {})
+    extras = [
+        {name: part[name] for name in names if name in part}
+        for names in ((MEASURED, MEASURED_ON), (STARTS,))
+        for part in reversed(parts)
+    ]
     return {
         **_over_seeds([entries[seed] for seed in sorted(entries)]),
         "parameters": parts[0]["parameters"],
         "config": parts[0]["config"],
-        "machine": last["machine"],
-        "versions": last["versions"],
+        **{name: last[name] for name in _PLACE},
         **({"earlier": earlier} if earlier else {}),
-        **{n: measurements[n] for n in (MEASURED, MEASURED_ON) if n in measurements},
+        **{name: value for extra in extras for name, value in extra.items()},
     }
 
 
 def origins(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`seeds`, `machine` and `versions` of each place where seeds of a common result were run."""
-    earlier = list(result.get("earlier", []))
+    """`seeds`, `machine`, `versions` and `program` of each place where seeds were run.
+
+    Args:
+      result: a common result. Those of versions until 0.5 have no `program`, which is None then.
+    """
+    earlier = [{PROGRAM: None, **place} for place in result.get("earlier", [])]
     earlier_seeds = {seed for origin in earlier for seed in origin["seeds"]}
     seeds = [entry["seed"] for entry in result["seeds"] if entry["seed"] not in earlier_seeds]
-    place = {name: result[name] for name in ("machine", "versions")}
-    return [*earlier, {"seeds": seeds, **place}]
+    return [*earlier, {"seeds": seeds, **{name: result.get(name) for name in _PLACE}}]
+
+
+def of_program(result: Mapping[str, Any], digest: str) -> Mapping[str, Any] | None:
+    """Common result of the seeds that one program trained; None where it trained none."""
+    places, parts = origins(result), []
+    if all(place[PROGRAM] == digest for place in places):
+        return result
+    for place in places:
+        if place[PROGRAM] == digest:
+            entries = [entry for entry in result["seeds"] if entry["seed"] in place["seeds"]]
+            parts.append({**result, **place, "earlier": [], "seeds": entries})
+    return merge(parts) if parts else None
 
 
 def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel, dict[str, Any]]:
@@ -309,16 +276,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    # The metadata of an editable installation keep the version of its day; the package has its own.
-    versions_by_name = {"python": platform.python_version(), "dgin_tf": dgin_tf.__version__}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):  # a checkout is not installed
-            versions_by_name[package] = metadata.version(package)
-    return versions_by_name
-
-
 def _share_cores(threads: int) -> None:
     """Prepares a worker: its share of the threads, and its end with the command that started it."""
     end_with_parent()
@@ -353,10 +310,6 @@ def _reduce(entries: Sequence[Mapping[str, Any]], statistic: Any) -> dict[str, A
 
 def _deviation(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _seed(path: pathlib.Path) -> int:

@@ -21,7 +21,10 @@ def get_config(model: str, max_history: int, short_events: int) -> ml_collection
     config = defaults.get_config(base)
     if model != base:
         config.model.time = True
-    if "short_events" in config.model:
+    if "short_reader" in config.model:
+        config.model.short_events = short_events
+        config.model.short_reader = "din"  # SIM's, for all rows
+    elif "short_events" in config.model:
         config.model.short_events = short_events
     config.data.max_history = short_events if base == "din" else max_history
     return config

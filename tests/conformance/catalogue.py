@@ -20,6 +20,10 @@ BACKBONE = ModelConfig(embedding_dim=3, user_fields=("user_id",), tower_units=(1
 BEHAVIOR_TYPES = ("view", "cart", "buy")
 USERS_IN_BATCH, TIME, CANDIDATES = 4, 7, 3
 
+# What reads the newest events, where that is another reader than the model's own.
+DIN_READS = {"short_reader": "din", "softmax": True}
+HEADS_READ = {"short_reader": "heads", "heads": 3, "softmax": True}
+
 # Model name -> settings that make it small. A model without an entry fails the catalogue's test, and
 # so does a setting that neither these nor the variants below set to another value than its default.
 SMALL = {
@@ -33,7 +37,7 @@ SMALL = {
     "augru": {"units": 5},
     "dien": {"units": 2 * BACKBONE.embedding_dim, "auxiliary_weight": 0.5},
     "rocket_launching": {"units": (4, 7), "hint_weight": 0.5},
-    "eta": {"k": 2, "bits": 11, "short_events": 2, "heads": 3, "seed": 2},
+    "eta": {"k": 2, "bits": 11, "short_events": 2, "heads": 3, "seed": 2, **DIN_READS},
     "eta_encode": {
         "k": 2,
         "dim": 2,
@@ -44,25 +48,33 @@ SMALL = {
         "auxiliary_weight": 0.5,
         "heads": 3,
         "seed": 2,
+        **DIN_READS,
     },
-    "eta_ta": {"k": 2, "short_events": 2, "heads": 3},
+    "eta_ta": {"k": 2, "short_events": 2, "heads": 3, **DIN_READS},
     "sdim": {"bits": 6, "tau": 2, "short_events": 2, "heads": 3, "seed": 2},
     "twin": {"k": 2, "heads": 3, "short_events": 2},
-    "ubr4ctr": {"k": 2, "selection_heads": 3, "short_events": 2, "heads": 3, "seed": 2},
+    "ubr4ctr": {
+        "k": 2,
+        "selection_heads": 3,
+        "short_events": 2,
+        "heads": 3,
+        "seed": 2,
+        **DIN_READS,
+    },
     "sim_hard": {"k": 3, "short_events": 2},
     "sim_soft": {"k": 2, "short_events": 3, "dim": 5},
-    "sim_hard_first_stage": {"k": 3, "field": "item_id", "short_events": 2, "softmax": True},
+    "sim_hard_first_stage": {"k": 3, "field": "item_id", "short_events": 2, **HEADS_READ},
     "sim_soft_first_stage": {
         "k": 2,
         "short_events": 3,
         "dim": 5,
         "auxiliary_weight": 0.5,
         "sample": 2,
-        "softmax": True,
+        **HEADS_READ,
     },
-    "avg_pooling_long_din": {"short_events": 3, "softmax": True},
-    "din_long": {"short_events": 2, "softmax": True},
-    "sim_tm": {"k": 4, "field": "item_id", "short_events": 2, "heads": 3, "softmax": True},
+    "avg_pooling_long_din": {"short_events": 3, **HEADS_READ},
+    "din_long": {"short_events": 2, **HEADS_READ},
+    "sim_tm": {"k": 4, "field": "item_id", "short_events": 2, **HEADS_READ},
     "dgin": {"key": "category_id", "groups": 5, "events": 3, "target_events": 4, "heads": 3},
     "dsin": {"sessions": 4, "events": 3, "heads": 3, "gap": 200_000},
     "tem4ctr": {"clicks": 3, "nearest": 2, "units": (5, 4)},
@@ -88,6 +100,7 @@ SMALL |= {
 SMALL["dien_released"]["units"] = 5  # no inner product there, that needs the width of an event
 SMALL["rocket_launching_released"]["gradient_block"] = False
 SMALL["sim_hard_released"]["field"] = "item_id"
+SMALL["twin_released"] |= DIN_READS
 # Variants that are models of their own right: "name" in the registry -> settings.
 VARIANTS = {}
 VARIANTS["sim_hard-time"] = (
@@ -100,11 +113,11 @@ VARIANTS["sim_soft-time"] = (
 )
 VARIANTS["sim_soft-sample"] = (
     "sim_soft",
-    {**SMALL["sim_soft"], "sample": 2, "auxiliary_weight": 0.5},
+    {**SMALL["sim_soft"], "sample": 2, "auxiliary_weight": 0.5, **HEADS_READ},
 )
 VARIANTS["sim_hard-backfill"] = (
     "sim_hard",
-    {**SMALL["sim_hard"], "backfill": True, "field": "item_id"},
+    {**SMALL["sim_hard"], "backfill": True, "field": "item_id", **HEADS_READ},
 )
 VARIANTS["dgin-simple"] = (
     "dgin",
@@ -124,7 +137,6 @@ VARIANTS["dgin-options"] = (
     "dgin",
     {
         **SMALL["dgin"],
-        "behavior_types": BEHAVIOR_TYPES[:2],
         "boundaries": "learned",
         "buckets": 5,
     },
@@ -156,6 +168,7 @@ VARIANTS["encode-minus"] = (
         "sampling": "neighbors",
         "anchors": 2,
         "auxiliary_weight": 0.5,
+        **HEADS_READ,
     },
 )
 VARIANTS["encode-routed-without_loss"] = (
@@ -185,7 +198,8 @@ VARIANTS["rocket_launching-without_block"] = (
     "rocket_launching",
     {**SMALL["rocket_launching"], "gradient_block": False},
 )
-VARIANTS["sdim-count"] = ("sdim", {**SMALL["sdim"], "norm": "count"})
+VARIANTS["sdim-count"] = ("sdim", {**SMALL["sdim"], "norm": "count", **DIN_READS})
+VARIANTS["twin-din"] = ("twin", {**SMALL["twin"], **DIN_READS})
 VARIANTS["ninn-items"] = ("ninn", {**SMALL["ninn"], "field": "item_id"})
 VARIANTS["tem4ctr-types"] = ("tem4ctr", {**SMALL["tem4ctr"], "click": BEHAVIOR_TYPES[0]})
 VARIANTS["dmt-types"] = ("dmt", {**SMALL["dmt"], "click": BEHAVIOR_TYPES[0]})

@@ -16,7 +16,8 @@ from dgin_tf.training.evaluation import Evaluator
 from experiments import tables
 from experiments.dien import movielens, paper
 from experiments.reporting import paper_tables
-from experiments.running import defaults, runs
+from experiments.running import defaults, runs, starts, tasks
+from experiments.sim import movielens as sim_movielens
 from tests.prepared import write_prepared
 
 CONFIGS = ("amazon_books", "amazon_electronics", "movielens", "taobao")
@@ -134,7 +135,7 @@ def result_of(aucs, config=None):
         }
         for seed, auc in enumerate(aucs, 1)
     }
-    return runs.combine(config or {}, seeds)
+    return runs.combine(config or runs.plain_config(defaults.get_config("din")), seeds)
 
 
 RESULTS = {
@@ -161,7 +162,7 @@ def test_one_seed_is_no_test_of_a_claim():
     (claim,) = paper_tables.check_claims(single, [("din", "dien")])
     assert claim["holds"] is None
     text = paper_tables.claims_markdown([claim], {"din": "DIN", "dien": "DIEN"})
-    assert "| +0.0700 | one seed | not tested |" in text
+    assert "| 0.7000 and 0.7700 | 1 | +0.0700 | one seed | not tested |" in text
 
 
 def test_claims_about_models_without_results_are_left_out():
@@ -189,8 +190,8 @@ def test_a_row_is_shown_as_soon_as_one_data_set_has_it():
     text = paper_tables.markdown(paper.TABLES[0], results, paper.YARDSTICKS)
     rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
     assert "0.7100 ± 0.0100" in rows["BaseModel"]
-    assert rows["BaseModel"].endswith("| 0.725 |  |  |  |  | 0.879 |")
-    assert "| 0.8750 ± 0.0071 | 0.8750 | 0.5000 | - | 0.894 |" in rows["DIN"]
+    assert rows["BaseModel"].endswith("| 0.725 |  |  |  |  |  | 0.879 |")
+    assert "| 0.8750 ± 0.0071 | 2 | 0.8750 | 0.5000 | - | 0.894 |" in rows["DIN"]
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
@@ -200,7 +201,7 @@ def test_a_released_model_has_a_key_of_its_own_and_the_yardstick_of_its_model():
     assert [row.key for row in released.rows] == keys
     results = {"popular": {"pnn_released": result_of([0.76, 0.77])}}
     (line,) = paper_tables.markdown(released, results, paper.YARDSTICKS).splitlines()[4:]
-    assert line == "| PNN (released) | 0.7650 ± 0.0071 | 0.7650 | 0.5000 | - | 0.771 |"
+    assert line == "| PNN (released) | 0.7650 ± 0.0071 | 2 | 0.7650 | 0.5000 | - | 0.771 |"
 
 
 def test_a_released_models_settings_are_those_of_the_data():
@@ -212,7 +213,59 @@ def test_a_released_models_settings_are_those_of_the_data():
 
 def test_the_paired_test_is_over_the_seeds_that_both_models_have():
     both = {"few": result_of([0.7, 0.7]), "many": result_of([0.8, 0.75, 0.1])}
-    assert paper_tables.compare(both, "few", "many")["difference"] == pytest.approx(0.075)
+    found = paper_tables.compare(both, "few", "many")
+    assert found["difference"] == pytest.approx(0.075)
+    assert (found["seeds"], found["aucs"]) == ([1, 2], pytest.approx([0.7, 0.775]))
+
+
+def test_a_gain_over_shared_seeds_stands_beside_the_means_of_these():
+    results = {"toy": {"din": result_of([0.7, 0.7]), "dien": result_of([0.8, 0.75, 0.1])}}
+    text = paper_tables.markdown(paper.TABLES[0], results, {})
+    assert (
+        "| 0.5500 ± 0.3905 | 3 |" in text
+    )  # below DIN over all seeds, above it over the shared ones
+    assert "+0.0750 (0.102), 0.7000 to 0.7750 over 2 shared" in text
+
+
+def test_a_row_says_how_many_seeds_end_on_the_limit_of_epochs():
+    config = runs.plain_config(defaults.get_config("din"))
+    config["loop"]["epochs"] = 1
+    assert (
+        paper_tables.seeds_of(result_of([0.7, 0.8], config)) == "2; 2 end on the limit of 1 epochs"
+    )
+    assert paper_tables.seeds_of(result_of([0.7, 0.8])) == "2"
+
+
+def test_a_row_of_another_program_says_so():
+    now, other = result_of([0.7, 0.8]), {**result_of([0.7, 0.8, 0.9]), "program": "0123456789ab"}
+    assert paper_tables.seeds_of(other) == "3; of an earlier program"
+    assert paper_tables.seeds_of(runs.merge([now, other])) == "3; of several programs"
+    versions = {"tensorflow": "2.0", "dgin_tf": "0.1.0"}
+    old = {name: value for name, value in other.items() if name != "program"} | {
+        "versions": versions
+    }
+    assert paper_tables.seeds_of(old) == "3; of an earlier program"
+    newer = {**old, "versions": {**versions, "dgin_tf": "0.3.0"}, "seeds": old["seeds"][2:]}
+    assert paper_tables.seeds_of(runs.merge([newer, old])) == "3; of several programs"
+
+
+def test_the_seeds_of_one_program_are_a_common_result_of_their_own():
+    here, all_seeds = result_of([0.70, 0.71]), result_of([0.70, 0.71, 0.75])
+    merged = runs.merge([here, {**all_seeds, "program": "0123456789ab"}])
+    assert runs.of_program(merged, here["program"]) == here
+    third = runs.of_program(merged, "0123456789ab")
+    assert [entry["seed"] for entry in third["seeds"]] == [3]
+    assert third["test"]["auc"] == 0.75
+    assert runs.of_program(merged, "another") is None
+
+
+def test_a_run_that_another_program_began_is_not_gone_on_with(trained, data_dir, monkeypatch):
+    model_dir, result = trained
+    config = small(defaults.get_config("base_model"))
+    assert runs.train_seeds(config, str(data_dir), model_dir, [4])["seeds"] == result["seeds"][:1]
+    monkeypatch.setattr(tasks, "program_digest", lambda model: "0123456789ab")
+    with pytest.raises(ValueError, match=r"program \('[0-9a-f]{12}', now '0123456789ab'\)"):
+        runs.train_seeds(config, str(data_dir), model_dir, [4])
 
 
 def test_the_origin_is_one_line_unless_rows_were_run_in_different_places():
@@ -263,7 +316,7 @@ def test_tables_train_what_is_missing_and_no_more(small_tables, monkeypatch, cap
     folder = small_tables(**arguments)
     first = (folder / "dien.md").read_text()
     assert first in capsys.readouterr().out
-    monkeypatch.setattr(runs, "make_model", None)
+    monkeypatch.setattr(tasks, "make_model", None)
     small_tables(**arguments)
     assert (folder / "dien.md").read_text() == first
     results = json.loads((folder / "dien.json").read_text())["results"]["toy"]
@@ -278,9 +331,11 @@ def test_tables_take_what_an_earlier_file_has_and_train_the_rest(
     config = runs.plain_config(movielens.get_config("base_model"))  # as the fixture makes it small
     earlier = {**result_of([0.7, 0.8], config), "machine": {**runs.machine(), "cpu": "Another"}}
     runs.write_json(tmp_path / "monday.json", {"results": {"toy": {"base_model": earlier}}})
-    made, make_model = [], runs.make_model
+    made, make_model = [], tasks.make_model
     monkeypatch.setattr(
-        runs, "make_model", lambda *args: made.append(args[0]["model"]["name"]) or make_model(*args)
+        tasks,
+        "make_model",
+        lambda *args: made.append(args[0]["model"]["name"]) or make_model(*args),
     )
     results = [str(tmp_path / "monday.json")]
     folder = small_tables(models=["base_model", "din"], seeds=1, results=results)
@@ -290,6 +345,50 @@ def test_tables_take_what_an_earlier_file_has_and_train_the_rest(
     assert found["base_model"]["seeds"] == earlier["seeds"]
     assert found["din"]["machine"] == runs.machine()
     assert "2 seeds each; Another" in (folder / "dien.md").read_text()
+
+
+def test_a_second_column_has_the_other_reader_of_the_newest_events(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(sim_movielens, "get_config", small_sim(sim_movielens.get_config))
+    flags.FLAGS.mark_as_parsed()
+    given = {"paper": "sim", "models": ["din", "eta"], "seeds": 1, "second_short_reader": "heads"}
+    with flagsaver.flagsaver(data_dir=[f"toy={data_dir}"], output_dir=str(tmp_path), **given):
+        tables.main([])
+    results = json.loads((tmp_path / "sim.json").read_text())["results"]
+    readers = {
+        name: {key: result["config"]["model"].get("short_reader") for key, result in rows.items()}
+        for name, rows in results.items()
+    }
+    assert readers == {"toy": {"din": None, "eta": "din"}, "toy-heads": {"eta": "heads"}}
+    assert "| toy-heads: AUC |" in (tmp_path / "sim.md").read_text()
+
+
+def small_sim(get_config):
+    def small_config(model):
+        config = small(get_config(model))
+        if "short_events" in config.model:
+            config.model.short_events = 3
+        return config
+
+    return small_config
+
+
+def test_the_start_of_a_row_is_the_best_of_a_printed_grid_and_stays_so(small_tables, monkeypatch):
+    monkeypatch.setattr(starts, "GRID", ((None, None), (2.0, 0.9)))
+    arguments = {"models": ["base_model"], "seeds": 1, "choose_starts": True}
+    folder = small_tables(**arguments)
+    result = json.loads((folder / "dien.json").read_text())["results"]["toy"]["base_model"]
+    grid = result["starts"]
+    assert [start[:2] for start in grid] == [[None, None], [2.0, 0.9]]
+    network = result["config"]["network"]
+    best = max(grid, key=lambda start: start[-1])
+    assert [network["embedding_limit"], network["momentum"]] == best[:2]
+    text = (folder / "dien.md").read_text()
+    assert "| data | model | Glorot, default | 2.0, 0.9 |" in text
+    assert f"**{best[-1]:.4f}**" in text
+    monkeypatch.setattr(tasks, "make_model", None)  # nothing is trained again
+    again = small_tables(folder="again", results=[str(folder / "dien.json")], **arguments)
+    found = json.loads((again / "dien.json").read_text())["results"]["toy"]["base_model"]
+    assert found == result
 
 
 def test_seeds_that_an_earlier_file_does_not_have_are_trained(small_tables, tmp_path):

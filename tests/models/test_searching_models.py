@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.models.registry import make_model
+from dgin_tf.layers.multi_head_history import MultiHeadHistory
+from dgin_tf.layers.target_attention import AttendedHistory
+from dgin_tf.models.registry import MODELS, make_model, settings
 from dgin_tf.models.ubr4ctr import POLICY
 from dgin_tf.schema import HISTORY, Field
 from tests.conformance.catalogue import BACKBONE, SMALL, batch, build
@@ -132,3 +134,41 @@ def test_behavior_types_survive_folding_events_in():
     other = tf.where(features["hist_behavior_type"] == 2, 3, 2)
     changed = model({**features, "hist_behavior_type": other})["logits"]
     assert not np.allclose(changed, expected)
+
+
+READERS = {
+    **dict.fromkeys(("eta", "eta_encode", "eta_ta", "sdim", "twin", "ubr4ctr"), "heads"),
+    **dict.fromkeys(
+        ("avg_pooling_long_din", "din_long", "encode", "sim_hard", "sim_soft", "sim_tm"), "din"
+    ),
+    **dict.fromkeys(("sim_hard_first_stage", "sim_soft_first_stage"), "din"),
+}
+READER_CLASSES = {"din": AttendedHistory, "heads": MultiHeadHistory}
+
+
+def test_the_newest_events_are_read_as_in_each_paper_by_default():
+    readers = {
+        name: settings(name)["short_reader"].default
+        for name in MODELS
+        if "short_reader" in settings(name) and not name.endswith("_released")
+    }
+    assert readers == READERS
+
+
+@pytest.mark.parametrize("reader", READER_CLASSES)
+@pytest.mark.parametrize("name", READERS)
+def test_every_model_of_long_histories_takes_either_reader_of_the_newest_events(name, reader):
+    values = {**SMALL[name], "short_reader": reader, "softmax": True, "heads": 3}
+    model = make_model(name, make_schema(), BACKBONE, **values)
+    short = model.encoders["interest"].short
+    assert type(short) is READER_CLASSES[reader]
+    assert short.attention.heads == 3 if reader == "heads" else short.attention.softmax
+    features = batch()
+    logits = model(features)["logits"]
+    stored = model.score(model.encode_user(features), features)["logits"]
+    np.testing.assert_allclose(stored, logits, rtol=1e-5, atol=1e-5)
+
+
+def test_an_unknown_reader_is_refused():
+    with pytest.raises(ValueError, match="short_reader must be 'din' or 'heads'; got 'gru'"):
+        make_model("eta", make_schema(), BACKBONE, short_reader="gru")

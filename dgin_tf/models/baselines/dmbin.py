@@ -52,6 +52,7 @@ class DMBIN(CTRModel, registry_name="dmbin"):
         config: ModelConfig | None = None,
         encoder: DualInterest | None = None,
     ):
+        config = config or ModelConfig()
         encoder = encoder or self.blocks(schema, config, self.Settings())["encoder"]
         super().__init__(schema, {INTEREST: encoder}, config, name="dmbin")
         self.encoder = encoder
@@ -59,7 +60,7 @@ class DMBIN(CTRModel, registry_name="dmbin"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """The interests of the schema's behavior types."""
-        types = clicks_first(schema, settings.click)
+        types = clicks_first(schema, settings.click, config.behavior_types)
         lengths = [settings.clicks] + [settings.others] * (len(types) - 1)
         weight, temperature = settings.contrast_weight, settings.temperature
         encoder = DualInterest(types, lengths, settings.heads, weight, temperature, name=INTEREST)

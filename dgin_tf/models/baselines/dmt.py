@@ -33,8 +33,9 @@ class DMT(CTRModel, registry_name="dmt"):
         others: int = 10,
         heads: int = 4,
     ):
+        config = config or ModelConfig()
         encoders: dict[str, InterestEncoder] = {}
-        for number, types in enumerate(clicks_first(schema, click)):
+        for number, types in enumerate(clicks_first(schema, click, config.behavior_types)):
             name = f"type{types[0]}" if types else "interest"
             length = others if number else clicks
             encoders[name] = DeepInterestTransformer(types, length, heads, name=name)

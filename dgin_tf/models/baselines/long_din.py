@@ -5,32 +5,19 @@ no service can afford, and the bound that the searching models strive for; ENCOD
 SDIM "DIN (long)", a name that ETA gives to average pooling.
 """
 
-import dataclasses
-
 from dgin_tf.layers.pooling import Pooling
-from dgin_tf.models.short_and_long import ShortAndLongModel, din_history
+from dgin_tf.models.short_and_long import DINSettings, ShortAndLongModel, din_history
 
 
 class AvgPoolingLongDIN(ShortAndLongModel, registry_name="avg_pooling_long_din"):
     """DIN on the newest events, and the mean of those before."""
 
-    @dataclasses.dataclass(frozen=True)
-    class Settings:
-        """Settings of the blocks.
-
-        Attributes:
-          short_events: how many of the newest events DIN reads.
-          softmax: whether its weights are normalized.
-        """
-
-        short_events: int = 10
-        softmax: bool = False
+    Settings = DINSettings
 
     @classmethod
     def blocks(cls, schema, config, settings):
         """DIN and a mean."""
-        short = din_history(settings.softmax, name="short")
-        return {"short": short, "long": Pooling(mean=True, name="long")}
+        return {"short": settings.short_encoder(), "long": Pooling(mean=True, name="long")}
 
 
 class DINLong(AvgPoolingLongDIN, registry_name="din_long"):
@@ -39,5 +26,4 @@ class DINLong(AvgPoolingLongDIN, registry_name="din_long"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """DIN twice."""
-        short = din_history(settings.softmax, name="short")
-        return {"short": short, "long": din_history(softmax=True, name="long")}
+        return {"short": settings.short_encoder(), "long": din_history(softmax=True, name="long")}

@@ -36,7 +36,8 @@ class TEM4CTR(CTRModel, registry_name="tem4ctr"):
         nearest: int = 5,
         units: Sequence[int] = (80, 40),
     ):
-        own, *others = clicks_first(schema, click)
+        config = config or ModelConfig()
+        own, *others = clicks_first(schema, click, config.behavior_types)
         encoder = AlignedEvents(
             own, [n for ids in others for n in ids], clicks, nearest, units, name="interest"
         )

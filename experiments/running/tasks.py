@@ -1,0 +1,72 @@
+"""Model, optimizer and batches that a config describes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.models import registry
+from dgin_tf.models.base import CTRModel, ModelConfig
+from dgin_tf.optimizers import OPTIMIZERS
+from dgin_tf.schema import Schema
+from dgin_tf.training.loop import Task
+from experiments.running.program import PROGRAM, program_digest
+
+DATA_SCHEMA = "data_dir_schema"  # a run adds it to its config, beside the seed and the program
+
+
+def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
+    """The model that a config describes, not built yet.
+
+    Args:
+      config: settings as `experiments.running.defaults` has them, as plain values.
+      schema: the data.
+    """
+    arguments = {name: _frozen(value) for name, value in config["model"].items()}
+    network = {name: _frozen(value) for name, value in config["network"].items()}
+    return registry.make_model(arguments.pop("name"), schema, ModelConfig(**network), **arguments)
+
+
+def make_task(config: Mapping[str, Any], data: PreparedData, seed: int, replicas: int = 1) -> Task:
+    """Model, optimizer and batches of one seed, the batches for so many replicas."""
+    batches = BatchOptions(**config["data"])
+    evaluation_batches = BatchOptions(config["evaluation_rows"], batches.max_history)
+    settings = config["optimizer"]
+    if settings["name"] not in OPTIMIZERS:
+        raise ValueError(
+            f"expected an optimizer among {', '.join(OPTIMIZERS)}; got {settings['name']!r}."
+        )
+
+    def make_optimizer(model):
+        rate = settings["learning_rate"]
+        if settings["decay"] != 1.0:
+            # Once an epoch, in a staircase.
+            rate = tf.keras.optimizers.schedules.ExponentialDecay(
+                rate, data.steps("train", batches, replicas), settings["decay"], staircase=True
+            )
+        return OPTIMIZERS[settings["name"]](model, rate)
+
+    def training(epoch, transforms=()):
+        return data.training(batches, seed, epoch, transforms, replicas)
+
+    def evaluation(split, transforms=()):
+        return data.evaluation(split, evaluation_batches, transforms)
+
+    return Task(
+        make_model=lambda: make_model(config, data.schema),
+        make_optimizer=make_optimizer,
+        training=training,
+        evaluation=evaluation,
+        schema=data.schema.fingerprint(),
+        config={
+            **config,
+            "seed": seed,
+            DATA_SCHEMA: data.schema.fingerprint(),
+            PROGRAM: program_digest(config["model"]["name"]),
+        },
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
