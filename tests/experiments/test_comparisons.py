@@ -15,7 +15,7 @@ CONFIGS = [
     f"{folder}.{path.stem}"
     for folder in FOLDERS
     for path in sorted((pathlib.Path(experiments.__file__).parent / folder).glob("*.py"))
-    if "get_config(" in path.read_text() and path.stem not in ("variants", "copy_task")
+    if "def get_config(" in path.read_text() and path.stem not in ("variants", "copy_task")
 ]
 
 
@@ -37,7 +37,8 @@ def test_all_config_files_are_looked_at():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_one_rule_stops_all_rows_and_has_three_evaluations_of_patience(name):
-    loops = [config.loop.to_dict() for config in configs(name).values()]
+    # Rows of a table of their own repeat another implementation's protocol.
+    loops = [c.loop.to_dict() for row, c in configs(name).items() if "like_yardstick" not in row]
     assert all(loop == loops[0] for loop in loops)
     # The paper's single epoch has one evaluation; tables say that its rows end on it.
     assert loops[0]["patience"] >= 3
