@@ -48,8 +48,6 @@ class ModelConfig:
 
     Attributes:
       embedding_dim: n_E, width of one field's embedding.
-      behavior_types: names of the types whose events are read, such as clicks alone; () for all. The other
-        events of a history are left out before any of them is counted as one of the newest.
       user_fields: user fields that join the head; () for none, None for the variant's, which is none
         in the papers and the user's id in the released code.
       tower_units: widths of the head's hidden layers.
@@ -65,10 +63,11 @@ class ModelConfig:
         embeddings do; otherwise scores are good in training alone.
       history_sum: whether the sum of the history joins the head beside the model's own encoders, as in
         MIMN's code for every model of its tables.
+      behavior_types: names of the types whose events are read, such as clicks alone; () for all. The other
+        events of a history are left out before any of them is counted as one of the newest.
     """
 
     embedding_dim: int = 18
-    behavior_types: tuple[str, ...] = ()
     user_fields: tuple[str, ...] | None = None
     tower_units: tuple[int, ...] = (200, 80)
     activation: str = "dice"
@@ -79,6 +78,7 @@ class ModelConfig:
     embedding_l2: float = 0.0
     momentum: float | None = None
     history_sum: bool = False
+    behavior_types: tuple[str, ...] = ()
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
         initializer, limit = None, self.embedding_limit
