@@ -8,10 +8,12 @@ Finished runs are not trained again, so that the same command resumes a stopped 
 trained; a table can so be put together from runs of several days or machines, and all of it is of one
 program (`experiments.running.program`). A run in O that another program began is refused. With
 `--second_short_reader` the rows whose newest events can be read in two ways have a second column. With
-`--choose_starts` every row has the start of its embeddings and the momentum that one more seed has the best
-validation with (`experiments.running.starts`); the grid is printed. With `--measure` the runs of O are measured too, for
-the tables that have such columns (ENCODE's relevance indicator and time of a request), one seed of each
-row; this needs a quiet machine. Writes `O/<data set>/<row>/` for every model, `O/dien.json` and `O/dien.md`.
+`--choose_starts` every row has the start of its embeddings and the momentum that one more seed has the
+best validation with (`experiments.running.starts`); the grid is printed.
+
+With `--measure` the runs of O are measured too, for the tables that have such columns (ENCODE's relevance
+indicator and time of a request), one seed of each row; this needs a quiet machine. Writes
+`O/<data set>/<row>/` for every model, `O/dien.json` and `O/dien.md`.
 """
 
 import importlib

@@ -31,9 +31,7 @@ from experiments.running.tasks import make_model, make_task
 SPLITS = ("validation", "test")
 # In a common result: measurements beside test metrics, and the machine they are of.
 MEASURED, MEASURED_ON = "measured", "measured_on"
-STARTS = (
-    "starts"  # and where its start was chosen: [embedding_limit, momentum, validation AUC] of each
-)
+STARTS = "starts"  # and the grid of a chosen start: [embedding_limit, momentum, validation AUC]
 _PLACE = ("machine", "versions", PROGRAM)
 
 
