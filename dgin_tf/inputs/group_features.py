@@ -14,6 +14,7 @@ import tensorflow as tf
 from dgin_tf.group_spec import GroupSpec
 from dgin_tf.ops.event_order import newest_of_keys
 from dgin_tf.ops.grouping import group_with_order
+from dgin_tf.ops.masking import is_among
 from dgin_tf.schema import (
     BEHAVIOR_TYPE,
     CANDIDATE,
@@ -60,8 +61,7 @@ class GroupTransform:
         """A batch with `groups`, `history_length` where it was cut, `kept_of_all` where groups are limited."""
         mask = batch[HISTORY_MASK]
         if self.type_ids:
-            types = batch[PREFIX[HISTORY] + BEHAVIOR_TYPE][..., tf.newaxis]
-            mask &= tf.reduce_any(types == tf.constant(self.type_ids, types.dtype), axis=-1)
+            mask &= is_among(batch[PREFIX[HISTORY] + BEHAVIOR_TYPE], self.type_ids)
         groups, event_groups = group_with_order(history_features(batch), mask, self.spec)
         if self.spec.groups is not None:
             batch = {**batch, KEPT_OF_ALL: event_groups.kept_of_all}

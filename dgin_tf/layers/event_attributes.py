@@ -10,6 +10,7 @@ from dgin_tf.group_spec import GAP
 from dgin_tf.layers.configured import ConfiguredLayer
 from dgin_tf.layers.events import History, only
 from dgin_tf.layers.time_gap import BUCKETS, GapEmbedding, gap_buckets, gap_starts
+from dgin_tf.ops.masking import is_among
 from dgin_tf.ops.tables import read_few
 from dgin_tf.schema import BEHAVIOR_TYPE, HISTORY, check_features
 
@@ -128,6 +129,4 @@ class EventAttributes(ConfiguredLayer):
 def events_of_types(history: History, type_ids: Sequence[int]) -> History:
     """Masks the events of other behavior types."""
     check_features(history.features, [BEHAVIOR_TYPE], HISTORY)
-    types = history.features[BEHAVIOR_TYPE]
-    is_of_types = types[..., tf.newaxis] == tf.constant(list(type_ids), types.dtype)
-    return only(history, tf.reduce_any(is_of_types, axis=-1))
+    return only(history, is_among(history.features[BEHAVIOR_TYPE], type_ids))

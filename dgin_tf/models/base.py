@@ -139,6 +139,9 @@ class CTRModel(tfrs.models.Model):
     Settings: type | None = None
     built: bool
 
+    penalizes_embedding: bool = True
+    """Whether training penalizes the rows of the embedding; of nets that share one, one does."""
+
     def __init_subclass__(cls, registry_name: str = "", **kwargs: Any):
         """Registers the class with Keras, and in `MODELS` under the name that configs know."""
         super().__init_subclass__(**kwargs)
@@ -273,7 +276,7 @@ class CTRModel(tfrs.models.Model):
 
     @tf.autograph.experimental.do_not_convert  # see train_step; Keras wants to see `call` itself
     def _encode_and_score(self, features, training):
-        if training and self.embedding.mini_batch_l2:
+        if training and self.penalizes_embedding and self.embedding.mini_batch_l2:
             self.add_loss(self.embedding.penalty(features))
         rows = join_rows(features)
         target, user = self.embedding.target(rows), self.embedding.user(rows)

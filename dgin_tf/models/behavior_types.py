@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from dgin_tf.layers.embedding import role_mask
+from dgin_tf.ops.masking import is_among
 from dgin_tf.schema import (
     BEHAVIOR_TYPE,
     FIRST_ID,
@@ -54,9 +55,8 @@ def select_types(
     """
     name = PREFIX[HISTORY] + BEHAVIOR_TYPE
     check_features(features, [name])
-    types = features[name][..., tf.newaxis]
-    is_of_types = tf.reduce_any(types == tf.constant(type_ids, types.dtype), axis=-1)
-    selected = {**features, HISTORY_MASK: role_mask(features, HISTORY, schema) & is_of_types}
+    mask = role_mask(features, HISTORY, schema) & is_among(features[name], type_ids)
+    selected = {**features, HISTORY_MASK: mask}
     order = tf.argsort(tf.cast(~selected[HISTORY_MASK], tf.int32), axis=1, stable=True)
     for name in selected:
         if name.startswith(PREFIX[HISTORY]):

@@ -68,8 +68,7 @@ class RocketLaunching(CTRModel, registry_name="rocket_launching"):
         self.tower = light.tower  # in the place of one that nothing would train
         self.light = light
         self.booster = self.make_net(schema, shared, booster_units)
-        # The light net penalizes the rows of the shared embedding for both.
-        self.booster.add_loss = lambda *args, **kwargs: None
+        self.booster.penalizes_embedding = False  # the light net does, for both
         self.config = self.booster.config = light.config  # a model's own config is plain values
         self.units = tuple(units)
         self.hint_weight = hint_weight

@@ -4,6 +4,7 @@ Masks are boolean and True is real. Whatever is masked contributes exactly nothi
 to the gradient, and where nothing is real the answer is exactly zero, never a mean over padding.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -105,3 +106,8 @@ def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
     if replica is None or replica.num_replicas_in_sync == 1:
         return value
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def is_among(values: tf.Tensor, ids: Sequence[int]) -> tf.Tensor:
+    """True where a value is one of some ids, bool in the shape of the values."""
+    return tf.reduce_any(values[..., tf.newaxis] == tf.constant(list(ids), values.dtype), axis=-1)
