@@ -1,9 +1,9 @@
 """Batches of a prepared data set, as a deterministic function of the seed and the epoch.
 
-Shards hold rows of about one length. A training batch is a fair sample of all lengths: it has parts of
-a static shape each, one for every length in proportion to its share of the rows, so that the moments
-of a batch are those of the data and hardly anything is padding. A shard is read and parsed whole, and
-its rows are permuted and dealt to the batches. Rows that are missing from a part are all padding, which
+Shards hold rows of about one length. A training batch is a fair sample of all lengths: it takes rows of
+every length in proportion to its share, in a few parts of a static shape each, so that the moments of a
+batch are those of the data and hardly anything is padding. A shard is read and parsed whole, and its
+rows are permuted and dealt to the batches. Rows that are missing from a part are all padding, which
 every loss and every statistic ignores: each row is used exactly once an epoch, and nothing recompiles.
 """
 
@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.cutting import batch_index, cut, parse_rows, spread_batches
 from dgin_tf.inputs.negatives import HistoryNegatives, popularity_sampler, uniform_sampler
-from dgin_tf.inputs.parts import merge_lengths, plan_parts, spread
+from dgin_tf.inputs.parts import merge_lengths, plan_parts, plan_streams, spread
 from dgin_tf.ops.parts import PARTS
 from dgin_tf.records import SPLITS, Manifest, Shard, load_catalogue
 from dgin_tf.schema import ITEM, Schema, check_positive
@@ -125,22 +125,24 @@ class PreparedData:
         sequence = np.random.SeedSequence([seed, epoch])
         groups, steps, sizes = self._plan(options, replicas)
         width = max(shard.row_candidates for shard in self.shards(TRAIN))
-        parts = []
-        for length, shards in groups.items():
-            rows = sizes[length]
+        parts: dict[int, list[tf.data.Dataset]] = {}
+        for (length, shards), rows in zip(groups, sizes, strict=True):
             order = np.random.default_rng(sequence.spawn(1)[0]).permutation(len(shards))
             seeds = sequence.spawn(1)[0].generate_state(2 * len(shards)).view(np.int32)
             shards = [shards[i] for i in order]
             spare = spread(steps - sum(math.ceil(s.rows / rows) for s in shards), len(shards))
             uncut = self._uncut(shards, rows, spare, seeds.reshape(-1, 2))
+            parts.setdefault(length, []).append(uncut)
+        features = []
+        for length, uncut in parts.items():
             first = int(sequence.spawn(1)[0].generate_state(1)[0])
             numbers = np.stack([np.full(steps, first), np.arange(steps)], axis=1)
-            part = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(numbers), uncut)
+            part = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(numbers), tuple(uncut))
             make = self._batch_maker(options, length, width, True, tuple(transforms))
-            parts.append(part.map(make, num_parallel_calls=1))
-        if len(parts) == 1:
-            return _with_settings(parts[0], steps)
-        return _with_settings(tf.data.Dataset.zip({PARTS: tuple(parts)}), steps)
+            features.append(part.map(make, num_parallel_calls=1))
+        if len(features) == 1:
+            return _with_settings(features[0], steps)
+        return _with_settings(tf.data.Dataset.zip({PARTS: tuple(features)}), steps)
 
     def evaluation(
         self, split: str, options: BatchOptions, transforms: Sequence[Transform] = ()
@@ -159,21 +161,26 @@ class PreparedData:
             # One length for all batches is a static shape, which is what XLA wants.
             static = length if len(groups) == 1 else None
             make = self._batch_maker(options, static, width, False, tuple(transforms))
-            part = tf.data.Dataset.zip(numbers, uncut).map(make, num_parallel_calls=2)
+            part = tf.data.Dataset.zip(numbers, (uncut,)).map(make, num_parallel_calls=2)
             batches = part if batches is None else batches.concatenate(part)
             steps += count
         return _with_settings(batches, steps)
 
     def _plan(self, options, replicas):
-        """Shards of each part of a training batch, number of batches, and rows of each part."""
-        groups = self._shards_by_length(TRAIN, options)
+        """Length and shards of each stream of rows, number of batches, and rows of each stream."""
+        buckets: dict[int, list[Shard]] = {}
+        for shard in self.shards(TRAIN):
+            buckets.setdefault(shard.bucket, []).append(shard)
+        counts = {bucket: sum(s.rows for s in shards) for bucket, shards in buckets.items()}
+        names = plan_streams(counts, options.max_history, options.batch_rows)
+        streams = [[shard for name in stream for shard in buckets[name]] for stream in names]
+        lengths = [min(stream[-1], options.max_history) for stream in names]
         most = min(options.lengths, options.batch_rows // replicas)
-        merged = merge_lengths(list(groups), most)
-        parts: dict[int, list[Shard]] = {}
-        for length, shards in groups.items():
-            parts.setdefault(merged[length], []).extend(shards)
-        rows = {length: [shard.rows for shard in shards] for length, shards in parts.items()}
-        return parts, *plan_parts(rows, options.batch_rows, replicas)
+        merged = merge_lengths(lengths, most)
+        lengths = [merged[length] for length in lengths]
+        rows = [[shard.rows for shard in shards] for shards in streams]
+        steps, sizes = plan_parts(rows, lengths, options.batch_rows, replicas)
+        return list(zip(lengths, streams, strict=True)), steps, sizes
 
     def _shards_by_length(self, split, options):
         """Length of history -> the shards of such rows, in rising order."""
@@ -232,15 +239,17 @@ class PreparedData:
         return tf.function(open_shard, autograph=False)
 
     def _make_batch_maker(self, options, length, width, training, transforms):
-        """Function from a seed and an uncut batch to features."""
+        """Function from a seed and the uncut rows of each stream to features."""
         add_negatives = None
         if training and options.history_negatives != "none":
             add_negatives = self._history_negatives(options)
 
         def make_batch(seed, uncut):
-            (rows, bucket), chosen = uncut
-            longest = tf.minimum(bucket, options.max_history) if length is None else length
-            features = cut(rows, self.schema, chosen, longest, width)
+            cuts = []
+            for (rows, bucket), chosen in uncut:
+                longest = tf.minimum(bucket, options.max_history) if length is None else length
+                cuts.append(cut(rows, self.schema, chosen, longest, width))
+            features = {name: tf.concat([part[name] for part in cuts], axis=0) for name in cuts[0]}
             if add_negatives is not None:
                 features = add_negatives(features, seed)
             for transform in transforms:

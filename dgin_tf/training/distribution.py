@@ -127,9 +127,8 @@ def deal_parts(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> An
 
         def of_replicas(batch):
             def deal(tensor):
-                rows = tensor.shape[0] // replicas
-                dealt = tf.reshape(tensor, [replicas, rows, *tensor.shape[1:]])
-                return dealt[first : first + local]
+                # In turns, since rows of one length are side by side in a part.
+                return tf.stack([tensor[i::replicas] for i in range(first, first + local)])
 
             return tf.nest.map_structure(deal, batch)
 

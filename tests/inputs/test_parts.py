@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.inputs.parts import merge_lengths, plan_parts, spread
+from dgin_tf.inputs.parts import merge_lengths, plan_parts, plan_streams, spread
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.layers.normalization import MovingMoments
 from dgin_tf.models.din import DIN
@@ -46,6 +46,19 @@ def test_moments_of_training_batches_are_those_of_all_rows(data):
     assert np.std(means) < 0.4 * everything.std()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_batches_vary_no_more_than_random_ones(data, count):
+    """However few lengths rows are padded to."""
+    options = BatchOptions(batch_rows=24, max_history=40, lengths=count)
+    batches = [
+        lengths_of(batch) for epoch in range(3) for batch in data.training(options, 1, epoch)
+    ]
+    full = [lengths for lengths in batches if len(lengths) >= 15]
+    assert len(full) > 10
+    random = np.concatenate(batches).std() / np.sqrt(24)
+    assert np.std([lengths.mean() for lengths in full]) < random
+
+
 def test_every_batch_has_rows_of_each_length_in_proportion(data):
     batches = [
         [int(part["cand_mask"].numpy().any(1).sum()) for part in parts_of(batch)]
@@ -61,21 +74,30 @@ def test_every_batch_has_rows_of_each_length_in_proportion(data):
 
 
 def test_a_plan_holds_all_rows_in_the_fewest_batches():
-    shards = {25: [40, 7], 50: [90], 100: [130, 3, 3]}
-    steps, sizes = plan_parts(shards, 32)
-    assert sum(sizes.values()) <= 32
-    for length, rows in shards.items():
-        assert sum(-(-count // sizes[length]) for count in rows) <= steps
-    fewer = {n: min(s for s in range(1, 200) if sum(-(-c // s) for c in rows) <= steps - 1)
-             for n, rows in shards.items()}  # fmt: skip
-    assert sum(fewer.values()) > 32
+    streams = [[40, 7], [90], [130, 3, 3]]
+    steps, sizes = plan_parts(streams, [25, 50, 50], 32)
+    assert sum(sizes) <= 32
+    for size, rows in zip(sizes, streams, strict=True):
+        assert sum(-(-count // size) for count in rows) <= steps
+    fewer = [min(s for s in range(1, 200) if sum(-(-c // s) for c in rows) <= steps - 1)
+             for rows in streams]  # fmt: skip
+    assert sum(fewer) > 32
 
 
 def test_replicas_get_equally_many_rows_of_every_length():
-    _, sizes = plan_parts({25: [40, 7], 50: [90]}, 30, multiple=3)
-    assert [size % 3 for size in sizes.values()] == [0, 0]
-    with pytest.raises(ValueError, match="3 rows for each of 2 lengths"):
-        plan_parts({25: [40, 7], 50: [90]}, 5, multiple=3)
+    _, sizes = plan_parts([[40, 7], [90], [30]], [25, 50, 50], 30, multiple=3)
+    assert [sizes[0] % 3, (sizes[1] + sizes[2]) % 3] == [0, 0]
+    with pytest.raises(ValueError, match="at least 6 rows, 3 for each of 2 lengths; got 5"):
+        plan_parts([[40, 7], [90]], [25, 50], 5, multiple=3)
+
+
+def test_every_bucket_is_a_stream_unless_it_is_rare_or_cut():
+    rows = {25: 130, 50: 150, 100: 170, 200: 130, 400: 70, 800: 15, 1600: 1}
+    assert plan_streams(rows, 200, 64) == [(25,), (50,), (100,), (200,), (400, 800, 1600)]
+    # What is cut below its bucket's end is apart from what is cut everywhere.
+    assert plan_streams(rows, 60, 64) == [(25,), (50,), (100,), (200, 400, 800, 1600)]
+    assert plan_streams({25: 1, 50: 2, 100: 80}, 100, 64) == [(25, 50), (100,)]
+    assert plan_streams(rows, 200, 1) == [(25, 50, 100, 200, 400, 800, 1600)]
 
 
 def test_the_shortest_lengths_are_padded_where_there_are_too_many():
