@@ -38,7 +38,9 @@ class MultiHeadAttention(KernelLayer):
       scale: whether scores are divided by sqrt(key_dim); SIM's Eq. (3) has none.
       offset: the query's column that an event's first column corresponds to: with a candidate of
         item and category and groups that have the category alone, that of the category.
-      kernel_initializer, kernel_regularizer: of all four kernels; W_k's first rows are tied to W_q.
+      similar_start: whether W_k starts as W_q, so that scores start as a similarity; independent of it
+        otherwise, as in LongCTR's code.
+      kernel_initializer, kernel_regularizer: of all four kernels.
 
     Raises:
       ValueError: `heads` is below 1, or `offset` negative.
@@ -59,6 +61,7 @@ class MultiHeadAttention(KernelLayer):
         project: bool = True,
         scale: bool = True,
         offset: int = 0,
+        similar_start: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -71,6 +74,7 @@ class MultiHeadAttention(KernelLayer):
         self.project = project
         self.scale = scale
         self.offset = offset
+        self.similar_start = similar_start
         self.query_kernel: tf.Variable | None = None
         self.value_kernel: tf.Variable | None = None
 
@@ -139,7 +143,7 @@ class MultiHeadAttention(KernelLayer):
         width = self.heads * (self.key_dim or -(-query_dim // self.heads))
         with tf.init_scope():
             self.query_kernel = self.add_kernel("query_kernel", [query_dim, width])
-            rows = self.query_kernel[self.offset :]
+            rows = self.query_kernel[self.offset :] if self.similar_start else None
             self.key_kernel = self.add_kernel("key_kernel", [dim, width], similar_to=rows)
 
     def _create_value_kernels(self, dim: int) -> None:

@@ -30,7 +30,7 @@ from dgin_tf.layers.tower import Tower
 from dgin_tf.models.behavior_types import select_types, type_ids
 from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.ops.compiling import leaving_xla
-from dgin_tf.ops.parts import join_outputs, join_rows, parts_of, split_rows
+from dgin_tf.ops.parts import PARTS, join_outputs, join_rows, parts_of, split_rows
 from dgin_tf.optimizers import restore_optimizer
 from dgin_tf.records import LABEL
 from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, USER, Schema
@@ -65,6 +65,7 @@ class ModelConfig:
         MIMN's code for every model of its tables.
       behavior_types: names of the types whose events are read, such as clicks alone; () for all. The other
         events of a history are left out before any of them is counted as one of the newest.
+      newest_events: how many events of these types are read, the newest; None for all that a batch has.
     """
 
     embedding_dim: int = 18
@@ -79,6 +80,7 @@ class ModelConfig:
     momentum: float | None = None
     history_sum: bool = False
     behavior_types: tuple[str, ...] = ()
+    newest_events: int | None = None
 
     def embedding(self, schema: Schema) -> FeatureEmbedding:
         initializer, limit = None, self.embedding_limit
@@ -166,7 +168,12 @@ class CTRModel(tfrs.models.Model):
         self.distribute_reduction_method = "first"
         self.schema = schema
         self.config = config or ModelConfig()
-        names = self.config.behavior_types
+        names, newest = self.config.behavior_types, self.config.newest_events
+        if newest is not None and (newest < 1 or not names):
+            raise ValueError(
+                "newest_events is a positive number of the events of behavior_types; got "
+                f"{newest} and {names}. Without types, data.max_history is that number."
+            )
         self.type_ids = tuple(type_ids(schema, names).values()) if names else ()
         self.embedding = self.config.embedding(schema)
         if self.config.history_sum:
@@ -277,7 +284,8 @@ class CTRModel(tfrs.models.Model):
     @tf.autograph.experimental.do_not_convert  # see train_step; Keras wants to see `call` itself
     def _encode_and_score(self, features, training):
         if training and self.penalizes_embedding and self.embedding.mini_batch_l2:
-            self.add_loss(self.embedding.penalty(features))
+            read = tuple(self._events_read(part) for part in parts_of(features))
+            self.add_loss(self.embedding.penalty({PARTS: read}))
         rows = join_rows(features)
         target, user = self.embedding.target(rows), self.embedding.user(rows)
         splits = split_rows((target.embedding, target.mask, target.features), features)
@@ -314,10 +322,15 @@ class CTRModel(tfrs.models.Model):
         logits = tf.cast(self.head(parts, target, training=training), tf.float32)
         return {LOGITS: logits, OUTPUTS: outputs}
 
+    def _events_read(self, features):
+        """A batch without the events that the model does not read."""
+        if not self.type_ids:
+            return features
+        return select_types(features, self.type_ids, self.schema, self.config.newest_events)
+
     def past_events(self, features: Mapping[str, tf.Tensor]) -> History:
         """The past events of a batch, as every encoder gets them; ids, not embedded."""
-        if self.type_ids:
-            features = select_types(features, self.type_ids, self.schema)
+        features = self._events_read(features)
         history = self.embedding.history(features)
         if all(encoder.reads_ids for encoder in self.encoders.values()):
             return history

@@ -41,7 +41,10 @@ def type_ids(schema: Schema, names: Sequence[str] = ()) -> dict[str, int]:
 
 
 def select_types(
-    features: Mapping[str, tf.Tensor], type_ids: Sequence[int], schema: Schema
+    features: Mapping[str, tf.Tensor],
+    type_ids: Sequence[int],
+    schema: Schema,
+    newest: int | None = None,
 ) -> dict[str, tf.Tensor]:
     """A batch whose past events are those of some types, side by side as if there were no others.
 
@@ -49,6 +52,7 @@ def select_types(
       features: of the batch, `hist_*` [users, time] among them.
       type_ids: the types.
       schema: the data.
+      newest: how many of these events stay, the newest; None for all.
 
     Raises:
       ValueError: events come without their types.
@@ -56,8 +60,11 @@ def select_types(
     name = PREFIX[HISTORY] + BEHAVIOR_TYPE
     check_features(features, [name])
     mask = role_mask(features, HISTORY, schema) & is_among(features[name], type_ids)
+    if newest is not None:
+        age = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True)  # 1 for the newest
+        mask &= age <= newest
     selected = {**features, HISTORY_MASK: mask}
-    order = tf.argsort(tf.cast(~selected[HISTORY_MASK], tf.int32), axis=1, stable=True)
+    order = tf.argsort(tf.cast(~mask, tf.int32), axis=1, stable=True)[:, :newest]
     for name in selected:
         if name.startswith(PREFIX[HISTORY]):
             selected[name] = tf.gather(selected[name], order, batch_dims=1)

@@ -1,4 +1,4 @@
-"""LongCTR's TWIN, where it differs from the paper: no cross features, and every head searches alone."""
+"""LongCTR's TWIN: no cross features, every head searches alone, and kernels start independently."""
 
 from typing import Any
 
@@ -64,6 +64,6 @@ class TWINReleased(TWIN, registry_name="twin_released"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """Multi-head attention, and the search of every head."""
-        attention = MultiHeadAttention(settings.heads, name="attention")
+        attention = MultiHeadAttention(settings.heads, similar_start=False, name="attention")
         long = ReleasedConsistentInterest(attention, settings.k, name="long")
         return {"short": settings.short_encoder(), "long": long}

@@ -45,6 +45,9 @@ def get_config(model: str, max_history: int, short_events: int) -> ml_collection
             config.model.update(sessions=SESSIONS, events=SESSION_EVENTS)
     if is_click_only:
         config.network.behavior_types = (CLICK,)
+        if model in SHORT:  # the newest clicks, however many other events are among them
+            config.data.max_history = max_history
+            config.network.newest_events = short_events
     config.network.activation = "prelu"
     config.network.two_way = True
     return config

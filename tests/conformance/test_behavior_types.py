@@ -42,6 +42,32 @@ def test_a_selected_batch_is_the_one_without_other_events():
         np.testing.assert_array_equal(shown, expected[name])
 
 
+def test_of_a_type_the_newest_events_stay():
+    views = select_types(FEATURES, [VIEW], SCHEMA)
+    newest = select_types(FEATURES, [VIEW], SCHEMA, newest=2)
+    assert newest["hist_item_id"].shape[1] == 2
+    for user, count in enumerate(views["hist_mask"].numpy().sum(1)):
+        items = views["hist_item_id"].numpy()[user, max(count - 2, 0) : count]
+        mask = newest["hist_mask"].numpy()[user]
+        np.testing.assert_array_equal(newest["hist_item_id"].numpy()[user][mask], items)
+
+
+def test_only_events_that_are_read_are_penalized():
+    config = dataclasses.replace(CONFIG, embedding_l2=0.1)
+    model = make_model("din", SCHEMA, config, **SMALL["din"])
+    model(FEATURES, training=True)
+    expected = model.embedding.penalty(select_types(FEATURES, [VIEW], SCHEMA))
+    np.testing.assert_allclose(model.losses[0], expected, rtol=1e-6)
+    assert float(model.embedding.penalty(FEATURES)) > float(expected)
+
+
+@pytest.mark.parametrize("config", [{"behavior_types": ()}, {"newest_events": 0}])
+def test_a_number_of_events_of_no_type_is_refused(config):
+    settings = dataclasses.replace(CONFIG, newest_events=3)
+    with pytest.raises(ValueError, match="positive number of the events of behavior_types"):
+        make_model("din", SCHEMA, dataclasses.replace(settings, **config), **SMALL["din"])
+
+
 def test_events_without_types_are_refused():
     with pytest.raises(ValueError, match="hist_behavior_type"):
         select_types({"hist_item_id": tf.ones([1, 2])}, [VIEW], SCHEMA)
