@@ -30,8 +30,9 @@ def plan_streams(
     buckets = sorted(bucket_rows)
     reaching = [bucket for bucket in buckets if bucket >= longest]
     # Of the first bucket that reaches `longest` some histories are shorter, of all others none.
-    below = [(bucket,) for bucket in buckets if bucket not in reaching[1:]]
-    streams = [*below, tuple(reaching[1:])] if reaching[1:] else below
+    streams: list[tuple[int, ...]] = [(b,) for b in buckets if b not in reaching[1:]]
+    if reaching[1:]:
+        streams.append(tuple(reaching[1:]))
     total = max(sum(bucket_rows.values()), 1)
 
     def rows(stream):
