@@ -57,6 +57,12 @@ class StateUpdater:
         self._empty: Arrays | None = None
         self._warm_up()
 
+    @property
+    def fields_read(self) -> set[str]:
+        """Names of the history fields that the model reads."""
+        names = {name for inputs in self._inputs.values() for name in inputs}
+        return {field.name for name, field in self._history.items() if name in names}
+
     def empty(self, user_ids: Sequence[int]) -> list[Arrays]:
         """States of users without events.
 
