@@ -38,6 +38,7 @@ from absl import flags
 
 from dgin_tf.commands import command_line
 from dgin_tf.stores.addresses import open_store
+from dgin_tf.stores.redis_store import without_password
 
 CONSUME, WARM_UP, SWITCH = "consume", "warm_up", "switch"
 SNAPSHOT, ROLLBACK, STATUS, DAMAGED = "snapshot", "rollback", "status", "damaged"
@@ -143,7 +144,7 @@ def _consume() -> None:
             daily = DailySnapshots(snapshots, lambda: center.retry(source.position), _say)
         report = _Report(center)
         at_the_end.callback(report.at_the_end)
-        _say(f"{namespace} follows {FLAGS.events}")
+        _say(f"{namespace} follows {without_password(FLAGS.events)}")
 
         # A snapshot's position is an acknowledged one, so that no event after it is lost.
         def after_acknowledging() -> None:
