@@ -84,6 +84,8 @@ class EventsOfLog:
         kept_types = [
             not behavior_types or name in behavior_types for name in reader.behavior_types
         ]
+        # As in prepared data, a log of one type has no field of types.
+        self._types = reader.behavior_types if sum(kept_types) > 1 else ()
         self.bad: list[tuple[Piece, int, pathlib.Path]] = []
         id_types: dict[str, str] = {}
         words: dict[str, list[pd.Series]] = {}
@@ -129,8 +131,7 @@ class EventsOfLog:
     def _raw(self, name: str, column: np.ndarray) -> list[Any]:
         """A column as the log has it, None for what is unknown and for what the log does not have."""
         if name == BEHAVIOR:
-            types = self._reader.behavior_types
-            return [types[number] for number in column] if types else [None] * len(column)
+            return [self._types[n] for n in column] if self._types else [None] * len(column)
         if name in self._reader.numeric_features:
             return [None if np.isnan(number) else number for number in decode_numbers(column)]
         if name in (*ID_COLUMNS, *self._reader.side_features):

@@ -160,6 +160,8 @@ def _consume() -> None:
             FLAGS.acknowledge_seconds,
             after_acknowledging=after_acknowledging,
         )
+    if summary := letters.summary(center.counts.lines, center.counts.usable):
+        _say(summary)
 
 
 def _warm_up() -> None:
