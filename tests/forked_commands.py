@@ -47,6 +47,8 @@ class ForkedCommands:
 
     def start(self, module, *arguments):
         """Starts a command; returns its process id."""
+        for path in self._files:  # nobody should read what the command before wrote
+            path.unlink(missing_ok=True)
         request = [module, *map(str, arguments), *map(str, self._files)]
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()

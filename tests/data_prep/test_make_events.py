@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,15 +15,18 @@ from dgin_tf.serving.center.events import EventParser
 from dgin_tf.serving.export.vocabularies import Vocabularies
 from tests.data_prep import logs
 from tests.experiments.families import MAKERS, write_family
+from tests.forked_commands import ForkedCommands
 
 
-def run(module, *flags):
-    command = [sys.executable, "-m", module, "--noprogress", *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    commands = ForkedCommands(tmp_path_factory.mktemp("output"))
+    yield lambda module, *flags: commands.run(module, "--noprogress", *flags)
+    commands.close()
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_events_parse_to_the_histories_that_were_prepared(name, tmp_path):
+def test_events_parse_to_the_histories_that_were_prepared(name, run, tmp_path):
     family = write_family(name, tmp_path / "log")
     flags = (f"--dataset={family.dataset}", *family.flags)
     data, output = tmp_path / "data", tmp_path / "events.jsonl"
@@ -52,7 +53,7 @@ def test_events_parse_to_the_histories_that_were_prepared(name, tmp_path):
             np.testing.assert_array_equal(record[f"hist_{field.name}"], values, field.name)
 
 
-def test_duplicates_are_dropped_and_bad_rows_are_reported_with_their_file(tmp_path):
+def test_duplicates_are_dropped_and_bad_rows_are_reported_with_their_file(run, tmp_path):
     rows = logs.rows_of(users=23, events=13)
     path = logs.write_log(tmp_path, [*rows, *rows[:3]])
     with open(path, "a", encoding="utf-8") as file:
