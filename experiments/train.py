@@ -11,13 +11,12 @@ import pathlib
 import sys
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from dgin_tf.commands import command_line
 from dgin_tf.training import distribution
-from experiments.running import runs
+from experiments.running import configs, runs
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and :model after it.")
+_CONFIG = configs.define_config()
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the runs go.", required=True)
 _SEED = flags.DEFINE_integer("seed", 1, "The first seed.")
