@@ -30,6 +30,10 @@ from dgin_tf.training.evaluation import Evaluator
 from dgin_tf.training.observers import Observer, Run, StepForwarder
 
 CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
+LIMITS = {
+    "epochs": None,
+    "patience": 0,
+}  # of a run's length -> the value that means no limit, if any
 HIGHER_IS_BETTER = {"auc": True, "gauc": True, "log_loss": False}
 
 
@@ -145,6 +149,9 @@ def train(
 ) -> dict[str, Any]:
     """Trains a model, or resumes a killed run; returns the content of `result.json`.
 
+    A run, also a finished one, is continued under larger limits of its length (`LIMITS`, in the config's
+    `loop`), and ends as one that had them from the start; its test split is scored again then.
+
     Args:
       task: model and data.
       options: how to train.
@@ -163,6 +170,7 @@ def train(
     """
     run_dir = pathlib.Path(run_dir)
     strategy = strategy or tf.distribute.get_strategy()
+    _extend(run_dir, task.config)
     result = _claim(run_dir, task.config)
     if result is not None:
         return result
@@ -351,6 +359,28 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _extend(run_dir, config):
+    """Opens a run again whose config differs in nothing but larger limits of its length."""
+    path = run_dir / CONFIG_FILE
+    if not path.exists():
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(config))
+    old, new = (
+        {name: entry.get("loop", {}).get(name) for name in LIMITS} for entry in (before, now)
+    )
+    if old == new or differences({**before, "loop": {**before.get("loop", {}), **new}}, now):
+        return
+    for name, unlimited in LIMITS.items():
+        was, is_now = (
+            math.inf if entry[name] == unlimited else entry[name] for entry in (old, new)
+        )
+        if is_now < was:
+            return  # more may have been trained than the smaller limit allows
+    # In this order: a kill in between leaves a run without a result, which is opened again.
+    (run_dir / RESULT_FILE).unlink(missing_ok=True)
+    write_json(path, now)
 
 
 def _claim(run_dir, config):
