@@ -58,7 +58,7 @@ def main(_: object) -> None:
     seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
     model_dir = pathlib.Path(_MODEL_DIR.value)
     if _SWEEP.value is not None:
-        summary = _sweep(model_dir, seeds)
+        summary = _sweep(_SWEEP.value, model_dir, seeds)
     elif _STRATEGY.value == "default":
         summary = _summary(
             runs.train_seeds(_CONFIG.value, _DATA_DIR.value, model_dir, seeds, _PARALLEL.value),
@@ -69,12 +69,12 @@ def main(_: object) -> None:
     sys.stdout.write(f"{summary}curves: tensorboard --logdir={model_dir}\n")
 
 
-def _sweep(model_dir, seeds):
+def _sweep(text, model_dir, seeds):
     if _STRATEGY.value != "default":
         raise ValueError(
             f"a sweep trains on one device; got --strategy={_STRATEGY.value}. Leave one of them out."
         )
-    points = sweeps.grid(_SWEEP.value)
+    points = sweeps.grid(text)
     with runs.SeedPool(_PARALLEL.value) as pool:
         content = sweeps.run_sweep(
             pool, _CONFIG.value, points, _DATA_DIR.value, model_dir, list(seeds)

@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import os
 import pathlib
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -53,10 +54,22 @@ def define_config(name: str = "config") -> flags.FlagHolder:
         "Config: a file, a name such as dien/movielens or a module, with :model behind it.",
     )
     # The library's flag opens a path; this one finds it first.
-    parser = flags.FLAGS[name].parser
-    load = parser.parse
-    parser.parse = lambda config: load(find(config))
+    flag = flags.FLAGS[name]
+    flag.parser = _ConfigParser(flag.parser)
     return holder
+
+
+class _ConfigParser(flags.ArgumentParser):
+    """Finds a config, and has another parser load its file."""
+
+    def __init__(self, parser: flags.ArgumentParser):
+        self._parser = parser
+
+    def parse(self, argument: str) -> Any:
+        return self._parser.parse(find(argument))
+
+    def flag_type(self) -> str:
+        return self._parser.flag_type()
 
 
 def _path(place: str) -> pathlib.Path | None:

@@ -47,5 +47,5 @@ def table(
         if column in rows:
             vocabulary = data.schema.field(field).vocabulary
             if os.path.isfile(os.path.join(data.data_dir, VOCABULARY, f"{vocabulary}.txt")):
-                rows[f"raw_{column}"] = names.of(vocabulary, rows[column])
+                rows[f"raw_{column}"] = names.of(vocabulary, rows[column].to_numpy())
     return rows
