@@ -27,8 +27,8 @@ def observers(
     In a worker process every line begins with the run's folder, for others share the terminal.
     """
     is_worker = multiprocessing.parent_process() is not None
-    prefix = f"[{os.fspath(run_dir)}] " if is_worker else ""
-    display = Display(f"{config['model']['name']}, {os.fspath(run_dir)}", prefix)
+    name, place = config["model"]["name"], os.fspath(run_dir)
+    display = Display(name, f"[{place}] ") if is_worker else Display(f"{name}, {place}")
     return [display, TensorBoard(lambda model: _items(model, data))]
 
 
