@@ -53,10 +53,10 @@ class TensorBoard(Observer):
     def __init__(self, project: Callable[[tf.keras.Model], Projection] | None = None):
         self._project = project
         self._attention: Callable[[], Mapping[str, np.ndarray]] = dict
-        self._every = _MAX_STEPS
+        self._every, self._written = _MAX_STEPS, 0
 
     def started(self, run: Run) -> None:
-        self._run = run
+        self._run, self._written = run, run.step
         self._every = max(1, min(_MAX_STEPS, run.steps_per_epoch // _POINTS_OF_SHORT_EPOCHS))
         self._writer = tf.summary.create_file_writer(str(run.directory / FOLDER))
         strategy = run.model.distribute_strategy
@@ -69,7 +69,8 @@ class TensorBoard(Observer):
             self._attention = lambda: function(batch)
 
     def stepped(self, step: int, losses: Mapping[str, Any]) -> None:
-        if step % self._every == 0:
+        if step - self._written >= self._every:  # one call may take several steps
+            self._written = step
             rate = {"learning_rate": _learning_rate(self._run.model)}
             self._scalars("training", step, {**losses, **rate})
 

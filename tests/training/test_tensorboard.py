@@ -1,10 +1,13 @@
 """What a run leaves for TensorBoard: curves, histograms, the graph and the projector's files."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dgin_tf.training import tensorboard
 from dgin_tf.training.loop import LoopOptions, train
 from dgin_tf.training.tensorboard import Projection, TensorBoard
 from tests.prepared import write_prepared
@@ -53,6 +56,17 @@ def test_losses_and_learning_rate_have_curves_however_short_an_epoch_is(events):
     assert {"training/target", "training/learning_rate", "validation/auc", "test/auc"} <= tags
     assert len(events.Tensors("training/target")) == 5  # 46 rows in batches of 10
     assert len(events.Tensors("validation/gauc")) == 2
+
+
+def test_a_call_of_several_steps_misses_no_point(monkeypatch):
+    points = []
+    board = tensorboard.TensorBoard()
+    board._run, board._every = types.SimpleNamespace(model=None), 5
+    monkeypatch.setattr(tensorboard, "_learning_rate", lambda model: 0.1)
+    monkeypatch.setattr(board, "_scalars", lambda prefix, step, values: points.append(step))
+    for step in range(4, 24, 4):
+        board.stepped(step, {})
+    assert points == [8, 16]
 
 
 def test_weights_and_the_attention_of_real_events_have_histograms(events):
