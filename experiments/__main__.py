@@ -12,8 +12,7 @@ import sys
 
 from dgin_tf.commands.command_line import FAILURE
 
-# Commands of the package of data preparation; all others are modules of this package.
-_PREPARATION = {"prepare": "data_prep.prepare", "synthetic": "data_prep.synthetic"}
+_PACKAGES = ("data_prep", "experiments")  # beside each other
 _IS_COMMAND = "command_line.run("
 
 
@@ -36,13 +35,14 @@ def main() -> None:
 
 def commands() -> dict[str, str]:
     """Name -> module of every command."""
-    folder = pathlib.Path(__file__).parent
-    modules = {
-        path.stem: ".".join(path.relative_to(folder.parent).with_suffix("").parts)
-        for path in folder.rglob("*.py")
-        if path.stem != "__main__" and _IS_COMMAND in _source(path)
-    }
-    return {**_PREPARATION, **dict(sorted(modules.items()))}
+    root = pathlib.Path(__file__).parents[1]
+    found = {}
+    for path in (path for package in _PACKAGES for path in sorted((root / package).rglob("*.py"))):
+        if path == pathlib.Path(__file__) or _IS_COMMAND not in _source(path):
+            continue
+        place = path.parent if path.stem == "__main__" else path.with_suffix("")
+        found[place.name] = ".".join(place.relative_to(root).parts)
+    return found
 
 
 def _help() -> str:
