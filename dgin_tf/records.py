@@ -13,15 +13,16 @@ workers that prepare data. Files are ordinary TFRecord files.
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
+from dgin_tf.integrity import Facts, load_arrays, read_json, sealed
 from dgin_tf.schema import CANDIDATE, HISTORY, Schema, feature_name, replacing, write_text
 
 Arrays = dict[str, np.ndarray]
@@ -32,6 +33,7 @@ POSITION = "cand_position"
 LABEL = "label"
 SPLITS = ("train", "validation", "test")
 
+_PREPARE = "prepare the data again with python -m data_prep.prepare"
 _MASK_DELTA = 0xA282EAD8
 _WRITE_BUFFER = 1 << 22  # bytes; records are a few kilobytes, and a system call each is slow
 
@@ -66,15 +68,17 @@ class Manifest:
       schema_fingerprint: `Schema.fingerprint()` of the schema that the records follow.
       splits: split name -> its files.
       protocol: settings of the preparation, as plain JSON values.
+      files: name of every other file of the data set -> {"bytes", "crc32c"}; empty where it was prepared
+        by a version before 0.7.
     """
 
     schema_fingerprint: str
     splits: Mapping[str, tuple[Shard, ...]]
     protocol: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    files: Facts = dataclasses.field(default_factory=dict)
 
     def save(self, data_dir: str | os.PathLike) -> None:
-        content = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
-        write_text(pathlib.Path(data_dir) / MANIFEST_FILE, content)
+        write_text(pathlib.Path(data_dir) / MANIFEST_FILE, sealed(dataclasses.asdict(self)))
 
     @classmethod
     def load(cls, data_dir: str | os.PathLike, schema: Schema) -> "Manifest":
@@ -84,21 +88,20 @@ class Manifest:
           FileNotFoundError: the preparation never finished.
           ValueError: the manifest is damaged or belongs to another schema.
         """
-        path = pathlib.Path(data_dir) / MANIFEST_FILE
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"expected {MANIFEST_FILE} in {os.fspath(data_dir)!r}, found none: the preparation "
-                "did not finish; run data_prep.prepare again with the same flags to resume it."
-            )
+        content = read_manifest(data_dir)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             splits = {
                 name: tuple(Shard(**shard) for shard in shards)
                 for name, shards in content["splits"].items()
             }
-            manifest = cls(content["schema_fingerprint"], splits, content["protocol"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a manifest of this version ({error}).") from error
+            manifest = cls(
+                content["schema_fingerprint"], splits, content["protocol"], content.get("files", {})
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            path = pathlib.Path(data_dir) / MANIFEST_FILE
+            raise ValueError(
+                f"{path} is not a manifest of this version ({error!r}); {_PREPARE}."
+            ) from error
         if manifest.schema_fingerprint != schema.fingerprint():
             raise ValueError(
                 f"the records in {os.fspath(data_dir)!r} were written under schema "
@@ -106,6 +109,22 @@ class Manifest:
                 "prepare the data again or use the schema.json that belongs to the records."
             )
         return manifest
+
+
+def read_manifest(data_dir: str | os.PathLike) -> dict[str, Any]:
+    """Content of a manifest as it was written, without looking at what it describes.
+
+    Raises:
+      FileNotFoundError: the preparation never finished.
+      ValueError: the file is damaged.
+    """
+    path = pathlib.Path(data_dir) / MANIFEST_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"expected {MANIFEST_FILE} in {os.fspath(data_dir)!r}, found none: the preparation "
+            "did not finish; run data_prep.prepare again with the same flags to resume it."
+        )
+    return read_json(path, "the manifest of a prepared data set", _PREPARE)
 
 
 def record_features(schema: Schema) -> dict[str, str]:
@@ -233,14 +252,13 @@ def save_catalogue(data_dir: str | os.PathLike, attributes: Mapping[str, np.ndar
 
 
 def load_catalogue(data_dir: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads the catalogue; raises FileNotFoundError where there is none."""
+    """Reads the catalogue; raises FileNotFoundError where there is none, ValueError for a damaged one."""
     path = pathlib.Path(data_dir) / CATALOGUE_FILE
     if not path.is_file():
         raise FileNotFoundError(
             f"expected {CATALOGUE_FILE} in {os.fspath(data_dir)!r}, found none."
         )
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    return load_arrays(path, "the attributes of items", _PREPARE)
 
 
 def stack_padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
