@@ -26,6 +26,7 @@ from dgin_tf.schema import SCHEMA_FILE, Schema, write_text
 
 CARD_FILE = "data_card.json"
 REPORT_FILE = "report.html"
+WORK_FOLDER, COMPLETE_FOLDER = ".preparing", ".prepared"  # a new data set; one that is being moved
 _REPLACED = "replaced.json"  # names of the files of the data set that is being replaced
 
 
@@ -96,6 +97,14 @@ def swap(new_dir: pathlib.Path, output_dir: pathlib.Path) -> None:
                 folder.rmdir()
         os.replace(manifest, output_dir / MANIFEST_FILE)
     shutil.rmtree(new_dir)
+
+
+def remove_data_set(output_dir: pathlib.Path) -> None:
+    """Removes a prepared data set, or what a killed preparation left of one, and nothing else."""
+    for name in own_files(output_dir):
+        (output_dir / name).unlink(missing_ok=True)
+    for folder in (WORK_FOLDER, COMPLETE_FOLDER):
+        shutil.rmtree(output_dir / folder, ignore_errors=True)
 
 
 def publish(

@@ -28,7 +28,15 @@ from data_prep.events import (
     concatenate,
     id_keys,
 )
-from data_prep.outputs import finished_card, own_files, publish, remove_leftovers, swap
+from data_prep.outputs import (
+    COMPLETE_FOLDER,
+    WORK_FOLDER,
+    finished_card,
+    own_files,
+    publish,
+    remove_leftovers,
+    swap,
+)
 from data_prep.preparation import Preparation
 from data_prep.protocol import EXAMPLES_FILE, LAST_TIME
 from data_prep.protocol import USER as BY_USER
@@ -56,7 +64,6 @@ from data_prep.vocabularies import (
 from dgin_tf.ownership import check_nothing_else, make_folder
 from dgin_tf.records import save_catalogue
 
-WORK_FOLDER, COMPLETE_FOLDER = ".preparing", ".prepared"
 NEW_FOLDER = "output"  # in the work folder
 
 _PAIRS_PER_RANGE = 4_000_000

@@ -65,12 +65,11 @@ def check_files(folder: pathlib.Path, facts: Facts, advice: str, *, contents: bo
             raise ValueError(f"{path} is damaged: its checksum differs; {advice}.")
 
 
-def sealed(content: Mapping[str, Any], *, sort_keys: bool = True) -> str:
+def sealed(content: Mapping[str, Any], *, sort_keys: bool = False) -> str:
     """JSON text of a mapping with its checksum as the last entry."""
-    entries = {name: value for name, value in content.items() if name != CHECKSUM}
-    if sort_keys:
-        entries = json.loads(json.dumps(entries, sort_keys=True))
-    return json.dumps({**entries, CHECKSUM: _checksum(entries)}, indent=2, allow_nan=False) + "\n"
+    # As a reader will have it: names that are numbers become texts.
+    entries = json.loads(json.dumps(content, sort_keys=sort_keys, allow_nan=False))
+    return json.dumps({**entries, CHECKSUM: _checksum(entries)}, indent=2) + "\n"
 
 
 def read_json(path: str | os.PathLike, description: str, advice: str) -> dict[str, Any]:

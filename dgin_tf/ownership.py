@@ -65,12 +65,7 @@ def locked(path: str | os.PathLike, refusal: str) -> Iterator[None]:
         yield
 
 
-def claim(
-    folder: str | os.PathLike,
-    writer: str,
-    names: Collection[str],
-    recognizes: Callable[[pathlib.Path], bool] = lambda path: False,
-) -> pathlib.Path:
+def claim(folder: str | os.PathLike, writer: str, names: Collection[str]) -> pathlib.Path:
     """Notes names in a folder as a writer's, who may then write and replace them.
 
     To be called before the work that fills them, so that a refusal costs nothing.
@@ -78,8 +73,7 @@ def claim(
     Args:
       folder: created where it is missing.
       writer: noun of what is written, such as "report of a model".
-      names: of files, relative to the folder.
-      recognizes: True for a file of the writer that versions without notes left.
+      names: of files, relative to the folder, or of folders whose whole content is the writer's.
 
     Returns:
       The folder.
@@ -94,11 +88,8 @@ def claim(
             path = folder / name
             if not os.path.lexists(path) or notes.get(name) == writer:
                 continue
-            if path.is_dir() or not recognizes(path):
-                origin = f"is {notes[name]}" if name in notes else "was not written by this command"
-                raise ValueError(
-                    f"{path} exists and {origin}, which wants to write {writer} there; {_MOVE}."
-                )
+            origin = f"is {notes[name]}" if name in notes else "was not written by this command"
+            raise ValueError(f"{path} exists and {origin}, whose output is {writer}; {_MOVE}.")
         new = notes | dict.fromkeys(names, writer)
         if new != notes:
             content = {"written": new}

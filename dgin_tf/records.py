@@ -22,8 +22,16 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from dgin_tf.integrity import Facts, load_arrays, read_json, sealed
-from dgin_tf.schema import CANDIDATE, HISTORY, Schema, feature_name, replacing, write_text
+from dgin_tf.integrity import Facts, check_files, load_arrays, read_json, sealed
+from dgin_tf.schema import (
+    CANDIDATE,
+    HISTORY,
+    SCHEMA_FILE,
+    Schema,
+    feature_name,
+    replacing,
+    write_text,
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -34,6 +42,8 @@ LABEL = "label"
 SPLITS = ("train", "validation", "test")
 
 _PREPARE = "prepare the data again with python -m data_prep.prepare"
+# Endings of the files of a data set that programs read.
+_READ = (SCHEMA_FILE, CATALOGUE_FILE, ".txt", ".tfrecord")
 _MASK_DELTA = 0xA282EAD8
 _WRITE_BUFFER = 1 << 22  # bytes; records are a few kilobytes, and a system call each is slow
 
@@ -78,7 +88,9 @@ class Manifest:
     files: Facts = dataclasses.field(default_factory=dict)
 
     def save(self, data_dir: str | os.PathLike) -> None:
-        write_text(pathlib.Path(data_dir) / MANIFEST_FILE, sealed(dataclasses.asdict(self)))
+        write_text(
+            pathlib.Path(data_dir) / MANIFEST_FILE, sealed(dataclasses.asdict(self), sort_keys=True)
+        )
 
     @classmethod
     def load(cls, data_dir: str | os.PathLike, schema: Schema) -> "Manifest":
@@ -86,7 +98,8 @@ class Manifest:
 
         Raises:
           FileNotFoundError: the preparation never finished.
-          ValueError: the manifest is damaged or belongs to another schema.
+          ValueError: the manifest is damaged or belongs to another schema, a file that it describes is not
+            there whole, or a small one is damaged; what records hold is compared when they are read.
         """
         content = read_manifest(data_dir)
         try:
@@ -108,7 +121,19 @@ class Manifest:
                 f"{manifest.schema_fingerprint}, but the schema in use is {schema.fingerprint()}; "
                 "prepare the data again or use the schema.json that belongs to the records."
             )
+        manifest._check_files(pathlib.Path(data_dir))
         return manifest
+
+    def _check_files(self, data_dir: pathlib.Path) -> None:
+        # Reports and the like are for people, who may do with them what they want.
+        files = {name: facts for name, facts in self.files.items() if name.endswith(_READ)}
+        paths = {shard.path for shards in self.splits.values() for shard in shards}
+        small = {name: facts for name, facts in files.items() if name not in paths}
+        check_files(data_dir, files, _PREPARE, contents=False)
+        check_files(data_dir, small, _PREPARE)
+        for path in sorted(paths):
+            if not (data_dir / path).is_file():
+                raise ValueError(f"{data_dir / path} is missing; {_PREPARE}.")
 
 
 def read_manifest(data_dir: str | os.PathLike) -> dict[str, Any]:
@@ -229,7 +254,7 @@ def read_records(path: str | os.PathLike) -> Iterator[bytes]:
         while header := file.read(12):
             fault = ValueError(
                 f"{os.fspath(path)} is damaged at record {index}: it is cut short or its checksum does "
-                "not match; prepare the data again."
+                "not match; write it again, data with python -m data_prep.prepare."
             )
             if len(header) < 12 or struct.unpack("<I", header[8:])[0] != _masked_crc(header[:8]):
                 raise fault

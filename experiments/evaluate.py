@@ -25,9 +25,9 @@ def main(_: object) -> None:
     data = PreparedData(_DATA_DIR.value)
     model, config = runs.load_model(_MODEL_DIR.value, data)
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
-    metrics = Evaluator(model).evaluate(
-        data.evaluation(_SPLIT.value, options, model.input_transforms)
-    )
+    with data.naming_damage():
+        batches = data.evaluation(_SPLIT.value, options, model.input_transforms)
+        metrics = Evaluator(model).evaluate(batches)
     sys.stdout.write(json.dumps(loop.without_nan(metrics), indent=2) + "\n")
 
 

@@ -105,7 +105,7 @@ class LocalEngine:
         markers.mkdir(exist_ok=True)
         paths = [markers / f"{number:05d}.json" for number in range(len(tasks))]
         # A marker holds the results of a task that an earlier run finished.
-        open_tasks = [number for number, path in enumerate(paths) if not path.is_file()]
+        open_tasks = [number for number, path in enumerate(paths) if _result(path) is None]
         with tqdm.tqdm(
             total=sum(task.weight for task in tasks),
             initial=sum(task.weight for task in tasks)
@@ -117,7 +117,7 @@ class LocalEngine:
             for number, result in self._results(tasks, open_tasks):
                 write_text(paths[number], json.dumps(result))
                 bar.update(tasks[number].weight)
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return [_result(path) or {} for path in paths]
 
     def _results(
         self, tasks: Sequence[Task], numbers: Sequence[int]
@@ -147,3 +147,11 @@ class LocalEngine:
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _result(path: pathlib.Path) -> Result | None:
+    """Result that a marker holds; None where there is no marker, or a damaged one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None

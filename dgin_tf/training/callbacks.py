@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+CURVES = "tensorboard"  # folder in a run's directory
 _MAX_NAMES = 3  # of broken weights in a message
 
 
@@ -80,7 +81,7 @@ class Curves:
     """
 
     def __init__(self, run_dir: pathlib.Path):
-        self._writer = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
+        self._writer = tf.summary.create_file_writer(str(run_dir / CURVES))
 
     def write(self, prefix, step, values) -> None:
         """Writes every number in `values` as `prefix/name`."""

@@ -12,6 +12,8 @@ from dgin_tf.stores.behavior_totals import BehaviorTotals
 from dgin_tf.stores.state_store import StateStore
 
 ITEM = "item_id"
+# Larger indexes are opened at once, and their contents are compared by `BehaviorIndex.check` alone.
+_CHECKED_BYTES = 1 << 30
 STORES = "lmdb:PATH or redis://host:port/db?prefix=NAME"
 
 _TOTALS_STORE = flags.DEFINE_string(
@@ -78,5 +80,8 @@ def open_index(
             "with --totals_store, late events lie beside the totals; leave --state_store out."
         )
     key = IndexMetadata.load(index_dir).key
-    index, totals = BehaviorIndex(index_dir, schema, key, late), open_totals(schema, key)
+    index = BehaviorIndex(index_dir, schema, key, late)
+    if index.metadata.bytes <= _CHECKED_BYTES:
+        index.check()
+    totals = open_totals(schema, key)
     return index if totals is None else BehaviorEngine(index, totals)

@@ -280,7 +280,7 @@ def test_a_build_that_fails_leaves_the_old_index(data, copy_dir):
 
 def test_a_folder_that_holds_something_else_is_not_replaced(data, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="it holds thesis.txt"):
         build_index(data[0], tmp_path, "category_id")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 

@@ -31,13 +31,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dgin_tf.integrity import facts_of, sealed
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.serving_spec import ServingSpec
+from dgin_tf.ownership import NOTES_FILE, claim
 from dgin_tf.records import CATALOGUE_FILE, Arrays, load_catalogue
 from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, Schema, write_text
 from dgin_tf.serving.export import signatures, warmup
 from dgin_tf.serving.export.requests import RequestMaker
-from dgin_tf.serving.export.versions import ASSETS, FORMAT_VERSION, METADATA_FILE, version_numbers
+from dgin_tf.serving.export.versions import (
+    ASSETS,
+    FILES,
+    FORMAT_VERSION,
+    METADATA_FILE,
+    version_numbers,
+)
 from dgin_tf.serving.export.vocabularies import VOCABULARY
 
 REQUESTS = "requests"
@@ -173,8 +181,16 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
         "weights_digest": digest.hexdigest(),
         "assets_dir": _copy_assets(release, model.schema, functions, assets),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        # Examples of requests are for people, who may replace them.
+        FILES: facts_of(folder, (n for n in _files(folder) if f"/{REQUESTS}/" not in n)),
     }
-    write_text(assets / METADATA_FILE, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+    write_text(assets / METADATA_FILE, sealed(metadata, sort_keys=True))
+
+
+def _files(folder: pathlib.Path) -> list[str]:
+    """Names of all files in a folder, at any depth."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def state_bytes(functions: Mapping[str, Any]) -> dict[str, int]:
@@ -298,7 +314,7 @@ def _copy_assets(release: Release, schema: Schema, functions, assets: pathlib.Pa
 def _new_version(base: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
     """The next version's number and a directory to write it in, renamed on success."""
     is_new = not base.exists()
-    base.mkdir(parents=True, exist_ok=True)
+    claim(base, "settings of a server", _CONFIGS)
     version = max(version_numbers(base), default=0) + 1
     folder = base / f".{version}.{os.getpid()}.tmp"  # not a number, so that servers ignore it
     try:
@@ -307,6 +323,7 @@ def _new_version(base: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         if is_new:
+            (base / NOTES_FILE).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 base.rmdir()
         raise
