@@ -115,6 +115,9 @@ def damage_in(path: str | os.PathLike, description: str, advice: str) -> Iterato
     """Turns what readers of arrays raise for a damaged file into one ValueError with its name."""
     try:
         yield
+    except FileNotFoundError as error:
+        place = os.fspath(path)
+        raise ValueError(f"expected {description} in {place}, found no file; {advice}.") from error
     except (
         OSError,
         EOFError,

@@ -10,16 +10,17 @@ This module needs neither TensorFlow nor pandas.
 
 import contextlib
 import fcntl
-import json
 import os
 import pathlib
 import shutil
 from collections.abc import Callable, Collection, Iterator
 
+from dgin_tf.integrity import damage_in, read_json, sealed
 from dgin_tf.schema import write_text
 
 NOTES_FILE = ".written.json"
 LOCK_FILE = ".lock"
+_WRITTEN = "written"
 _MOVE = "move it away, or give another place for the output"
 
 
@@ -29,15 +30,7 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     Raises:
       ValueError: the path, or a part of it, is a file or a link to nothing.
     """
-    folder = pathlib.Path(path)
-    for place in (*reversed(folder.parents), folder):
-        if place.is_symlink() and not place.exists():
-            raise ValueError(
-                f"expected a folder for the output, but {place} is a link to "
-                f"{os.readlink(place)!r}, which does not exist; {_MOVE}."
-            )
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"expected a folder for the output, but {place} is a file; {_MOVE}.")
+    folder = _check_path(path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -72,7 +65,7 @@ def claim(folder: str | os.PathLike, writer: str, names: Collection[str]) -> pat
 
     Args:
       folder: created where it is missing.
-      writer: noun of what is written, such as "report of a model".
+      writer: noun of what is written, such as "a report of a model".
       names: of files, relative to the folder, or of folders whose whole content is the writer's.
 
     Returns:
@@ -83,18 +76,22 @@ def claim(folder: str | os.PathLike, writer: str, names: Collection[str]) -> pat
     """
     folder = make_folder(folder)
     with _alone(folder):
+        check_claim(folder, writer, names)
         notes = _notes(folder)
-        for name in names:
-            path = folder / name
-            if not os.path.lexists(path) or notes.get(name) == writer:
-                continue
+        if new := {name: writer for name in names if name not in notes}:
+            write_text(folder / NOTES_FILE, sealed({_WRITTEN: notes | new}, sort_keys=True))
+    return folder
+
+
+def check_claim(folder: str | os.PathLike, writer: str, names: Collection[str]) -> None:
+    """Raises what `claim` would raise, and changes nothing."""
+    folder = _check_path(folder)
+    notes = _notes(folder)
+    for name in names:
+        path = folder / name
+        if os.path.lexists(path) and notes.get(name) != writer:
             origin = f"is {notes[name]}" if name in notes else "was not written by this command"
             raise ValueError(f"{path} exists and {origin}, whose output is {writer}; {_MOVE}.")
-        new = notes | dict.fromkeys(names, writer)
-        if new != notes:
-            content = {"written": new}
-            write_text(folder / NOTES_FILE, json.dumps(content, indent=2, sort_keys=True) + "\n")
-    return folder
 
 
 def check_nothing_else(
@@ -170,13 +167,24 @@ def _notes(folder: pathlib.Path) -> dict[str, str]:
     path = folder / NOTES_FILE
     if not path.exists():
         return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["written"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"expected in {path} the names of files that commands wrote there; got {error}. Delete it, "
-            "and move away the files of the same folder that you want to keep."
-        ) from error
+    advice = f"delete it, and move away what you want to keep of {folder}"
+    content = read_json(path, "the names of files that commands wrote", advice)
+    with damage_in(path, "the names of files that commands wrote", advice):
+        return dict(content[_WRITTEN])
+
+
+def _check_path(path: str | os.PathLike) -> pathlib.Path:
+    """Raises ValueError where a folder cannot be made, for a part of its path is something else."""
+    folder = pathlib.Path(path)
+    for place in (*reversed(folder.parents), folder):
+        if place.is_symlink() and not place.exists():
+            raise ValueError(
+                f"expected a folder for the output, but {place} is a link to "
+                f"{os.readlink(place)!r}, which does not exist; {_MOVE}."
+            )
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"expected a folder for the output, but {place} is a file; {_MOVE}.")
+    return folder
 
 
 @contextlib.contextmanager

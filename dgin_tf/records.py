@@ -131,9 +131,6 @@ class Manifest:
         small = {name: facts for name, facts in files.items() if name not in paths}
         check_files(data_dir, files, _PREPARE, contents=False)
         check_files(data_dir, small, _PREPARE)
-        for path in sorted(paths):
-            if not (data_dir / path).is_file():
-                raise ValueError(f"{data_dir / path} is missing; {_PREPARE}.")
 
 
 def read_manifest(data_dir: str | os.PathLike) -> dict[str, Any]:

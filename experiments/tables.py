@@ -26,8 +26,10 @@ from absl import flags, logging
 
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.integrity import sealed
 from dgin_tf.ownership import claim
 from dgin_tf.schema import write_text
+from dgin_tf.training.loop import without_nan
 from experiments.analysis import measures
 from experiments.reporting import paper_tables
 from experiments.reporting.earlier_results import EarlierResults
@@ -190,7 +192,7 @@ def _write(paper, results, labels, output_dir):
             for table in paper.TABLES
         ],
     }
-    runs.write_json(output_dir / f"{_PAPER.value}.json", content)
+    write_text(output_dir / f"{_PAPER.value}.json", sealed(without_nan(content)))
     write_text(output_dir / f"{_PAPER.value}.md", text)
     return text
 

@@ -30,7 +30,7 @@ LAYERS = (
 MODELS = (*LAYERS, "dgin_tf.models", "dgin_tf.inputs.group_features")
 ALLOWED = {
     "dgin_tf/schema.py": (),
-    "dgin_tf/ownership.py": ("dgin_tf.schema",),
+    "dgin_tf/ownership.py": ("dgin_tf.schema", "dgin_tf.integrity"),
     "dgin_tf/integrity.py": (),
     "dgin_tf/records.py": ("dgin_tf.schema", "dgin_tf.integrity"),
     "dgin_tf/numeric_features.py": (),

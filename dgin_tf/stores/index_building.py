@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from dgin_tf.integrity import facts_of
+from dgin_tf.integrity import facts_of, read_json
 from dgin_tf.ownership import replacing_folder
 from dgin_tf.records import Manifest, decode_record, frame, read_records
 from dgin_tf.schema import FIRST_ID, HISTORY, USER, Schema, check_positive, feature_name, write_text
@@ -206,6 +206,10 @@ def _part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
 
 
 def _own_files(folder: pathlib.Path) -> tuple[str, ...]:
-    """Names of an index's files; none where the folder has no index."""
-    names = (METADATA_FILE, BLOCKS_FILE, OFFSETS_FILE)
-    return names if (folder / METADATA_FILE).is_file() else ()
+    """Names of an index's files; none where the folder has no index whose description can be read."""
+    path, files = folder / METADATA_FILE, (BLOCKS_FILE, OFFSETS_FILE)
+    try:
+        content = read_json(path, "the description of a behavior index", "")
+    except ValueError:
+        return ()
+    return (METADATA_FILE, *files) if set(content.get("files", ())) == {*files} else ()

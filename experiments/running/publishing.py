@@ -14,7 +14,7 @@ from dgin_tf.inspection import plots, traces
 from dgin_tf.inspection.report import REPORT_FILE, Report, add_result
 from dgin_tf.models.base import CTRModel
 from dgin_tf.ownership import claim
-from dgin_tf.serving.export.bundle import Release, export_bundle
+from dgin_tf.serving.export.bundle import Release, check_base, export_bundle
 from dgin_tf.training.loop import RESULT_FILE, read_result
 from experiments.running import runs
 
@@ -36,7 +36,9 @@ def export_run(
     Returns:
       The directory of the new version.
     """
-    model, config = runs.load_model(model_dir, data)
+    run_dir = runs.find_run(model_dir)
+    check_base(export_dir)  # before seconds of loading
+    model, config = runs.load_model(run_dir, data)
     max_history = config["data"]["max_history"]
     release = Release(name or config["model"]["name"], data.data_dir, max_history, config)
     return export_bundle(model, release, export_dir)

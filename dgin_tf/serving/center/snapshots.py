@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dgin_tf.integrity import read_json, sealed
+from dgin_tf.integrity import Facts, check_files, facts_of, read_json, sealed
 from dgin_tf.ownership import check_nothing_else, make_folder
 from dgin_tf.schema import write_text
 from dgin_tf.serving.center.user_states import UserStates
@@ -42,11 +42,13 @@ class Snapshot:
       day: date, as 2026-11-21.
       folder: directory of the files.
       position: in the source of events, see `EventSource.position`.
+      files: sizes and checksums of its files; none where a version before 0.7 took it.
     """
 
     day: str
     folder: pathlib.Path
     position: dict[str, Any]
+    files: Facts = dataclasses.field(default_factory=dict)
 
 
 class Snapshots:
@@ -84,7 +86,10 @@ class Snapshots:
             # Under a temporary name, so that a folder with a date is always complete.
             dumps.write_dump(self._states.store, temporary)
             timestamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            names = [name for name in dumps.FILES if (temporary / name).is_file()]
+            files = facts_of(temporary, names)
             facts = {"taken": timestamp, "states": self._states.namespace, "position": position}
+            facts["files"] = files
             write_text(temporary / _FACTS, sealed(facts))
             replaced = temporary.with_suffix(".old" + _UNFINISHED)
             if target.exists():  # until the new one has its name
@@ -97,7 +102,7 @@ class Snapshots:
         for snapshot in self.list():
             if datetime.date.fromisoformat(snapshot.day) <= expired:
                 _remove(snapshot.folder)
-        return Snapshot(today.isoformat(), target, position)
+        return Snapshot(today.isoformat(), target, position, files)
 
     def _remove_unfinished(self) -> None:
         """Deletes old unfinished snapshots; another machine may be writing a younger one."""
@@ -110,7 +115,8 @@ class Snapshots:
         snapshots = []
         for path in sorted(self._folder.glob(f"*-*-*/{_FACTS}")):
             facts = read_json(path, "the position of a snapshot", f"delete {path.parent}")
-            snapshots.append(Snapshot(path.parent.name, path.parent, facts["position"]))
+            files = facts.get("files", {})
+            snapshots.append(Snapshot(path.parent.name, path.parent, facts["position"], files))
         return snapshots
 
     def find(self, day: str) -> Snapshot:
@@ -124,7 +130,12 @@ class Snapshots:
         )
 
     def roll_back(self, snapshot: Snapshot) -> int:
-        """Replaces states by those of a snapshot, while no center writes; returns how many there are."""
+        """Replaces states by those of a snapshot, while no center writes; returns how many there are.
+
+        Raises:
+          ValueError: the snapshot is damaged; no state has been replaced.
+        """
+        check_files(snapshot.folder, snapshot.files, "roll back to the snapshot of another day")
         return dumps.restore_dump(self._states.store, snapshot.folder, self._states.namespace)
 
 

@@ -34,7 +34,7 @@ import tensorflow as tf
 from dgin_tf.integrity import facts_of, sealed
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.serving_spec import ServingSpec
-from dgin_tf.ownership import NOTES_FILE, claim
+from dgin_tf.ownership import check_claim, claim
 from dgin_tf.records import CATALOGUE_FILE, Arrays, load_catalogue
 from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, Schema, write_text
 from dgin_tf.serving.export import signatures, warmup
@@ -114,8 +114,14 @@ def export_bundle(model: CTRModel, release: Release, export_dir: str | os.PathLi
     return base / str(version)
 
 
+def check_base(base: str | os.PathLike) -> None:
+    """Raises ValueError where a base path of versions cannot be made, or others' files have its names."""
+    check_claim(base, _WRITER, _CONFIGS)
+
+
 def write_configs(base: pathlib.Path, name: str) -> None:
     """Writes the three files that tensorflow_model_server is started with."""
+    claim(base, _WRITER, _CONFIGS)
     for file_name, text in _CONFIGS.items():
         write_text(base / file_name, text.format(name=name, base=base.resolve()))
 
@@ -314,7 +320,8 @@ def _copy_assets(release: Release, schema: Schema, functions, assets: pathlib.Pa
 def _new_version(base: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
     """The next version's number and a directory to write it in, renamed on success."""
     is_new = not base.exists()
-    claim(base, "settings of a server", _CONFIGS)
+    check_base(base)
+    base.mkdir(parents=True, exist_ok=True)
     version = max(version_numbers(base), default=0) + 1
     folder = base / f".{version}.{os.getpid()}.tmp"  # not a number, so that servers ignore it
     try:
@@ -323,12 +330,12 @@ def _new_version(base: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         if is_new:
-            (base / NOTES_FILE).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 base.rmdir()
         raise
 
 
+_WRITER = "settings of a server"
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
 _CONFIGS = {
