@@ -68,7 +68,7 @@ def check_files(folder: pathlib.Path, facts: Facts, advice: str, *, contents: bo
 def sealed(content: Mapping[str, Any], *, sort_keys: bool = False) -> str:
     """JSON text of a mapping with its checksum as the last entry."""
     # As a reader will have it: names that are numbers become texts.
-    entries = json.loads(json.dumps(content, sort_keys=sort_keys, allow_nan=False))
+    entries = json.loads(json.dumps(content, sort_keys=sort_keys))
     return json.dumps({**entries, CHECKSUM: _checksum(entries)}, indent=2) + "\n"
 
 
@@ -132,6 +132,11 @@ def damage_in(path: str | os.PathLike, description: str, advice: str) -> Iterato
         raise ValueError(
             f"expected {description} in {os.fspath(path)}, which is damaged ({error}); {advice}."
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error's text, which libraries follow by pages; its type where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def load_arrays(path: str | os.PathLike, description: str, advice: str) -> dict[str, np.ndarray]:

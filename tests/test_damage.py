@@ -24,7 +24,7 @@ from data_prep.readers.base import Piece, line_blocks
 from data_prep.storage import load_columns, map_columns, save_columns
 from data_prep.synthetic import PRESETS, Truth, write_log
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.integrity import facts_of, sealed
+from dgin_tf.integrity import facts_of, read_json, sealed
 from dgin_tf.ownership import NOTES_FILE, claim
 from dgin_tf.schema import Schema
 from dgin_tf.serving.center.event_sources import GrowingFile, position_of_file
@@ -85,6 +85,13 @@ def keras_model(units):
     model = tf.keras.Sequential([tf.keras.layers.Dense(units)])
     model.build((None, 5))
     return model
+
+
+def test_numbers_that_json_lacks_have_a_checksum_too(tmp_path):
+    (tmp_path / "x.json").write_text(sealed({"gauc": float("nan"), 3: (1, 2)}))
+    content = read_json(tmp_path / "x.json", "numbers", "")
+    assert np.isnan(content["gauc"])
+    assert content["3"] == [1, 2]
 
 
 def make_checkpoint(folder, number):

@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.integrity import check_files, facts_of, read_json, sealed
+from dgin_tf.integrity import check_files, facts_of, first_line, read_json, sealed
 
 FOLDER = "checkpoints"
 _IDENTITY, _PROGRESS, _VALUES = "identity.json", "progress.json", "values"
@@ -185,7 +185,7 @@ class Checkpoints:
             checkpoint.read(str(path / _VALUES)).assert_existing_objects_matched()
         except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
             raise ValueError(
-                f"the values in {path} are damaged ({str(error).splitlines()[0]}); {advice}."
+                f"the values in {path} cannot be restored ({first_line(error)}); {advice}."
             ) from error
 
 

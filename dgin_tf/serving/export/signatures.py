@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 
 from dgin_tf.group_spec import TOTAL
 from dgin_tf.inputs.cutting import cut, parse_rows
+from dgin_tf.integrity import first_line
 from dgin_tf.layers.events import MASK
 from dgin_tf.models.base import CTRModel
 from dgin_tf.schema import (
@@ -69,7 +70,7 @@ def load_signatures(version: str | os.PathLike) -> Mapping[str, Any]:
         return tf.saved_model.load(os.fspath(version)).signatures
     except (tf.errors.OpError, DecodeError, OSError, IndexError, KeyError, ValueError) as error:
         raise ValueError(
-            f"the saved model in {os.fspath(version)} is damaged ({str(error).splitlines()[0]}); export "
+            f"the saved model in {os.fspath(version)} is damaged ({first_line(error)}); export "
             "the model with python -m experiments.export."
         ) from error
 
