@@ -74,6 +74,7 @@ def worlds(commands, tmp_path_factory):
             "data_prep.synthetic",
             log,
             f"--users={40 + number}",
+            f"--seed={number}",
             "--mean_length=20",
             "--min_length=5",
         )
