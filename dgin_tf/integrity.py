@@ -21,6 +21,8 @@ import numpy as np
 Facts = Mapping[str, Mapping[str, int]]  # name of a file -> {"bytes", "crc32c"}
 
 CHECKSUM = "crc32c"
+# Files that are more together are opened by their sizes, and what they hold is compared when it is read.
+CHECKED_BYTES = 1 << 30
 _CHUNK = 1 << 24  # bytes read at a time to compute a checksum
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from dgin_tf.integrity import Facts, check_files, load_arrays, read_json, sealed
+from dgin_tf.integrity import CHECKED_BYTES, Facts, check_files, load_arrays, read_json, sealed
 from dgin_tf.schema import (
     CANDIDATE,
     HISTORY,
@@ -98,8 +98,8 @@ class Manifest:
 
         Raises:
           FileNotFoundError: the preparation never finished.
-          ValueError: the manifest is damaged or belongs to another schema, a file that it describes is not
-            there whole, or a small one is damaged; what records hold is compared when they are read.
+          ValueError: the manifest is damaged or belongs to another schema, or a file that it describes is
+            damaged; what more than `CHECKED_BYTES` of records hold is compared when they are read.
         """
         content = read_manifest(data_dir)
         try:
@@ -129,8 +129,10 @@ class Manifest:
         files = {name: facts for name, facts in self.files.items() if name.endswith(_READ)}
         paths = {shard.path for shards in self.splits.values() for shard in shards}
         small = {name: facts for name, facts in files.items() if name not in paths}
-        check_files(data_dir, files, _PREPARE, contents=False)
-        check_files(data_dir, small, _PREPARE)
+        size = sum(facts["bytes"] for facts in files.values())
+        check_files(data_dir, files, _PREPARE, contents=size <= CHECKED_BYTES)
+        if size > CHECKED_BYTES:
+            check_files(data_dir, small, _PREPARE)
 
 
 def read_manifest(data_dir: str | os.PathLike) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from data_prep.synthetic import PRESETS, Truth, write_log
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.integrity import facts_of, read_json, sealed
 from dgin_tf.ownership import NOTES_FILE, claim
+from dgin_tf.records import read_manifest
 from dgin_tf.schema import Schema
 from dgin_tf.serving.center.event_sources import GrowingFile, position_of_file
 from dgin_tf.serving.center.snapshots import Snapshots
@@ -67,6 +68,11 @@ def make_data(folder, number):
     users = 31 + 2 * number
     log = logs.write_log(folder.parent, logs.rows_of(users=users, seed=number))
     logs.run(logs.preparation(log, targets_per_user=2, buckets=1), folder)
+
+
+def make_old_data(folder, number):
+    make_data(folder, number)
+    (folder / "manifest.json").write_text(sealed({**read_manifest(folder), "files": {}}))
 
 
 def read_batches(folder):
@@ -246,7 +252,9 @@ KINDS = {
     "manifest": Kind(make_data, "manifest.json", PreparedData),
     "catalogue": Kind(make_data, "catalogue.npz", PreparedData),
     "vocabulary": Kind(make_data, "vocabulary/item_id.txt", read_vocabulary),
-    "shard": Kind(make_data, "train/*.tfrecord", read_batches),
+    "shard": Kind(make_data, "train/*.tfrecord", PreparedData),
+    # As with more records than are compared when a data set is opened.
+    "shard without facts": Kind(make_old_data, "train/*.tfrecord", read_batches, (REPLACED,)),
     # Settings and results of another run are another run's: nothing tells them apart but what is in them.
     "config": Kind(make_run, "config.json", read_config, (REPLACED,)),
     "result": Kind(make_run, "result.json", read_result, (REPLACED,)),

@@ -4,6 +4,7 @@ import functools
 
 from absl import flags
 
+from dgin_tf.integrity import CHECKED_BYTES
 from dgin_tf.schema import HISTORY, Schema
 from dgin_tf.stores import addresses
 from dgin_tf.stores.behavior_engine import BehaviorEngine
@@ -12,8 +13,6 @@ from dgin_tf.stores.behavior_totals import BehaviorTotals
 from dgin_tf.stores.state_store import StateStore
 
 ITEM = "item_id"
-# Larger indexes are opened at once, and their contents are compared by `BehaviorIndex.check` alone.
-_CHECKED_BYTES = 1 << 30
 STORES = "lmdb:PATH or redis://host:port/db?prefix=NAME"
 
 _TOTALS_STORE = flags.DEFINE_string(
@@ -81,7 +80,7 @@ def open_index(
         )
     key = IndexMetadata.load(index_dir).key
     index = BehaviorIndex(index_dir, schema, key, late)
-    if index.metadata.bytes <= _CHECKED_BYTES:
+    if index.metadata.bytes <= CHECKED_BYTES:  # a larger one is opened at once
         index.check()
     totals = open_totals(schema, key)
     return index if totals is None else BehaviorEngine(index, totals)
