@@ -83,6 +83,21 @@ class Vocabulary:
                 options = pa.csv.WriteOptions(include_header=False)
                 pa.csv.write_csv(pa.table({"value": self.values}), file, options)
 
+    def save_titles(self, path: pathlib.Path, titles: pd.DataFrame) -> None:
+        """Writes the title of each value a line, empty where there is none; nothing without titles.
+
+        Args:
+          path: of the file.
+          titles: raw values, and their titles, in its two columns.
+        """
+        if titles.empty:
+            return
+        raw, names = (titles[column] for column in titles)
+        by_value = names.set_axis(raw).groupby(level=0).first()
+        lines = by_value.reindex(self.values).fillna("")
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            file.writelines(f"{' '.join(str(line).split())}\n".encode() for line in lines)
+
 
 def item_vocabulary(items: Columns, words: Words, folder: pathlib.Path) -> Vocabulary:
     """Gives items their ids and saves the vocabulary's rows for the workers.

@@ -114,6 +114,10 @@ class Reader(abc.ABC):
         """Table of user profiles: `user_id` as in the log, and `profile_fields` as words, "" where unknown."""
         return pd.DataFrame(columns=["user_id", *self.profile_fields])
 
+    def titles(self) -> pd.DataFrame:
+        """Table of items' titles, for people who look at them: `item_id` as in the log, and `title`."""
+        return pd.DataFrame(columns=["item_id", "title"])
+
 
 def file_pieces(path: str, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     """Cuts a plain text file into byte ranges; a compressed file stays whole."""

@@ -31,14 +31,14 @@ from data_prep.events import (
     make_chunk,
 )
 from data_prep.readers.base import Piece, Reader, file_pieces
-from data_prep.readers.cells import DECIMAL, INTEGER, WORD
+from data_prep.readers.cells import DECIMAL, INTEGER, SIDE_FEATURE, WORD
 from data_prep.readers.parsers import Delimited
 from data_prep.readers.rows import Rows, check_layout, header_cells, read_rows
 from data_prep.readers.side_files import bare_name, beside, in_folders, number_option, the_only
 from data_prep.readers.side_table import CategoryTable
 
 RATING = "rating"
-GENRES = "genres"
+TITLE, GENRES = "title", "genres"
 PROFILE = ("user_gender", "user_age", "user_occupation")
 
 BEHAVIORS = ("like", "dislike")
@@ -62,15 +62,15 @@ class _Layout:
 
 
 _RATING_TYPES = {USER: INTEGER, ITEM: INTEGER, RATING: DECIMAL, TIME: INTEGER}
-_MOVIE_TYPES = {ITEM: INTEGER, GENRES: WORD}
+_MOVIE_TYPES = {ITEM: INTEGER, TITLE: SIDE_FEATURE, GENRES: WORD}
 _LAYOUTS = {
     "dat": _Layout(
         Delimited((USER, ITEM, RATING, TIME), _RATING_TYPES, "::"),
-        Delimited((ITEM, "title", GENRES), _MOVIE_TYPES, "::", encoding="latin-1"),
+        Delimited((ITEM, TITLE, GENRES), _MOVIE_TYPES, "::", encoding="latin-1"),
     ),
     "csv": _Layout(
         Delimited((USER, ITEM, RATING, TIME), _RATING_TYPES),
-        Delimited((ITEM, "title", GENRES), _MOVIE_TYPES, quotes=True),
+        Delimited((ITEM, TITLE, GENRES), _MOVIE_TYPES, quotes=True),
         "userId,movieId,rating,timestamp",
         "movieId,title,genres",
     ),
@@ -165,6 +165,11 @@ class MovieLensReader(Reader):
         empty = pd.DataFrame({USER: np.zeros(0, np.int64), **{name: [] for name in PROFILE}})
         # A user that occurs twice has the profile of the first line.
         return pd.concat(tables or [empty], ignore_index=True).drop_duplicates(USER)
+
+    def titles(self) -> pd.DataFrame:
+        pieces = file_pieces(self._movies)
+        tables = [rows.table for piece in pieces for rows in self._side_rows(piece)]
+        return pd.concat([super().titles(), *(table[[ITEM, TITLE]] for table in tables)])
 
     def _side_rows(self, piece: Piece) -> Iterator[Rows]:
         if piece.path == self._users:

@@ -37,11 +37,10 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fig
     figure, axes = plots.new_figure(9.0, 0.5 + 2.5 * rows, rows, columns, squeeze=False)
     for axis, (group, name, title) in zip(axes.flat, curves, strict=False):
         for number, (run, history) in enumerate(histories.items()):
-            points = [(e["step"], e[group].get(name)) for e in history if name in e[group]]
-            if points:
-                steps, values = zip(*points, strict=True)
-                values = [np.nan if value is None else value for value in values]
-                axis.plot(steps, values, "o-", color=f"C{number}", markersize=4, label=run)
+            entries = [entry for entry in history if name in entry[group]]
+            steps = [entry["step"] for entry in entries]
+            values = [_number(entry[group][name]) for entry in entries]
+            axis.plot(steps, values, "o-", color=f"C{number}", markersize=4, label=run)
         axis.set_title(title, fontsize=plots.TITLE, loc="left")
         axis.set_xlabel("training step", fontsize=plots.SMALL)
         plots.tidy(axis)

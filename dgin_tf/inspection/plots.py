@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image  # of matplotlib's own dependencies
 
 NO_TARGET = "no target: equal attention"  # "None" in the paper's figure 3
 _MAX_LABELS = 60  # of more events than these, the strongest are drawn
@@ -96,8 +98,9 @@ def attention_over_events(
     axes[0, 0].set_ylabel(f"{what}, the newest below", fontsize=SMALL)
     if is_marked.any():
         patches = [Patch(color=_MARKED, label=mark), Patch(color=_OTHER, label=f"another {what}")]
-        options = {"loc": "outside lower left", "ncols": 2, "frameon": False}
-        figure.legend(handles=patches, fontsize=SMALL, **options)
+        figure.legend(
+            handles=patches, loc="outside lower left", fontsize=SMALL, ncols=2, frameon=False
+        )
     return figure
 
 
@@ -319,7 +322,8 @@ def clusters(
     tidy(axis)
     legend = figure.legend(fontsize=SMALL, loc="outside right upper", frameon=False)
     for handle in legend.legend_handles:
-        handle.set_sizes([30])
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([30])  # that of the first event would be its weight's
     return figure
 
 
@@ -334,7 +338,8 @@ def cluster_names(assignment: np.ndarray, labels: Sequence[str]) -> dict[int, st
     for number in np.unique(assignment[assignment >= 0]).tolist():
         members = assignment == number
         values, counts = np.unique(np.asarray(labels)[members], return_counts=True)
-        names[number] = f"{members.sum()} events, most {shorten(str(values[counts.argmax()]), 24)}"
+        most = shorten(str(values[counts.argmax()]), 24)
+        names[number] = f"cluster {number}: {members.sum()} events, most of {most}"
     return names
 
 
@@ -367,9 +372,12 @@ def grouping_lengths(
 
 
 def to_png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
+    """A figure as the bytes of a PNG file of at most 128 colors, a third of the size of one of all."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(128)
     target = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(target)
+    image.save(target, "png", optimize=True)
     return target.getvalue()
 
 

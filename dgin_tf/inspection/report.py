@@ -20,7 +20,7 @@ h3{font-size:1rem;margin:1.6rem 0 .2rem}
 p,li,dd{max-width:46rem;overflow-wrap:anywhere}
 .scroll{overflow-x:auto;margin:.7rem 0}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{border-bottom:1px solid #dde3ea;padding:.25rem .8rem .25rem 0;text-align:right;vertical-align:top}
+td,th{border-bottom:1px solid #dde3ea;padding:.25rem .8rem .25rem 0;text-align:right;vertical-align:top;white-space:nowrap}
 td:first-child,th:first-child{text-align:left}th{color:#52606f;font-weight:600}
 figure{margin:1rem 0}figcaption{max-width:46rem;color:#52606f;font-size:.92rem}
 img{display:block;max-width:100%;height:auto}

@@ -32,7 +32,7 @@ NestedArrays = Mapping[str, Any]  # name -> an array, or such a mapping again
 
 
 class Names:
-    """Raw values of dense ids, as the vocabularies of a prepared data set list them.
+    """Raw values of dense ids, as the vocabularies of a prepared data set list them, or titles of items.
 
     Args:
       data_dir: the data set; ids without a vocabulary file are called by their number.
@@ -43,13 +43,21 @@ class Names:
         self._lines: dict[str, list[str]] = {}
 
     def of(self, vocabulary: str, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """The raw value of each id of a vocabulary."""
+        """The title of each id of a vocabulary where the data have one, else its raw value."""
         if vocabulary not in self._lines:
-            path = self._folder / f"{vocabulary}.txt"
-            text = path.read_text(encoding="utf-8") if path.is_file() else ""
-            self._lines[vocabulary] = [*_RESERVED, *text.splitlines()]
+            raw, titles = (self._read(f"{vocabulary}{end}") for end in (".txt", ".titles.txt"))
+            titles += [""] * (len(raw) - len(titles))
+            named = [title or value for title, value in zip(titles, raw, strict=False)]
+            self._lines[vocabulary] = [*_RESERVED, *named]
         lines = self._lines[vocabulary]
         return [lines[i] if 0 <= i < len(lines) else f"#{i}" for i in map(int, ids)]
+
+    def _read(self, name: str) -> list[str]:
+        path = self._folder / name
+        # Not splitlines, which ends a line at rarer marks too.
+        if not path.is_file():
+            return []
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -174,9 +174,12 @@ def _clusters(subject: _Subject) -> list[Picture]:
     )
     names = plots.cluster_names(assignment[0, is_long], labels.tolist())
     between = subject.trace.array("long", INTEREST_WEIGHTS)[0][:, list(names)]
-    named = [f"cluster {number}: {name}" for number, name in names.items()]
     by_cluster = plots.weights_by_name(
-        between, named, subject.candidates, "weight of the cluster", "Attention to the clusters"
+        between,
+        list(names.values()),
+        subject.candidates,
+        "weight of the cluster",
+        "Attention to the clusters",
     )
     text = (
         "Weight of every cluster (a row) for each candidate (a column); a candidate reads these few "

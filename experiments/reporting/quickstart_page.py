@@ -4,8 +4,8 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +23,7 @@ from experiments.running import runs
 _ROWS = 128  # of a batch
 _SHORTEST, _LONGEST = 20, 40  # events of the user who is shown
 _FEWEST_CAUSES = 3
+_TEST = "test"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,19 +43,12 @@ class Outcome:
     truth: Truth | None
 
 
-@dataclasses.dataclass(frozen=True)
-class CauseShares:
-    """Attention of a model on the true causes of clicks, means over the clicks that have a cause.
+class _Example(NamedTuple):
+    """A batch, the number of a row, and the causes of its click among its events, None where unknown."""
 
-    Attributes:
-      share: of the attention that lies on the causes.
-      chance: the share that equal attention would have.
-      clicks: how many there are.
-    """
-
-    share: float
-    chance: float
-    clicks: int
+    batch: Mapping[str, tf.Tensor]
+    row: int
+    is_cause: np.ndarray | None
 
 
 def write_page(
@@ -62,7 +56,7 @@ def write_page(
     data: PreparedData,
     outcome: Outcome,
     pages: Mapping[str, pathlib.Path],
-) -> tuple[pathlib.Path, dict[str, CauseShares]]:
+) -> tuple[pathlib.Path, dict[str, causes.CauseShares]]:
     """Writes the page.
 
     Args:
@@ -83,11 +77,16 @@ def write_page(
     )
     _add_log(report, data, outcome)
     _add_training(report, folder, outcome)
-    models = {name: runs.load_model(folder / name, data) for name in outcome.results}
-    shares = {}
+    models = {name: runs.load_model(folder / name, data)[0] for name in outcome.results}
+    options = BatchOptions(_ROWS, _max_history(outcome))
+    finder, shares = None, {}
     if outcome.truth is not None:
-        shares = {name: _cause_shares(*run, data, outcome.truth) for name, run in models.items()}
-    _add_timeline(report, models, data, outcome.truth, shares)
+        finder = causes.CauseFinder(data.data_dir, _TEST, outcome.truth)
+        for name, model in models.items():
+            batches = data.evaluation(_TEST, options)
+            shares[name] = causes.mean_shares(model, batches, finder)
+    example = _example(data.evaluation(_TEST, options), finder)
+    _add_timeline(report, models, data, example, shares)
     report.section(
         "One user's candidates, ranked",
         "The exported DIEN, loaded in a fresh process by TensorFlow alone, scored the user's own next "
@@ -153,7 +152,9 @@ def _add_log(report: Report, data: PreparedData, outcome: Outcome) -> None:
 
 def _add_training(report: Report, folder: pathlib.Path, outcome: Outcome) -> None:
     histories = {
-        name: json.loads((runs.find_run(folder / name) / RESULT_FILE).read_text())["history"]
+        name.upper(): json.loads((runs.find_run(folder / name) / RESULT_FILE).read_text())[
+            "history"
+        ]
         for name in outcome.results
     }
     report.section("Learning")
@@ -167,7 +168,9 @@ def _add_training(report: Report, folder: pathlib.Path, outcome: Outcome) -> Non
         "How well they predict",
         "The test split was scored once, with the weights that did best on the validation split.",
     )
-    add_metrics(report, {name: result["test"] for name, result in outcome.results.items()}, "model")
+    add_metrics(
+        report, {name.upper(): result["test"] for name, result in outcome.results.items()}, "model"
+    )
     report.definitions(METRIC_MEANINGS)
     lengths = {
         name: result["test"]["by_history_length"] for name, result in outcome.results.items()
@@ -181,16 +184,14 @@ def _add_training(report: Report, folder: pathlib.Path, outcome: Outcome) -> Non
 
 def _add_timeline(
     report: Report,
-    models: Mapping[str, tuple[CTRModel, dict[str, Any]]],
+    models: Mapping[str, CTRModel],
     data: PreparedData,
-    truth: Truth | None,
-    shares: Mapping[str, CauseShares],
+    example: _Example,
+    shares: Mapping[str, causes.CauseShares],
 ) -> None:
-    max_history = next(iter(models.values()))[1]["data"]["max_history"]
-    finder = None if truth is None else causes.CauseFinder(data.data_dir, "test", truth)
-    batch, row, is_cause = _example(data, max_history, finder)
+    batch, row, is_cause = example
     report.section("What the models look at")
-    if finder is not None:
+    if shares:
         chance = next(iter(shares.values())).chance
         has = " and ".join(f"{name.upper()} {share.share:.0%}" for name, share in shares.items())
         report.paragraph(
@@ -200,12 +201,12 @@ def _add_timeline(
             "Nobody told the models about causes: they were trained on clicks alone."
         )
     user = traces.with_candidates(batch, row, 1, data.schema)
-    rows = {name: traces.trace(model, user) for name, (model, _) in models.items()}
+    rows = {name: traces.trace(model, user) for name, model in models.items()}
     first = next(iter(rows.values()))
     names = traces.Names(data.data_dir)
     events = traces.event_names(first.features, data.schema, names)
     (clicked,) = traces.candidate_names(first.features, data.schema, names)
-    attention = np.stack([_normalized(trace.attention[0, 0]) for trace in rows.values()])
+    attention = np.stack([_normalized(trace.array("attention")[0, 0]) for trace in rows.values()])
     labels = [f"{name.upper()}: {trace.probabilities[0, 0]:.3f}" for name, trace in rows.items()]
     marked = None if is_cause is None else np.stack([is_cause] * len(rows))
     figure = plots.attention_over_events(attention, events, labels, marked, "a true cause")
@@ -225,7 +226,12 @@ def _add_exports(report: Report, outcome: Outcome, folder: pathlib.Path) -> None
         "records, and, apart, what depends on the user and what depends on the candidates.",
     )
     rows = [
-        [name, _relative(version, folder), f"{_bytes(version) / 1e6:.1f} MB", result["parameters"]]
+        [
+            name.upper(),
+            _relative(version, folder),
+            f"{_bytes(version) / 1e6:.1f} MB",
+            result["parameters"],
+        ]
         for (name, version), result in zip(
             outcome.versions.items(), outcome.results.values(), strict=True
         )
@@ -236,57 +242,34 @@ def _add_exports(report: Report, outcome: Outcome, folder: pathlib.Path) -> None
 
 
 def _example(
-    data: PreparedData, max_history: int, finder: causes.CauseFinder | None
-) -> tuple[Mapping[str, tf.Tensor], int, np.ndarray | None]:
-    """The first row of the test split of a length that can be drawn, and with several causes.
+    batches: Iterable[Mapping[str, tf.Tensor]], finder: causes.CauseFinder | None
+) -> _Example:
+    """The first row of a length that can be drawn, and with several causes.
 
     Where none is so, the first one with events.
-
-    Returns:
-      Batch, number of the row, and its causes among its events; None without a finder.
     """
-    fallback = None
-    for batch in data.evaluation("test", BatchOptions(_ROWS, max_history)):
+    fallback: _Example | None = None
+    for batch in batches:
         features = {name: value.numpy() for name, value in batch.items()}
         length = features["hist_mask"].sum(axis=1)
         is_real = features["cand_mask"].any(axis=1) & (length > 0)
-        masks = None
-        enough = is_real & (length >= _SHORTEST) & (length <= _LONGEST)
+        masks: Any = None  # [users, time]
+        enough: np.ndarray = is_real & (length >= _SHORTEST) & (length <= _LONGEST)
         if finder is not None:
             # A row has one clicked candidate.
-            masks = finder.masks(features).any(axis=1)  # [users, time]
+            masks = finder.masks(features).any(axis=1)
             count = masks.sum(axis=1)
             enough &= (count >= _FEWEST_CAUSES) & (count <= length // 2)
-        for rows in (np.flatnonzero(enough), np.flatnonzero(is_real)):
-            if len(rows):
-                row = int(rows[0])
+        for is_wanted in (enough, is_real):
+            if is_wanted.any():
+                row = int(is_wanted.argmax())
                 own = None if masks is None else masks[row, : length[row]]
-                if enough[row]:
-                    return batch, row, own
-                fallback = fallback or (batch, row, own)
+                if is_wanted is enough:
+                    return _Example(batch, row, own)
+                fallback = fallback or _Example(batch, row, own)
     if fallback is None:
         raise ValueError("expected a test split with histories; all its rows are empty.")
     return fallback
-
-
-def _cause_shares(
-    model: CTRModel, config: Mapping[str, Any], data: PreparedData, truth: Truth
-) -> CauseShares:
-    finder = causes.CauseFinder(data.data_dir, "test", truth)
-    shares, chances = [], []
-    for batch in data.evaluation("test", BatchOptions(_ROWS, config["data"]["max_history"])):
-        trace = traces.trace(model, batch)
-        if trace.attention is None:
-            raise ValueError(f"expected a model with attention; {model.name} has none.")
-        is_cause = finder.masks(trace.features)  # [users, candidates, time]
-        mask = trace.features["hist_mask"]
-        shares.append(causes.cause_share(trace.attention, mask, is_cause))
-        chances.append(causes.chance_share(mask, is_cause))
-    share, chance = np.concatenate(shares), np.concatenate(chances)
-    has_cause = np.isfinite(share)
-    return CauseShares(
-        float(share[has_cause].mean()), float(chance[has_cause].mean()), int(has_cause.sum())
-    )
 
 
 def _normalized(attention: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def write_report(
     options = BatchOptions(config["evaluation_rows"], max_history)
     wanted = views.drawn_length(model)
     names = traces.Names(data.data_dir)
-    for number, (batch, row) in enumerate(_typical_rows(data, split, options, wanted)[:users], 1):
+    for number, (batch, row) in enumerate(typical_rows(data, split, options, wanted)[:users], 1):
         features = traces.with_candidates(batch, row, candidates, data.schema)
         pictures = views.user_pictures(model, features, names)
         if pictures:
@@ -102,21 +102,20 @@ def write_report(
     return report.save(folder)
 
 
-def history_lengths(data: PreparedData, split: str) -> np.ndarray:
-    """Number of events of every history of a split, before a model cuts it, [rows]."""
-    # Batches hold padding rows too, and cut histories.
-    records = (
-        decode_record(data.schema, payload)
-        for path in shard_paths(data.data_dir, data.shards(split))
-        for payload in read_records(path)
-    )
-    return np.concatenate([np.unique(record[POSITION]) for record in records])
-
-
-def _typical_rows(
+def typical_rows(
     data: PreparedData, split: str, options: BatchOptions, wanted: int
 ) -> list[tuple[Mapping[str, tf.Tensor], int]]:
-    """Batch and number of the real rows with events, of one batch, nearest to a length first."""
+    """Rows of one batch of a split, those whose histories are nearest to a length first.
+
+    Args:
+      data: the data set.
+      split: name of the split.
+      options: how batches are made.
+      wanted: number of events.
+
+    Returns:
+      Batch and number of the row, a row a user; neither padding nor rows without events.
+    """
     # Batches are in the order of their lengths; evenly spaced ones have histories of all lengths.
     spacing = max(data.steps(split, options) // _BATCHES, 1)
     batches = [dict(b) for b in data.evaluation(split, options).shard(spacing, spacing - 1)]
@@ -129,6 +128,17 @@ def _typical_rows(
     for row in order[length[order] > 0]:
         rows.setdefault(int(users[row]), int(row))
     return [(batch, row) for row in rows.values()]
+
+
+def history_lengths(data: PreparedData, split: str) -> np.ndarray:
+    """Number of events of every history of a split, before a model cuts it, [rows]."""
+    # Batches hold padding rows too, and cut histories.
+    records = (
+        decode_record(data.schema, payload)
+        for path in shard_paths(data.data_dir, data.shards(split))
+        for payload in read_records(path)
+    )
+    return np.concatenate([np.unique(record[POSITION]) for record in records])
 
 
 def _lengths(batch: Mapping[str, tf.Tensor]) -> np.ndarray:
