@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dgin_tf.group_spec import SESSION
+from dgin_tf.inspection.plots import plural
 from dgin_tf.inspection.traces import Names, Trace
 from dgin_tf.schema import CANDIDATE, CANDIDATE_MASK, HISTORY, HISTORY_MASK, PREFIX, Schema
 
@@ -42,7 +43,7 @@ def group_names(trace: Trace, row: int, key: str, schema: Schema, names: Names) 
     raw = names.of(schema.field(key).vocabulary, ids)
     word = key.removesuffix("_id")
     return [
-        f"{word} {value}, {np.sum(events == number)} events"
+        f"{word} {value}, {plural(int(np.sum(events == number)), 'event')}"
         for number, value in zip(ids, raw, strict=True)
     ]
 

@@ -70,10 +70,10 @@ def attention_over_events(
       ValueError: there are not as many names as events or candidates.
     """
     _check_names(attention, events, candidates)
-    rows = np.arange(len(events))
+    rows = list(range(len(events)))
     if len(events) > _MAX_LABELS:
         strongest = np.argsort(-attention.max(axis=0), kind="stable")[:_MAX_LABELS]
-        rows = np.sort(strongest)
+        rows = sorted(strongest.tolist())
     labels = [shorten(events[row]) for row in rows]
     if len(rows) < len(events):
         labels = [f"{shorten(events[row], 36)}  #{row + 1}" for row in rows]
@@ -86,6 +86,7 @@ def attention_over_events(
         axis.barh(range(len(rows)), attention[number, rows], color=colors.tolist())
         axis.set_title(_wrap(name), fontsize=SMALL, loc="left")
         axis.set_xlabel("attention", fontsize=SMALL)
+        axis.locator_params(axis="x", nbins=4)
         axis.grid(axis="x", color="0.9")
         axis.set_axisbelow(True)
         # Marked events are seen where their bars are short, too.
@@ -192,7 +193,7 @@ def interest_evolution(
 def retrieved_events(
     retrievals: Mapping[str, np.ndarray], events: Sequence[str], title: str = ""
 ) -> Figure:
-    """Past events that search units retrieve for one candidate: a row of marks a unit.
+    """Past events that search units retrieve for one candidate: a row an event, a column of marks a unit.
 
     Args:
       retrievals: unit -> bool [time], oldest event first.
@@ -204,19 +205,23 @@ def retrieved_events(
     """
     marks = np.stack(list(retrievals.values()))  # [units, time]
     _check_names(marks, events, list(retrievals))
-    figure, axis = new_figure(
-        8.6, 1.4 + 0.32 * len(retrievals) + (1.6 if _can_name(events) else 0.0)
-    )
-    for row, unit in enumerate(marks):
-        axis.scatter(np.flatnonzero(unit), np.full(unit.sum(), row), marker="s", s=18)
-    names = [f"{name} ({unit.sum()})" for name, unit in zip(retrievals, marks, strict=True)]
-    axis.set_yticks(range(len(retrievals)), names, fontsize=SMALL)
-    axis.set_ylim(len(retrievals) - 0.5, -0.5)
-    axis.set_xlim(-0.5, max(len(events), 1) - 0.5)
-    axis.grid(axis="y", color="0.9")
+    labels = [shorten(event) for event in events] if len(events) <= _MAX_LABELS else []
+    height = 1.3 + 0.17 * min(max(len(events), 5), _MAX_LABELS)
+    figure, axis = new_figure(_gutter(labels) + 1.0 * len(retrievals), height)
+    for column, unit in enumerate(marks):
+        axis.scatter(np.full(unit.sum(), column), np.flatnonzero(unit), marker="s", s=18)
+    names = [f"{name}\n{unit.sum()}" for name, unit in zip(retrievals, marks, strict=True)]
+    axis.set_xticks(range(len(retrievals)), names)
+    axis.set_xlim(-0.5, len(retrievals) - 0.5)
+    axis.set_xlabel("search unit, and number of events that it retrieves", fontsize=SMALL)
+    if labels:
+        axis.set_yticks(range(len(events)), labels)
+    axis.set_ylim(max(len(events), 1) - 0.5, -0.5)  # the oldest above
+    axis.set_ylabel("past event, the newest below", fontsize=SMALL)
+    axis.grid(axis="y", color="0.93")
+    axis.set_axisbelow(True)
     axis.set_title(shorten(title, 90), fontsize=TITLE, loc="left")
     tidy(axis)
-    _name_events(axis, events)
     return figure
 
 
@@ -339,7 +344,8 @@ def cluster_names(assignment: np.ndarray, labels: Sequence[str]) -> dict[int, st
         members = assignment == number
         values, counts = np.unique(np.asarray(labels)[members], return_counts=True)
         most = shorten(str(values[counts.argmax()]), 24)
-        names[number] = f"cluster {number}: {members.sum()} events, most of {most}"
+        events = plural(int(members.sum()), "event")
+        names[number] = f"cluster {number}: {events}, most of {most}"
     return names
 
 
@@ -386,6 +392,11 @@ def shorten(text: str, length: int = _LABEL_LENGTH) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun, such as `1 event` and `1,200 events`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def new_figure(width: float, height: float, *grid: int, **options: Any) -> tuple[Figure, Any]:
     """An empty figure and its axes, as `Figure.subplots` gives them."""
     figure = Figure(figsize=(width, height), dpi=_PIXELS_PER_INCH, layout="constrained")
@@ -413,17 +424,6 @@ def _wrap(text: str, width: int = 24) -> str:
     """A text in lines of at most so many characters, three at most."""
     lines = textwrap.wrap(text, width) or [""]
     return "\n".join([*lines[:2], shorten(" ".join(lines[2:]), width)] if lines[2:] else lines)
-
-
-def _can_name(events: Sequence[str]) -> bool:
-    return len(events) <= _MAX_LABELS
-
-
-def _name_events(axis, events: Sequence[str]) -> None:
-    if _can_name(events):
-        labels = [shorten(event, 30) for event in events]
-        axis.set_xticks(range(len(events)), labels, rotation=90, fontsize=6)
-    axis.set_xlabel("past event, oldest first", fontsize=SMALL)
 
 
 def _check_names(attention, events, candidates) -> None:

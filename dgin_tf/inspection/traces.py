@@ -20,12 +20,14 @@ from dgin_tf.schema import (
     CANDIDATE_MASK,
     HISTORY,
     HISTORY_MASK,
+    ITEM,
     PREFIX,
     Schema,
     feature_name,
 )
 
 VOCABULARY = "vocabulary"
+_TITLES = ".titles.txt"
 _RESERVED = ("padding", "unknown")
 
 NestedArrays = Mapping[str, Any]  # name -> an array, or such a mapping again
@@ -45,12 +47,16 @@ class Names:
     def of(self, vocabulary: str, ids: Sequence[int] | np.ndarray) -> list[str]:
         """The title of each id of a vocabulary where the data have one, else its raw value."""
         if vocabulary not in self._lines:
-            raw, titles = (self._read(f"{vocabulary}{end}") for end in (".txt", ".titles.txt"))
+            raw, titles = (self._read(f"{vocabulary}{end}") for end in (".txt", _TITLES))
             titles += [""] * (len(raw) - len(titles))
             named = [title or value for title, value in zip(titles, raw, strict=False)]
             self._lines[vocabulary] = [*_RESERVED, *named]
         lines = self._lines[vocabulary]
         return [lines[i] if 0 <= i < len(lines) else f"#{i}" for i in map(int, ids)]
+
+    def has_titles(self, vocabulary: str) -> bool:
+        """Returns True where the data have titles of a vocabulary's values."""
+        return (self._folder / f"{vocabulary}{_TITLES}").is_file()
 
     def _read(self, name: str) -> list[str]:
         path = self._folder / name
@@ -212,14 +218,19 @@ def candidate_names(features: Mapping[str, np.ndarray], schema: Schema, names: N
 
 def _labels(features, schema, names, role, mask) -> list[str]:
     fields = [f for f in schema.with_role(role) if f.is_categorical]
-    fields.sort(key=lambda field: field.name == "item_id")  # the most specific name goes last
+    titled = [f.name for f in fields if names.has_titles(f.vocabulary)]
+    fields.sort(key=lambda field: field.name == ITEM)  # the most specific name goes last
+    fields.sort(key=lambda field: field.name not in titled)  # but a title says the most
     columns = [
         names.of(field.vocabulary, np.asarray(features[feature_name(role, field)])[0][mask])
         for field in fields
     ]
-    short = [field.name.removesuffix("_id").removesuffix("_type") for field in fields]
+    short = [f.name.removesuffix("_id").removesuffix("_type") for f in fields]
+    short = [
+        "" if field.name in titled else word for field, word in zip(fields, short, strict=True)
+    ]
     return [
-        ", ".join(f"{word} {value}" for word, value in zip(short, row, strict=True))
+        ", ".join(f"{word} {value}".lstrip() for word, value in zip(short, row, strict=True))
         for row in zip(*columns, strict=True)
     ]
 

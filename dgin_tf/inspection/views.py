@@ -149,7 +149,7 @@ def _long_history(subject: _Subject) -> list[Picture]:
         )
         caption = (
             f"Attention of the short part to the newest {len(recent)} events, which are read one by "
-            "one beside the long history."
+            "one beside the long history; DIN's attention is not normalized and may be negative."
         )
         pictures.append(Picture("short", figure, caption))
     return pictures
@@ -199,7 +199,8 @@ def _memory(subject: _Subject) -> list[Picture]:
     figure = plots.slot_writing(writing, subject.events, slots)
     caption = (
         "What each slot of the memory is written with: the write weight of every past event (a row) on "
-        "every slot (a column)."
+        f"every slot (a column). Colors span {writing.min():.3f} to {writing.max():.3f}; an event that "
+        f"writes all {len(slots)} slots alike has {1 / len(slots):.3f}."
     )
     pictures = [Picture("writing", figure, caption)]
     share = writing.sum(axis=0) / writing.sum()

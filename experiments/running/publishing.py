@@ -91,7 +91,7 @@ def write_report(
             events = features["hist_mask"].shape[1]
             report.section(
                 f"User {number}",
-                f"{events:,} past events against {features['cand_mask'].shape[1]} candidates: the "
+                f"{plots.plural(events, 'past event')} against {features['cand_mask'].shape[1]} candidates: the "
                 "user's own next click first, then negatives and items that other users clicked.",
             )
         for picture in pictures:

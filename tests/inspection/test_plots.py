@@ -41,7 +41,9 @@ def test_attention_has_one_row_of_bars_a_candidate(rng):
 
 def test_marked_events_have_another_color_and_a_legend(rng):
     marked = np.array([[True, False, False, True, False]])
-    figure = plots.attention_over_events(rng.random((1, 5)), list("abcde"), ["x"], marked, "a cause")
+    figure = plots.attention_over_events(
+        rng.random((1, 5)), list("abcde"), ["x"], marked, "a cause"
+    )
     colors = [patch.get_facecolor() for patch in figure.axes[0].patches]
     assert [color == colors[0] for color in colors] == marked[0].tolist()
     assert [text.get_text() for text in figure.legends[0].get_texts()][0] == "a cause"

@@ -89,6 +89,15 @@ def test_profiles_are_words(tmp_path):
     ]
 
 
+def test_movies_have_titles_in_both_layouts(tmp_path):
+    known = {1: "American President, The (1995)", 8: "Nothing (2000)"}
+    titles = MovieLensReader([csv_folder(tmp_path)], {}).titles()
+    assert dict(zip(titles["item_id"], titles["title"], strict=True)) == known
+    (tmp_path / "dat").mkdir()
+    titles = MovieLensReader([dat_folder(tmp_path / "dat")], {}).titles()
+    assert dict(zip(titles["item_id"], titles["title"], strict=True))[2] == "Am\xe9lie (2001)"
+
+
 def test_the_csv_layout_has_no_profiles(tmp_path):
     reader = MovieLensReader([csv_folder(tmp_path)], {})
     assert reader.profile_fields == ()
