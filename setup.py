@@ -20,6 +20,7 @@ setuptools.setup(
         "absl-py>=2.1",
         "ml_collections>=1.0",
         "matplotlib>=3.8",
+        "pillow>=10",
         "tqdm>=4.66",
         "google-crc32c>=1.5",
         "scipy>=1.11",

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image  # of matplotlib's own dependencies
+from PIL import Image
 
 NO_TARGET = "no target: equal attention"  # "None" in the paper's figure 3
 _MAX_LABELS = 60  # of more events than these, the strongest are drawn
