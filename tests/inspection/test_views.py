@@ -8,6 +8,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.inspection import memories, plots, traces, views
 from dgin_tf.models import registry
 from dgin_tf.models.base import ModelConfig
+from tests.conformance.catalogue import CATALOGUE, batch, build
 from tests.prepared import write_prepared
 
 SHORT = {"short_events": 5}
@@ -51,6 +52,16 @@ def test_a_model_is_drawn_by_all_that_it_names(name, data, user):
         assert plots.to_png(picture.figure)
         named = [axis for axis in picture.figure.axes if axis.get_xlabel() or axis.get_ylabel()]
         assert named, "an axis says what it shows"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", CATALOGUE)
+def test_no_model_of_the_registry_refuses_to_be_drawn(entry, tmp_path):
+    model, features = build(entry), batch()
+    row = int(features["hist_mask"].numpy().sum(1).argmax())
+    user = traces.with_candidates(features, row, 3, model.schema)
+    for picture in views.user_pictures(model, user, traces.Names(tmp_path)):
+        assert plots.to_png(picture.figure)
 
 
 def test_events_that_a_search_found_are_marked(data, user):
