@@ -114,7 +114,7 @@ def history_lengths(counts: Sequence[int], max_history: int = 0) -> Figure:
     """
     first = 0 if counts[0] else 1  # most logs have no empty history
     names = [_length_interval(digits) for digits in range(len(counts))][first:]
-    figure, axis = plots.new_figure(max(5.5, 1.2 + 0.62 * len(names)), 3.0)
+    figure, axis = plots.new_figure(max(5.5, 1.2 + 0.75 * len(names)), 3.0)
     bars = axis.bar(range(first, len(counts)), counts[first:])
     axis.bar_label(bars, [f"{count:,}" for count in counts[first:]], fontsize=plots.SMALL)
     axis.set_xticks(range(first, len(counts)), names)

@@ -16,6 +16,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.inspection import causes, curves, plots, traces
 from dgin_tf.inspection.report import METRIC_MEANINGS, REPORT_FILE, Report, add_metrics
 from dgin_tf.models.base import CTRModel
+from dgin_tf.records import SPLITS
 from dgin_tf.serving.export.bundle import usage
 from dgin_tf.training.loop import RESULT_FILE
 from experiments.running import runs
@@ -127,7 +128,7 @@ def _add_log(report: Report, data: PreparedData, outcome: Outcome) -> None:
     card = json.loads((pathlib.Path(data.data_dir) / CARD_FILE).read_text(encoding="utf-8"))
     log, splits = card["histories"], card["splits"]
     kind = "The log" if outcome.truth is None else "The log is synthetic, and it"
-    rows = ", ".join(f"{split['rows']:,} for {name}" for name, split in splits.items())
+    rows = ", ".join(f"{splits[name]['rows']:,} for {name}" for name in SPLITS if name in splits)
     report.section(
         "The log",
         f"{kind} has {log['events']:,} events of {log['users']:,} users on "
@@ -173,12 +174,13 @@ def _add_training(report: Report, folder: pathlib.Path, outcome: Outcome) -> Non
     )
     report.definitions(METRIC_MEANINGS)
     lengths = {
-        name: result["test"]["by_history_length"] for name, result in outcome.results.items()
+        name.upper(): result["test"]["by_history_length"]
+        for name, result in outcome.results.items()
     }
     report.picture(
         curves.metric_by_length(lengths),
-        "AUC of the test examples by the length of their histories: more history tells more about a "
-        "user. Intervals of few examples are noisy.",
+        "AUC of the test examples by the length of their histories; below each interval its number of "
+        "examples, of which few make a noisy AUC.",
     )
 
 
