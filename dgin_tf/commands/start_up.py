@@ -15,17 +15,22 @@ def end_quietly_on_interrupt() -> None:
     Raised as an exception in the middle of an import, an interrupt arrives as a traceback, and not always
     as one of its own. Does nothing where the package is imported by something else than one of its commands.
     """
-    if _is_command() and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _end)
+    if not _is_command() or threading.current_thread() is not threading.main_thread():
+        return
+    # Of its own, since standard error is another file while TensorFlow is loaded.
+    standard_error = os.dup(2)
+
+    def end(*_: object) -> None:
+        os.write(standard_error, MESSAGE.encode())
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
 
 
 def _is_command() -> bool:
-    """True where this process was started as `python -m experiments.train` and the like."""
+    """True where this process was started as `python -m experiments.train`, `dgin train` and the like."""
     arguments = sys.orig_argv
+    if any(os.path.basename(argument) == "dgin" for argument in arguments[:2]):
+        return True
     module = arguments[arguments.index("-m") + 1 :][:1] if "-m" in arguments else []
     return module != [] and module[0].split(".")[0] in ("dgin_tf", "data_prep", "experiments")
-
-
-def _end(*_: object) -> None:
-    os.write(2, MESSAGE.encode())
-    os._exit(INTERRUPTED)

@@ -104,7 +104,11 @@ def _existing(path: pathlib.Path) -> pathlib.Path | None:
 
 def _paths() -> dict[str, pathlib.Path]:
     """Name -> file of every config in the package's folders of papers."""
-    files = (path for path in _PACKAGE.glob("*/*.py") if path.stem not in _NO_DATA)
+    files = (
+        path
+        for path in _PACKAGE.glob("*/*.py")
+        if path.stem not in _NO_DATA and path.parent.name != _DEFAULTS.parent.name
+    )
     return {
         path.relative_to(_PACKAGE).with_suffix("").as_posix(): path
         for path in files

@@ -441,7 +441,7 @@ OPTIONS = [
     (ProductLayer, {"units": UNITS, "bias_regularizer": "l2"}),
     (ActivationUnit, {"units": (UNITS, 3), "activation": "prelu"}),
     (TargetAttention, {"unit": ActivationUnit((UNITS,)), "softmax": True, "scale": True}),
-    (MultiHeadAttention, {"project": False, "scale": False, "offset": 3}),
+    (MultiHeadAttention, {"project": False, "scale": False, "offset": 3, "similar_start": False}),
     (GRU, {"units": UNITS, "recurrent_bias": True, **INITIALIZERS}),
     (GRU, {"units": UNITS, "reset_after": False, "jit_compile": True}),
     *(

@@ -9,6 +9,7 @@ import pytest
 from data_prep import make_events
 from data_prep.make_events import EventsOfLog
 from data_prep.readers.taobao import TaobaoReader
+from dgin_tf.ownership import NOTES_FILE
 from dgin_tf.records import load_catalogue
 from dgin_tf.schema import HISTORY, Schema
 from dgin_tf.serving.center.events import EventParser
@@ -75,7 +76,7 @@ def test_duplicates_are_dropped_and_bad_rows_are_reported_with_their_file(run, t
     assert again.returncode == 2
     assert "is there already; give --overwrite" in again.stderr
     files = sorted(path.name for path in output.parent.iterdir())
-    assert files == ["events.jsonl", "events.jsonl.quarantine.csv.gz"]
+    assert files == [NOTES_FILE, "events.jsonl", "events.jsonl.quarantine.csv.gz"]
 
 
 def test_a_log_that_grows_gives_the_old_lines_first(tmp_path):

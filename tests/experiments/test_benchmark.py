@@ -74,7 +74,7 @@ def test_the_report_names_machine_workload_seed_and_versions(result):
     content, printed, written = result
     assert content["workload"]["seed"] == 1
     assert content["machine"]["cores"] == os.cpu_count()
-    assert set(content["machine"]["versions"]) == set(report.PACKAGES)
+    assert set(content["machine"]["versions"]) == {"dgin_tf", *report.PACKAGES}
     assert printed == written
     assert "| din paper step 3x2 |" in written
 

@@ -46,7 +46,7 @@ def test_the_command_builds_an_index_and_says_what_it_holds(data_dir, tmp_path):
         ("--key=brand", "expected a key among item_id, category_id; got 'brand'"),
         ("--data_dir=nowhere", "expected a prepared data set with schema.json in 'nowhere'"),
         ("--max_events_per_key=0", "max_events_per_key"),
-        ("--output_dir=tests", "holds something else"),
+        ("--output_dir=tests", "which is no part of one"),
     ],
 )
 def test_a_mistake_is_one_sentence(data_dir, tmp_path, flag, message):

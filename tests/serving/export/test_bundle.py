@@ -79,13 +79,13 @@ def test_only_what_the_model_reads_is_asked_for(din, base_model):
     assert input_names[1] == {"hist_item_id", "hist_category_id", "user_id"}
 
 
-def test_no_persons_vocabulary_leaves_unless_the_model_reads_it_or_keeps_states(
+def test_every_bundle_has_the_vocabularies_that_raw_ids_of_requests_need(
     wide_deep, din, base_model
 ):
-    folders = [e.version / "assets.extra" / "vocabulary" for e in (wide_deep, din, base_model)]
-    names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
-    assert names[0] == ["category_id.txt", "item_id.txt"]
-    assert names[1:] == [["category_id.txt", "item_id.txt", "user_id.txt"]] * 2
+    for export in (wide_deep, din, base_model):
+        folder = export.version / "assets.extra" / "vocabulary"
+        names = sorted(path.name for path in folder.iterdir())
+        assert names == ["category_id.txt", "item_id.txt", "user_id.txt"]
 
 
 def test_weights_that_no_signature_reads_stay_at_home(din):

@@ -131,11 +131,6 @@ def test_a_bundle_of_another_schema_is_refused_in_one_sentence(din):
         BundleModel(din.version, make_schema(max_history=53))
 
 
-def test_the_vocabulary_of_a_field_that_is_not_read_is_missing_with_a_reason(wide_deep):
-    with pytest.raises(ValueError, match="no vocabulary 'user_id'"):
-        RawRanker(Ranker(wide_deep.version)).to_ids({"user_id": "u17"})
-
-
 def test_a_version_of_an_earlier_format_is_refused(din, tmp_path):
     shutil.copytree(din.version, tmp_path / "1")
     path = tmp_path / "1" / ASSETS / METADATA_FILE
