@@ -64,7 +64,8 @@ def test_an_interrupt_while_tensorflow_is_imported_is_quiet():
     # It may come in the middle of a line of Python's own.
     *others, last = lines
     assert process.wait() == INTERRUPTED
-    assert last.startswith(("import time", "interrupted")) and last.endswith("interrupted.\n")
+    assert last.startswith(("import time", "interrupted"))
+    assert last.endswith("interrupted.\n")
     assert all(line.startswith("import time:") for line in others)
 
 
