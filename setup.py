@@ -26,6 +26,12 @@ setuptools.setup(
     ],
     extras_require={
         "serve": ["tensorflow-serving-api>=2.19", "grpcio", "lmdb", "redis"],
+        # The site of docs/: `mkdocs build --strict`.
+        "docs": [
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.6,<10",
+            "mkdocstrings[python]>=1,<2",
+        ],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
