@@ -17,8 +17,8 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 # An environment is there already: a page's .venv is the one that runs the tests.
 _INSTALL = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install .*?(?: && |$)")
-# What a page tells to run and nobody runs here: this suite itself.
-_NOT_RUN = ("-m pytest",)
+# What a page tells to run and is not run there: this suite itself, and what another page runs.
+_NOT_RUN = {"README.md": ("-m pytest", "-m experiments.quickstart")}
 # Commands that go on until they are stopped, and what they print when they are ready.
 _SERVERS = {"experiments.serve": "http://", "--follow": "", "tensorboard": ""}
 _PORTS = ("8500", "8501")
@@ -117,7 +117,8 @@ class Reader:
 
     def _run_shell(self, command: str, block: Block) -> None:
         command = _INSTALL.sub("", command)
-        if not command or any(part in command for part in _NOT_RUN):
+        elsewhere = _NOT_RUN.get(block.page.name, ())
+        if not command or any(part in command for part in elsewhere):
             return
         for shown, free in self._ports.items():
             command = re.sub(rf"\b{shown}\b", str(free), command)

@@ -152,3 +152,10 @@ def write_logs(folder):
 def test_the_blocks_of_a_page_run_in_order(page, tmp_path):
     write_logs(tmp_path)
     Reader(tmp_path).follow(page)
+
+
+def test_the_site_names_no_font_or_script_of_a_network():
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "font: false" in settings
+    assert "http" not in settings
+    assert "- offline" not in settings  # the plugin adds a script from a network
