@@ -10,6 +10,7 @@ import time
 
 from absl import flags, logging
 
+from data_prep import reader_flags
 from data_prep.engines.local import LocalEngine
 from data_prep.pipeline import Preparation, prepare, work_folder
 from data_prep.protocol import (
@@ -27,13 +28,10 @@ from data_prep.protocol import (
     Protocol,
     make_protocol,
 )
-from data_prep.readers import READERS, Reader
+from data_prep.readers import Reader
 from dgin_tf.commands import command_line
 
-_DATASET = flags.DEFINE_enum("dataset", None, sorted(READERS), "Layout of the log.", required=True)
-_INPUT = flags.DEFINE_list(
-    "input", None, "Files of the log, and its side files if it has any.", required=True
-)
+flags.adopt_module_key_flags(reader_flags)  # --help lists them too
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder of the prepared data set.", required=True
 )
@@ -85,64 +83,13 @@ _MIN_HISTORY = flags.DEFINE_integer("min_history", 1, "Events that a target need
 _MAX_HISTORY = flags.DEFINE_integer(
     "max_history", 0, "Events stored before a user's first target; 0 stores all."
 )
-_BEHAVIOR_TYPES = flags.DEFINE_list("behavior_types", [], "Behavior types to keep; default all.")
 _SEED = flags.DEFINE_integer("seed", 1, "Of splits and negatives.")
-_MAX_BAD_FRACTION = flags.DEFINE_float(
-    "max_bad_fraction", 0.01, "More unreadable rows than this are an error."
-)
 _WORKERS = flags.DEFINE_integer(
     "workers", 0, "Processes; 0 is one a core. The output does not depend on it."
 )
 _MEMORY_MB = flags.DEFINE_integer("memory_mb", 512, "Memory of one worker for one bucket.")
 _BUCKETS = flags.DEFINE_integer("buckets", 0, "User buckets; 0 derives them from --memory_mb.")
 _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw progress bars.")
-
-# Options of single readers, by the names under which readers look them up.
-_TIME_WINDOW = flags.DEFINE_list(
-    "time_window", [], "taobao: first and last second of an event; others are quarantined."
-)
-_MIN_RATING = flags.DEFINE_float(
-    "min_rating", None, "movielens, amazon: ratings below are no events; default all are."
-)
-_LIKE_RATING = flags.DEFINE_float(
-    "like_rating", None, "movielens: ratings from this on are of type like, others of type dislike."
-)
-_TABLE_OPTIONS = (
-    flags.DEFINE_string("user_column", "", "table: default user_id."),
-    flags.DEFINE_string("item_column", "", "table: default item_id."),
-    flags.DEFINE_string("time_column", "", "table: default timestamp."),
-    flags.DEFINE_string("category_column", "", "table: of the log or the item table, if any."),
-    flags.DEFINE_string("behavior_column", "", "table: behavior type, if there are several."),
-    flags.DEFINE_list("behavior_names", [], "table: all values of the behavior column."),
-    flags.DEFINE_list(
-        "side_feature_columns",
-        [],
-        "table: side features, words that events have beside the behavior type, NAME=COLUMN each, such "
-        "as location=city; empty cells are unknown words.",
-    ),
-    flags.DEFINE_list(
-        "numeric_columns",
-        [],
-        "table: numeric features, non-negative numbers that events have, NAME=COLUMN each, such as "
-        "dwell=seconds,paid_price=price; empty cells are unknown numbers.",
-    ),
-    flags.DEFINE_string("item_table", "", "table: a table item -> category."),
-    flags.DEFINE_string("separator", "", "table: one character or tab; default what fits."),
-    flags.DEFINE_string("time_unit", "", "table: s, ms, us or iso; default s."),
-    flags.DEFINE_string("id_type", "", "table: auto, integer or word; default auto."),
-)
-
-
-def reader_options() -> dict[str, object]:
-    """Options of the reader: its flags that are set."""
-    # Every reader takes the options that it knows and ignores the others.
-    options: dict[str, object] = {
-        "time_window": _integers("time_window", _TIME_WINDOW.value, 2),
-        "min_rating": _MIN_RATING.value,
-        "like_rating": _LIKE_RATING.value,
-        **{flag.name: flag.value for flag in _TABLE_OPTIONS},
-    }
-    return {name: value for name, value in options.items() if value not in (None, "", (), [])}
 
 
 def protocol_from_flags(reader: Reader) -> Protocol:
@@ -154,7 +101,7 @@ def protocol_from_flags(reader: Reader) -> Protocol:
         if not positive_types:
             raise ValueError(
                 f"protocol {MULTI_BEHAVIOR} needs a log with several behavior types; "
-                f"--dataset={_DATASET.value} has one. Use --protocol={LAST_EVENT}."
+                f"--dataset={reader_flags.DATASET.value} has one. Use --protocol={LAST_EVENT}."
             )
     return make_protocol(
         _PROTOCOL.value,
@@ -168,18 +115,18 @@ def protocol_from_flags(reader: Reader) -> Protocol:
         max_history=_MAX_HISTORY.value,
         split_by=_SPLIT_BY.value,
         fractions=None if _FRACTIONS.value is None else _fractions(_FRACTIONS.value),
-        time_cuts=_integers("time_cuts", _TIME_CUTS.value, 2),
+        time_cuts=reader_flags.integers("time_cuts", _TIME_CUTS.value, 2),
     )
 
 
 def preparation_from_flags() -> Preparation:
     """The preparation that the flags describe."""
-    reader: Reader = READERS[_DATASET.value](_INPUT.value, reader_options())
+    reader = reader_flags.make_reader()
     limits = Limits(
         buckets=_BUCKETS.value,
         memory_mb=_MEMORY_MB.value,
-        max_bad_fraction=_MAX_BAD_FRACTION.value,
-        behavior_types=tuple(_BEHAVIOR_TYPES.value),
+        max_bad_fraction=reader_flags.MAX_BAD_FRACTION.value,
+        behavior_types=tuple(reader_flags.BEHAVIOR_TYPES.value),
     )
     return Preparation(reader, protocol_from_flags(reader), limits, _SEED.value, _EXAMPLES.value)
 
@@ -205,16 +152,6 @@ def main(_: object) -> None:
         f"{rows / seconds:,.0f}",
         os.path.join(_OUTPUT_DIR.value, "report.html"),
     )
-
-
-def _integers(name: str, values: list[str], count: int) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(value) for value in values)
-    except ValueError:
-        numbers = ()
-    if len(numbers) != len(values) or len(numbers) not in (0, count):
-        raise ValueError(f"expected --{name} to be {count} integers, got {','.join(values)!r}.")
-    return numbers
 
 
 def _fractions(values: list[str]) -> tuple[float, float, float]:

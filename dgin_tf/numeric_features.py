@@ -30,6 +30,12 @@ def encode_numbers(numbers: np.ndarray | float) -> np.ndarray:
     return np.where(is_known, codes, 0).astype(np.int64)
 
 
+def decode_numbers(codes: np.ndarray) -> np.ndarray:
+    """Inverse of `encode_numbers`, float64 of the same shape; the code 0 becomes NaN."""
+    codes = np.asarray(codes, np.int64)
+    return np.where(codes > 0, (codes - 1) / PARTS, np.nan)
+
+
 def is_encodable(numbers: np.ndarray) -> np.ndarray:
     """True for numbers that have a code, bool of the same shape; NaN has none."""
     return (numbers >= 0) & (numbers <= LARGEST)

@@ -27,6 +27,7 @@ from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.index_building import MAX_EVENTS_PER_KEY, build_index
 from experiments.running import store_flags
 
+flags.adopt_module_key_flags(store_flags)  # --help lists them too
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the index.", required=True)
 _KEY = flags.DEFINE_string("key", "category_id", "History field by which events are listed.")

@@ -6,15 +6,18 @@
         --snapshot_dir=P
 
 An event is {"user_id": "u17", "sequence": 12, "item_id": "B0017", "timestamp": 1700000000}, with ids as
-the log has them (--ids=dense for the model's). `--events` takes a file, - for standard input, or
-redis://host:port/db with --streams and --group.
+the log has them (--ids=dense for the model's); docs/events.md has the format. `--events` takes a file,
+- for standard input, or redis://host:port/db with --streams and --group. `data_prep.make_events` makes such a
+file of any log that `data_prep.prepare` reads.
 
     --action=switch    lets requests (Ranker) read this version's states, once they are warm
     --action=snapshot  takes today's snapshot; a center with --snapshot_dir does so every day by itself
     --action=rollback  with --day: restores the states of that day, and has later events read again
     --action=status    prints the number of states, the live version and the snapshots
+    --action=damaged   lists damaged states, those that a center set aside among them; --drop deletes them
 
-Stop the center of a version before rolling it back.
+Stop the center of a version before rolling it back. A damaged state is its user's affair alone: it is set
+aside, and the user goes on from the history in --data_dir, or without it from the empty state.
 """
 
 import os
@@ -35,14 +38,18 @@ from absl import flags
 
 from dgin_tf.commands import command_line
 from dgin_tf.stores.addresses import open_store
+from dgin_tf.stores.redis_store import without_password
 
 CONSUME, WARM_UP, SWITCH = "consume", "warm_up", "switch"
-SNAPSHOT, ROLLBACK, STATUS = "snapshot", "rollback", "status"
+SNAPSHOT, ROLLBACK, STATUS, DAMAGED = "snapshot", "rollback", "status", "damaged"
 RAW, DENSE = "raw", "dense"
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
-    "action", CONSUME, [CONSUME, WARM_UP, SWITCH, SNAPSHOT, ROLLBACK, STATUS], "What to do."
+    "action",
+    CONSUME,
+    [CONSUME, WARM_UP, SWITCH, SNAPSHOT, ROLLBACK, STATUS, DAMAGED],
+    "What to do.",
 )
 flags.DEFINE_string("export_dir", None, "Exported versions, or one of them.", required=True)
 flags.DEFINE_string("store", None, "lmdb:PATH or redis://host:port/db?prefix=NAME.", required=True)
@@ -59,13 +66,26 @@ flags.DEFINE_string(
 flags.DEFINE_integer("batch_events", 1024, "Most events of a micro-batch.", 1)
 flags.DEFINE_float("acknowledge_seconds", 1.0, "How often what is stored is acknowledged.", 0.0)
 flags.DEFINE_float("patience", 60.0, "Seconds for which a failing store is asked again.", 0.0)
+flags.DEFINE_integer(
+    "longest_gap",
+    10**9,
+    "How far beyond the newest number of its user an event's number may be. One that is far ahead by mistake "
+    "would make all later events of the user come too late. A user's own events hardly number a billion; "
+    "raise it for numbers that are positions in a longer log, or times.",
+    1,
+)
 flags.DEFINE_float("log_seconds", 10.0, "Seconds between two lines of the report.", 0.1)
 flags.DEFINE_string(
     "snapshot_dir", "", "Folder of the daily snapshots; none are taken where empty."
 )
 flags.DEFINE_string("day", "", "Snapshot to roll back to, as 2026-11-21.")
-flags.DEFINE_string("data_dir", "", "Prepared data set to warm up from.")
+flags.DEFINE_string(
+    "data_dir",
+    "",
+    "Prepared data set to warm up from; beside --events, for users whose stored state is damaged.",
+)
 flags.DEFINE_integer("days", 0, "Days of it that count, before its newest event; 0 for all.", 0)
+flags.DEFINE_boolean("drop", False, "Delete the damaged states that --action=damaged lists.")
 flags.DEFINE_boolean("progress", True, "Draw progress bars.")
 
 
@@ -82,13 +102,14 @@ def main(_: object) -> None:
         SNAPSHOT: _snapshot,
         ROLLBACK: _roll_back,
         STATUS: _status,
+        DAMAGED: _damaged,
     }[FLAGS.action]()
 
 
 def _consume() -> None:
     from dgin_tf.serving.center.dead_letters import DeadLetters
     from dgin_tf.serving.center.events import EventParser
-    from dgin_tf.serving.center.interest_center import InterestCenter, consume
+    from dgin_tf.serving.center.interest_center import InterestCenter, Limits, Rebuild, consume
     from dgin_tf.serving.center.snapshots import DailySnapshots, Snapshots
     from dgin_tf.serving.center.state_updates import StateUpdater
     from dgin_tf.serving.center.user_states import UserStates
@@ -100,12 +121,21 @@ def _consume() -> None:
     updater = StateUpdater(FLAGS.export_dir)
     namespace = state_namespace(updater.metadata)
     vocabularies = updater.vocabularies if FLAGS.ids == RAW else None
-    parser = EventParser(updater.schema, updater.catalogue, vocabularies)
+    parser = EventParser(
+        updater.schema, updater.catalogue, vocabularies, fields_read=updater.fields_read
+    )
+    rebuild: Rebuild = lambda users: {}  # noqa: E731
+    if FLAGS.data_dir:
+        from dgin_tf.inputs.pipeline import PreparedData
+        from dgin_tf.serving.rebuilt_states import RebuiltStates
+
+        rebuild = RebuiltStates(PreparedData(FLAGS.data_dir), updater, FLAGS.days, _say)
+    limits = Limits(FLAGS.patience, FLAGS.longest_gap)
     with open_store(FLAGS.store) as store, contextlib.ExitStack() as at_the_end:
         states = UserStates(store, updater.metadata)
         letters = DeadLetters(FLAGS.dead_letters or _beside(f"{namespace}.dead_letters.jsonl"))
         # `retry` tries again: a store or a source that is away for a while stops nothing.
-        center = InterestCenter(updater, states, parser, letters, FLAGS.patience, _say)
+        center = InterestCenter(updater, states, parser, letters, limits, _say, rebuild)
         source = center.retry(lambda: _source(namespace))
         at_the_end.callback(source.close)
         daily = None
@@ -114,7 +144,7 @@ def _consume() -> None:
             daily = DailySnapshots(snapshots, lambda: center.retry(source.position), _say)
         report = _Report(center)
         at_the_end.callback(report.at_the_end)
-        _say(f"{namespace} follows {FLAGS.events}")
+        _say(f"{namespace} follows {without_password(FLAGS.events)}")
 
         # A snapshot's position is an acknowledged one, so that no event after it is lost.
         def after_acknowledging() -> None:
@@ -130,6 +160,8 @@ def _consume() -> None:
             FLAGS.acknowledge_seconds,
             after_acknowledging=after_acknowledging,
         )
+    if summary := letters.summary(center.counts.lines, center.counts.usable):
+        _say(summary)
 
 
 def _warm_up() -> None:
@@ -223,6 +255,28 @@ def _status() -> None:
             f"{count:,} states of {state_version(metadata)}\nlive: {versions.live or 'none'}\n"
             f"warm: {', '.join(versions.warm) or 'none'}\nsnapshots: {', '.join(days) or 'none'}\n"
         )
+
+
+def _damaged() -> None:
+    metadata = _metadata()
+    from dgin_tf.serving.center.user_states import UserStates
+
+    with open_store(FLAGS.store) as store:
+        states = UserStates(store, metadata)
+        count = 0
+        for user, state in states.damaged_items():
+            count += 1
+            sys.stdout.write(f"user {user}: {len(state.data):,} bytes, in use: {state.reason}\n")
+            # A center may have begun the user anew meanwhile.
+            if FLAGS.drop and states.store.get(user) == state.data:
+                states.store.delete(user)
+        for user, data in states.damaged.items():
+            count += 1
+            sys.stdout.write(f"user {user}: {len(data):,} bytes, set aside\n")
+            if FLAGS.drop:
+                states.damaged.delete(user)
+        verb = "dropped" if FLAGS.drop else "found; --drop deletes them"
+        sys.stdout.write(f"{count:,} damaged states of {states.namespace} were {verb}.\n")
 
 
 class _Report:

@@ -17,6 +17,7 @@ from dgin_tf.commands import command_line
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from experiments.running import store_flags
 
+flags.adopt_module_key_flags(store_flags)  # --help lists them too
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "Exported versions, or one of them.", required=True
 )
@@ -50,12 +51,18 @@ def main(_: object) -> None:
         return tqdm(items, description, total, disable=not _PROGRESS.value)
 
     encode = functools.partial(model.run, ENCODE_GROUPS)
-    report = encode_users(GroupUsers(groups), encode, GroupSink(groups.cache), _BATCH.value, bar)
+    users = GroupUsers(groups)
+    report = encode_users(users, encode, GroupSink(groups.cache), _BATCH.value, bar)
     text = f"{report.users:,} states of {model.name} version {model.version_dir.name} made, "
     text += f"{report.current:,} were kept"
     if report.users_per_second:
         text += f"; {report.users_per_second:,.0f} users/s"
     sys.stdout.write(text + "\n")
+    if users.damaged:
+        sys.stderr.write(
+            f"the totals of {len(users.damaged):,} users are damaged, who were skipped; "
+            "experiments.build_index --totals_store counts their histories anew.\n"
+        )
 
 
 if __name__ == "__main__":

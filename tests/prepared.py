@@ -9,22 +9,28 @@ from dgin_tf.records import (
     save_catalogue,
     write_records,
 )
-from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema
+from dgin_tf.schema import BEHAVIOR_TYPE, CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema
 
 ITEMS, CATEGORIES, USERS = 101, 13, 61
 
 
-def make_schema(max_history: int = 47) -> Schema:
+def make_schema(max_history: int = 47, behavior_types: tuple[str, ...] = ()) -> Schema:
     both = (HISTORY, CANDIDATE)
+    types = (Field(BEHAVIOR_TYPE, (HISTORY,), BEHAVIOR_TYPE),) if behavior_types else ()
+    sizes = {"user_id": USERS, "item_id": ITEMS, "category_id": CATEGORIES}
+    if behavior_types:
+        sizes[BEHAVIOR_TYPE] = FIRST_ID + len(behavior_types)
     return Schema(
         fields=(
             Field("user_id", (USER,), "user_id"),
             Field("item_id", both, "item_id"),
             Field("category_id", both, "category_id"),
             Field("timestamp", both),
+            *types,
         ),
-        vocabulary_sizes={"user_id": USERS, "item_id": ITEMS, "category_id": CATEGORIES},
+        vocabulary_sizes=sizes,
         max_history=max_history,
+        behavior_types=behavior_types,
     )
 
 
@@ -39,7 +45,11 @@ def make_record(schema: Schema, user: int, rng, cuts: int = 1, negatives: int = 
     item = rng.integers(FIRST_ID, ITEMS, events)
     position = np.repeat(np.arange(events - cuts + 1, events + 1), 1 + negatives)
     candidate = rng.integers(FIRST_ID, ITEMS, len(position))
+    types = {}
+    if schema.behavior_types:
+        types["hist_behavior_type"] = FIRST_ID + rng.integers(0, len(schema.behavior_types), events)
     return {
+        **types,
         "user_id": np.array([user]),
         "hist_item_id": item,
         "hist_category_id": category_of(item),
@@ -52,9 +62,11 @@ def make_record(schema: Schema, user: int, rng, cuts: int = 1, negatives: int = 
     }
 
 
-def write_prepared(data_dir, users=37, cuts=1, negatives=1, buckets=(16, 47), seed=0) -> Schema:
+def write_prepared(
+    data_dir, users=37, cuts=1, negatives=1, buckets=(16, 47), seed=0, behavior_types=()
+) -> Schema:
     """Writes a whole prepared data set of random records with three splits."""
-    schema, rng = make_schema(), np.random.default_rng(seed)
+    schema, rng = make_schema(behavior_types=behavior_types), np.random.default_rng(seed)
     splits = {}
     for split in ("train", "validation", "test"):
         (data_dir / split).mkdir(parents=True)

@@ -66,7 +66,7 @@ def partition_piece(task: PartitionTask) -> Result:
     earliest, latest = [], []
     for chunk in task.reader.read(task.piece):
         if not lines and task.number == 0:
-            _check_layout(chunk, task.piece.path)
+            check_layout(chunk, task.piece.path)
         if len(chunk.bad):
             # Lines are counted from the chunk's first one; here from the piece's.
             bad.append(chunk.bad.assign(line=chunk.bad["line"] + lines))
@@ -77,7 +77,7 @@ def partition_piece(task: PartitionTask) -> Result:
             continue
         for name, names in chunk.names.items():
             words.setdefault(name, []).append(names)
-        _check_id_types(id_types, chunk.names, task.piece.path)
+        check_id_types(id_types, chunk.names, task.piece.path)
         columns = dict(chunk.columns)
         if not all(task.keep):
             kept_events = np.array(task.keep)[columns[BEHAVIOR]]
@@ -111,7 +111,7 @@ def partition_piece(task: PartitionTask) -> Result:
     }
 
 
-def _check_layout(chunk: Chunk, path: str) -> None:
+def check_layout(chunk: Chunk, path: str) -> None:
     """Raises ValueError where the first block of a log has no event: it is of another layout.
 
     Waiting for the fraction of bad rows would take long: rows are read slowly where they are bad.
@@ -127,7 +127,7 @@ def _check_layout(chunk: Chunk, path: str) -> None:
     )
 
 
-def _check_id_types(id_types: dict[str, str], word_columns: Container[str], path: str) -> None:
+def check_id_types(id_types: dict[str, str], word_columns: Container[str], path: str) -> None:
     """Notes the type of each id column; raises ValueError where an earlier chunk has another one."""
     for name in (USER, ITEM, CATEGORY):
         id_type = "words" if name in word_columns else "integers"

@@ -146,14 +146,19 @@ class GroupUsers:
 
     Args:
       groups: of the model and the engine.
+
+    Attributes:
+      damaged: users whose account is damaged; they are skipped.
     """
 
     def __init__(self, groups: GroupStates):
         self._groups = groups
+        self.damaged: set[int] = set()
 
     def batches(self, batch_users: int, progress: Progress) -> Iterator[UserBatch]:
         """All users of the engine."""
-        users = list(self._groups.engine.users())
+        self.damaged = set(self._groups.engine.damaged_users())
+        users = [user for user in self._groups.engine.users() if user not in self.damaged]
         remaining = iter(progress(users, len(users), "groups"))
         while chunk := list(itertools.islice(remaining, batch_users)):
             yield self._batch(chunk)

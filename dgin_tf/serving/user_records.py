@@ -1,6 +1,6 @@
 """Users of a prepared data set, in batches of the features that a model's `encode_user` takes."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ class RecordUsers:
       metadata: of the model that encodes, an export's `model.json` or `model_metadata`.
       max_history: newest events that count; None for all.
       days: how many days before the newest event of all count; 0 for all.
+      only: users; None for all. All records are read until these are found.
 
     Raises:
       ValueError: the data follow another schema or have no user ids, or no times to cut by; or the model
@@ -55,6 +56,7 @@ class RecordUsers:
         metadata: Mapping[str, Any],
         max_history: int | None = None,
         days: int = 0,
+        only: Collection[int] | None = None,
     ):
         schema = data.schema
         if schema.fingerprint() != metadata["schema_fingerprint"]:
@@ -75,6 +77,7 @@ class RecordUsers:
         if days and TIMESTAMP not in [field.name for field in schema.with_role(HISTORY)]:
             raise ValueError("the data hold no times of events to cut by; leave --days out.")
         self._data, self._max_history, self._days = data, max_history, days
+        self._only = only
         # An update appends to a state that grows, which must not have padding in its middle.
         self._exact_lengths = (
             UPDATE_USER in metadata.get("signatures", ())
@@ -88,6 +91,8 @@ class RecordUsers:
         total = sum(shard.users for split in shards for shard in split)
         parts = self._parse(progress(self._records(), total, "users"), batch_users)
         parts = _newest_records(parts)
+        if self._only is not None:
+            parts = _only_of(parts, self._only)
         if since:
             parts = ((time, _cut_before(arrays, since)) for time, arrays in parts)
         if self._exact_lengths:
@@ -160,6 +165,20 @@ def _newest_records(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int, 
         rows = [row for row, user in enumerate(users) if user not in earlier_users]
         earlier_users.update(users)
         yield time, _rows(arrays, rows) if len(rows) < len(users) else arrays
+
+
+def _only_of(
+    parts: Iterable[tuple[int, Arrays]], users: Collection[int]
+) -> Iterator[tuple[int, Arrays]]:
+    """The rows of some users, each of whom has one at most."""
+    missing = len(users)
+    for time, arrays in parts:
+        rows = [row for row, user in enumerate(arrays[USER_ID].tolist()) if user in users]
+        if rows:
+            yield time, _rows(arrays, rows)
+        missing -= len(rows)
+        if not missing:
+            return
 
 
 def _cut_before(arrays: Arrays, since: int) -> Arrays:

@@ -1,12 +1,8 @@
 """Opens a store by its address, as flags and configurations name it."""
 
-import re
-
 from dgin_tf.stores.lmdb_store import LmdbStore
-from dgin_tf.stores.redis_store import RedisStore
+from dgin_tf.stores.redis_store import RedisStore, without_password
 from dgin_tf.stores.state_store import InMemoryStore, StateStore
-
-_REDIS = re.compile(r"(?P<url>rediss?://[^?]+)(?:\?prefix=(?P<prefix>[^&]*))?")
 
 
 def open_store(address: str, namespace: str = "") -> StateStore:
@@ -14,7 +10,7 @@ def open_store(address: str, namespace: str = "") -> StateStore:
 
     Args:
       address: `memory:`, `lmdb:PATH` or `redis://host:port/db?prefix=NAME` (the prefix may be left
-        out).
+        out, and `rediss://` takes certificates, see `redis_store.split_address`).
       namespace: see `StateStore`.
 
     Raises:
@@ -26,9 +22,9 @@ def open_store(address: str, namespace: str = "") -> StateStore:
         return InMemoryStore(namespace)
     if scheme == "lmdb" and rest:
         return LmdbStore(rest, namespace)
-    if match := _REDIS.fullmatch(address):
-        return RedisStore(match["url"], namespace, match["prefix"] or "dgin_tf")
+    if scheme in ("redis", "rediss"):
+        return RedisStore(address, namespace)
     raise ValueError(
         "expected a store as memory:, lmdb:PATH or redis://host:port/db?prefix=NAME; got "
-        f"{address!r}."
+        f"{without_password(address)!r}."
     )

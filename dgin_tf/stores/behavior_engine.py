@@ -46,7 +46,8 @@ class BehaviorEngine:
                 "index without one."
             )
         self.totals = totals
-        self.users = totals.users
+        self.users, self.drop = totals.users, totals.drop
+        self.damaged_users = totals.damaged_users
         self.indexed = index
         self.index = index.beside(lambda users: [totals.account(user).late for user in users])
         # What the index knows alone.
@@ -100,13 +101,14 @@ class BehaviorEngine:
         """Finds the pending events that are in the index, and counts them no longer.
 
         Call it with the index that the last batch load built: events that were appended during the load
-        could not be compared with its histories. A second call changes nothing.
+        could not be compared with its histories. A second call changes nothing. Damaged accounts stay.
 
         Returns:
           Number of pending events that count beside the batch.
         """
         pending = 0
-        for user in list(self.users()):
+        damaged_users = set(self.damaged_users())
+        for user in sorted(set(self.users()) - damaged_users):
             self.totals.change(user, functools.partial(self._caught_up, user))
             pending += int(self.totals.account(user).counted.sum())
         return pending

@@ -19,7 +19,7 @@ import json
 import mmap
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import google_crc32c
 import numpy as np
@@ -273,6 +273,15 @@ class BehaviorIndex:
                 "this index was opened without a store for pending events; give `overlay`."
             )
         return self._overlay.append(user, events, sequence)
+
+    def damaged_users(self) -> Iterator[int]:
+        """Users whose pending events are damaged: they can neither be read nor appended to."""
+        return iter(()) if self._overlay is None else self._overlay.damaged_users()
+
+    def drop(self, user: int) -> None:
+        """Deletes a user's pending events."""
+        if self._overlay is not None:
+            self._overlay.drop(user)
 
     def check_events(self, user: int, events: Mapping[str, object]) -> Events:
         """The schema's history fields as arrays; raises ValueError where they are no such events."""

@@ -7,14 +7,14 @@ equal each other in every field.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from dgin_tf.schema import FIRST_ID, PADDING_ID
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events, newest_per_key
 from dgin_tf.stores.state_store import StateStore
-from dgin_tf.stores.values import Value, decode_value, encode_value
+from dgin_tf.stores.values import DamagedValueError, Value, decode_value, encode_value
 
 # Events are no model's state: whichever model is served, they stay.
 _MODEL_VERSION = "behaviors"
@@ -65,6 +65,18 @@ class BehaviorOverlay:
         """The pending events of users, oldest first."""
         stored_users = [max(user, PADDING_ID) for user in users]  # the padding id has no events
         return [self._read(value)[0] for value in self._store.get_many(stored_users)]
+
+    def damaged_users(self) -> Iterator[int]:
+        """Users whose stored events are damaged."""
+        for user, data in self._store.items():
+            try:
+                self._read(data)
+            except DamagedValueError:
+                yield user
+
+    def drop(self, user: int) -> None:
+        """Deletes a user's pending events."""
+        self._store.delete(user)
 
     def _read(self, data: bytes | None) -> tuple[Events, np.ndarray, int]:
         """A user's events, their sequence numbers and the highest number so far."""

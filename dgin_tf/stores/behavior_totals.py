@@ -16,7 +16,7 @@ history anew would give.
 import contextlib
 import dataclasses
 import functools
-import itertools
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -27,7 +27,7 @@ from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, Schema
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
 from dgin_tf.stores.behavior_overlay import equal_to_any, in_time_order, take
 from dgin_tf.stores.state_store import StateStore
-from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
+from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_value, encode_value
 
 _MODEL_VERSION = "accounts"  # of no model: whichever is served, they stay
 _KEYS, _COUNTS, _NEWEST = "keys", "counts", "newest"
@@ -179,8 +179,22 @@ class BehaviorTotals:
 
     def check(self) -> None:
         """Looks at one account; raises `StaleValueError` where the store holds those of other data."""
-        for user in itertools.islice(self.users(), 1):
-            self.account(user)
+        for user in self.users():
+            with contextlib.suppress(DamagedValueError):
+                self.account(user)
+                return
+
+    def damaged_users(self) -> Iterator[int]:
+        """Users whose account is damaged; a batch load counts their history anew."""
+        for user in self.users():
+            try:
+                self.account(user)
+            except DamagedValueError:
+                yield user
+
+    def drop(self, user: int) -> None:
+        """Deletes a user's account."""
+        self._store.delete(user)
 
     def of(self, user: int) -> Totals:
         """A user's statistics; of no keys for somebody unknown."""
@@ -239,19 +253,26 @@ class BehaviorTotals:
 
         return self.change(user, with_events)
 
-    def change(self, user: int, changed: Callable[[Account], Account | None]) -> bool:
+    def change(
+        self,
+        user: int,
+        changed: Callable[[Account], Account | None],
+        decode: Callable[[bytes | None], Account] | None = None,
+    ) -> bool:
         """Replaces a user's account; called anew where somebody else has replaced it meanwhile.
 
         Args:
           user: dense id.
           changed: gives the new account for the present one; None where that is to stay.
+          decode: reads the present one; None for the plain way, which refuses damaged ones.
 
         Returns:
           Whether it was replaced.
         """
+        decode = decode or self._decode
         while True:
             data = self._store.get(user)
-            account = changed(self._decode(data))
+            account = changed(decode(data))
             if account is None:
                 return False
             if self._store.swap_many({user: data}, {user: self._encode(account)}):
@@ -261,7 +282,8 @@ class BehaviorTotals:
     def loading(self) -> Iterator[Callable[[int, Events], None]]:
         """Gives a function that sets a user's statistics from a whole history; written in batches.
 
-        Late events that the history has do not count any more, others do.
+        Late events that the history has do not count any more, others do; those of a damaged account are
+        lost.
         """
         waiting: dict[int, Events] = {}
 
@@ -270,10 +292,10 @@ class BehaviorTotals:
 
         def flush() -> None:
             held = dict(zip(waiting, self._store.get_many(list(waiting)), strict=True))
-            new = {u: self._encode(reload(u, self._decode(data))) for u, data in held.items()}
+            new = {u: self._encode(reload(u, self._mended(data))) for u, data in held.items()}
             if not self._store.swap_many(held, new):  # the stream was faster for some of them
                 for user in waiting:
-                    self.change(user, functools.partial(reload, user))
+                    self.change(user, functools.partial(reload, user), self._mended)
             waiting.clear()
 
         def load(user: int, events: Events) -> None:
@@ -289,6 +311,14 @@ class BehaviorTotals:
     def _version(self) -> str:
         """Identity of stored values: these fields of this schema."""
         return "/".join((self.schema, self.key, *self.distinct))
+
+    def _mended(self, data: bytes | None) -> Account:
+        """The account of a value; in the place of a damaged one a new one."""
+        try:
+            return self._decode(data)
+        except DamagedValueError:
+            # Groups that were cached for a version that is lost must not be taken for those of a later one.
+            return dataclasses.replace(self._decode(None), version=secrets.randbits(30))
 
     def _decode(self, data: bytes | None) -> Account:
         if data is None:

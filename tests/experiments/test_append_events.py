@@ -63,6 +63,32 @@ def test_standard_input_is_read_to_its_end(data, index_dir, tmp_path):
     assert "sequence must be" in (tmp_path / "bad").read_text()
 
 
+def test_lines_none_of_which_is_an_event_end_with_exit_code_2(data, index_dir, tmp_path):
+    flags = ("--events=-", f"--state_store=lmdb:{tmp_path / 's'}", f"--dead_letters={tmp_path}/bad")
+    done = run(data, index_dir, *flags, given="{}\nx\n")
+    assert done.returncode == 2
+    assert (
+        "error: none of 2 lines is an event that can be applied, the first because" in done.stderr
+    )
+    assert f"{tmp_path}/bad" in done.stderr
+
+
+def test_damaged_late_events_concern_their_user_alone_and_can_be_dropped(data, index_dir, tmp_path):
+    store = f"lmdb:{tmp_path / 'late'}"
+    flags = ("--events=-", f"--state_store={store}", f"--dead_letters={tmp_path}/bad")
+    run(data, index_dir, *flags, given=line(1, 5))
+    with open_store(store, "behaviors") as late:
+        late.put_many({PERSON: late.get(PERSON)[:-3]})
+    other = line(1, 5).replace(f"u{PERSON}", "u9")
+    done = run(data, index_dir, *flags, given=line(2, 9) + other)
+    assert done.stdout.startswith("1 events appended, 0 were known, 1 bad lines; "), done.stderr
+    assert "because: what is stored of this user's events is damaged" in done.stderr
+    done = run(data, index_dir, *flags, "--drop_damaged", given=line(2, 9))
+    assert done.stdout.startswith(f"user {PERSON}: damaged, dropped\n1 events appended"), (
+        done.stderr
+    )
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

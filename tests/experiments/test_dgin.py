@@ -57,9 +57,8 @@ def test_every_row_of_the_tables_has_a_config(config):
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_no_group_is_left_out_unless_the_log_has_no_more(config):
-    limit = config.get_config("dgin").model.groups
-    assert limit == (300 if config is synthetic else None)
+def test_no_group_is_left_out(config):
+    assert config.get_config("dgin").model.groups is None
 
 
 def test_a_batch_on_taobao_has_the_papers_samples():

@@ -37,12 +37,16 @@ class Exported:
         return self.data_dir / shard.path
 
 
-def make_data(data_dir: pathlib.Path) -> PreparedData:
-    write_prepared(data_dir, users=USERS, cuts=CUTS, negatives=CANDIDATES - 1, buckets=(47,))
+def make_data(data_dir: pathlib.Path, behavior_types: tuple[str, ...] = ()) -> PreparedData:
+    sizes = {"users": USERS, "cuts": CUTS, "negatives": CANDIDATES - 1, "buckets": (47,)}
+    write_prepared(data_dir, **sizes, behavior_types=behavior_types)
     (data_dir / "vocabulary").mkdir()
     for name, raw in (("item_id", "item {}"), ("category_id", "category {}"), ("user_id", "u{}")):
         lines = [raw.format(n) for n in range(2, 101)]
         (data_dir / "vocabulary" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    if behavior_types:
+        text = "\n".join(behavior_types) + "\n"
+        (data_dir / "vocabulary" / "behavior_type.txt").write_text(text)
     return PreparedData(data_dir)
 
 
@@ -52,11 +56,12 @@ def export(
     export_dir: pathlib.Path,
     user_fields=(),
     embedding_dim=7,
+    behavior_types=(),
     **settings,
 ) -> Exported:
     """Exports a model with random weights that are large enough for scores to differ."""
     rng = np.random.default_rng(3)
-    config = ModelConfig(embedding_dim, user_fields, (13, 5))
+    config = ModelConfig(embedding_dim, user_fields, (13, 5), behavior_types=behavior_types)
     model = make_model(name, data.schema, config, **settings)
     (batch,) = data.evaluation("test", BatchOptions(USERS * CUTS, MAX_HISTORY)).take(1)
     model(batch)

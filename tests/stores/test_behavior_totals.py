@@ -7,7 +7,7 @@ from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, USER, Field, Schema
 from dgin_tf.stores.behavior_overlay import take
 from dgin_tf.stores.behavior_totals import BehaviorTotals
 from dgin_tf.stores.state_store import InMemoryStore
-from dgin_tf.stores.values import StaleValueError
+from dgin_tf.stores.values import DamagedValueError, StaleValueError
 
 BOTH = (HISTORY, CANDIDATE)
 TYPES = ("view", "cart", "buy")
@@ -153,3 +153,22 @@ def test_totals_of_other_fields_are_not_misread():
 def test_totals_of_what_events_have_not_are_refused():
     with pytest.raises(ValueError, match=r"got \['price'\]"):
         BehaviorTotals(InMemoryStore(), SCHEMA, "item_id", ("price",))
+
+
+def test_a_damaged_account_is_its_users_affair_and_a_batch_load_counts_it_anew():
+    store = InMemoryStore()
+    accounts, events = totals(store), random_events(40)
+    with accounts.loading() as load:
+        load(2, events), load(3, events)
+    store.put_many({2: store.get(2)[:-3]})
+    accounts.check()
+    assert list(accounts.damaged_users()) == [2]
+    with pytest.raises(DamagedValueError):
+        accounts.append(2, take(events, slice(1)), 1)
+    assert accounts.append(3, take(events, slice(1)), 1)
+    with accounts.loading() as load:
+        load(2, events)
+    assert list(accounts.damaged_users()) == []
+    same(accounts.of(2), accounts.count(events))
+    accounts.drop(2)
+    assert accounts.account(2).version == 0

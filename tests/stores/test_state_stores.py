@@ -12,6 +12,7 @@ from dgin_tf.stores.addresses import open_store
 from dgin_tf.stores.lmdb_store import LmdbStore
 from dgin_tf.stores.redis_store import RedisStore
 from dgin_tf.stores.state_store import StoreError
+from tests.redis_server import RedisServer, make_certificates
 
 
 def test_what_was_put_is_found_again(store):
@@ -94,10 +95,30 @@ def test_threads_may_share_a_store(store):
     assert len(list(store.users())) == 211
 
 
-@pytest.mark.parametrize("address", ["memory", "lmdb:", "file:x", "redis:", "redis://h/0?user=x"])
+@pytest.mark.parametrize("address", ["memory", "lmdb:", "file:x"])
 def test_an_address_that_names_no_store_is_refused(address):
     with pytest.raises(ValueError, match="expected a store as memory:"):
         open_store(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis:",
+        "redis://me:sec@ret@h/0?user=x",
+        "redis://me:sec@ret@h/0?ssl_ca_certs=x",
+        "redis://:12/sec@ret@h/0",
+        "redis:/me:sec@ret@h",
+        "rdis://me:sec@ret@h/0",
+        "redis://me:sec@ret@h:port/0",
+        "rediss://me:sec@ret@h:1/0?ssl_ca_certs=nowhere",
+    ],
+)
+def test_what_is_no_address_of_a_redis_server_is_refused_without_its_password(address):
+    with pytest.raises(ValueError, match="expected") as error:
+        open_store(address)
+    assert "ret" not in str(error.value)
+    assert "sec" not in str(error.value)
 
 
 def test_a_package_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch):
@@ -195,7 +216,7 @@ def test_a_server_that_is_not_there_is_one_sentence_without_the_password():
 
 
 def test_a_server_without_memory_is_one_sentence_and_writes_nothing(redis_port, tmp_path):
-    with RedisStore(f"redis://127.0.0.1:{redis_port}/0", prefix=tmp_path.name) as store:
+    with RedisStore(f"redis://127.0.0.1:{redis_port}/0?prefix={tmp_path.name}") as store:
         store._client.config_set("maxmemory", 1)
         try:
             with pytest.raises(StoreError, match="maxmemory"):
@@ -203,6 +224,48 @@ def test_a_server_without_memory_is_one_sentence_and_writes_nothing(redis_port, 
         finally:
             store._client.config_set("maxmemory", 0)
         assert list(store.users()) == []
+
+
+def test_a_key_of_somebody_else_is_one_sentence(redis_port, tmp_path):
+    import redis
+
+    address = f"redis://127.0.0.1:{redis_port}/0?prefix={tmp_path.name}"
+    with open_store(address, "states") as store:
+        store.put_many({2: b"two"})
+        redis.Redis(port=redis_port).set(f"{tmp_path.name}:states:1_0", b"theirs")
+        with pytest.raises(StoreError, match=r"has a key '.*:states:1_0', which is none of ours"):
+            list(store.users())
+        assert store.get(2) == b"two"
+
+
+@pytest.fixture
+def tls_server(tmp_path):
+    """A server that wants a client's certificate and a password with an @, and the certificates."""
+    make_certificates(tmp_path)
+    server = RedisServer(tmp_path, certificates=tmp_path, password="p@ss:w0rd")
+    yield server, tmp_path
+    server.kill()
+
+
+def test_certificates_of_an_authority_of_ones_own_are_taken(tls_server):
+    server, folder = tls_server
+    base = f"rediss://:p@ss:w0rd@127.0.0.1:{server.port}/0"
+    authority = f"{base}?ssl_ca_certs={folder / 'ca.crt'}"
+    client = f"{authority}&ssl_certfile={folder / 'client.crt'}&ssl_keyfile={folder / 'client.key'}"
+    with open_store(client, "states") as store:
+        store.put_many({2: b"two"})
+    with open_store(f"{client}&prefix=dgin_tf", "states") as store:
+        assert store.get(2) == b"two"
+    for address in (
+        base,
+        authority,
+        base.replace("rediss", "redis"),
+        client.replace("w0rd", "wrong"),
+    ):
+        with pytest.raises(StoreError, match="did not do what was asked") as error:
+            open_store(address)
+        assert "ss:w" not in str(error.value)
+        assert ("ssl_ca_certs=FILE" in str(error.value)) == address.startswith("rediss")
 
 
 def test_prefixes_keep_applications_apart_in_one_database(redis_port, tmp_path):

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dgin_tf.serving.center.event_sources import OFFSET, EventSource, Position, is_in_file
-from dgin_tf.stores.redis_store import connect, without_password
+from dgin_tf.stores.redis_store import connect, tls_hint, without_password
 from dgin_tf.stores.state_store import StoreError, optional_package
 
 FIELD = b"event"
@@ -32,7 +32,7 @@ class RedisStreams(EventSource):
     """Entries of streams, as one consumer of a group.
 
     Args:
-      url: `redis://[user:password@]host:port/db`.
+      url: address of the server, see `dgin_tf.stores.redis_store.split_address`.
       streams: names.
       group: of consumers; created, from the beginning of the streams, where it is missing.
       consumer: name within the group; one that returns under its name continues at once.
@@ -227,6 +227,7 @@ class RedisStreams(EventSource):
             raise StoreError(
                 f"the Redis server at {self._name} did not give or acknowledge events ({error}); check "
                 "its address, that it runs, and that it still has the streams and their group."
+                f"{tls_hint(self._name)}"
             ) from error
 
 

@@ -6,12 +6,12 @@
 fields are those of the schema's history, with ids as in the log; those that the bundle's catalogue has
 for an item, such as its category, may be left out. An id that the vocabulary lacks is out of vocabulary.
 Numeric features, such as dwell time, are in the log's unit; they and side features, such as a location,
-are unknown where they are left out.
+are unknown where they are left out. Fields that the model does not read may be left out too.
 """
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +60,8 @@ class EventParser:
       vocabularies: from raw ids to dense ones; None where events carry dense ids.
       clock: the current second. An event of a far future, such as one in milliseconds, is refused:
         every later event of its user would seem to run backwards.
+      fields_read: history fields that the model reads; None for all. Others may be left out, and are
+        unknown too where there is no vocabulary for them. Item and time are always needed.
 
     Raises:
       ValueError: a vocabulary is missing.
@@ -71,6 +73,7 @@ class EventParser:
         catalogue: Mapping[str, np.ndarray],
         vocabularies: Vocabularies | None = None,
         clock: Callable[[], float] = time.time,
+        fields_read: Collection[str] | None = None,
     ):
         fields = schema.with_role(HISTORY)
         # The item first: its id is the row of the others in the catalogue.
@@ -81,9 +84,16 @@ class EventParser:
         self._names = {USER_ID, SEQUENCE, *(field.name for field in fields)}
         self._clock = clock
         self._has_times = any(field.name == TIME for field in fields)
+        self._optional: set[str] = set()
+        if fields_read is not None:
+            self._optional = {f.name for f in fields} - {ITEM, TIME, *fields_read}
         self._vocabularies: dict[str, Mapping[str, int]] | None = None
         if vocabularies is not None:
-            names = {USER_ID, *(f.vocabulary for f in fields if f.is_categorical)}
+            names = {USER_ID}
+            for field in fields:
+                is_needed = field.name not in self._optional or field.vocabulary in vocabularies
+                if field.is_categorical and is_needed:
+                    names.add(field.vocabulary)
             self._vocabularies = {name: vocabularies[name] for name in names}
 
     def __call__(self, line: bytes) -> Event:
@@ -124,12 +134,15 @@ class EventParser:
             return int(attributes[item if item < len(attributes) else UNKNOWN_ID])
         if field.is_numeric:
             return _number(content, name)
-        # A side feature that is left out is unknown, an id that is left out is an error.
-        if name in self._side_features and content.get(name) is None:
+        is_optional = name in self._optional
+        # A side feature that is left out is unknown, an id that the model reads is an error.
+        if content.get(name) is None and (is_optional or name in self._side_features):
             return UNKNOWN_ID
         if not field.is_categorical:
             return _whole(content, name, 0)
         if self._vocabularies is not None:
+            if is_optional and field.vocabulary not in self._vocabularies:
+                return UNKNOWN_ID
             return self._vocabularies[field.vocabulary].get(_raw(content, name), UNKNOWN_ID)
         dense = _whole(content, name, UNKNOWN_ID)
         return dense if dense < self._sizes[field.vocabulary] else UNKNOWN_ID

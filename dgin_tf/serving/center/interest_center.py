@@ -8,11 +8,14 @@ Events are delivered at least once. A state and the number of the last event in 
 that an event that is delivered again, after a crash or by a producer that was not sure, changes
 nothing. A state is written only over the one that was read: two centers that were started for the same
 users by mistake do the work twice and harm nothing.
+
+A stored state that is damaged is its user's affair alone: it is set aside, and the user goes on from the
+history that a prepared data set has, or else from the empty state.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -22,11 +25,14 @@ from dgin_tf.serving.center.dead_letters import DeadLetters
 from dgin_tf.serving.center.event_sources import EventSource
 from dgin_tf.serving.center.events import BadEventError, Event, EventParser
 from dgin_tf.serving.center.progress import FORGOTTEN, LATE, REPEATED, Progress
-from dgin_tf.serving.center.user_states import UserState, UserStates
+from dgin_tf.serving.center.user_states import DamagedState, UserState, UserStates
 from dgin_tf.stores.state_store import StoreError
 
 Result = TypeVar("Result")
 Say = Callable[[str], None]
+Rebuild = Callable[[Collection[int]], Mapping[int, UserState]]
+
+LONGEST_GAP = 10**9
 
 _MAX_COLLISIONS = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds
@@ -56,8 +62,9 @@ class Counts:
       covered_by_history: events as old as the history that the state was encoded from.
       dead_letters: lines written to the dead letters.
       gaps: times that numbers were skipped.
-      new_users: users whose state began empty.
+      new_users: users whose state began empty, for the first time.
       batches: micro-batches.
+      damaged_states: states that were damaged, and began anew.
     """
 
     lines: int = 0
@@ -69,21 +76,51 @@ class Counts:
     gaps: int = 0
     new_users: int = 0
     batches: int = 0
+    damaged_states: int = 0
+
+    @property
+    def usable(self) -> int:
+        """Events that were applied now or before."""
+        return self.updates + self.repeats + self.forgotten + self.covered_by_history
 
     def __str__(self) -> str:
         return (
             f"{self.lines:,} events in {self.batches:,} batches: {self.updates:,} applied, "
             f"{self.repeats:,} repeated, {self.forgotten:,} repeated or too late, "
             f"{self.covered_by_history:,} included before, {self.dead_letters:,} refused; "
-            f"{self.new_users:,} newcomers, {self.gaps:,} gaps"
+            f"{self.new_users:,} newcomers, {self.gaps:,} gaps, {self.damaged_states:,} damaged states"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds within which a center goes on.
+
+    Attributes:
+      patience: seconds for which a failing store is tried again.
+      longest_gap: how far beyond the newest number of its user an event's number may be. One that is far
+        ahead by mistake would make every later event of the user come too late. A user's own events
+        hardly number a billion; raise it for numbers that are positions in a longer log, or times.
+    """
+
+    patience: float = 60.0
+    longest_gap: int = LONGEST_GAP
 
 
 @dataclasses.dataclass
 class _Plan:
-    """Changes of a micro-batch to one user."""
+    """Changes of a micro-batch to one user.
+
+    Attributes:
+      state: that the events are folded into; None for the empty one.
+      data: bytes in the store, which are replaced; None where there are none.
+      user_id: an input of the empty state.
+      progress: after the events.
+      events: in their order.
+    """
 
     state: UserState | None
+    data: bytes | None
     user_id: int
     progress: Progress
     events: list[Event]
@@ -97,8 +134,9 @@ class InterestCenter:
       states: of the model's version, in a store.
       parser: reads lines.
       dead_letters: takes the lines that cannot be folded in.
-      patience: seconds for which a failing store is tried again.
+      limits: bounds.
       say: takes lines of the log.
+      rebuild: users -> states of those whose history is known, for users whose stored state is damaged.
     """
 
     def __init__(
@@ -107,16 +145,18 @@ class InterestCenter:
         states: UserStates,
         parser: EventParser,
         dead_letters: DeadLetters,
-        patience: float = 60.0,
+        limits: Limits = Limits(),  # noqa: B008  (it is frozen)
         say: Say = lambda line: None,
+        rebuild: Rebuild = lambda users: {},
     ):
         self.counts = Counts()
         self._updater = updater
         self._states = states
         self._parser = parser
         self._dead_letters = dead_letters
-        self._patience = patience
+        self._limits = limits
         self._say = say
+        self._rebuild = rebuild
 
     def apply(self, lines: Sequence[bytes]) -> None:
         """Folds a micro-batch in; when it returns, states and dead letters are in their media.
@@ -126,7 +166,7 @@ class InterestCenter:
 
         Raises:
           StoreError: the store failed for too long. Nothing of the batch, or all of it, was written.
-          ValueError: a stored state is damaged, or another version wrote it.
+          ValueError: another version wrote a stored state.
         """
         events_by_user: dict[int, list[Event]] = {}
         bad_lines: list[tuple[bytes, str]] = []
@@ -144,7 +184,8 @@ class InterestCenter:
         # All states are swapped together: where another process wrote one, all are planned anew.
         for _ in range(_MAX_COLLISIONS):
             counts = Counts()
-            plans, late_lines = self._plan(events_by_user, counts)
+            states = self._read(list(events_by_user), counts)
+            plans, late_lines = self._plan(events_by_user, states, counts)
             if late_lines:
                 # Before the states: after a crash between the two, the events are read again and
                 # written again. In the other order, their numbers would be known and they lost.
@@ -173,13 +214,13 @@ class InterestCenter:
                 result = action()
             except StoreError as error:
                 seconds = time.monotonic() - start
-                if seconds + pause > self._patience:
+                if seconds + pause > self._limits.patience:
                     raise StoreError(
                         f"gave up after {seconds:.0f} seconds; what was not acknowledged will be "
                         f"delivered again: {error}"
                     ) from error
                 if pause == _FIRST_PAUSE:
-                    self._say(f"trying again for up to {self._patience:g} seconds: {error}")
+                    self._say(f"trying again for up to {self._limits.patience:g} seconds: {error}")
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
@@ -187,24 +228,50 @@ class InterestCenter:
                     self._say(f"it answers again, after {time.monotonic() - start:.1f} seconds")
                 return result
 
+    def _read(
+        self, users: Sequence[int], counts: Counts
+    ) -> dict[int, UserState | DamagedState | None]:
+        """What is stored of users, and in the place of damaged states those of known histories."""
+        stored_states = self.retry(lambda: self._states.read_each(users))
+        states = dict(zip(users, stored_states, strict=True))
+        damaged = {user: s for user, s in states.items() if isinstance(s, DamagedState)}
+        if damaged:
+            # Before others are written in their place.
+            self.retry(lambda: self._states.set_aside(damaged))
+            rebuilt = self._rebuild(damaged.keys())
+            counts.damaged_states = len(damaged)
+            for user, state in damaged.items():
+                beginning = "the empty state"
+                if user in rebuilt:
+                    beginning = "the history in the prepared data"
+                    states[user] = dataclasses.replace(rebuilt[user], data=state.data)
+                self._say(
+                    f"the stored state of user {user} is damaged; it was set aside, and the user goes on "
+                    f"from {beginning}."
+                )
+        return states
+
     def _plan(
-        self, events_by_user: Mapping[int, list[Event]], counts: Counts
+        self,
+        events_by_user: Mapping[int, list[Event]],
+        states: Mapping[int, UserState | DamagedState | None],
+        counts: Counts,
     ) -> tuple[dict[int, _Plan], list[tuple[bytes, str]]]:
         """Plans of the users with an event that was not read before, and late lines with the reason."""
-        users = list(events_by_user)
-        states = self.retry(lambda: self._states.read(users))
         plans: dict[int, _Plan] = {}
         late_lines: list[tuple[bytes, str]] = []
-        for user, state in zip(users, states, strict=True):
-            events = events_by_user[user]
+        for user, events in events_by_user.items():
+            stored_state = states[user]
+            state = stored_state if isinstance(stored_state, UserState) else None
             progress = state.progress if state else Progress()
-            plan = _Plan(state, events[0].user_id, progress, [])
+            data = stored_state.data if stored_state else None
+            plan = _Plan(state, data, events[0].user_id, progress, [])
             for event in events:
-                if reason := _add_event(plan, event, counts):
+                if reason := _add_event(plan, event, self._limits.longest_gap, counts):
                     late_lines.append((event.line, reason))
-            if plan.progress != progress:
+            if plan.progress != progress or isinstance(stored_state, DamagedState):
                 plans[user] = plan
-                counts.new_users += state is None
+                counts.new_users += stored_state is None
         return plans, late_lines
 
     def _fold(self, plans: dict[int, _Plan]) -> bool:
@@ -216,7 +283,8 @@ class InterestCenter:
             for user, arrays in zip(new_users, empty, strict=True)
         }
         for user, plan in plans.items():
-            states[user] = dataclasses.replace(plan.state or states[user], progress=plan.progress)
+            state = plan.state or states[user]
+            states[user] = UserState(state.arrays, plan.progress, plan.data)
         # Progress without an event, such as a late one, is written too, but needs no model.
         active_users = [user for user, plan in plans.items() if plan.events]
         results = self._updater.update(
@@ -267,9 +335,15 @@ def consume(
         acknowledge()
 
 
-def _add_event(plan: _Plan, event: Event, counts: Counts) -> str:
+def _add_event(plan: _Plan, event: Event, longest_gap: int, counts: Counts) -> str:
     """Adds an event to a plan; returns the reason why it can be in no state, "" where it can."""
     progress = plan.progress
+    if event.sequence > progress.sequence + longest_gap:
+        # The progress stays: with this number, every later event would be too late.
+        return (
+            f"sequence {event.sequence} is more than {longest_gap} beyond {progress.sequence}, the newest "
+            "of the user; numbers rise by 1, or by more where --longest_gap allows it"
+        )
     order = progress.order_of(event.sequence)
     if order == REPEATED:
         counts.repeats += 1

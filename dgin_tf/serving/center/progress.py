@@ -87,6 +87,11 @@ class Progress:
         arrays = {_TIMES: np.array(times, np.int64)}
         return arrays | ({_GAPS: np.array(self.gaps, np.int64)} if self.gaps else {})
 
+    @staticmethod
+    def is_in(arrays: Mapping[str, np.ndarray]) -> bool:
+        """True for arrays of which `to_arrays` wrote some."""
+        return _TIMES in arrays
+
     @classmethod
     def from_arrays(cls, sequence: int, arrays: Mapping[str, np.ndarray]) -> "Progress":
         """Inverse of `to_arrays`."""

@@ -15,7 +15,7 @@ import tensorflow as tf
 from dgin_tf.records import Arrays, load_catalogue
 from dgin_tf.schema import HISTORY, UNKNOWN_ID, USER, Schema, feature_name
 from dgin_tf.serving.export.signatures import ENCODE_USER, UPDATE_USER
-from dgin_tf.serving.export.versions import ASSETS, open_bundle
+from dgin_tf.serving.export.versions import ASSETS, history_fields_read, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies
 
 _MAX_USERS = 256  # in one call: enough to amortize it, few enough for little padding
@@ -56,6 +56,11 @@ class StateUpdater:
         }
         self._empty: Arrays | None = None
         self._warm_up()
+
+    @property
+    def fields_read(self) -> set[str]:
+        """Names of the history fields that the model reads."""
+        return history_fields_read(self.metadata, self.schema)
 
     def empty(self, user_ids: Sequence[int]) -> list[Arrays]:
         """States of users without events.

@@ -30,8 +30,24 @@ class UserState:
     data: bytes | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class DamagedState:
+    """A stored value that is no state.
+
+    Attributes:
+      data: its bytes.
+      reason: the text of the error that reading it raises.
+    """
+
+    data: bytes
+    reason: str
+
+
 class UserStates:
     """States of one exported version.
+
+    Damaged ones can be set aside: they are stored a second time, in a namespace of their own, before others
+    are written in their place.
 
     Args:
       store: the medium; its own namespace does not matter.
@@ -41,6 +57,7 @@ class UserStates:
     def __init__(self, store: StateStore, metadata: Mapping[str, Any]):
         self.store = store.scoped(state_namespace(metadata))
         self.namespace = state_namespace(metadata)
+        self.damaged = store.scoped(f"{self.namespace}.damaged")
         self._header = value_header(metadata)
 
     def read(self, users: Sequence[int]) -> list[UserState | None]:
@@ -50,9 +67,34 @@ class UserStates:
           StoreError: the store cannot be read.
           ValueError: a value is damaged, or another version wrote it.
         """
+        states: list[UserState | None] = []
+        for state in self.read_each(users):
+            if isinstance(state, DamagedState):
+                raise DamagedValueError(state.reason)
+            states.append(state)
+        return states
+
+    def read_each(self, users: Sequence[int]) -> list[UserState | DamagedState | None]:
+        """States of users, None for those without one, and damaged ones as they are.
+
+        Raises:
+          StoreError: the store cannot be read.
+          StaleValueError: another version wrote a value.
+        """
         # One request to the store for all users.
         values = zip(users, self.store.get_many(users), strict=True)
-        return [None if data is None else self.decode(user, data) for user, data in values]
+        return [None if data is None else self._decode_any(user, data) for user, data in values]
+
+    def damaged_items(self) -> Iterator[tuple[int, DamagedState]]:
+        """Damaged states that are still in their place, by user."""
+        for user, data in self.store.items():
+            state = self._decode_any(user, data)
+            if isinstance(state, DamagedState):
+                yield user, state
+
+    def set_aside(self, states: Mapping[int, DamagedState]) -> None:
+        """Stores damaged states a second time, so that they can be looked at when others are in their place."""
+        self.damaged.put_many({user: state.data for user, state in states.items()})
 
     def swap(self, states: Mapping[int, UserState]) -> bool:
         """Writes states over the very bytes that they were read from; see `StateStore.swap_many`."""
@@ -75,9 +117,17 @@ class UserStates:
         """Inverse of `encode`; raises ValueError where the value is damaged or of another version."""
         try:
             value = decode_value(data, **self._header)
+            if not Progress.is_in(value.arrays):
+                raise DamagedValueError("it does not say which events it includes; delete it.")
         except (DamagedValueError, StaleValueError) as error:
             raise type(error)(
                 f"the state of user {user} in {self.namespace!r} cannot be used: {error}"
             ) from error
         progress = Progress.from_arrays(value.sequence, value.arrays)
         return UserState(state_arrays(value.arrays), progress, data)
+
+    def _decode_any(self, user: int, data: bytes) -> UserState | DamagedState:
+        try:
+            return self.decode(user, data)
+        except DamagedValueError as error:
+            return DamagedState(data, str(error))

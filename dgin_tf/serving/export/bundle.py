@@ -34,7 +34,7 @@ import tensorflow as tf
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.records import CATALOGUE_FILE, Arrays, load_catalogue
-from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, Schema, write_text
+from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, USER_ID, Schema, write_text
 from dgin_tf.serving.export import signatures, warmup
 from dgin_tf.serving.export.requests import RequestMaker
 from dgin_tf.serving.export.versions import ASSETS, FORMAT_VERSION, METADATA_FILE, version_numbers
@@ -269,7 +269,7 @@ def _describe(function) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _copy_assets(release: Release, schema: Schema, functions, assets: pathlib.Path) -> str:
-    """Copies the catalogue and the vocabularies of the signatures' inputs.
+    """Copies the catalogue and the vocabularies of the signatures' inputs and of user ids.
 
     Returns:
       "" where they lie in the bundle, or the data directory where they are too large to copy.
@@ -277,8 +277,8 @@ def _copy_assets(release: Release, schema: Schema, functions, assets: pathlib.Pa
     inputs = {
         name for function in functions.values() for name in signatures.signature_specs(function)[0]
     }
-    if signatures.UPDATE_USER in functions:  # a stream of events names users by their raw ids
-        inputs.add("user_id")
+    # Events, and requests for stored states or an index, name users by their raw ids.
+    inputs.add(USER_ID)
     vocabularies = {f.vocabulary for name, f in schema.features().items() if name in inputs} - {""}
     data_dir = pathlib.Path(release.data_dir)
     paths = [data_dir / CATALOGUE_FILE]

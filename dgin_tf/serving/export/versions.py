@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from dgin_tf.schema import HISTORY, Schema, feature_name
+
 ASSETS = "assets.extra"
 METADATA_FILE = "model.json"
 FORMAT_VERSION = 2
@@ -54,6 +56,21 @@ def open_bundle(bundle: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]
             f"dgin_tf reads {FORMAT_VERSION}; export the model again."
         )
     return version, metadata
+
+
+def history_fields_read(metadata: Mapping[str, Any], schema: Schema) -> set[str]:
+    """Names of the history fields that an exported version reads, given its `model.json` and schema.
+
+    A model with groups reads all of them, some in statistics that are counted ahead of requests.
+    """
+    fields = schema.with_role(HISTORY)
+    if metadata["groups"]:
+        return {field.name for field in fields}
+    inputs = {name for signature in metadata["signatures"].values() for name in signature["inputs"]}
+    search = metadata["history_slice"] or {}
+    return {
+        f.name for f in fields if feature_name(HISTORY, f) in inputs or f.name == search.get("key")
+    }
 
 
 def state_namespace(metadata: Mapping[str, Any]) -> str:

@@ -71,6 +71,14 @@ class BundleModel:
         """Dense ids of raw ones."""
         return Vocabularies(self.assets)
 
+    def reads(self, field: Field) -> bool:
+        """True where a signature has the field among its inputs, or a history is searched by it."""
+        search = self.metadata["history_slice"] or self.metadata["groups"]
+        names = {feature_name(role, field) for role in field.roles}
+        return any(names & set(inputs) for inputs in self.inputs.values()) or bool(
+            search and search["key"] == field.name
+        )
+
     def features(
         self, role: str, values: Values, signature: str, newest: int | None = None
     ) -> Arrays:

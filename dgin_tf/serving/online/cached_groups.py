@@ -8,7 +8,7 @@ import numpy as np
 from dgin_tf.records import Arrays
 from dgin_tf.serving.export.versions import state_namespace, value_header
 from dgin_tf.stores.state_store import StateStore
-from dgin_tf.stores.values import StaleValueError, decode_value, encode_value
+from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_value, encode_value
 
 
 class CachedGroups:
@@ -30,8 +30,8 @@ class CachedGroups:
             return None
         try:
             value = decode_value(data, **self._header)
-        except StaleValueError:
-            return None  # of an earlier model that had the same number
+        except (StaleValueError, DamagedValueError):
+            return None  # damaged, or of an earlier model that had the same number
         return dict(value.arrays) if value.sequence == version else None
 
     def write(self, states: Mapping[int, tuple[int, Mapping[str, np.ndarray]]]) -> int:

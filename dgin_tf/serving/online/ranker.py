@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dgin_tf.numeric_features import encode_numbers
-from dgin_tf.schema import CANDIDATE, ITEM, UNKNOWN_ID, USER_ID
+from dgin_tf.schema import CANDIDATE, ITEM, UNKNOWN_ID, USER_ID, Field
 from dgin_tf.serving.export.signatures import PROBABILITIES, SCORE_CANDIDATES
 from dgin_tf.serving.export.vocabularies import user_key
 from dgin_tf.serving.online.bundle_model import BundleModel, Profile, Values, by_field
@@ -135,13 +135,20 @@ class RawRanker:
     def to_ids(self, values: Values) -> dict[str, Any]:
         """Field -> dense ids for field -> raw values, and numeric features in their integer form.
 
-        Raises:
-          ValueError: a field is unknown, or the bundle has no vocabulary for it.
-        """
-        return {name: self._to_dense(name, raw) for name, raw in by_field(values).items()}
+        Fields that the model does not read are left out: the bundle need not have vocabularies for them.
 
-    def _to_dense(self, name: str, raw: Any) -> Any:
-        field = self._model.schema.field(name)
+        Raises:
+          KeyError: a field is unknown.
+          ValueError: the bundle has no vocabulary for a field that the model reads.
+        """
+        fields = {name: self._model.schema.field(name) for name in by_field(values)}
+        return {
+            name: self._to_dense(fields[name], raw)
+            for name, raw in by_field(values).items()
+            if self._model.reads(fields[name])
+        }
+
+    def _to_dense(self, field: Field, raw: Any) -> Any:
         if field.is_numeric:
             return encode_numbers(raw)
         if not field.is_categorical:

@@ -24,6 +24,7 @@ from dgin_tf.serving.encode_users import UserStateSink, encode_users
 from dgin_tf.serving.export.signatures import ENCODE_USER
 from dgin_tf.serving.online.bundle_model import BundleModel
 from dgin_tf.serving.online.ranker import Ranker, RawRanker
+from dgin_tf.serving.rebuilt_states import RebuiltStates
 from dgin_tf.serving.user_records import RecordUsers
 from dgin_tf.stores.addresses import open_store
 from dgin_tf.stores.state_store import InMemoryStore
@@ -261,12 +262,50 @@ def test_the_command_reads_standard_input_and_says_what_happened(base_model, tmp
         "5 events in 1 batches: 4 applied, 0 repeated, 0 repeated or too late, 0 included before, "
         "1 refused; 2 newcomers, "
     )
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("1 lines were refused, the first because: no JSON")
+    assert said.endswith(f"all are in {tmp_path / 'letters'}")
     status = run(*flags, "--action=status")
     assert status.stdout.startswith("2 states of base_model.1.")
     assert "live: none\nwarm: none\nsnapshots: none" in status.stdout
     done = run(*flags, "--action=switch")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: the states of base_model.1.")
+
+
+def test_a_history_is_encoded_once_more_for_a_user_whose_state_is_damaged(updater, data):
+    states, said = UserStates(InMemoryStore(), updater.metadata), []
+    warm_up(updater, states, data)
+    rebuild = RebuiltStates(data, updater, 0, said.append)
+    users = list(states.store.users())[3:7]
+    rebuilt = rebuild([*users, 10**6])
+    assert sorted(rebuilt) == sorted(users)
+    for user, state in zip(users, states.read(users), strict=True):
+        assert rebuilt[user].progress == state.progress
+        for name, array in state.arrays.items():
+            np.testing.assert_allclose(rebuilt[user].arrays[name], array, rtol=1e-5, atol=1e-5)
+    assert said == []
+
+
+def test_a_data_set_that_cannot_be_read_rebuilds_nothing_and_says_so(base_model, tmp_path):
+    data, said = exported.make_data(tmp_path / "data"), []
+    rebuild = RebuiltStates(data, StateUpdater(base_model.version), 0, said.append)
+    for path in (tmp_path / "data").rglob("*.tfrecord"):
+        path.write_bytes(path.read_bytes()[:-5])
+    assert rebuild([5]) == {}
+    assert said[0].startswith("no history could be read: ")
+
+
+@pytest.mark.slow
+def test_lines_none_of_which_is_an_event_end_with_exit_code_2(base_model, tmp_path):
+    pytest.importorskip("lmdb", reason="the Python package lmdb is not installed")
+    flags = [f"--export_dir={base_model.version}", f"--store=lmdb:{tmp_path / 'S'}"]
+    done = run(*flags, "--events=-", f"--dead_letters={tmp_path / 'letters'}", inputs="{}\nx\n")
+    assert done.returncode == 2
+    assert (
+        "error: none of 2 lines is an event that can be applied, the first because" in done.stderr
+    )
+    assert str(tmp_path / "letters") in done.stderr
 
 
 @pytest.mark.slow

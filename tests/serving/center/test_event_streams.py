@@ -6,7 +6,7 @@ import pytest
 
 from dgin_tf.serving.center import event_streams
 from dgin_tf.serving.center.event_streams import RedisStreams
-from dgin_tf.serving.center.interest_center import consume
+from dgin_tf.serving.center.interest_center import Limits, consume
 from dgin_tf.stores.addresses import open_store
 from dgin_tf.stores.state_store import StoreError
 from tests.redis_server import RedisServer
@@ -200,7 +200,7 @@ def test_a_server_that_dies_and_comes_back_loses_nothing(server, tmp_path):
 def test_a_server_that_stays_away_ends_the_center_in_one_sentence(server, tmp_path):
     add(server, event(2, 1, 5))
     with open_store(server.url) as store:
-        center, source = make_center(store, tmp_path, patience=0.2), opened(server)
+        center, source = make_center(store, tmp_path, limits=Limits(patience=0.2)), opened(server)
         server.kill()
         with pytest.raises(StoreError, match="gave up after .* seconds; .*Redis server"):
             consume(center, source)

@@ -85,6 +85,39 @@ def test_a_vocabulary_that_is_missing_is_one_sentence(tmp_path):
         EventParser(SCHEMA, CATALOGUE, Vocabularies(tmp_path))
 
 
+def with_types():
+    """A schema whose events have a behavior type."""
+    types = Field("behavior_type", (HISTORY,), "behavior_type")
+    sizes = {**SCHEMA.vocabulary_sizes, "behavior_type": 6}
+    return dataclasses.replace(SCHEMA, fields=(*SCHEMA.fields, types), vocabulary_sizes=sizes)
+
+
+def test_a_field_that_the_model_does_not_read_needs_no_vocabulary(raw, tmp_path):
+    vocabularies = Vocabularies(tmp_path)
+    reads = {"item_id", "category_id"}
+    parser = EventParser(with_types(), CATALOGUE, vocabularies, fields_read=reads)
+    plain = parser(event("u3", 1, "b")).values
+    assert plain == {
+        "item_id": 3,
+        "category_id": CATALOGUE["category_id"][3],
+        "behavior_type": 1,
+        "timestamp": 1001,
+    }
+    assert parser(event("u3", 1, "b", behavior_type="pv")).values == plain
+    with pytest.raises(ValueError, match="no vocabulary 'behavior_type'"):
+        EventParser(with_types(), CATALOGUE, vocabularies, fields_read={*reads, "behavior_type"})
+    with pytest.raises(BadEventError, match="item_id must be"):
+        parser(json.dumps({"user_id": "u3", "sequence": 1, "timestamp": 5}).encode())
+
+
+def test_a_field_that_the_model_does_not_read_is_translated_where_that_is_possible():
+    parser = EventParser(with_types(), CATALOGUE, fields_read={"item_id"})
+    assert parser(event(3, 1, 5, behavior_type=3)).values["behavior_type"] == 3
+    assert parser(event(3, 1, 5)).values["behavior_type"] == 1
+    with pytest.raises(BadEventError, match="behavior_type must be a whole number"):
+        EventParser(with_types(), CATALOGUE)(event(3, 1, 5))
+
+
 def test_labels_and_amounts_are_unknown_where_they_are_left_out():
     fields = (Field("dwell", (HISTORY,)), Field("location", (HISTORY,), "location"))
     sizes = {**SCHEMA.vocabulary_sizes, "location": 9}

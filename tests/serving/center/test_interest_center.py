@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from dgin_tf.serving.center.interest_center import consume
+from dgin_tf.serving.center.interest_center import Limits, consume
 from dgin_tf.serving.center.progress import Progress
 from dgin_tf.serving.center.user_states import UserState, UserStates
 from dgin_tf.stores.addresses import open_store
 from dgin_tf.stores.state_store import InMemoryStore, StoreError
+from dgin_tf.stores.values import DamagedValueError, encode_value
 from tests.serving.center.following import (
     METADATA,
     Failing,
@@ -144,7 +145,7 @@ def test_a_store_that_goes_on_failing_ends_the_center_in_one_sentence(tmp_path):
     store = Failing()
     store.failures = 10**6
     with pytest.raises(StoreError, match="gave up after 0 seconds; what was not acknowledged"):
-        make_center(store, tmp_path, patience=0.1).apply(STREAM)
+        make_center(store, tmp_path, limits=Limits(patience=0.1)).apply(STREAM)
     store.failures = 0
     make_center(store, tmp_path).apply(STREAM)
     assert sums(store) == EXPECTED
@@ -173,6 +174,70 @@ def test_a_state_that_another_model_wrote_is_refused(store, tmp_path, change):
     center._states = UserStates(store, {**METADATA, **change})
     with pytest.raises(ValueError, match="the state of user 2 in 'halving.3' cannot be used: .*"):
         center.apply(STREAM)
+
+
+def damage(store, user):
+    """Cuts a stored state; returns the bytes that are left."""
+    states = store.scoped("halving.3")
+    states.put_many({user: states.get(user)[:-3]})
+    return states.get(user)
+
+
+def test_a_damaged_state_is_set_aside_and_nobody_elses_events_are_lost(store, tmp_path):
+    make_center(store, tmp_path).apply(STREAM[:3])
+    cut, said = damage(store, 2), []
+    center = make_center(store, tmp_path, said=said)
+    center.apply(STREAM[3:])
+    assert sums(store) == {2: 13.0, 3: EXPECTED[3]}
+    assert dict(center._states.damaged.items()) == {2: cut}
+    assert (center.counts.damaged_states, center.counts.new_users) == (1, 0)
+    assert said == [
+        "the stored state of user 2 is damaged; it was set aside, and the user goes on from the empty "
+        "state."
+    ]
+    center.apply([event(2, 4, 17)])
+    assert center.counts.damaged_states == 1
+
+
+def test_a_damaged_state_goes_on_from_a_known_history(store, tmp_path):
+    make_center(store, tmp_path).apply(STREAM)
+    damage(store, 2), damage(store, 3)
+    arrays = {"sum": np.array([64.0]), "user": np.array([2.0])}
+    known = {2: UserState(arrays, Progress.up_to(1002))}
+    center = make_center(
+        store, tmp_path, rebuild=lambda users: {u: known[u] for u in known if u in users}
+    )
+    center.apply(STREAM)
+    assert sums(store) == {2: halved([13], 64.0), 3: EXPECTED[3]}
+    assert (center.counts.damaged_states, center.counts.covered_by_history) == (2, 2)
+
+
+def test_a_damaged_state_of_whom_every_event_is_refused_is_mended_once(store, tmp_path):
+    make_center(store, tmp_path).apply(STREAM)
+    damage(store, 2)
+    center = make_center(store, tmp_path)
+    center.apply([event(2, 2**63 - 1, 5, 1003)])
+    center.apply([event(2, 2**63 - 1, 5, 1003)])
+    assert (center.counts.damaged_states, sums(store)[2]) == (1, 0.0)
+
+
+def test_a_value_that_is_no_state_counts_as_damaged(store, tmp_path):
+    states = UserStates(store, METADATA)
+    states.store.put_many({2: b"junk", 3: encode_value({}, sequence=3, **states._header)})
+    assert [user for user, _ in states.damaged_items()] == [2, 3]
+    with pytest.raises(DamagedValueError, match="the state of user 3 .* cannot be used"):
+        states.read([3])
+
+
+def test_a_number_far_ahead_is_refused_and_the_next_event_is_none_too_late(store, tmp_path):
+    center = make_center(store, tmp_path, limits=Limits(longest_gap=100))
+    center.apply([event(2, 1, 5), event(2, 102, 7, 1003), event(3, 101, 7)])
+    center.apply([event(2, 2, 7), event(2, 102, 9, 1004)])
+    assert sums(store) == {2: halved([5, 7, 9])}
+    assert reasons(tmp_path)[0].startswith(
+        "sequence 102 is more than 100 beyond 1, the newest of the"
+    )
+    assert [reason[:12] for reason in reasons(tmp_path)] == ["sequence 102", "sequence 101"]
 
 
 def test_versions_live_beside_each_other(store, tmp_path):
@@ -213,7 +278,7 @@ def test_nothing_is_acknowledged_that_could_not_be_stored(tmp_path):
     store.failures = 10**6
     source = Batches(store, [STREAM])
     with pytest.raises(StoreError):
-        consume(make_center(store, tmp_path, patience=0.0), source)
+        consume(make_center(store, tmp_path, limits=Limits(patience=0.0)), source)
     assert source.acknowledged == []
 
 
@@ -234,5 +299,5 @@ def test_a_store_that_is_read_only_ends_the_center_and_keeps_its_states(tmp_path
         store._environment.close()
         store._environment = lmdb.open(str(tmp_path / "S"), readonly=True)
         with pytest.raises(StoreError, match="could not write the LMDB store.*writable"):
-            make_center(store, tmp_path, patience=0.0).apply(STREAM)
+            make_center(store, tmp_path, limits=Limits(patience=0.0)).apply(STREAM)
         assert sums(store) == {2: halved([5, 11]), 3: 7.0}

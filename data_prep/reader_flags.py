@@ -1,0 +1,77 @@
+"""Flags that name a log and say how it is read, shared by the commands that read one."""
+
+from absl import flags
+
+from data_prep.readers import READERS, Reader
+
+DATASET = flags.DEFINE_enum("dataset", None, sorted(READERS), "Layout of the log.", required=True)
+_INPUT = flags.DEFINE_list(
+    "input", None, "Files of the log, and its side files if it has any.", required=True
+)
+BEHAVIOR_TYPES = flags.DEFINE_list("behavior_types", [], "Behavior types to keep; default all.")
+MAX_BAD_FRACTION = flags.DEFINE_float(
+    "max_bad_fraction", 0.01, "More unreadable rows than this are an error."
+)
+
+# Options of single readers, by the names under which readers look them up.
+_TIME_WINDOW = flags.DEFINE_list(
+    "time_window", [], "taobao: first and last second of an event; others are quarantined."
+)
+_MIN_RATING = flags.DEFINE_float(
+    "min_rating", None, "movielens, amazon: ratings below are no events; default all are."
+)
+_LIKE_RATING = flags.DEFINE_float(
+    "like_rating", None, "movielens: ratings from this on are of type like, others of type dislike."
+)
+_TABLE_OPTIONS = (
+    flags.DEFINE_string("user_column", "", "table: default user_id."),
+    flags.DEFINE_string("item_column", "", "table: default item_id."),
+    flags.DEFINE_string("time_column", "", "table: default timestamp."),
+    flags.DEFINE_string("category_column", "", "table: of the log or the item table, if any."),
+    flags.DEFINE_string("behavior_column", "", "table: behavior type, if there are several."),
+    flags.DEFINE_list("behavior_names", [], "table: all values of the behavior column."),
+    flags.DEFINE_list(
+        "side_feature_columns",
+        [],
+        "table: side features, words that events have beside the behavior type, NAME=COLUMN each, such "
+        "as location=city; empty cells are unknown words.",
+    ),
+    flags.DEFINE_list(
+        "numeric_columns",
+        [],
+        "table: numeric features, non-negative numbers that events have, NAME=COLUMN each, such as "
+        "dwell=seconds,paid_price=price; empty cells are unknown numbers.",
+    ),
+    flags.DEFINE_string("item_table", "", "table: a table item -> category."),
+    flags.DEFINE_string("separator", "", "table: one character or tab; default what fits."),
+    flags.DEFINE_string("time_unit", "", "table: s, ms, us or iso; default s."),
+    flags.DEFINE_string("id_type", "", "table: auto, integer or word; default auto."),
+)
+
+
+def reader_options() -> dict[str, object]:
+    """Options of the reader: its flags that are set."""
+    # Every reader takes the options that it knows and ignores the others.
+    options: dict[str, object] = {
+        "time_window": integers("time_window", _TIME_WINDOW.value, 2),
+        "min_rating": _MIN_RATING.value,
+        "like_rating": _LIKE_RATING.value,
+        **{flag.name: flag.value for flag in _TABLE_OPTIONS},
+    }
+    return {name: value for name, value in options.items() if value not in (None, "", (), [])}
+
+
+def make_reader() -> Reader:
+    """The reader of the flags."""
+    return READERS[DATASET.value](_INPUT.value, reader_options())
+
+
+def integers(name: str, values: list[str], count: int) -> tuple[int, ...]:
+    """The value of a flag that is no or `count` integers; raises ValueError where it is not."""
+    try:
+        numbers = tuple(int(value) for value in values)
+    except ValueError:
+        numbers = ()
+    if len(numbers) != len(values) or len(numbers) not in (0, count):
+        raise ValueError(f"expected --{name} to be {count} integers, got {','.join(values)!r}.")
+    return numbers
