@@ -16,7 +16,6 @@ from dgin_tf.serving.export.vocabularies import Vocabularies
 from tests.pages import PAGES, ROOT, blocks
 from tests.prepared import category_of, make_schema
 
-
 PYTHON_PAGES = [p for p in PAGES if blocks(p, "python") and not blocks(p, "bash")]
 
 
