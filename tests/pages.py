@@ -20,8 +20,8 @@ _INSTALL = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install .*?(?: 
 # What a page tells to run and is not run there: this suite itself, and what another page runs.
 _NOT_RUN = {"README.md": ("-m pytest", "-m experiments.quickstart")}
 # Commands that go on until they are stopped, and what they print when they are ready.
-_SERVERS = {"experiments.serve": "http://", "--follow": "", "tensorboard": ""}
-_PORTS = ("8500", "8501")
+_SERVERS = {"experiments.serve": "http://", "--follow": "follows", "tensorboard": "http://"}
+_PORTS = ("6006", "8500", "8501")
 _SECONDS = 900
 
 
@@ -90,10 +90,13 @@ class Reader:
         self._servers: list[subprocess.Popen] = []
         self._ports = {port: _free_port() for port in _PORTS}
         (folder / ".venv").symlink_to(sys.prefix)
+        # An answer that is an error ends a page's test, which curl by itself does not.
+        (folder / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
         self._environment = {
             **os.environ,
             "PYTHONPATH": os.fspath(ROOT),
             "PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "CURL_HOME": os.fspath(folder),
             "CUDA_VISIBLE_DEVICES": "",
             "MPLBACKEND": "agg",
         }
@@ -109,6 +112,7 @@ class Reader:
                 elif block.language == "bash":
                     for command in block.commands():
                         self._run_shell(command, block)
+            assert [server.args for server in self._servers if server.poll() is not None] == []
         finally:
             for server in self._servers:
                 with contextlib.suppress(ProcessLookupError):
@@ -155,7 +159,7 @@ class Reader:
             )
         self._servers.append(server)
         deadline = time.monotonic() + _SECONDS
-        while ready and ready not in output.read_text():
+        while ready not in output.read_text():
             assert server.poll() is None, f"{block.page.name}: {command}\n{output.read_text()}"
             assert time.monotonic() < deadline, command
             time.sleep(0.1)
