@@ -50,6 +50,7 @@ from data_prep.vocabularies import (
     item_vocabulary,
     make_schema,
     profile_columns,
+    save_titles,
     side_feature_vocabulary,
     user_vocabulary,
 )
@@ -145,6 +146,7 @@ class _Run:
         # Records may store less than the longest history of the log.
         longest = max(1, *(split["longest_stored"] for split in card["splits"].values()))
         schema = dataclasses.replace(schema, max_history=longest)
+        save_titles(reader.titles(), vocabularies[ITEM], self.output_dir)
         publish(self.output_dir, schema, vocabularies, examples, card, key)
         return card
 

@@ -24,10 +24,12 @@ from dgin_tf.schema import (
     Field,
     Schema,
     replacing,
+    write_text,
 )
 from dgin_tf.schema import USER as USER_ROLE
 
 FOLDER = "vocabulary"
+TITLES = "item_title"  # file of the items' titles beside their vocabulary, a line for each id
 ITEMS_FILE = "items.columns"
 USERS_FILE = "users.columns"
 VOCABULARY_FILE = "vocabulary.columns"
@@ -82,6 +84,16 @@ class Vocabulary:
             elif len(self.values):
                 options = pa.csv.WriteOptions(include_header=False)
                 pa.csv.write_csv(pa.table({"value": self.values}), file, options)
+
+
+def save_titles(
+    titles: Mapping[int | str, str], items: Vocabulary, output_dir: pathlib.Path
+) -> None:
+    """Writes the title of every item, one a line as its vocabulary has them; nothing without titles."""
+    if titles:
+        lines = (" ".join(titles.get(item, "").split()) for item in items.values.tolist())
+        (output_dir / FOLDER).mkdir(exist_ok=True)
+        write_text(output_dir / FOLDER / f"{TITLES}.txt", "".join(f"{line}\n" for line in lines))
 
 
 def item_vocabulary(items: Columns, words: Words, folder: pathlib.Path) -> Vocabulary:

@@ -1,3 +1,6 @@
 """Commands that train, evaluate, export and inspect the models; configs and results of the papers."""
 
 import dgin_tf  # noqa: F401  (selects Keras 2 and quiets TensorFlow before any command imports it)
+from dgin_tf.commands.quiet_start import quiet_tensorflow
+
+quiet_tensorflow()

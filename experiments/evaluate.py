@@ -1,34 +1,89 @@
-"""Evaluates a trained run on a split of a prepared data set and prints the metrics as JSON.
+"""Evaluates a trained run on a split of a prepared data set and prints a table of its metrics.
 
-python -m experiments.evaluate --data_dir=D --model_dir=M --split=test
+    python -m experiments.evaluate --data_dir=D --model_dir=M --split=test
+
+`--json` prints the metrics as JSON. `--predictions=FILE.csv` writes a line for every candidate: `user` and
+`item`, the ids that the model sees, `timestamp` in seconds, `history_length` (events that the
+candidate was scored with), `label`, `probability`, and `raw_user` and `raw_item`, the ids of the log, where
+the data set has vocabularies.
 """
 
 import json
+import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 from absl import flags
 
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.records import SPLITS
+from dgin_tf.schema import replacing
 from dgin_tf.training import loop
-from dgin_tf.training.evaluation import Evaluator
-from experiments.running import runs
+from dgin_tf.training.evaluation import Evaluator, predictions_of, summary_of
+from experiments.running import predictions, runs
+from experiments.running.program import versions
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "A run, or a folder of seeds.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "Split to score.")
+_JSON = flags.DEFINE_boolean("json", False, "Print the metrics as JSON.")
+_PREDICTIONS = flags.DEFINE_string(
+    "predictions", None, "CSV file for every candidate's probability."
+)
+
+_COLUMNS = {
+    "examples": "{:,.0f}",
+    "auc": "{:.4f}",
+    "gauc": "{:.4f}",
+    "log_loss": "{:.4f}",
+    "calibration": "{:.3f}",
+}
 
 
 def main(_: object) -> None:
-    """Scores the split and prints its metrics."""
+    """Scores the split, prints its metrics, and writes the predictions where they are asked for."""
+    if _PREDICTIONS.value and not pathlib.Path(_PREDICTIONS.value).absolute().parent.is_dir():
+        raise FileNotFoundError(
+            f"expected --predictions in a folder that exists; got {_PREDICTIONS.value!r}."
+        )
     data = PreparedData(_DATA_DIR.value)
     model, config = runs.load_model(_MODEL_DIR.value, data)
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
-    metrics = Evaluator(model).evaluate(
-        data.evaluation(_SPLIT.value, options, model.input_transforms)
+    columns = predictions.columns(data) if _PREDICTIONS.value else {}
+    evaluator = Evaluator(model, list(columns.values()))
+    scores = evaluator.score(data.evaluation(_SPLIT.value, options, model.input_transforms))
+    result = summary_of(predictions_of(scores))
+    if _PREDICTIONS.value:
+        table = predictions.table(scores, columns, data)
+        with replacing(_PREDICTIONS.value) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.7g")
+    if _JSON.value:
+        content = {**loop.without_nan(result), "versions": versions()}
+        sys.stdout.write(json.dumps(content, indent=2) + "\n")
+        return
+    sys.stdout.write(f"{config['model']['name']}, {_SPLIT.value} split\n{_text(result)}")
+    if _PREDICTIONS.value:
+        sys.stdout.write(f"{len(table):,} predictions in {_PREDICTIONS.value}\n")
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    """Metrics as a table: of all examples, and by the number of events in their history."""
+    rows = {"all": result, **result["by_history_length"]}
+    lines = [["history length", *(name.replace("_", " ") for name in _COLUMNS)]]
+    for name, values in rows.items():
+        cells = [
+            form.format(values[column]) if np.isfinite(values[column]) else "-"
+            for column, form in _COLUMNS.items()
+        ]
+        lines.append([name, *cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(
+        "  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) + "\n"
+        for first, *rest in lines
     )
-    sys.stdout.write(json.dumps(loop.without_nan(metrics), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(_: object) -> None:
         model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value, _K.value
     )
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / "search.json", comparison)
+    runs.write_json(folder / "search.json", {**comparison, "versions": runs.versions()})
     report = Report("Events that search units retrieve")
     report.section(
         "Against full target attention",

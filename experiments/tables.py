@@ -186,6 +186,7 @@ def _write(paper, results, labels, output_dir):
             }
             for table in paper.TABLES
         ],
+        "versions": runs.versions(),  # of what wrote this file; every result has those of its seeds
     }
     runs.write_json(output_dir / f"{_PAPER.value}.json", content)
     write_text(output_dir / f"{_PAPER.value}.md", text)

@@ -1,23 +1,30 @@
 """Trains a model on a prepared data set; started again, it resumes.
 
-    python -m experiments.train --config=experiments/dien/movielens.py:din --data_dir=D --model_dir=M
+    python -m experiments.train --config=dien/movielens:din --data_dir=D --model_dir=M
 
 `--config.model.units=36` changes a setting, `--seeds=5` trains five seeds, `--parallel_seeds=2` two
-of them at a time, `--strategy=mirrored` uses all GPUs. `M/result.json` holds the metrics,
-`M/seed-1/tensorboard` the curves.
+of them at a time, `--strategy=mirrored` uses all GPUs. A config is a file, a name such as dien/movielens, or
+a module; `defaults:din` is for data of one's own. `M/result.json` holds the metrics,
+`M/seed-1/tensorboard` curves, histograms, the graph and the items' embeddings.
+
+A finished run is trained longer by larger limits, `--config.loop.epochs=60` or `--config.loop.patience=5`, and
+ends as one that had them from the start.
+
+`--sweep="model.units=16,36;optimizer.learning_rate=1e-3,2e-3"` trains every point of a grid, in folders of
+M, and writes `M/sweep.md` and `M/sweep.json`. The best mean of `loop.monitor` on validation chooses;
+test metrics are shown of the chosen point alone. Finished points are not trained again.
 """
 
 import pathlib
 import sys
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from dgin_tf.commands import command_line
 from dgin_tf.training import distribution
-from experiments.running import runs
+from experiments.running import configs, runs, sweeps
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and :model after it.")
+_CONFIG = configs.define_config()
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the runs go.", required=True)
 _SEED = flags.DEFINE_integer("seed", 1, "The first seed.")
@@ -28,6 +35,9 @@ _STRATEGY = flags.DEFINE_enum(
 )
 _CPUS = flags.DEFINE_integer(
     "logical_cpus", 1, "Split the CPU into so many devices, to try a strategy.", lower_bound=1
+)
+_SWEEP = flags.DEFINE_string(
+    "sweep", None, "Grid of settings, setting=value,value;setting=value,value: trains every point."
 )
 flags.mark_flag_as_required("config")
 REPLACED_SETTINGS = {
@@ -47,11 +57,30 @@ def main(_: object) -> None:
         distribution.serve()
     seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
     model_dir = pathlib.Path(_MODEL_DIR.value)
-    if _STRATEGY.value == "default":
-        result = runs.train_seeds(_CONFIG.value, _DATA_DIR.value, model_dir, seeds, _PARALLEL.value)
+    if _SWEEP.value is not None:
+        summary = _sweep(_SWEEP.value, model_dir, seeds)
+    elif _STRATEGY.value == "default":
+        summary = _summary(
+            runs.train_seeds(_CONFIG.value, _DATA_DIR.value, model_dir, seeds, _PARALLEL.value),
+            model_dir,
+        )
     else:
-        result = _distributed(model_dir, seeds)
-    sys.stdout.write(_summary(result, model_dir))
+        summary = _summary(_distributed(model_dir, seeds), model_dir)
+    sys.stdout.write(f"{summary}curves: tensorboard --logdir={model_dir}\n")
+
+
+def _sweep(text, model_dir, seeds):
+    if _STRATEGY.value != "default":
+        raise ValueError(
+            f"a sweep trains on one device; got --strategy={_STRATEGY.value}. Leave one of them out."
+        )
+    points = sweeps.grid(text)
+    with runs.SeedPool(_PARALLEL.value) as pool:
+        content = sweeps.run_sweep(
+            pool, _CONFIG.value, points, _DATA_DIR.value, model_dir, list(seeds)
+        )
+    best = model_dir / content["rows"][content["chosen"]]["folder"]
+    return f"{sweeps.markdown(content)}the chosen run is in {best}; all of it in {model_dir}\n"
 
 
 def _summary(result, model_dir):

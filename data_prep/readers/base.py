@@ -114,6 +114,10 @@ class Reader(abc.ABC):
         """Table of user profiles: `user_id` as in the log, and `profile_fields` as words, "" where unknown."""
         return pd.DataFrame(columns=["user_id", *self.profile_fields])
 
+    def titles(self) -> Mapping[int | str, str]:
+        """Title of an item by its id in the log, for people to read; empty where the source has none."""
+        return {}
+
 
 def file_pieces(path: str, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     """Cuts a plain text file into byte ranges; a compressed file stays whole."""

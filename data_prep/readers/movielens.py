@@ -39,6 +39,7 @@ from data_prep.readers.side_table import CategoryTable
 
 RATING = "rating"
 GENRES = "genres"
+TITLE = "title"
 PROFILE = ("user_gender", "user_age", "user_occupation")
 
 BEHAVIORS = ("like", "dislike")
@@ -66,11 +67,11 @@ _MOVIE_TYPES = {ITEM: INTEGER, GENRES: WORD}
 _LAYOUTS = {
     "dat": _Layout(
         Delimited((USER, ITEM, RATING, TIME), _RATING_TYPES, "::"),
-        Delimited((ITEM, "title", GENRES), _MOVIE_TYPES, "::", encoding="latin-1"),
+        Delimited((ITEM, TITLE, GENRES), _MOVIE_TYPES, "::", encoding="latin-1"),
     ),
     "csv": _Layout(
         Delimited((USER, ITEM, RATING, TIME), _RATING_TYPES),
-        Delimited((ITEM, "title", GENRES), _MOVIE_TYPES, quotes=True),
+        Delimited((ITEM, TITLE, GENRES), _MOVIE_TYPES, quotes=True),
         "userId,movieId,rating,timestamp",
         "movieId,title,genres",
     ),
@@ -165,6 +166,15 @@ class MovieLensReader(Reader):
         empty = pd.DataFrame({USER: np.zeros(0, np.int64), **{name: [] for name in PROFILE}})
         # A user that occurs twice has the profile of the first line.
         return pd.concat(tables or [empty], ignore_index=True).drop_duplicates(USER)
+
+    def titles(self) -> Mapping[int | str, str]:
+        layout = _layout_of(self._movies)
+        parser = dataclasses.replace(layout.movies, types={ITEM: INTEGER, TITLE: WORD})
+        titles: dict[int | str, str] = {}
+        for piece in file_pieces(self._movies):
+            for rows in read_rows(piece, parser, header=bool(layout.movies_header)):
+                titles |= dict(zip(rows.table[ITEM].tolist(), rows.table[TITLE], strict=True))
+        return titles
 
     def _side_rows(self, piece: Piece) -> Iterator[Rows]:
         if piece.path == self._users:

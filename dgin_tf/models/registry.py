@@ -1,5 +1,6 @@
 """Name -> class of every model, and models from the flat settings of configs and command lines."""
 
+import difflib
 import importlib
 import inspect
 import pkgutil
@@ -30,7 +31,9 @@ class Setting(NamedTuple):
 def find(name: str) -> type[CTRModel]:
     """The class of a model; raises ValueError with all names where there is none such."""
     if name not in MODELS:
-        raise ValueError(f"expected a model among {', '.join(sorted(MODELS))}; got {name!r}.")
+        alike = difflib.get_close_matches(name, MODELS)
+        hint = f" Did you mean {' or '.join(alike)}?" if alike else ""
+        raise ValueError(f"expected a model among {', '.join(sorted(MODELS))}; got {name!r}.{hint}")
     return MODELS[name]
 
 

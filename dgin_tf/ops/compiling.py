@@ -79,10 +79,12 @@ def graph_function(
 
 @functools.cache
 def _graph_function(function, settings, jit, signature, leaves):
-    # `signature` tells the cached functions apart.
+    # `signature` tells the cached functions apart. A partial has no code of its own, by which TensorFlow
+    # would count the tracings of all of them together and warn of them.
+    call = functools.partial(_call, function, settings, leaves)
+    return tf.function(call, jit_compile=jit or None, autograph=False)
 
-    def run(*tensors):
-        with leaving_xla(leaves):
-            return function(*settings, *tensors)
 
-    return tf.function(run, jit_compile=jit or None, autograph=False)
+def _call(function, settings, leaves, *tensors):
+    with leaving_xla(leaves):
+        return function(*settings, *tensors)

@@ -1,6 +1,4 @@
-"""Callbacks of `model.fit`: a stop where a loss is not finite, and curves for TensorBoard."""
-
-import pathlib
+"""A stop of `model.fit` where a loss is not finite."""
 
 import numpy as np
 import tensorflow as tf
@@ -47,48 +45,3 @@ def _broken_weights(model: tf.keras.Model) -> str:
         return ""
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return f" Weights that are no numbers: {', '.join(names[:_MAX_NAMES])}{more}."
-
-
-class StepCurves(tf.keras.callbacks.Callback):
-    """Writes the losses to TensorBoard every so many steps.
-
-    Args:
-      curves: where to write.
-      every: steps between two points.
-      finished_steps: steps taken before this call of `fit`.
-    """
-
-    _supports_tf_logs = True
-
-    def __init__(self, curves: "Curves", every: int, finished_steps: int = 0):
-        super().__init__()
-        self.curves = curves
-        self.every = every
-        self.finished_steps = finished_steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        step = self.finished_steps + batch + 1
-        if step % self.every == 0:
-            self.curves.write("training", step, logs)
-
-
-class Curves:
-    """A run's TensorBoard events.
-
-    Args:
-      run_dir: directory of the run; events go to `tensorboard/` in it.
-    """
-
-    def __init__(self, run_dir: pathlib.Path):
-        self._writer = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
-
-    def write(self, prefix, step, values) -> None:
-        """Writes every number in `values` as `prefix/name`."""
-        with self._writer.as_default(step=step):
-            for name, value in values.items():
-                if not isinstance(value, dict):  # metrics by history length: too many for curves
-                    tf.summary.scalar(f"{prefix}/{name}", value)
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()

@@ -1,7 +1,8 @@
 """Evaluation of a model on a split: compiled scoring of its batches, then exact metrics."""
 
+import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,10 +19,12 @@ class Evaluator:
 
     Args:
       model: gives `logits` [users, candidates] for a batch of features.
+      columns: features, [users] or [users, candidates], that `score` returns beside the scores.
     """
 
-    def __init__(self, model: tf.keras.Model):
+    def __init__(self, model: tf.keras.Model, columns: Sequence[str] = ()):
         self.model = model
+        self.columns = tuple(columns)
         self.strategy = model.distribute_strategy
         # A partial has no code of its own, by which TensorFlow would count the tracings of all
         # evaluators of a process together and warn of them.
@@ -29,11 +32,19 @@ class Evaluator:
         self._step = tf.function(score, autograph=False, reduce_retracing=True)
 
     def predict(self, dataset: tf.data.Dataset) -> metrics.Predictions:
+        """Scores every real candidate of a data set, in order; arguments and errors as in `score`."""
+        return predictions_of(self.score(dataset))
+
+    def score(self, dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
         """Scores every real candidate of a data set, in order.
 
         Args:
           dataset: batches with `label`, `cand_mask`, `hist_mask`; and `user_id` [users], by which
             GAUC groups. Without user ids every row is a group of its own, like a page view.
+
+        Returns:
+          The fields of `metrics.Predictions`, and every feature of `columns` by its name, each
+          [samples].
 
         Raises:
           ValueError: the data set has no real candidate.
@@ -54,15 +65,11 @@ class Evaluator:
             batches.append(arrays)
         if not any(len(arrays["logits"]) for arrays in batches):
             raise ValueError("expected a split with examples to evaluate on; it holds none.")
-        return metrics.Predictions(
-            **{name: np.concatenate([arrays[name] for arrays in batches]) for name in batches[0]}
-        )
+        return {name: np.concatenate([arrays[name] for arrays in batches]) for name in batches[0]}
 
     def evaluate(self, dataset: tf.data.Dataset) -> dict:
         """`metrics.summary` of a data set, and the same for every interval under `by_history_length`."""
-        predictions = self.predict(dataset)
-        by_length = metrics.by_history_length(predictions)
-        return {**metrics.summary(predictions), "by_history_length": by_length}
+        return summary_of(self.predict(dataset))
 
     def _score_replicas(self, features):
         results = self.strategy.run(self._score, (features,))
@@ -85,7 +92,12 @@ class Evaluator:
             return tf.boolean_mask(tf.repeat(per_row[:, None], width, axis=1), real)
 
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+
+        def column(values):
+            return flat(values) if values.shape.rank == 1 else tf.boolean_mask(values, real)
+
         samples = {
+            **{name: column(features[name]) for name in self.columns},
             "logits": tf.boolean_mask(logits, real),
             "labels": tf.boolean_mask(features[CLICK], real),
             "history_lengths": flat(length),
@@ -95,3 +107,15 @@ class Evaluator:
             return {**samples, "groups": flat(features[USER])}
         # Every replica has as many rows, so that this numbers the rows of the global batch.
         return {**samples, "row": flat(tf.range(rows) + rows * replica)}
+
+
+def predictions_of(scores: Mapping[str, np.ndarray]) -> metrics.Predictions:
+    """The predictions among what `Evaluator.score` returns."""
+    names = [field.name for field in dataclasses.fields(metrics.Predictions)]
+    return metrics.Predictions(**{name: scores[name] for name in names})
+
+
+def summary_of(predictions: metrics.Predictions) -> dict:
+    """`metrics.summary`, and the same for every interval under `by_history_length`."""
+    by_length = metrics.by_history_length(predictions)
+    return {**metrics.summary(predictions), "by_history_length": by_length}

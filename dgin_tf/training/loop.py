@@ -16,20 +16,24 @@ import json
 import math
 import os
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from dgin_tf.schema import write_text
 from dgin_tf.training import distribution
-from dgin_tf.training.callbacks import Curves, StepCurves, StopOnNan
+from dgin_tf.training.callbacks import StopOnNan
 from dgin_tf.training.checkpoints import Checkpoints
 from dgin_tf.training.evaluation import Evaluator
+from dgin_tf.training.observers import Observer, Run, StepForwarder
 
 CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
+LIMITS = {
+    "epochs": None,
+    "patience": 0,
+}  # of a run's length -> the value that means no limit, if any
 HIGHER_IS_BETTER = {"auc": True, "gauc": True, "log_loss": False}
 
 
@@ -47,6 +51,7 @@ class Task:
       schema: fingerprint of the schema that the data follow.
       config: plain JSON values that describe all of this; kept with the run, and a run directory is
         only continued under the same ones.
+      examples: real candidates of the training split, for the throughput that observers show.
     """
 
     make_model: Callable[[], tf.keras.Model]
@@ -55,6 +60,7 @@ class Task:
     evaluation: Callable[[str, Any], tf.data.Dataset]
     schema: str
     config: Mapping[str, Any]
+    examples: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,14 +145,19 @@ def train(
     options: LoopOptions,
     run_dir: str | os.PathLike,
     strategy: tf.distribute.Strategy | None = None,
+    observers: Sequence[Observer] = (),
 ) -> dict[str, Any]:
     """Trains a model, or resumes a killed run; returns the content of `result.json`.
+
+    A run, also a finished one, is continued under larger limits of its length (`LIMITS`, in the config's
+    `loop`), and ends as one that had them from the start; its test split is scored again then.
 
     Args:
       task: model and data.
       options: how to train.
-      run_dir: directory of the run: `config.json`, `checkpoints/`, `tensorboard/`, `result.json`.
+      run_dir: directory of the run: `config.json`, `checkpoints/`, `result.json`.
       strategy: how to distribute; one device by default.
+      observers: what watches the run, such as a `Display`; of several workers in the chief alone.
 
     Returns:
       `validation` and `test`, metrics of the weights that did best on validation; `best_epoch`,
@@ -159,18 +170,23 @@ def train(
     """
     run_dir = pathlib.Path(run_dir)
     strategy = strategy or tf.distribute.get_strategy()
+    _extend(run_dir, task.config)
     result = _claim(run_dir, task.config)
     if result is not None:
         return result
-    session = _Session(task, options, run_dir, strategy)
-    session.run()
-    return session.finish()
+    try:
+        session = _Session(task, options, run_dir, strategy, observers)
+        session.run()
+        return session.finish()
+    finally:
+        for observer in observers:
+            observer.close()
 
 
 class _Session:
     """One start of a run, from its restored state to its result."""
 
-    def __init__(self, task, options, run_dir, strategy):
+    def __init__(self, task, options, run_dir, strategy, observers):
         self.task, self.options, self.strategy = task, options, strategy
         self.run_dir = run_dir
         self.start_time = time.monotonic()
@@ -205,7 +221,12 @@ class _Session:
             if state is None:  # what a model takes from the data is in later checkpoints
                 self.model.adapt(self._epoch_batches(0))
             self.progress = Progress(**(state or {}))
-        self.curves = Curves(run_dir) if writes else None
+        self.writes = writes
+        self.observers = observers if writes else ()
+        if self.observers:
+            run = self._as_observed()
+            for observer in self.observers:
+                observer.started(run)
 
     def run(self):
         """Trains and evaluates until the last epoch is over or patience is."""
@@ -230,13 +251,13 @@ class _Session:
             "test": self.evaluator.evaluate(self._split("test")),
             "best_epoch": best["epoch"],
             "history": self.progress.history,
-            "parameters": sum(math.prod(v.shape) for v in self.model.trainable_variables),
+            "parameters": self._parameters(),
             "seconds": round(self._seconds(), 1),
         }
-        if self.curves:
-            self.curves.write("test", self.progress.step, result["test"])
-            self.curves.close()
+        if self.writes:
             write_json(self.run_dir / RESULT_FILE, result)
+        for observer in self.observers:
+            observer.finished(result)
         return result
 
     def _train_interval(self):
@@ -250,10 +271,12 @@ class _Session:
             epochs=progress.evaluations + 1,
             steps_per_epoch=steps,
             callbacks=self._callbacks(),
-            verbose="auto" if sys.stdout.isatty() else 2,
+            verbose=0,  # observers show it
         )
         progress.evaluations += 1
         progress.step += steps
+        for observer in self.observers:
+            observer.evaluating()
         validation = self.evaluator.evaluate(self._split("validation"))
         entry = {
             "epoch": progress.evaluations / self.options.evaluations_per_epoch,
@@ -262,10 +285,11 @@ class _Session:
             "validation": validation,
         }
         # The best weights are written before the state that refers to them, see `checkpoints`.
-        if progress.note(self.options.monitor, entry):
+        is_best = progress.note(self.options.monitor, entry)
+        if is_best:
             self.checkpoints.save_best(progress.evaluations, {"validation": validation})
-        if self.curves:
-            self.curves.write("validation", progress.step, validation)
+        for observer in self.observers:
+            observer.evaluated(entry, is_best)
         state = dataclasses.replace(progress, seconds=self._seconds())
         self.checkpoints.save_state(progress.evaluations, dataclasses.asdict(state))
 
@@ -293,15 +317,29 @@ class _Session:
     def _callbacks(self):
         if distribution.is_asynchronous(self.strategy):
             return []  # Keras has no step to call them at: the workers step on their own
-        callbacks = [StopOnNan(self.progress.step)]
-        if self.curves:
-            callbacks.append(StepCurves(self.curves, 100, self.progress.step))
-        return callbacks
+        return [StopOnNan(self.progress.step), StepForwarder(self.observers, self.progress.step)]
+
+    def _as_observed(self):
+        return Run(
+            model=self.model,
+            parameters=self._parameters(),
+            directory=self.run_dir,
+            epochs=self.options.epochs,
+            evaluations_per_epoch=self.options.evaluations_per_epoch,
+            steps_per_epoch=int(self._epoch_batches(0).cardinality()),
+            examples_per_epoch=self.task.examples,
+            evaluations=self.progress.evaluations,
+            step=self.progress.step,
+            validation_batch=lambda: next(iter(self._split("validation"))),
+        )
 
     def _build(self, spec):
         """Creates the weights by tracing one call, without computing anything."""
         call = functools.partial(self.model, training=False)
         tf.function(call, autograph=False).get_concrete_function(spec)
+
+    def _parameters(self):
+        return sum(math.prod(v.shape) for v in self.model.trainable_variables)
 
     def _seconds(self):
         return self.progress.seconds + time.monotonic() - self.start_time
@@ -321,6 +359,28 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _extend(run_dir, config):
+    """Opens a run again whose config differs in nothing but larger limits of its length."""
+    path = run_dir / CONFIG_FILE
+    if not path.exists():
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(config))
+    old, new = (
+        {name: entry.get("loop", {}).get(name) for name in LIMITS} for entry in (before, now)
+    )
+    if old == new or differences({**before, "loop": {**before.get("loop", {}), **new}}, now):
+        return
+    for name, unlimited in LIMITS.items():
+        was, is_now = (
+            math.inf if entry[name] == unlimited else entry[name] for entry in (old, new)
+        )
+        if is_now < was:
+            return  # more may have been trained than the smaller limit allows
+    # In this order: a kill in between leaves a run without a result, which is opened again.
+    (run_dir / RESULT_FILE).unlink(missing_ok=True)
+    write_json(path, now)
 
 
 def _claim(run_dir, config):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+import dgin_tf
 from experiments.benchmarking.cases import REQUEST
 from experiments.benchmarking.workers import PEER
 
@@ -38,7 +39,10 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {
+            "dgin_tf": dgin_tf.__version__,
+            **{name: metadata.version(name) for name in PACKAGES},
+        },
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
 

@@ -13,7 +13,6 @@ Cost: one core, 67,923 rows of MovieLens-1M: one to two minutes an epoch.
 """
 
 import importlib
-import json
 import pathlib
 import statistics
 import sys
@@ -103,7 +102,8 @@ def run(
             result = runs.train_seed(runs.plain_config(config), data_dir, run_dir, seed)
             results[row].append({"auc": result["validation"]["auc"], **measure(run_dir, data)})
         write_text(output_dir / "addressing.md", markdown(results))
-        write_text(output_dir / "addressing.json", json.dumps(results, indent=2) + "\n")
+        content = {"results": results, "machine": runs.machine(), "versions": runs.versions()}
+        runs.write_json(output_dir / "addressing.json", content)
     return markdown(results)
 
 

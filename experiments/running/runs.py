@@ -27,6 +27,7 @@ from dgin_tf.training import checkpoints, distribution
 from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, train, write_json
 from experiments.running.program import PROGRAM, program_digest, versions
 from experiments.running.tasks import make_model, make_task
+from experiments.running.watching import observers
 
 SPLITS = ("validation", "test")
 # In a common result: measurements beside test metrics, and the machine they are of.
@@ -51,7 +52,7 @@ def train_seed(
     data = PreparedData(data_dir)
     options = LoopOptions(**{**config["loop"], "seed": seed})
     task = make_task(config, data, seed, strategy.num_replicas_in_sync)
-    return train(task, options, run_dir, strategy)
+    return train(task, options, run_dir, strategy, observers(config, data, run_dir))
 
 
 def train_seeds(

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.inputs.pipeline import TRAIN, BatchOptions, PreparedData
 from dgin_tf.models import registry
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.optimizers import OPTIMIZERS
@@ -65,6 +65,7 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int, replicas
             DATA_SCHEMA: data.schema.fingerprint(),
             PROGRAM: program_digest(config["model"]["name"]),
         },
+        examples=sum(shard.candidates for shard in data.shards(TRAIN)),
     )
 
 

@@ -29,6 +29,7 @@ def finished(tmp_path_factory):
     small = ("--users=60", "--epochs=1", "--targets_per_user=2", "--max_history=23")
     process = quickstart(f"--output_dir={folder}", *small)
     assert process.returncode == 0, process.stderr[-3000:]
+    assert process.stderr == "", "TensorFlow's messages, a warning of retracing, or one of ours"
     return folder, process.stdout
 
 

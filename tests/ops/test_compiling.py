@@ -53,3 +53,13 @@ def test_known_rows_decide_and_unknown_ones_are_trusted_in_training_alone():
     assert not any(should_compile(*case) for case in cases)  # nothing is compiled eagerly
     with tf.Graph().as_default():
         assert [should_compile(*case) for case in cases] == [True, False, True, False]
+
+
+def test_tracing_many_signatures_is_no_retracing_that_tensorflow_would_warn_of(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(tf.get_logger(), "warning", lambda text, *_: warnings.append(text))
+    for size in range(1, 9):
+        seen = _Seen()
+        graph_function(_said, (seen,), False, ("many", size))(tf.ones(size))
+        assert len(seen) == 1
+    assert warnings == []

@@ -1,6 +1,7 @@
 """The training loop: what a run leaves behind, and that a kill changes nothing."""
 
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -14,7 +15,9 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.training import callbacks, checkpoints, loop
+from dgin_tf.training.display import Display
 from dgin_tf.training.loop import LoopOptions, train
+from dgin_tf.training.tensorboard import TensorBoard
 from tests.prepared import write_prepared
 from tests.training import tiny
 
@@ -72,7 +75,6 @@ def test_the_result_holds_what_is_promised(finished):
     best = max(result["history"], key=lambda entry: entry["validation"]["auc"])
     assert result["validation"] == best["validation"]
     assert (result["history"].index(best) + 1) / 2 == best["epoch"] == result["best_epoch"]
-    assert list((finished / "tensorboard").iterdir())
 
 
 def test_a_finished_run_is_not_trained_again(data_dir, finished, monkeypatch):
@@ -150,6 +152,70 @@ def test_parts_of_an_epoch_are_the_epoch(data_dir, tmp_path):
 def test_more_parts_than_batches_are_refused(data_dir, tmp_path):
     with pytest.raises(ValueError, match="at least 99 training batches"):
         train(tiny.make_task(data_dir), LoopOptions(evaluations_per_epoch=99), tmp_path)
+
+
+def limited(data_dir, **limits):
+    """A task whose config has these limits of its length, and options with them."""
+    task, options = tiny.make_task(data_dir), dataclasses.replace(OPTIONS, **limits)
+    loop_config = {"epochs": options.epochs, "patience": options.patience, "monitor": "auc"}
+    return dataclasses.replace(task, config={**task.config, "loop": loop_config}), options
+
+
+def test_a_finished_run_ends_under_a_larger_limit_as_one_that_had_it_from_the_start(
+    data_dir, finished, tmp_path
+):
+    first = train(*limited(data_dir, epochs=1), tmp_path)
+    assert len(first["history"]) == 2
+    train(*limited(data_dir, epochs=2), tmp_path)
+    assert_same_run(tmp_path, finished)
+    assert json.loads((tmp_path / "config.json").read_text())["loop"]["epochs"] == 2
+
+
+@pytest.fixture
+def as_if_finished(tmp_path):
+    """Writes the config and the result of a run that never was; gives its directory."""
+
+    def write(config):
+        loop.write_json(tmp_path / "config.json", config)
+        loop.write_json(tmp_path / "result.json", {"history": []})
+        return tmp_path
+
+    return write
+
+
+CONFIG = {"seed": 1, "loop": {"epochs": 2, "patience": 2, "monitor": "auc"}}
+
+
+@pytest.mark.parametrize(
+    ("loop_config", "is_opened"),
+    [
+        ({"epochs": 3}, True),
+        ({"patience": 3}, True),
+        ({"patience": 0}, True),  # for ever
+        ({"epochs": 3, "patience": 3}, True),
+        ({}, False),
+        ({"epochs": 1}, False),
+        ({"epochs": 3, "patience": 1}, False),
+        ({"epochs": 3, "monitor": "gauc"}, False),
+    ],
+)
+def test_larger_limits_alone_open_a_finished_run(as_if_finished, loop_config, is_opened):
+    run_dir = as_if_finished(CONFIG)
+    loop._extend(run_dir, {**CONFIG, "loop": {**CONFIG["loop"], **loop_config}})
+    assert (run_dir / "result.json").exists() != is_opened
+
+
+def test_a_smaller_limit_in_the_same_directory_is_refused(as_if_finished, data_dir):
+    task, options = limited(data_dir, epochs=1)
+    run_dir = as_if_finished({**task.config, "loop": {**task.config["loop"], "epochs": 2}})
+    with pytest.raises(ValueError, match=r"differs in loop.epochs \(2, now 1\)"):
+        train(task, options, run_dir)
+
+
+def test_watching_changes_nothing_of_a_run(data_dir, finished, tmp_path):
+    observers = [Display("tiny", stream=io.StringIO()), TensorBoard()]
+    train(tiny.make_task(data_dir), OPTIONS, tmp_path, observers=observers)
+    assert_same_run(tmp_path, finished)
 
 
 def test_another_config_in_the_same_directory_is_refused(data_dir, finished):

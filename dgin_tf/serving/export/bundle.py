@@ -23,6 +23,7 @@ import json
 import math
 import os
 import pathlib
+import platform
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+import dgin_tf
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.serving_spec import ServingSpec
 from dgin_tf.records import CATALOGUE_FILE, Arrays, load_catalogue
@@ -172,7 +174,11 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
         "state_bytes": state_bytes(functions),
         "weights_digest": digest.hexdigest(),
         "assets_dir": _copy_assets(release, model.schema, functions, assets),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": {
+            "python": platform.python_version(),
+            "dgin_tf": dgin_tf.__version__,
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
     }
     write_text(assets / METADATA_FILE, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
 

@@ -56,6 +56,13 @@ def csv_folder(folder):
     return str(folder)
 
 
+def test_titles_are_there_for_people_to_read(tmp_path):
+    (tmp_path / "csv").mkdir()
+    titles = MovieLensReader([csv_folder(tmp_path / "csv")], {}).titles()
+    assert titles == {1: "American President, The (1995)", 8: "Nothing (2000)"}
+    assert MovieLensReader([dat_folder(tmp_path)], {}).titles()[2] == "Amélie (2001)"
+
+
 def test_dat_ratings_are_events_with_the_first_genre(tmp_path):
     log = read_all(MovieLensReader([dat_folder(tmp_path)], {}))
     assert as_rows(log, USER, ITEM, CATEGORY, TIME) == [
