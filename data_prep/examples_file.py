@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep.events import ITEM, USER, id_keys
+from data_prep.readers.base import decompressed
 from data_prep.stages.partition import bucket_of
 from data_prep.storage import Columns, save_columns
 from dgin_tf.records import SPLITS
@@ -38,8 +39,9 @@ def read_examples(path: str, word_columns: Collection[str]) -> tuple[Columns, pd
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"no examples file {path!r}; give --examples=FILE.")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError) as error:
+        with decompressed(path) as file:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no readable CSV file ({error}).") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:

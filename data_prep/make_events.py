@@ -44,11 +44,15 @@ from data_prep.tasks.partition import check_id_types, check_layout
 from data_prep.vocabularies import Words
 from dgin_tf.commands import command_line
 from dgin_tf.numeric_features import decode_numbers
+from dgin_tf.ownership import check_claim, claim
 from dgin_tf.schema import replacing
 
 flags.adopt_module_key_flags(reader_flags)  # --help lists them too
 _OUTPUT = flags.DEFINE_string("output", None, "File of the events, written anew.", required=True)
-_OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace an output that is there already.")
+_OVERWRITE = flags.DEFINE_boolean(
+    "overwrite", False, "Replace events that this command wrote before."
+)
+WRITTEN = "events of a log"
 _PROGRESS = flags.DEFINE_boolean("progress", True, "Draw a progress bar.")
 
 SEQUENCE = "sequence"
@@ -150,11 +154,12 @@ def _line(event: Mapping[str, Any]) -> str:
 def main(_: object) -> None:
     """Writes the events, and prints how many there are."""
     output = pathlib.Path(_OUTPUT.value)
+    quarantine = output.with_name(f"{output.name}.quarantine.csv.gz")
+    check_claim(output.parent, WRITTEN, [output.name, quarantine.name])
     if output.exists() and not _OVERWRITE.value:
         raise ValueError(f"{output} is there already; give --overwrite to replace it.")
     reader = reader_flags.make_reader()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    quarantine = output.with_name(f"{output.name}.quarantine.csv.gz")
+    claim(output.parent, WRITTEN, [output.name, quarantine.name])
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
         types = tuple(reader_flags.BEHAVIOR_TYPES.value)
         log = EventsOfLog(reader, types, pathlib.Path(folder), _PROGRESS.value)

@@ -28,7 +28,15 @@ from data_prep.events import (
     concatenate,
     id_keys,
 )
-from data_prep.outputs import finished_card, publish, remove_outputs
+from data_prep.outputs import (
+    COMPLETE_FOLDER,
+    WORK_FOLDER,
+    finished_card,
+    own_files,
+    publish,
+    remove_leftovers,
+    swap,
+)
 from data_prep.preparation import Preparation
 from data_prep.protocol import EXAMPLES_FILE, LAST_TIME
 from data_prep.protocol import USER as BY_USER
@@ -54,9 +62,10 @@ from data_prep.vocabularies import (
     side_feature_vocabulary,
     user_vocabulary,
 )
+from dgin_tf.ownership import check_nothing_else, make_folder
 from dgin_tf.records import save_catalogue
 
-WORK_FOLDER = ".preparing"
+NEW_FOLDER = "output"  # in the work folder
 
 _PAIRS_PER_RANGE = 4_000_000
 _SAMPLES = 1024
@@ -69,21 +78,46 @@ def prepare(preparation: Preparation, output_dir: str | os.PathLike, engine: Loc
       The data card.
 
     Raises:
-      ValueError: the log, the examples file or a setting is no good; nothing that could be taken for a
-        prepared data set is left behind.
+      ValueError: the log, the examples file or a setting is no good, or the folder holds something else
+        than a data set; what was there before is as it was.
       OSError: the disk is full, or a worker died.
     """
-    output_dir = pathlib.Path(output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    output_dir = make_folder(output_dir)
     key = preparation.key()
     if card := finished_card(output_dir, key):
         return card
-    with engine.session(key) as is_resumed:
-        remove_outputs(output_dir, records=not is_resumed)
+    complete = output_dir / COMPLETE_FOLDER
+    if not complete.is_dir():  # otherwise the manifest may be on its way
+        _check_folder(output_dir)
+    with engine.session(key):
+        if complete.is_dir():  # of a run that was killed while it moved its files
+            swap(complete, output_dir)
+            if card := finished_card(output_dir, key):
+                engine.finish()
+                return card
+        _check_folder(output_dir)
+        # Built beside the data set that is there, which stays until the new one is complete.
+        new_dir = engine.folder / NEW_FOLDER
+        remove_leftovers(new_dir)
         engine.begin(key)
-        card = _Run(preparation, output_dir, engine).run(key)
+        card = _Run(preparation, new_dir, engine).run(key)
+        _check_folder(output_dir)
+        os.rename(new_dir, complete)
+        swap(complete, output_dir)
         engine.finish()
     return card
+
+
+def _check_folder(output_dir: pathlib.Path) -> None:
+    """Raises ValueError where the folder of a data set holds anything else."""
+    try:
+        own = own_files(output_dir)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Since the manifest tells what was prepared in {os.fspath(output_dir)!r}, delete that "
+            "folder first, or give another --output_dir."
+        ) from error
+    check_nothing_else(output_dir, own, "a prepared data set", (WORK_FOLDER, COMPLETE_FOLDER))
 
 
 def work_folder(output_dir: str | os.PathLike) -> pathlib.Path:

@@ -79,10 +79,16 @@ class Protocol:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}.")
-        if len(self.fractions) != 3 or min(self.fractions) < 0 or not self.fractions[0] > 0:
+        # A sum of decimal fractions may exceed 1 by rounding.
+        if (
+            len(self.fractions) != 3
+            or min(self.fractions) < 0
+            or not self.fractions[0] > 0
+            or not sum(self.fractions) <= 1 + 1e-9
+        ):
             raise ValueError(
-                "expected three fractions for train, validation and test, none negative and the "
-                f"first above 0; got {list(self.fractions)}."
+                "expected three fractions for train, validation and test, none negative, the first above 0 "
+                f"and 1 at most together; got {list(self.fractions)}."
             )
         if self.time_cuts and (len(self.time_cuts) != 2 or self.time_cuts[0] > self.time_cuts[1]):
             raise ValueError(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dgin_tf.integrity import damage_in
 from dgin_tf.schema import replacing
 
 Columns = dict[str, np.ndarray]
@@ -38,33 +39,40 @@ def load_columns(
       rows: first row and the row after the last; all if None.
     """
     columns = {}
+    layout = _layout(path)
     with open(path, "rb") as file:
-        header = file.read(int(file.read(_HEADER_DIGITS)))
-        offset = _HEADER_DIGITS + len(header)
-        for name, dtype_name, length in json.loads(header):
-            dtype = np.dtype(dtype_name)
+        for name, dtype, length, offset in layout:
             if names is None or name in names:
                 start, stop = (0, length) if rows is None else rows
                 file.seek(offset + start * dtype.itemsize)
                 # Only the bytes of these rows are read.
                 columns[name] = np.fromfile(file, dtype, stop - start)
-            offset += length * dtype.itemsize
     return columns
 
 
 def map_columns(path: str | os.PathLike) -> Columns:
     """Columns as read-only memory maps, for look-ups that touch a few rows or that workers share."""
     columns: Columns = {}
-    with open(path, "rb") as file:
-        header = file.read(int(file.read(_HEADER_DIGITS)))
-    offset = _HEADER_DIGITS + len(header)
-    for name, dtype_name, length in json.loads(header):
-        dtype = np.dtype(dtype_name)
+    for name, dtype, length, offset in _layout(path):
         columns[name] = (
             np.memmap(path, dtype, "r", offset, (length,)) if length else np.zeros(0, dtype)
         )
-        offset += length * dtype.itemsize
     return columns
+
+
+def _layout(path: str | os.PathLike) -> list[tuple[str, np.dtype, int, int]]:
+    """Name, dtype, length and offset of each column; raises ValueError for a file that is not whole."""
+    layout, advice = [], "delete the folder .preparing and start again"
+    with damage_in(path, "columns of a preparation", advice), open(path, "rb") as file:
+        header = file.read(int(file.read(_HEADER_DIGITS)))
+        offset = _HEADER_DIGITS + len(header)
+        for name, dtype_name, length in json.loads(header):
+            dtype = np.dtype(dtype_name)
+            layout.append((name, dtype, length, offset))
+            offset += length * dtype.itemsize
+        if (size := os.fstat(file.fileno()).st_size) != offset:
+            raise ValueError(f"it has {size} bytes instead of {offset}")
+    return layout
 
 
 def narrow(array: np.ndarray) -> np.ndarray:

@@ -13,16 +13,25 @@ workers that prepare data. Files are ordinary TFRecord files.
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
-from dgin_tf.schema import CANDIDATE, HISTORY, Schema, feature_name, replacing, write_text
+from dgin_tf.integrity import CHECKED_BYTES, Facts, check_files, load_arrays, read_json, sealed
+from dgin_tf.schema import (
+    CANDIDATE,
+    HISTORY,
+    SCHEMA_FILE,
+    Schema,
+    feature_name,
+    replacing,
+    write_text,
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -32,6 +41,9 @@ POSITION = "cand_position"
 LABEL = "label"
 SPLITS = ("train", "validation", "test")
 
+_PREPARE = "prepare the data again with python -m data_prep.prepare"
+# Endings of the files of a data set that programs read.
+_READ = (SCHEMA_FILE, CATALOGUE_FILE, ".txt", ".tfrecord")
 _MASK_DELTA = 0xA282EAD8
 _WRITE_BUFFER = 1 << 22  # bytes; records are a few kilobytes, and a system call each is slow
 
@@ -66,15 +78,19 @@ class Manifest:
       schema_fingerprint: `Schema.fingerprint()` of the schema that the records follow.
       splits: split name -> its files.
       protocol: settings of the preparation, as plain JSON values.
+      files: name of every other file of the data set -> {"bytes", "crc32c"}; empty where it was prepared
+        by a version before 0.7.
     """
 
     schema_fingerprint: str
     splits: Mapping[str, tuple[Shard, ...]]
     protocol: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    files: Facts = dataclasses.field(default_factory=dict)
 
     def save(self, data_dir: str | os.PathLike) -> None:
-        content = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
-        write_text(pathlib.Path(data_dir) / MANIFEST_FILE, content)
+        write_text(
+            pathlib.Path(data_dir) / MANIFEST_FILE, sealed(dataclasses.asdict(self), sort_keys=True)
+        )
 
     @classmethod
     def load(cls, data_dir: str | os.PathLike, schema: Schema) -> "Manifest":
@@ -82,30 +98,57 @@ class Manifest:
 
         Raises:
           FileNotFoundError: the preparation never finished.
-          ValueError: the manifest is damaged or belongs to another schema.
+          ValueError: the manifest is damaged or belongs to another schema, or a file that it describes is
+            damaged; what more than `CHECKED_BYTES` of records hold is compared when they are read.
         """
-        path = pathlib.Path(data_dir) / MANIFEST_FILE
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"expected {MANIFEST_FILE} in {os.fspath(data_dir)!r}, found none: the preparation "
-                "did not finish; run data_prep.prepare again with the same flags to resume it."
-            )
+        content = read_manifest(data_dir)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             splits = {
                 name: tuple(Shard(**shard) for shard in shards)
                 for name, shards in content["splits"].items()
             }
-            manifest = cls(content["schema_fingerprint"], splits, content["protocol"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a manifest of this version ({error}).") from error
+            manifest = cls(
+                content["schema_fingerprint"], splits, content["protocol"], content.get("files", {})
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            path = pathlib.Path(data_dir) / MANIFEST_FILE
+            raise ValueError(
+                f"{path} is not a manifest of this version ({error!r}); {_PREPARE}."
+            ) from error
         if manifest.schema_fingerprint != schema.fingerprint():
             raise ValueError(
                 f"the records in {os.fspath(data_dir)!r} were written under schema "
                 f"{manifest.schema_fingerprint}, but the schema in use is {schema.fingerprint()}; "
                 "prepare the data again or use the schema.json that belongs to the records."
             )
+        manifest._check_files(pathlib.Path(data_dir))
         return manifest
+
+    def _check_files(self, data_dir: pathlib.Path) -> None:
+        # Reports and the like are for people, who may do with them what they want.
+        files = {name: facts for name, facts in self.files.items() if name.endswith(_READ)}
+        paths = {shard.path for shards in self.splits.values() for shard in shards}
+        small = {name: facts for name, facts in files.items() if name not in paths}
+        size = sum(facts["bytes"] for facts in files.values())
+        check_files(data_dir, files, _PREPARE, contents=size <= CHECKED_BYTES)
+        if size > CHECKED_BYTES:
+            check_files(data_dir, small, _PREPARE)
+
+
+def read_manifest(data_dir: str | os.PathLike) -> dict[str, Any]:
+    """Content of a manifest as it was written, without looking at what it describes.
+
+    Raises:
+      FileNotFoundError: the preparation never finished.
+      ValueError: the file is damaged.
+    """
+    path = pathlib.Path(data_dir) / MANIFEST_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"expected {MANIFEST_FILE} in {os.fspath(data_dir)!r}, found none: the preparation "
+            "did not finish; run data_prep.prepare again with the same flags to resume it."
+        )
+    return read_json(path, "the manifest of a prepared data set", _PREPARE)
 
 
 def record_features(schema: Schema) -> dict[str, str]:
@@ -210,7 +253,7 @@ def read_records(path: str | os.PathLike) -> Iterator[bytes]:
         while header := file.read(12):
             fault = ValueError(
                 f"{os.fspath(path)} is damaged at record {index}: it is cut short or its checksum does "
-                "not match; prepare the data again."
+                "not match; write it again, data with python -m data_prep.prepare."
             )
             if len(header) < 12 or struct.unpack("<I", header[8:])[0] != _masked_crc(header[:8]):
                 raise fault
@@ -233,14 +276,13 @@ def save_catalogue(data_dir: str | os.PathLike, attributes: Mapping[str, np.ndar
 
 
 def load_catalogue(data_dir: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads the catalogue; raises FileNotFoundError where there is none."""
+    """Reads the catalogue; raises FileNotFoundError where there is none, ValueError for a damaged one."""
     path = pathlib.Path(data_dir) / CATALOGUE_FILE
     if not path.is_file():
         raise FileNotFoundError(
             f"expected {CATALOGUE_FILE} in {os.fspath(data_dir)!r}, found none."
         )
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    return load_arrays(path, "the attributes of items", _PREPARE)
 
 
 def stack_padded(arrays: Sequence[np.ndarray]) -> np.ndarray:

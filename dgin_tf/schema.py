@@ -168,9 +168,9 @@ class Schema:
             )
             behavior_types = tuple(content.pop("behavior_types"))
             return cls(fields=fields, behavior_types=behavior_types, **content)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(
-                f"expected a dgin_tf schema of format version {FORMAT_VERSION}; got {error}. "
+                f"expected a dgin_tf schema of format version {FORMAT_VERSION}; got {error!r}. "
                 "Prepare the data again with this version of data_prep."
             ) from error
 
@@ -198,7 +198,10 @@ class Schema:
                 f"expected a prepared data set with {SCHEMA_FILE} in {os.fspath(data_dir)!r}, found "
                 "none; run python -m data_prep.prepare with that --output_dir first."
             )
-        return cls.from_json(path.read_text(encoding="utf-8"))
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:  # bytes that are no text too
+            raise ValueError(f"{path}: {error}") from error
 
 
 def feature_name(role: str, field: Field) -> str:

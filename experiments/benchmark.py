@@ -66,6 +66,7 @@ from typing import Any
 from absl import flags
 
 from dgin_tf.commands import command_line
+from dgin_tf.ownership import claim, make_folder
 from dgin_tf.schema import write_text
 from experiments.benchmarking import peer_environment, preparation, report, workers
 from experiments.benchmarking.cases import (
@@ -329,8 +330,8 @@ def main(_) -> None:
         raise ValueError("the part extract expects --records above 0, users to extract; got 0.")
     sizes = {name: flag.value for name, flag in _SIZES.items() if flag.value is not None}
     workload = dataclasses.replace(WORKLOADS[_WORKLOAD.value], **sizes)
-    output_dir = pathlib.Path(_OUTPUT_DIR.value).resolve()
-    output_dir.mkdir(parents=True, exist_ok=True)
+    output_dir = make_folder(_OUTPUT_DIR.value).resolve()
+    claim(output_dir, "results of a benchmark", ["benchmark.json", "benchmark.md", "data", "logs"])
     peer_python = ""
     if _PEER.value:
         folder = pathlib.Path(_PEER_DIR.value or output_dir / "peer").resolve()

@@ -20,6 +20,8 @@ from typing import Any
 from absl import flags
 
 from dgin_tf.commands import command_line
+from dgin_tf.ownership import claim
+from dgin_tf.schema import write_text
 
 _BEFORE = flags.DEFINE_string("before", None, "Checkout to compare with.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
@@ -40,7 +42,8 @@ def main(_: object) -> None:
             f"expected a checkout of this project in {os.fspath(before)!r}, found no "
             "experiments/benchmark.py; git clone it there and check out the version to compare with."
         )
-    output_dir.mkdir(parents=True, exist_ok=True)
+    names = [f"{_NAME.value}.json", f"{_NAME.value}.md", "turns"]
+    claim(output_dir, "a comparison of two versions", names)
     sides: dict[str, list[dict[str, Any]]] = {"before": [], "after": []}
     for turn in range(_TURNS.value):
         for side, root in (("before", before), ("after", _ROOT)):
@@ -52,9 +55,9 @@ def main(_: object) -> None:
         "workload": sides["after"][0]["workload"],
         "cases": _compare(sides),
     }
-    (output_dir / f"{_NAME.value}.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_text(output_dir / f"{_NAME.value}.json", json.dumps(content, indent=2) + "\n")
     text = to_markdown(content)
-    (output_dir / f"{_NAME.value}.md").write_text(text)
+    write_text(output_dir / f"{_NAME.value}.md", text)
     sys.stdout.write(text)
 
 

@@ -19,6 +19,7 @@ from absl import flags
 
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.ownership import claim
 from dgin_tf.records import SPLITS
 from dgin_tf.schema import replacing
 from dgin_tf.training import loop
@@ -45,16 +46,17 @@ _COLUMNS = {
 
 def main(_: object) -> None:
     """Scores the split, prints its metrics, and writes the predictions where they are asked for."""
-    if _PREDICTIONS.value and not pathlib.Path(_PREDICTIONS.value).absolute().parent.is_dir():
-        raise FileNotFoundError(
-            f"expected --predictions in a folder that exists; got {_PREDICTIONS.value!r}."
-        )
+    if _PREDICTIONS.value:
+        path = pathlib.Path(_PREDICTIONS.value)
+        claim(path.parent, "predictions of a run", [path.name])
     data = PreparedData(_DATA_DIR.value)
     model, config = runs.load_model(_MODEL_DIR.value, data)
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
     columns = predictions.columns(data) if _PREDICTIONS.value else {}
     evaluator = Evaluator(model, list(columns.values()))
-    scores = evaluator.score(data.evaluation(_SPLIT.value, options, model.input_transforms))
+    with data.naming_damage():
+        batches = data.evaluation(_SPLIT.value, options, model.input_transforms)
+        scores = evaluator.score(batches)
     result = summary_of(predictions_of(scores))
     if _PREDICTIONS.value:
         table = predictions.table(scores, columns, data)

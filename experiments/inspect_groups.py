@@ -8,7 +8,6 @@ prepared data set will do; no model is needed. Training histories are the defaul
 occur in them share one id, and so one group.
 """
 
-import pathlib
 import sys
 
 from absl import flags
@@ -16,6 +15,7 @@ from absl import flags
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.inspection import group_lengths, plots
+from dgin_tf.ownership import claim
 from dgin_tf.records import SPLITS, decode_record, read_records, shard_paths
 
 
@@ -53,15 +53,16 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(_: object) -> None:
     """Prints a table and writes a plot for every key."""
     values = flags.FLAGS
-    data, folder = PreparedData(values.data_dir), pathlib.Path(values.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    for key in values.keys:
+    data = PreparedData(values.data_dir)
+    names = {key: f"groups_{key}.png" for key in values.keys}
+    folder = claim(values.output_dir, "plots of groups", names.values())
+    for key, name in names.items():
         lengths = measure(data, values.split, key)
         sys.stdout.write(table(lengths, key))
         figure = plots.grouping_lengths(
             group_lengths.at_quantiles(lengths), group_lengths.size_shares(lengths)
         )
-        path = folder / f"groups_{key}.png"
+        path = folder / name
         path.write_bytes(plots.to_png(figure))
         sys.stdout.write(f"{path}\n")
 

@@ -27,6 +27,11 @@ _TABLES = flags.DEFINE_list("tables", ["8", "32", "128"], "Numbers of tables to 
 def main(_: object) -> None:
     """Prints a line for every model, and for every index."""
     data = PreparedData(_DATA_DIR.value)
+    with data.naming_damage():
+        _inspect(data)
+
+
+def _inspect(data: PreparedData) -> None:
     models = searches.load(_MODEL_DIR.value, data)
     days = searches.days_since_category(models, data, _SPLIT.value, _MAX_HISTORY.value)
     for name, values in days.items():

@@ -31,9 +31,10 @@ def main(_: object) -> None:
         raise ValueError(f"expected runs as NAME=PATH in --model_dirs; got {wrong[0]!r}.")
     data = PreparedData(_DATA_DIR.value)
     model_dirs = {name: path for name, _, path in parts}
-    indicators = relevance.indicators(
-        model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value
-    )
+    with data.naming_damage():
+        indicators = relevance.indicators(
+            model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value
+        )
     sys.stdout.write("".join(f"{name}: {value:.3f}\n" for name, value in indicators.items()))
 
 

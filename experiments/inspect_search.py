@@ -6,7 +6,6 @@
 The reference is a `din_long`: the events of its highest attention count as relevant. Writes `O/search.json` and `O/report.html`.
 """
 
-import pathlib
 import sys
 
 from absl import flags
@@ -14,7 +13,8 @@ from absl import flags
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.inspection import plots
-from dgin_tf.inspection.report import Report
+from dgin_tf.inspection.report import REPORT_FILE, Report
+from dgin_tf.ownership import claim
 from dgin_tf.records import SPLITS
 from experiments.analysis import searches
 from experiments.running import runs
@@ -31,11 +31,13 @@ _K = flags.DEFINE_integer("k", 50, "Events of the highest attention that count."
 def main(_: object) -> None:
     """Compares, writes the report and prints its path."""
     model_dirs = dict(_name_and_path(value) for value in _MODEL_DIRS.value)
-    data, folder = PreparedData(_DATA_DIR.value), pathlib.Path(_OUTPUT_DIR.value)
-    comparison = searches.compare_units(
-        model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value, _K.value
-    )
-    folder.mkdir(parents=True, exist_ok=True)
+    data = PreparedData(_DATA_DIR.value)
+    names = ["search.json", REPORT_FILE]
+    folder = claim(_OUTPUT_DIR.value, "a comparison of search units", names)
+    with data.naming_damage():
+        comparison = searches.compare_units(
+            model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value, _K.value
+        )
     runs.write_json(folder / "search.json", {**comparison, "versions": runs.versions()})
     report = Report("Events that search units retrieve")
     report.section(

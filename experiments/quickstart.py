@@ -26,9 +26,11 @@ from data_prep.pipeline import Preparation, prepare, work_folder
 from data_prep.protocol import Protocol
 from data_prep.readers import READERS
 from dgin_tf.commands import command_line
+from dgin_tf.ownership import claim
 
 SYNTHETIC = "synthetic"
 MODELS = ("din", "dien")
+_LOG = "log.csv"  # the synthetic one
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "quickstart", "Where everything goes.")
 _DATASET = flags.DEFINE_enum(
@@ -59,8 +61,10 @@ def main(_: object) -> None:
     """Runs all steps and prints where their results are."""
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint's sharding
     start_time = time.monotonic()
-    folder = pathlib.Path(_OUTPUT_DIR.value)
-    folder.mkdir(parents=True, exist_ok=True)
+    names = ["report.html"]
+    if _DATASET.value == SYNTHETIC:
+        names += [_LOG, synthetic.truth_path(_LOG).name]
+    folder = claim(_OUTPUT_DIR.value, "a quickstart", names)
     data_dir = folder / "data"
     log = _log(folder)
     _prepare(log, data_dir)
@@ -94,7 +98,7 @@ def _log(folder: pathlib.Path) -> list[str]:
         return _INPUT.value
     if _INPUT.value:
         raise ValueError("the synthetic log takes no --input; name its layout by --dataset.")
-    path = folder / "log.csv"
+    path = folder / _LOG
     if not path.exists() or not synthetic.truth_path(path).exists():
         preset = synthetic.PRESETS["quickstart"]
         per_user = preset.population.events // preset.population.users

@@ -26,7 +26,10 @@ from absl import flags, logging
 
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.integrity import sealed
+from dgin_tf.ownership import claim
 from dgin_tf.schema import write_text
+from dgin_tf.training.loop import without_nan
 from experiments.analysis import measures
 from experiments.reporting import paper_tables
 from experiments.reporting.earlier_results import EarlierResults
@@ -78,8 +81,8 @@ def main(_: object) -> None:
     selection = [row for key, row in rows.items() if key in (_MODELS.value or rows)]
     earlier = EarlierResults(_RESULTS.value)
     data = _data_sets(_DATA_DIR.value)
-    output_dir = pathlib.Path(_OUTPUT_DIR.value)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    names = [f"{_PAPER.value}.json", f"{_PAPER.value}.md"]
+    output_dir = claim(_OUTPUT_DIR.value, "tables of a paper", names)
     seeds = range(1, _SEEDS.value + 1)
     cells = [
         (row, name, path, _config(config_module, row))
@@ -129,7 +132,9 @@ def main(_: object) -> None:
             text = _write(paper, results, labels, output_dir)
     if _MEASURE.value:
         for name, path in {name: path for _, name, path, _ in cells}.items():
-            _measure(paper, results[name], output_dir / name, PreparedData(path))
+            data_set = PreparedData(path)
+            with data_set.naming_damage():
+                _measure(paper, results[name], output_dir / name, data_set)
         text = _write(paper, results, labels, output_dir)
     sys.stdout.write(text)
 
@@ -188,7 +193,7 @@ def _write(paper, results, labels, output_dir):
         ],
         "versions": runs.versions(),  # of what wrote this file; every result has those of its seeds
     }
-    runs.write_json(output_dir / f"{_PAPER.value}.json", content)
+    write_text(output_dir / f"{_PAPER.value}.json", sealed(without_nan(content)))
     write_text(output_dir / f"{_PAPER.value}.md", text)
     return text
 

@@ -102,12 +102,15 @@ def _distributed(model_dir, seeds):
         distribution.split_cpu(_CPUS.value)
     strategy = distribution.make_strategy(_STRATEGY.value)
     config = runs.plain_config(_CONFIG.value)
+    is_chief = distribution.is_chief(strategy)
+    if is_chief:  # workers share the folder
+        runs.claim_result(model_dir)
     results = {
         seed: runs.train_seed(config, _DATA_DIR.value, model_dir / f"seed-{seed}", seed, strategy)
         for seed in seeds
     }
     common_result = runs.combine(config, results)
-    if distribution.is_chief(strategy):  # workers share the folder
+    if is_chief:
         runs.write_json(model_dir / runs.RESULT_FILE, common_result)
     return common_result
 

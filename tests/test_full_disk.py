@@ -1,6 +1,5 @@
 """A disk that is really full: one sentence, and nothing that a later run would take for finished."""
 
-import json
 import os
 import pathlib
 import subprocess
@@ -8,6 +7,7 @@ import sys
 
 import pytest
 
+from dgin_tf.training.loop import read_result
 from tests.data_prep.logs import all_bytes, rows_of, write_log
 from tests.prepared import write_prepared
 
@@ -123,10 +123,7 @@ def test_a_training_goes_on_where_the_disk_was_full(disk, data_dir, trained, sha
     assert not list(disk.folder.rglob("*.tmp"))
     disk.resize(1 << 28)
     run(*training(data_dir, disk.folder / "M"))
-    results = [
-        json.loads((folder / "seed-1" / "result.json").read_text())
-        for folder in (disk.folder / "M", trained)
-    ]
+    results = [read_result(folder / "seed-1") for folder in (disk.folder / "M", trained)]
     assert [result.pop("seconds") > 0 for result in results] == [True, True]
     assert results[0] == results[1]
 

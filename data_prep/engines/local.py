@@ -9,7 +9,6 @@ nothing depends on the number of workers.
 import concurrent.futures
 import contextlib
 import dataclasses
-import fcntl
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -22,6 +21,7 @@ from typing import Any
 import tqdm
 
 from dgin_tf.commands.worker_processes import end_with_parent
+from dgin_tf.ownership import LOCK_FILE, locked
 from dgin_tf.schema import write_text
 
 Result = dict[str, Any]
@@ -70,15 +70,11 @@ class LocalEngine:
           ValueError: another preparation is using the folder.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "w", encoding="utf-8") as lock:
-            try:
-                # The lock ends with the process, however it ends.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"another preparation is writing to {self.folder.parent}; wait for it, or give "
-                    "another --output_dir."
-                ) from None
+        refusal = (
+            f"another preparation is writing to {self.folder.parent}; wait for it, or give another "
+            "--output_dir."
+        )
+        with locked(self.folder / LOCK_FILE, refusal):
             key_file = self.folder / "key"
             is_resumed = key_file.is_file() and key_file.read_text(encoding="utf-8") == key
             if not is_resumed:
@@ -86,7 +82,7 @@ class LocalEngine:
                 for entry in self.folder.iterdir():
                     if entry.is_dir():
                         shutil.rmtree(entry)
-                    elif entry.name != "lock":
+                    elif entry.name != LOCK_FILE:
                         entry.unlink()
             try:
                 yield is_resumed
@@ -96,7 +92,7 @@ class LocalEngine:
                     self._pool = None
 
     def begin(self, key: str) -> None:
-        """Marks the folder as belonging to `key`; called when old outputs are gone."""
+        """Marks the folder as belonging to `key`; called when the results of other keys are gone."""
         write_text(self.folder / "key", key)
 
     def finish(self) -> None:
@@ -109,7 +105,7 @@ class LocalEngine:
         markers.mkdir(exist_ok=True)
         paths = [markers / f"{number:05d}.json" for number in range(len(tasks))]
         # A marker holds the results of a task that an earlier run finished.
-        open_tasks = [number for number, path in enumerate(paths) if not path.is_file()]
+        open_tasks = [number for number, path in enumerate(paths) if _result(path) is None]
         with tqdm.tqdm(
             total=sum(task.weight for task in tasks),
             initial=sum(task.weight for task in tasks)
@@ -121,7 +117,7 @@ class LocalEngine:
             for number, result in self._results(tasks, open_tasks):
                 write_text(paths[number], json.dumps(result))
                 bar.update(tasks[number].weight)
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return [_result(path) or {} for path in paths]
 
     def _results(
         self, tasks: Sequence[Task], numbers: Sequence[int]
@@ -151,3 +147,11 @@ class LocalEngine:
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _result(path: pathlib.Path) -> Result | None:
+    """Result that a marker holds; None where there is no marker, or a damaged one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None

@@ -10,6 +10,7 @@ raises ValueError, a file that is not there FileNotFoundError that says where to
 
 import abc
 import bz2
+import contextlib
 import dataclasses
 import gzip
 import lzma
@@ -138,13 +139,8 @@ def line_blocks(piece: Piece, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]
       ValueError: a compressed file is damaged or ends early.
     """
     if is_compressed(piece.path):
-        with open_binary(piece.path) as file:
-            try:
-                yield from _blocks(file, None, block_bytes)
-            except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-                raise ValueError(
-                    f"{piece.path} is no complete compressed file ({error}); fetch it again."
-                ) from error
+        with decompressed(piece.path) as file:
+            yield from _blocks(file, None, block_bytes)
         return
     with open(piece.path, "rb") as file:
         start = piece.start
@@ -155,10 +151,24 @@ def line_blocks(piece: Piece, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]
             yield from _blocks(file, piece.stop - start, block_bytes)
 
 
-def open_binary(path: str) -> BinaryIO:
-    """Opens a plain, .gz, .xz or .bz2 file for reading bytes."""
-    opener = _OPENERS.get(pathlib.Path(path).suffix)
-    return open(path, "rb") if opener is None else opener(path, "rb")
+@contextlib.contextmanager
+def decompressed(path: str) -> Iterator[BinaryIO]:
+    """A plain, .gz, .xz or .bz2 file, opened for reading bytes.
+
+    Raises:
+      ValueError: a compressed file is damaged or ends early, while it is being read.
+    """
+    opener = _OPENERS.get(pathlib.Path(path).suffix, open)
+    with opener(path, "rb") as file:
+        try:
+            yield file
+        except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+            # Damage that gzip and bz2 find is an OSError too, but not the system's.
+            if opener is open or isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise ValueError(
+                f"{path} is no complete compressed file ({error}); fetch it again."
+            ) from error
 
 
 def is_compressed(path: str) -> bool:

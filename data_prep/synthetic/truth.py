@@ -7,7 +7,9 @@ import pathlib
 import numpy as np
 
 from data_prep.synthetic.sampling import csr_offsets
+from dgin_tf.integrity import damage_in, load_arrays
 
+LOG_FACTS = "log_facts"  # array of the truth file: size and CRC-32C of the log
 TRUTH_SUFFIX = ".truth.npz"
 MECHANISMS = ("lone", "interest", "repeat", "funnel", "return", "story")
 LONE, INTEREST, REPEAT, FUNNEL, RETURN, STORY = range(6)
@@ -53,13 +55,11 @@ class Truth:
                 f"expected the truth of a synthetic log at {os.fspath(path)!r}, found no file; write "
                 "the log with python -m data_prep.synthetic, which writes its truth beside it."
             )
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
-        except (KeyError, OSError, ValueError) as error:
-            raise ValueError(
-                f"expected the truth of a synthetic log in {os.fspath(path)!r}; got {error}."
-            ) from error
+        advice = "write the log again with python -m data_prep.synthetic"
+        description = "the truth of a synthetic log"
+        arrays = load_arrays(path, description, advice)
+        with damage_in(path, description, advice):
+            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
 
     def events(self, user_id: int) -> slice:
         """Rows of the log that are `user_id`'s; raises KeyError for a user that it has not."""

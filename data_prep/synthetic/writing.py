@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +15,9 @@ from data_prep.synthetic.config import BEHAVIORS, SyntheticLog
 from data_prep.synthetic.draw import Events, draw_events
 from data_prep.synthetic.sampling import csr_offsets
 from data_prep.synthetic.slots import history_lengths
-from data_prep.synthetic.truth import Truth, target_causes, truth_path
+from data_prep.synthetic.truth import LOG_FACTS, Truth, target_causes, truth_path
+from dgin_tf.integrity import file_facts
+from dgin_tf.ownership import make_folder
 from dgin_tf.schema import replacing
 
 
@@ -29,7 +32,8 @@ def write_log(
 
     Args:
       log: the generative model.
-      path: the CSV file; replaced where it exists, and its folder created where it does not.
+      path: the CSV file; an earlier synthetic log there is replaced, and its folder created where it
+        does not exist.
       seed: non-negative; the same seed gives the same bytes.
       truth_targets: number of each user's last events whose causes are listed in the truth file.
       progress: called with the number of events each time a chunk has been drawn.
@@ -38,7 +42,7 @@ def write_log(
       The truth, as `Truth.load` would read it.
 
     Raises:
-      ValueError: `seed` or `truth_targets` is negative.
+      ValueError: `seed` or `truth_targets` is negative, or there is another file.
       OSError: the files cannot be written; nothing is left behind.
     """
     if seed < 0 or truth_targets < 0:
@@ -46,7 +50,8 @@ def write_log(
             "seed and truth_targets must be non-negative; got seed "
             f"{seed}, truth_targets {truth_targets}."
         )
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(pathlib.Path(path).parent)
+    _check_own(pathlib.Path(path))
     lengths = history_lengths(log.population, np.random.default_rng([seed, 0]))
     # Rank -> public id; user blocks are in the order of the Tianchi file.
     user_ids = _in_string_order(log.population.users)
@@ -83,9 +88,35 @@ def write_log(
             cause_offsets=csr_offsets(cause_count),
             cause_position=cause_position,
         )
+        arrays = {f.name: getattr(truth, f.name) for f in dataclasses.fields(truth)}
+        arrays[LOG_FACTS] = _log_facts(log_file)
         with open(truth_file, "wb") as file:
-            np.savez(file, **{f.name: getattr(truth, f.name) for f in dataclasses.fields(truth)})
+            np.savez(file, allow_pickle=False, **arrays)
     return truth
+
+
+def _check_own(path: pathlib.Path) -> None:
+    """Raises ValueError where the log or its truth would replace files that are no earlier ones."""
+    truth = truth_path(path)
+    existing = [place for place in (path, truth) if os.path.lexists(place)]
+    if not existing:
+        return
+    try:
+        with np.load(truth, allow_pickle=False) as arrays:
+            is_own = len(existing) == 2 and np.array_equal(arrays[LOG_FACTS], _log_facts(path))
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        is_own = False
+    if not is_own:
+        raise ValueError(
+            f"{existing[0]} exists and is not a synthetic log as it was written, with its truth beside it; "
+            "move it away, or give another place for the output."
+        )
+
+
+def _log_facts(path: pathlib.Path) -> np.ndarray:
+    """Size and CRC-32C of a log, by which its truth tells it from other files, [2]."""
+    facts = file_facts(path)
+    return np.array([facts["bytes"], facts["crc32c"]], np.int64)
 
 
 def _write_csv(file, user_id: np.ndarray, lengths: np.ndarray, events: Events) -> None:

@@ -3,14 +3,20 @@
 import errno
 import os
 import re
+import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from absl import app, flags
 
+from dgin_tf.commands.start_up import INTERRUPTED, MESSAGE
+
 FAILURE = 2
-INTERRUPTED = 130
+FAULT = os.EX_SOFTWARE  # 70: a fault of ours
+_SHOWN = 300  # characters of an unexpected error
 
 
 def run(
@@ -20,11 +26,17 @@ def run(
 
     Args:
       main: takes the arguments that absl left over. It raises ValueError, FileNotFoundError or
-        another OSError for mistakes that its user can correct; any other exception is a fault of ours and
-        keeps its traceback.
+        another OSError for mistakes that its user can correct; any other exception is a fault of ours,
+        whose traceback is written to a file.
       replaced_settings: name of a setting that configs no longer have -> a sentence that says what
         replaced it.
     """
+
+    interrupts: list[int] = []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        interrupts.append(number)
+        raise KeyboardInterrupt
 
     def guarded(arguments: Sequence[str]) -> int:
         try:
@@ -34,15 +46,20 @@ def run(
                 )
             main(arguments)
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted.\n")
+            sys.stderr.write(MESSAGE)
             return INTERRUPTED
         except Exception as error:
+            if interrupts:  # extension modules that were being imported raise something else
+                sys.stderr.write(MESSAGE)
+                return INTERRUPTED
             if not isinstance(error, ValueError | OSError) and not _full_disk(error):
-                raise
+                sys.stderr.write(f"error: {_fault(error)}\n")
+                return FAULT
             sys.stderr.write(f"error: {sentence(error)}\n")
             return FAILURE
         return 0
 
+    signal.signal(signal.SIGINT, interrupt)
     app.run(guarded, flags_parser=lambda arguments: _parse(arguments, replaced_settings or {}))
     raise SystemExit(0)  # absl exits by itself
 
@@ -55,6 +72,20 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         return f"a file is larger than this system allows ({error}); raise the limit (ulimit -f)."
     return " ".join(str(error).split())
+
+
+def _fault(error: Exception) -> str:
+    """Sentence about a fault of ours, which names the file that its traceback is written to."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:_SHOWN]
+    report = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="dgin_tf-", suffix=".traceback.txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(report)
+    except OSError:  # no place to write: better a long report than none
+        return f"this should not happen, please report it: {text}\n{report.rstrip()}"
+    return f"this should not happen, please report it with {file.name}, its traceback: {text}"
 
 
 def _full_disk(error: Exception) -> dict[str, str | None] | None:

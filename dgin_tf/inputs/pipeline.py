@@ -7,11 +7,12 @@ rows are permuted and dealt to the batches. Rows that are missing from a part ar
 every loss and every statistic ignores: each row is used exactly once an epoch, and nothing recompiles.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,18 @@ from dgin_tf.inputs.cutting import batch_index, cut, parse_rows, spread_batches
 from dgin_tf.inputs.negatives import HistoryNegatives, popularity_sampler, uniform_sampler
 from dgin_tf.inputs.parts import merge_lengths, plan_parts, plan_streams, spread
 from dgin_tf.ops.parts import PARTS
-from dgin_tf.records import SPLITS, Manifest, Shard, load_catalogue
+from dgin_tf.records import (
+    SPLITS,
+    Manifest,
+    Shard,
+    decode_record,
+    load_catalogue,
+    read_records,
+)
 from dgin_tf.schema import ITEM, Schema, check_positive
 
 TRAIN = "train"
+_PREPARE = "prepare the data again with python -m data_prep.prepare"
 SAMPLERS = ("none", "uniform", "popularity")
 
 Transform = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -87,13 +96,47 @@ class PreparedData:
 
     def shards(self, split: str) -> tuple[Shard, ...]:
         """Files of a split; raises ValueError where it has none."""
-        shards = self.manifest.splits.get(split, ())
+        shards = self._shards_of(split)
         if not shards:
             raise ValueError(
                 f"the data set in {self.data_dir!r} has no {split!r} examples; it has "
                 f"{[name for name in SPLITS if self.manifest.splits.get(name)]}."
             )
         return shards
+
+    def check_records(self) -> None:
+        """Reads all records, which takes minutes for large data; raises ValueError for a damaged file."""
+        for shard in {
+            shard.path: shard for split in SPLITS for shard in self._shards_of(split)
+        }.values():
+            path = os.path.join(self.data_dir, shard.path)
+            try:
+                users = sum(1 for p in read_records(path) if decode_record(self.schema, p))
+            except FileNotFoundError as error:
+                raise ValueError(f"{path} is missing; {_PREPARE}.") from error
+            except ValueError as error:
+                raise ValueError(f"{path} cannot be read: {error}") from error
+            if users != shard.users:
+                raise ValueError(
+                    f"{path} holds {users} records instead of {shard.users}: it was cut short or replaced; "
+                    f"{_PREPARE}."
+                )
+
+    @contextlib.contextmanager
+    def naming_damage(self) -> Iterator[None]:
+        """Turns TensorFlow's error about a damaged record, which names no file, into one that does.
+
+        Raises:
+          ValueError: a file of the data set is damaged, and something within the block failed.
+        """
+        try:
+            yield
+        except tf.errors.OpError:
+            self.check_records()
+            raise
+
+    def _shards_of(self, split):
+        return self.manifest.splits.get(split, ())
 
     def steps(self, split: str, options: BatchOptions, replicas: int = 1) -> int:
         """Batches in one pass over a split, as `training` makes them of the training split."""

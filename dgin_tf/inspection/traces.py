@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dgin_tf.integrity import damage_in
 from dgin_tf.layers.interest_evolution import InterestEvolution, equal_attention
 from dgin_tf.models.base import CTRModel
 from dgin_tf.records import LABEL, Arrays
@@ -46,7 +47,8 @@ class Names:
         """The raw value of each id of a vocabulary."""
         if vocabulary not in self._lines:
             path = self._folder / f"{vocabulary}.txt"
-            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            with damage_in(path, "a vocabulary", "prepare the data again"):
+                text = path.read_text(encoding="utf-8") if path.is_file() else ""
             self._lines[vocabulary] = [*_RESERVED, *text.splitlines()]
         lines = self._lines[vocabulary]
         return [lines[i] if 0 <= i < len(lines) else f"#{i}" for i in map(int, ids)]

@@ -15,15 +15,14 @@ no sequence numbers.
 
 import copy
 import dataclasses
-import json
 import mmap
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import google_crc32c
 import numpy as np
 
+from dgin_tf.integrity import check_files, read_json, sealed
 from dgin_tf.schema import Schema
 from dgin_tf.stores.behavior_blocks import (
     TIME,
@@ -48,7 +47,6 @@ OFFSETS_FILE = "offsets.bin"
 FORMAT_VERSION = 1
 
 _REBUILD = "build it again with python -m experiments.build_index"
-_CHUNK = 1 << 24  # bytes read at a time to compute a checksum
 
 PendingEvents = Callable[[Sequence[int]], Sequence[Events]]
 
@@ -97,7 +95,7 @@ class IndexMetadata:
             "bytes_per_user": round(self.bytes_per_user, 3),
             "bytes_per_event": round(self.bytes_per_event, 3),
         }
-        return json.dumps({**dataclasses.asdict(self), **averages}, indent=2, sort_keys=True) + "\n"
+        return sealed({**dataclasses.asdict(self), **averages}, sort_keys=True)
 
     @classmethod
     def load(cls, index_dir: str | os.PathLike) -> "IndexMetadata":
@@ -113,8 +111,8 @@ class IndexMetadata:
                 f"expected a behavior index with {METADATA_FILE} in {os.fspath(index_dir)!r}, found "
                 f"none; {_REBUILD}."
             )
+        content = read_json(path, "the description of a behavior index", _REBUILD)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             version = content["format_version"]
             names = {field.name for field in dataclasses.fields(cls)}
             metadata = cls(**{name: content[name] for name in names})
@@ -179,11 +177,7 @@ class BehaviorIndex:
         Raises:
           ValueError: a file is damaged.
         """
-        for name, facts in self.metadata.files.items():
-            if file_facts(self._path / name) != facts:
-                raise ValueError(
-                    f"{self._path / name} is damaged: its checksum differs; {_REBUILD}."
-                )
+        check_files(self._path, self.metadata.files, _REBUILD)
 
     def keys(self, user: int) -> np.ndarray:
         """All keys under which the user has events, rising, [keys]."""
@@ -351,15 +345,6 @@ class BehaviorIndex:
             return b""  # an empty file cannot be mapped
         with open(path, "rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def file_facts(path: pathlib.Path) -> dict[str, int]:
-    """Size and CRC-32C of a file."""
-    checksum = google_crc32c.Checksum()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            checksum.update(chunk)
-    return {"bytes": path.stat().st_size, "crc32c": int.from_bytes(checksum.digest(), "big")}
 
 
 def _until(selection: Selection, before: int | None, ties: int) -> Selection:

@@ -12,10 +12,12 @@ import struct
 from collections.abc import Generator
 
 from dgin_tf.records import read_records, write_records
-from dgin_tf.stores.lmdb_store import LmdbStore
+from dgin_tf.stores.lmdb_store import ENVIRONMENT_FILES, LmdbStore
 from dgin_tf.stores.state_store import StateStore
 
 _VALUES, _ENVIRONMENT = "values.tfrecord", "store"
+# Names of the files of a dump, relative to its folder.
+FILES = (_VALUES, *(f"{_ENVIRONMENT}/{name}" for name in ENVIRONMENT_FILES))
 _USER = struct.Struct("<q")
 _CHUNK = 1000  # users written at once
 

@@ -10,11 +10,12 @@ import contextlib
 import itertools
 import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from dgin_tf.integrity import facts_of, read_json
+from dgin_tf.ownership import replacing_folder
 from dgin_tf.records import Manifest, decode_record, frame, read_records
 from dgin_tf.schema import FIRST_ID, HISTORY, USER, Schema, check_positive, feature_name, write_text
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
@@ -23,7 +24,6 @@ from dgin_tf.stores.behavior_index import (
     METADATA_FILE,
     OFFSETS_FILE,
     IndexMetadata,
-    file_facts,
 )
 
 MAX_EVENTS_PER_KEY = 200  # where SIM cuts the lists that it serves
@@ -71,7 +71,7 @@ def build_index(
     users = schema.vocabulary_sizes[_user_field(schema)]
     output = pathlib.Path(output_dir).absolute()
     shards = [shard for split in manifest.splits.values() for shard in split]
-    with _replacing(output) as folder:
+    with replacing_folder(output, _own_files, "a behavior index") as folder:
         paths = [pathlib.Path(data_dir) / shard.path for shard in shards]
         size = sum(path.stat().st_size for path in paths)
         # As many parts as memory needs, but no more files than may be open.
@@ -90,7 +90,7 @@ def build_index(
             on_history,
         )
         np.append(0, np.cumsum(sizes)).astype("<i8").tofile(folder / OFFSETS_FILE)
-        files = {name: file_facts(folder / name) for name in (BLOCKS_FILE, OFFSETS_FILE)}
+        files = facts_of(folder, (BLOCKS_FILE, OFFSETS_FILE))
         metadata = IndexMetadata(
             schema=schema.fingerprint(),
             key=key,
@@ -205,23 +205,11 @@ def _part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
     return folder / f"part{part:05d}.records"
 
 
-@contextlib.contextmanager
-def _replacing(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new folder that replaces `output` at the end, unless there is an error."""
-    if output.exists() and not (output / METADATA_FILE).is_file() and any(output.iterdir()):
-        raise ValueError(
-            f"expected {os.fspath(output)!r} to be new, empty or a behavior index; it holds something "
-            "else. Give another --output_dir."
-        )
-    temporary, old = (output.with_name(f".{output.name}.{word}") for word in ("building", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed run
-    temporary.mkdir(parents=True)
+def _own_files(folder: pathlib.Path) -> tuple[str, ...]:
+    """Names of an index's files; none where the folder has no index whose description can be read."""
+    path, files = folder / METADATA_FILE, (BLOCKS_FILE, OFFSETS_FILE)
     try:
-        yield temporary
-        shutil.rmtree(old, ignore_errors=True)
-        if output.exists():
-            output.rename(old)
-        temporary.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        content = read_json(path, "the description of a behavior index", "")
+    except ValueError:
+        return ()
+    return (METADATA_FILE, *files) if set(content.get("files", ())) == {*files} else ()

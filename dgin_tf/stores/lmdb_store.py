@@ -8,12 +8,28 @@ cheapest many at a time (`put_many`).
 import contextlib
 import os
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dgin_tf.stores.state_store import StateStore, StoreError, check_user, optional_package
 
+ENVIRONMENT_FILES = ("data.mdb", "lock.mdb")
+# Of a meta page: magic number, bytes of a page, last page, number of the transaction (lmdb's mdb.c).
+_META = struct.Struct("<16xI20xI92xQQ")
+_MAGIC, _META_END = 0xBEEFC0DE, _META.size
+_READ_ALL = """
+import sys, lmdb
+environment = lmdb.open(sys.argv[1])
+with environment.begin() as transaction:
+    sum(len(value) for _, value in transaction.cursor())
+with environment.begin(write=True) as transaction:
+    transaction.put(b"probe", bytes(1 << 14))
+    transaction.abort()
+"""
+_PROBE_SECONDS = 600.0
 _USER = struct.Struct(">Q")  # big-endian, so that LMDB's order of bytes is the order of users
 _SCAN = 1024  # users listed in a transaction
 
@@ -43,7 +59,39 @@ class LmdbStore(StateStore):
         self._lock = threading.RLock()
         with self._errors("open"):
             os.makedirs(self._path, exist_ok=True)
+        self._check_whole()
+        with self._errors("open"):
             self._environment = self._lmdb.open(self._path, map_size=map_bytes)
+
+    def _check_whole(self) -> None:
+        """Raises StoreError for a cut file, of which LMDB would map pages that are not there (SIGBUS)."""
+        data, lock = (os.path.join(self._path, name) for name in ENVIRONMENT_FILES)
+        if not os.path.exists(data):
+            if os.path.exists(lock):
+                raise self._damage("data.mdb is missing, though lock.mdb is there")
+            return
+        size = os.path.getsize(data)
+        if not size:
+            raise self._damage("data.mdb is empty")
+        with open(data, "rb") as file:
+            head = file.read(_META_END)
+            if len(head) < _META_END or _META.unpack_from(head)[0] != _MAGIC:
+                raise self._damage("data.mdb is no LMDB file")
+            page_bytes = _META.unpack_from(head)[1]
+            file.seek(page_bytes)
+            metas = [_META.unpack_from(head)]
+            head = file.read(_META_END)
+        metas += [_META.unpack_from(head)] if len(head) == _META_END else []
+        last_page = max(metas, key=lambda meta: meta[3])[2]
+        # A file may lack pages at its end that were allocated and freed in one transaction.
+        if size < (last_page + 1) * page_bytes and not _can_be_read(self._path):
+            raise self._damage(f"data.mdb was cut short at {size:,} bytes")
+
+    def _damage(self, fault: str) -> StoreError:
+        return StoreError(
+            f"the LMDB store {self._path!r} is damaged: {fault}; put it back from a copy or a snapshot, or "
+            "delete the folder and fill it again."
+        )
 
     def get_many(self, users: Sequence[int]) -> list[bytes | None]:
         keys = [self._key(user) for user in users]
@@ -143,3 +191,13 @@ class LmdbStore(StateStore):
                 f"could not {purpose} the LMDB store {self._path!r} ({error}); check that the folder "
                 "is writable, that the disk has space and that no other store has it open here."
             ) from error
+
+
+def _can_be_read(path: str) -> bool:
+    """True unless a process that reads the whole environment, and would write to it, fails or is killed."""
+    command = [sys.executable, "-c", _READ_ALL, path]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
+    except subprocess.TimeoutExpired:  # another process holds the lock of writers: it can be read
+        return True
+    return not done.returncode

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+CURVES = "tensorboard"  # folder in a run's directory
 _MAX_NAMES = 3  # of broken weights in a message
 
 

@@ -8,7 +8,6 @@ state refers to is deleted afterwards, so that a kill at any moment leaves a run
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -19,9 +18,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.integrity import check_files, facts_of, first_line, read_json, sealed
+
 FOLDER = "checkpoints"
 _IDENTITY, _PROGRESS, _VALUES = "identity.json", "progress.json", "values"
 _STATE, _BEST = "state", "best"
+_FILES = "files"  # in the identity: sizes and checksums of the other files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Checkpoints:
         if not states:
             return None
         self._restore(self._state, states[-1])
-        return json.loads((states[-1] / _PROGRESS).read_text(encoding="utf-8"))
+        return read_json(states[-1] / _PROGRESS, "the progress of a run", _advice(states[-1]))
 
     def save_best(self, evaluation: int, progress: Mapping[str, Any]) -> None:
         """Saves the weights, after the evaluation with this number, as the best so far."""
@@ -149,14 +151,17 @@ class Checkpoints:
             return
         target = self.directory / f"{kind}-{evaluation:04d}"
         temporary = self.directory / f".{target.name}.{os.getpid()}.tmp"
-        for stale in self.directory.glob(".*.tmp"):  # of a killed run
-            shutil.rmtree(stale)
+        for stale in self.directory.glob(".*.tmp"):
+            if re.fullmatch(rf"\.({_STATE}|{_BEST})-\d+\.\d+\.tmp", stale.name):  # of a killed run
+                shutil.rmtree(stale)
         temporary.mkdir(parents=True)
         try:
             checkpoint.write(str(temporary / _VALUES))
-            contents = {_IDENTITY: dataclasses.asdict(self.identity), _PROGRESS: progress}
-            for name, content in contents.items():
-                (temporary / name).write_text(json.dumps(content, indent=2) + "\n")
+            (temporary / _PROGRESS).write_text(sealed(progress))
+            # The identity is written last, with checksums of everything beside it.
+            names = sorted(path.name for path in temporary.iterdir())
+            identity = {**dataclasses.asdict(self.identity), _FILES: facts_of(temporary, names)}
+            (temporary / _IDENTITY).write_text(sealed(identity))
             if target.exists():  # a run that was killed between this and its next state
                 shutil.rmtree(target)
             os.replace(temporary, target)  # atomic: the checkpoint is there whole, or not at all
@@ -164,10 +169,31 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _restore(self, checkpoint, path):
-        identity = Identity(**json.loads((path / _IDENTITY).read_text(encoding="utf-8")))
+        advice = _advice(path)
+        content = read_json(path / _IDENTITY, "the identity of a checkpoint", advice)
+        files = content.pop(_FILES, {})  # none where a version before 0.7 wrote it
+        try:
+            identity = Identity(**content)
+        except TypeError as error:
+            raise ValueError(
+                f"{path / _IDENTITY} is not of this version ({error}); {advice}."
+            ) from error
         self.identity.check(identity, path)
-        # Raises where a weight has no value, rather than leave it at its initial one.
-        checkpoint.read(str(path / _VALUES)).assert_existing_objects_matched()
+        check_files(path, files, advice)
+        try:
+            # Raises where a weight has no value, rather than leave it at its initial one.
+            checkpoint.read(str(path / _VALUES)).assert_existing_objects_matched()
+        except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"the values in {path} cannot be restored ({first_line(error)}); {advice}."
+            ) from error
+
+
+def _advice(path: pathlib.Path) -> str:
+    """Sentence about a damaged checkpoint."""
+    if path.name.startswith(_STATE):
+        return f"delete {path.parent} and train again, from the beginning"
+    return f"put back the folder {path} from a copy, or delete {path.parents[1]} and train again"
 
 
 def best_checkpoint(run_dir: str | os.PathLike) -> pathlib.Path:

@@ -10,6 +10,7 @@ An epoch is one pass over the training data. The steps between two evaluations a
 whole epoch, or an equal part of one (`evaluations_per_epoch`).
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -22,18 +23,23 @@ from typing import Any
 
 import tensorflow as tf
 
+from dgin_tf.integrity import read_json, sealed
+from dgin_tf.ownership import LOCK_FILE, locked, make_folder
 from dgin_tf.schema import write_text
 from dgin_tf.training import distribution
 from dgin_tf.training.callbacks import StopOnNan
-from dgin_tf.training.checkpoints import Checkpoints
+from dgin_tf.training.checkpoints import FOLDER, Checkpoints
 from dgin_tf.training.evaluation import Evaluator
-from dgin_tf.training.observers import Observer, Run, StepForwarder
+from dgin_tf.training.observers import CURVES, Observer, Run, StepForwarder
 
 CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
 LIMITS = {
     "epochs": None,
     "patience": 0,
 }  # of a run's length -> the value that means no limit, if any
+_RESULT_ADVICE = (
+    "delete it and train again, which takes the finished weights and scores them once more"
+)
 HIGHER_IS_BETTER = {"auc": True, "gauc": True, "log_loss": False}
 
 
@@ -170,17 +176,18 @@ def train(
     """
     run_dir = pathlib.Path(run_dir)
     strategy = strategy or tf.distribute.get_strategy()
-    _extend(run_dir, task.config)
-    result = _claim(run_dir, task.config)
-    if result is not None:
-        return result
-    try:
-        session = _Session(task, options, run_dir, strategy, observers)
-        session.run()
-        return session.finish()
-    finally:
-        for observer in observers:
-            observer.close()
+    with _lock(run_dir, strategy):
+        _extend(run_dir, task.config)
+        result = _claim(run_dir, task.config)
+        if result is not None:
+            return result
+        try:
+            session = _Session(task, options, run_dir, strategy, observers)
+            session.run()
+            return session.finish()
+        finally:
+            for observer in observers:
+                observer.close()
 
 
 class _Session:
@@ -255,7 +262,7 @@ class _Session:
             "seconds": round(self._seconds(), 1),
         }
         if self.writes:
-            write_json(self.run_dir / RESULT_FILE, result)
+            write_text(self.run_dir / RESULT_FILE, sealed(without_nan(result)))
         for observer in self.observers:
             observer.finished(result)
         return result
@@ -366,7 +373,7 @@ def _extend(run_dir, config):
     path = run_dir / CONFIG_FILE
     if not path.exists():
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(config))
+    before, now = read_config(run_dir), json.loads(json.dumps(config))
     old, new = (
         {name: entry.get("loop", {}).get(name) for name in LIMITS} for entry in (before, now)
     )
@@ -380,26 +387,53 @@ def _extend(run_dir, config):
             return  # more may have been trained than the smaller limit allows
     # In this order: a kill in between leaves a run without a result, which is opened again.
     (run_dir / RESULT_FILE).unlink(missing_ok=True)
-    write_json(path, now)
+    write_text(path, sealed(without_nan(now)))
+
+
+def _lock(run_dir, strategy):
+    """Lock of a run's directory, of the process that writes there; others of its cluster share it."""
+    make_folder(run_dir)
+    if not distribution.is_chief(strategy):
+        return contextlib.nullcontext()
+    return locked(
+        run_dir / LOCK_FILE,
+        f"another training is writing to {run_dir}; wait for it, or choose another model_dir.",
+    )
 
 
 def _claim(run_dir, config):
-    """Creates or checks the run's directory; returns the result of a finished run."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / CONFIG_FILE
+    """Checks the run's directory, or makes it this run's; returns the result of a finished run."""
+    path, result = run_dir / CONFIG_FILE, run_dir / RESULT_FILE
     config = json.loads(json.dumps(config))
     if not path.exists():
-        write_json(path, config)
+        if foreign := [n for n in (RESULT_FILE, FOLDER, CURVES) if os.path.lexists(run_dir / n)]:
+            raise ValueError(
+                f"expected {run_dir} to be new or the directory of a run; it holds {foreign[0]} without "
+                f"{CONFIG_FILE}. Move it away, or choose another model_dir."
+            )
+        write_text(path, sealed(without_nan(config)))
         return None
-    differing_settings = differences(json.loads(path.read_text(encoding="utf-8")), config)
+    differing_settings = differences(read_config(run_dir), config)
     if differing_settings:
         raise ValueError(
             f"{run_dir} holds a run with another config, which differs in "
             f"{', '.join(differing_settings)}; "
             "choose another model_dir, or the old values to go on with that run."
         )
-    result = run_dir / RESULT_FILE
-    return json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
+    return read_result(run_dir) if result.exists() else None
+
+
+def read_result(run_dir: pathlib.Path) -> dict[str, Any]:
+    """Result of a finished run; raises ValueError where `result.json` is damaged."""
+    return read_json(run_dir / RESULT_FILE, "the result of a run", _RESULT_ADVICE)
+
+
+def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
+    """Settings of a run; raises ValueError where `config.json` is damaged."""
+    advice = (
+        f"put back the file as training wrote it, or train again in another folder than {run_dir}"
+    )
+    return read_json(run_dir / CONFIG_FILE, "the settings of a run", advice)
 
 
 def differences(before: Any, now: Any, prefix: str = "") -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+CURVES = "tensorboard"  # folder in a run's directory
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:

@@ -11,9 +11,8 @@ from tensorboard.plugins import projector
 
 from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, write_text
 from dgin_tf.training.distribution import is_asynchronous
-from dgin_tf.training.observers import Observer, Run
+from dgin_tf.training.observers import CURVES, Observer, Run
 
-FOLDER = "tensorboard"
 ATTENTION = "attention"  # what models call it among their outputs
 _MAX_STEPS = 100  # between two points of the losses; an epoch of fewer steps has about twenty
 _POINTS_OF_SHORT_EPOCHS = 20
@@ -58,7 +57,7 @@ class TensorBoard(Observer):
     def started(self, run: Run) -> None:
         self._run, self._written = run, run.step
         self._every = max(1, min(_MAX_STEPS, run.steps_per_epoch // _POINTS_OF_SHORT_EPOCHS))
-        self._writer = tf.summary.create_file_writer(str(run.directory / FOLDER))
+        self._writer = tf.summary.create_file_writer(str(run.directory / CURVES))
         strategy = run.model.distribute_strategy
         if strategy.num_replicas_in_sync == 1 and not is_asynchronous(strategy):
             batch = dict(run.validation_batch())
@@ -89,7 +88,7 @@ class TensorBoard(Observer):
     def finished(self, result: Mapping[str, Any]) -> None:
         self._scalars("test", result["history"][-1]["step"], result["test"])
         if self._project is not None:
-            _write_projection(self._run.directory / FOLDER, self._project(self._run.model))
+            _write_projection(self._run.directory / CURVES, self._project(self._run.model))
 
     def close(self) -> None:
         if self._writer is not None:

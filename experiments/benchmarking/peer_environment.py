@@ -6,6 +6,8 @@ import sys
 import venv
 from importlib import metadata
 
+from dgin_tf.ownership import claim
+
 MARKER = "benchmark_peer.txt"
 PEER_PACKAGES = {"deepctr": ("deepctr",)}
 
@@ -16,6 +18,7 @@ def ensure(peer: str, folder: pathlib.Path) -> str:
     It has our versions of TensorFlow and tf_keras, so that both sides run the same kernels.
 
     Raises:
+      ValueError: the folder is somebody else's.
       RuntimeError: pip could not install the peer.
     """
     python = folder / "bin" / "python"
@@ -24,6 +27,8 @@ def ensure(peer: str, folder: pathlib.Path) -> str:
     requirements += PEER_PACKAGES[peer]
     if marker.is_file() and marker.read_text().split() == requirements:
         return str(python)
+    if not marker.is_file():  # creating it empties the folder
+        claim(folder.parent, "an environment of a peer", [folder.name])
     venv.EnvBuilder(with_pip=True, clear=True).create(folder)
     command = [str(python), "-m", "pip", "install", "--quiet", *requirements]
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)

@@ -1,13 +1,13 @@
 """Throughput and memory of `python -m data_prep.prepare` on a synthetic log."""
 
 import pathlib
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from data_prep.outputs import remove_data_set
 from experiments.benchmarking.workers import ROOT, WorkerFailedError
 
 SCALE_ROWS = 1_000_000
@@ -53,7 +53,7 @@ def measure_preparations(
                 f"--protocol={protocol}",
                 "--noprogress",
             ]
-            shutil.rmtree(output_dir, ignore_errors=True)  # or it would find its own output
+            remove_data_set(output_dir)  # or it would find its own output
             start_time = time.perf_counter()
             peaks[protocol].append(
                 _run(["data_prep.prepare", *settings], output_dir.with_suffix(".log"))

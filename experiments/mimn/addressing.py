@@ -24,6 +24,7 @@ from absl import flags, logging
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.inspection import memories
+from dgin_tf.ownership import claim
 from dgin_tf.schema import write_text
 from experiments.running import runs
 
@@ -90,6 +91,7 @@ def run(
     epochs: int,
 ) -> str:
     """Trains and measures rows, and writes the table after every one; returns it."""
+    claim(output_dir, "addressing of a memory", ["addressing.md", "addressing.json"])
     data = PreparedData(data_dir)
     results: dict[str, list[dict[str, float]]] = {}
     for row in rows:
@@ -100,7 +102,9 @@ def run(
         for seed in seeds:
             run_dir = output_dir / row.replace(" ", "_").replace(",", "") / f"seed-{seed}"
             result = runs.train_seed(runs.plain_config(config), data_dir, run_dir, seed)
-            results[row].append({"auc": result["validation"]["auc"], **measure(run_dir, data)})
+            with data.naming_damage():
+                measures = measure(run_dir, data)
+            results[row].append({"auc": result["validation"]["auc"], **measures})
         write_text(output_dir / "addressing.md", markdown(results))
         content = {"results": results, "machine": runs.machine(), "versions": runs.versions()}
         runs.write_json(output_dir / "addressing.json", content)

@@ -16,7 +16,6 @@ Writes `copy_task.json` and `copy_task.md` and prints the latter. Guessing gives
 
 import dataclasses
 import json
-import pathlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from absl import flags
 from dgin_tf.commands import command_line
 from dgin_tf.layers.memory.ntm import TuringMemory
 from dgin_tf.layers.recurrent import GRU
+from dgin_tf.ownership import claim
 from dgin_tf.released.memory import ReleasedStep, ReleasedTuringMemory
 from dgin_tf.schema import write_text
 from experiments.running import runs
@@ -232,9 +232,9 @@ def main(_: object) -> None:
     """Runs the experiment and writes the report."""
     values = flags.FLAGS
     task = Task(time=values.events, nearest=values.nearest, steps=values.steps)
+    names = ["copy_task.json", "copy_task.md"]
+    output_dir = claim(values.output_dir, "results of the copy task", names)
     result = run(task, values.models, range(1, 1 + values.seeds))
-    output_dir = pathlib.Path(values.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
     write_text(output_dir / "copy_task.json", json.dumps(result, indent=2) + "\n")
     write_text(output_dir / "copy_task.md", markdown(result))
     sys.stdout.write(markdown(result))

@@ -1,6 +1,5 @@
 """Results of `experiments.tables` from other days or machines, used in place of new runs."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 import ml_collections
 from absl import logging
 
+from dgin_tf.integrity import read_json
 from dgin_tf.schema import Schema
 from dgin_tf.training.loop import differences
 from experiments.reporting import paper_tables
@@ -27,8 +27,7 @@ class EarlierResults:
       paths: JSON files of `experiments.tables`.
 
     Raises:
-      FileNotFoundError: one of them is not there.
-      ValueError: one of them has other content.
+      ValueError: one of them is not there, or has other content.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike]):
@@ -98,9 +97,10 @@ class EarlierResults:
 
 
 def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-    text = path.read_text(encoding="utf-8")
+    advice = "leave it out of --results, or put it back as experiments.tables wrote it"
+    content = read_json(path, "results of experiments.tables", advice)
     try:
-        results = json.loads(text)["results"]
+        results = content["results"]
         parts = [set(result) for rows in results.values() for result in rows.values()]
     except (ValueError, TypeError, KeyError, AttributeError):  # whatever the file holds instead
         parts = [set()]

@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.inspection import plots, traces
-from dgin_tf.inspection.report import Report, add_result
+from dgin_tf.inspection.report import REPORT_FILE, Report, add_result
 from dgin_tf.models.base import CTRModel
-from dgin_tf.serving.export.bundle import Release, export_bundle
-from dgin_tf.training.loop import RESULT_FILE
+from dgin_tf.ownership import claim
+from dgin_tf.serving.export.bundle import Release, check_base, export_bundle
+from dgin_tf.training.loop import RESULT_FILE, read_result
 from experiments.running import runs
 
+_ATTENTION, _EVOLUTION = "attention", "evolution"  # names of plots
 _TYPICAL_LENGTH = 40  # events: enough for an interest to evolve, few enough to be drawn
 
 
@@ -34,7 +36,9 @@ def export_run(
     Returns:
       The directory of the new version.
     """
-    model, config = runs.load_model(model_dir, data)
+    run_dir = runs.find_run(model_dir)
+    check_base(export_dir)  # before seconds of loading
+    model, config = runs.load_model(run_dir, data)
     max_history = config["data"]["max_history"]
     release = Release(name or config["model"]["name"], data.data_dir, max_history, config)
     return export_bundle(model, release, export_dir)
@@ -62,16 +66,19 @@ def write_report(
       The path of `report.html`.
     """
     run_dir = runs.find_run(model_dir)
+    numbers = range(1, users + 1)
+    names = [f"user-{number}-{name}.png" for number in numbers for name in (_ATTENTION, _EVOLUTION)]
+    folder = claim(
+        output_dir or run_dir, "a report of a model", [REPORT_FILE, "lengths.png", *names]
+    )
     model, config = runs.load_model(run_dir, data)
-    folder = pathlib.Path(output_dir or run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     report = Report(f"{config['model']['name']}: {run_dir}")
-    result = run_dir / RESULT_FILE
-    if result.is_file():
-        add_result(report, json.loads(result.read_text(encoding="utf-8")))
+    if (run_dir / RESULT_FILE).is_file():
+        add_result(report, read_result(run_dir))
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
     # The first batches are enough for a histogram and for users of a typical length.
-    batches = [dict(batch) for batch in data.evaluation(split, options).take(20)]
+    with data.naming_damage():
+        batches = [dict(batch) for batch in data.evaluation(split, options).take(20)]
     lengths = np.concatenate([_lengths(batch) for batch in batches])
     report.section("Histories", "Lengths of the histories of the first batches, in events.")
     _add(report, folder, "lengths", plots.length_histogram(lengths))
@@ -110,11 +117,11 @@ def draw_user(
         f"{name}: {probability:.3f}"
         for name, probability in zip(candidate_names, trace.probabilities[0], strict=True)
     ]
-    figures = {"attention": plots.attention_over_events(trace.attention[0], events, labels)}
+    figures = {_ATTENTION: plots.attention_over_events(trace.attention[0], events, labels)}
     if traces.has_evolution(model):
         paths, weights = traces.trace_evolution(model, features)
         targets = [plots.NO_TARGET, *labels]
-        figures["evolution"] = plots.interest_evolution(paths[0], weights[0], targets, events)
+        figures[_EVOLUTION] = plots.interest_evolution(paths[0], weights[0], targets, events)
     return figures
 
 

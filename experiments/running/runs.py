@@ -23,8 +23,16 @@ from dgin_tf.commands.worker_processes import end_with_parent
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models import registry
 from dgin_tf.models.base import CTRModel
+from dgin_tf.ownership import claim
 from dgin_tf.training import checkpoints, distribution
-from dgin_tf.training.loop import CONFIG_FILE, RESULT_FILE, LoopOptions, train, write_json
+from dgin_tf.training.loop import (
+    CONFIG_FILE,
+    RESULT_FILE,
+    LoopOptions,
+    read_config,
+    train,
+    write_json,
+)
 from experiments.running.program import PROGRAM, program_digest, versions
 from experiments.running.tasks import make_model, make_task
 from experiments.running.watching import observers
@@ -52,7 +60,8 @@ def train_seed(
     data = PreparedData(data_dir)
     options = LoopOptions(**{**config["loop"], "seed": seed})
     task = make_task(config, data, seed, strategy.num_replicas_in_sync)
-    return train(task, options, run_dir, strategy, observers(config, data, run_dir))
+    with data.naming_damage():
+        return train(task, options, run_dir, strategy, observers(config, data, run_dir))
 
 
 def train_seeds(
@@ -105,6 +114,7 @@ class SeedPool:
 
     def gather(self, config, data_dir, model_dir, seeds):
         """Starts the seeds of one model; returns a function that waits and gives their result."""
+        claim_result(model_dir)
         plain = plain_config(config)
         calls = [(plain, data_dir, str(model_dir / f"seed-{seed}"), seed) for seed in seeds]
         # Each waits for a run: of another process, or by training here when it is called.
@@ -121,6 +131,11 @@ class SeedPool:
             return common_result
 
         return result
+
+
+def claim_result(model_dir: str | os.PathLike) -> None:
+    """Makes sure that the common result of a model directory may be written."""
+    claim(model_dir, "the common result of several seeds", [RESULT_FILE])
 
 
 def combine(config: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -222,7 +237,7 @@ def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel
       ValueError: it belongs to another schema.
     """
     directory = find_run(run_dir)
-    config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = read_config(directory)
     tf.keras.mixed_precision.set_global_policy(config["precision"])
     model = make_model(config, data.schema)
     spec = data.training(BatchOptions(**config["data"]), seed=0, epoch=0).element_spec

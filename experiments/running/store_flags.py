@@ -4,6 +4,7 @@ import functools
 
 from absl import flags
 
+from dgin_tf.integrity import CHECKED_BYTES
 from dgin_tf.schema import HISTORY, Schema
 from dgin_tf.stores import addresses
 from dgin_tf.stores.behavior_engine import BehaviorEngine
@@ -78,5 +79,8 @@ def open_index(
             "with --totals_store, late events lie beside the totals; leave --state_store out."
         )
     key = IndexMetadata.load(index_dir).key
-    index, totals = BehaviorIndex(index_dir, schema, key, late), open_totals(schema, key)
+    index = BehaviorIndex(index_dir, schema, key, late)
+    if index.metadata.bytes <= CHECKED_BYTES:  # a larger one is opened at once
+        index.check()
+    totals = open_totals(schema, key)
     return index if totals is None else BehaviorEngine(index, totals)

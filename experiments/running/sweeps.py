@@ -18,6 +18,7 @@ from typing import Any
 
 import ml_collections
 
+from dgin_tf.ownership import claim
 from dgin_tf.schema import write_text
 from dgin_tf.training.display import METRICS, metrics_text
 from dgin_tf.training.loop import HIGHER_IS_BETTER, write_json
@@ -115,6 +116,7 @@ def run_sweep(
     """
     folder = pathlib.Path(folder)
     configs = [configure(config, point) for point in points]
+    claim(folder, "a sweep", [RESULT_FILE, TABLE_FILE])
     waiting = [
         pool.gather(point_config, data_dir, folder / point_name(point), seeds)
         for point, point_config in zip(points, configs, strict=True)

@@ -2,12 +2,14 @@
 
 import errno
 import pathlib
+import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from dgin_tf.commands.command_line import FAILURE, INTERRUPTED, sentence
+from dgin_tf.commands.command_line import FAILURE, FAULT, INTERRUPTED, sentence
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -33,10 +35,34 @@ def test_a_command_ends_with_its_code_and_at_most_one_sentence(body, code, error
     assert (done.returncode, done.stderr) == (code, errors)
 
 
-def test_a_fault_of_ours_keeps_its_traceback():
+def test_a_fault_of_ours_is_one_sentence_and_a_file_with_the_traceback():
     done = ended("raise RuntimeError('bug')")
-    assert done.returncode not in (0, FAILURE)
+    assert (done.returncode, done.stderr.count("\n")) == (FAULT, 1)
+    (path,) = re.findall(r"report it with (\S+), its traceback: RuntimeError: bug", done.stderr)
+    assert "RuntimeError: bug" in pathlib.Path(path).read_text()
+    pathlib.Path(path).unlink()
+
+
+def test_without_room_for_the_traceback_it_is_printed(tmp_path):
+    done = ended("import tempfile; tempfile.tempdir = '/nowhere'; raise RuntimeError('bug')")
+    assert done.returncode == FAULT
     assert "Traceback" in done.stderr
+
+
+def test_an_interrupt_while_tensorflow_is_imported_is_quiet():
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "experiments.evaluate"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    errors = ""
+    for line in process.stderr:
+        if not line.startswith("import time:"):
+            errors += line
+        elif "tensorflow" in line and process.poll() is None:
+            process.send_signal(signal.SIGINT)  # again and again
+    assert (process.wait(), errors) == (INTERRUPTED, "interrupted.\n")
 
 
 def test_an_argument_that_is_no_flag_is_refused():

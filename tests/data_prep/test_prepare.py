@@ -1,5 +1,6 @@
 """The whole preparation on tiny logs: what the records hold, and what a run may never do."""
 
+import contextlib
 import gzip
 import itertools
 import os
@@ -8,18 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_prep import outputs
 from data_prep.engines import local
 from data_prep.outputs import CARD_FILE
 from data_prep.pipeline import Preparation
 from data_prep.protocol import PAPER, POPULARITY, TIME, Limits, Protocol, paper_form
 from data_prep.readers.table import TableReader
 from data_prep.readers.taobao import BEHAVIORS
+from dgin_tf.integrity import read_json, sealed
 from dgin_tf.records import MANIFEST_FILE, Manifest, load_catalogue
 from dgin_tf.schema import FIRST_ID, Schema
 from tests.data_prep.logs import (
@@ -333,8 +337,9 @@ def test_a_killed_process_can_be_started_again(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "out" / MANIFEST_FILE).exists()
-    (tmp_path / "out" / "train").mkdir(exist_ok=True)
-    (tmp_path / "out" / "train" / ".00000-len0025.tfrecord.7.tmp").write_bytes(b"half")
+    new = tmp_path / "out" / ".preparing" / "output" / "train"
+    new.mkdir(exist_ok=True, parents=True)
+    (new / ".00000-len0025.tfrecord.7.tmp").write_bytes(b"half")
     assert start(*flags).wait() == 0
     run(preparation(path, seed=1, buckets=23), tmp_path / "whole")
     assert all_bytes(tmp_path / "out") == all_bytes(tmp_path / "whole")
@@ -449,6 +454,75 @@ def test_duplicate_rows_count_once_and_are_counted(tmp_path):
 def test_an_unknown_behaviour_type_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"unknown behavior types \['look'\]"):
         preparation(write_log(tmp_path), behavior_types=("look",))
+
+
+def test_a_bad_log_leaves_the_data_set_that_is_there(tmp_path):
+    run(preparation(write_log(tmp_path)), tmp_path / "out")
+    before = all_bytes(tmp_path / "out")
+    (tmp_path / "ms.csv").write_bytes(text_of([(*row[:4], 1000 * row[4]) for row in rows_of()]))
+    with pytest.raises(ValueError, match="ms.csv"):
+        run(preparation(str(tmp_path / "ms.csv")), tmp_path / "out")
+    after = all_bytes(tmp_path / "out")
+    assert {name: after.get(name) for name in before} == before
+
+
+@pytest.mark.parametrize(
+    "name", ["vocabulary/mine.txt", "report.html", "train/x.tfrecord", "notes"]
+)
+def test_a_folder_with_somebody_elses_file_is_refused(tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    for _ in range(2):  # beside nothing, and beside a data set
+        with pytest.raises(ValueError, match=f"it holds {name}, which is no part"):
+            run(preparation(write_log(tmp_path)), tmp_path / "out")
+        assert path.read_text() == "mine"
+        path.unlink()
+        run(preparation(write_log(tmp_path)), tmp_path / "out")
+        path.with_name("mine").write_text("mine")
+        path, name = path.with_name("mine"), str(pathlib.Path(name).with_name("mine"))
+
+
+@pytest.mark.parametrize("survived", [0, 1, 3, 7, 12, 13])
+def test_a_run_that_was_killed_while_it_moved_its_files_is_completed_by_the_next(
+    tmp_path, monkeypatch, survived
+):
+    path = write_log(tmp_path)
+    run(preparation(path, targets_per_user=2), tmp_path / "whole")
+    run(preparation(path), tmp_path / "out")
+    moves, replace = [], os.replace
+
+    def move_and_die(source, target):
+        if len(moves) == survived:
+            raise KilledError
+        moves.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(outputs, "os", types.SimpleNamespace(replace=move_and_die))
+    with contextlib.suppress(KilledError):
+        run(preparation(path, targets_per_user=2), tmp_path / "out")
+    monkeypatch.undo()
+    assert run(preparation(path, targets_per_user=2), tmp_path / "out")
+    assert all_bytes(tmp_path / "out") == all_bytes(tmp_path / "whole")
+
+
+def test_what_the_manifest_lists_outside_its_folder_is_not_touched(tmp_path):
+    path = write_log(tmp_path)
+    run(preparation(path), tmp_path / "out")
+    manifest = read_json(tmp_path / "out" / MANIFEST_FILE, "", "")
+    manifest["files"]["../UserBehavior.csv"] = {}
+    (tmp_path / "out" / MANIFEST_FILE).write_text(sealed(manifest))
+    with pytest.raises(ValueError, match="not in its folder"):
+        run(preparation(path, seed=5), tmp_path / "out")
+    assert pathlib.Path(path).is_file()
+
+
+@pytest.mark.parametrize(
+    "fractions", [(0.8, 0.1, 0.2), (float("inf"), 0.1, 0.1), (float("nan"), 0, 0)]
+)
+def test_fractions_are_finite_and_one_at_most_together(fractions):
+    with pytest.raises(ValueError, match="1 at most together"):
+        Protocol(fractions=fractions)
 
 
 def test_two_preparations_of_one_folder_do_not_mix(tmp_path):

@@ -1,6 +1,5 @@
 """DGIN's experiments: configs, tables, and bucket boundaries learned from a training split."""
 
-import json
 import pathlib
 import shutil
 
@@ -8,8 +7,10 @@ import numpy as np
 import pytest
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.integrity import sealed
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.models.registry import MODELS
+from dgin_tf.records import read_manifest
 from dgin_tf.serving.online.bundle_model import BundleModel
 from dgin_tf.serving.online.ranker import Ranker
 from experiments.dgin import (
@@ -161,10 +162,9 @@ def test_boundaries_are_of_the_training_split_alone(own_data, tmp_path):
     for split in ("validation", "test"):
         shutil.rmtree(own_data / split)
         shutil.copytree(other / split, own_data / split)
-    manifest = json.loads((own_data / "manifest.json").read_text())
-    foreign = json.loads((other / "manifest.json").read_text())
+    manifest, foreign = (read_manifest(folder) for folder in (own_data, other))
     manifest["splits"] |= {name: foreign["splits"][name] for name in ("validation", "test")}
-    (own_data / "manifest.json").write_text(json.dumps(manifest))
+    (own_data / "manifest.json").write_text(sealed(manifest))
     runs.train_seeds(learning(), str(own_data), tmp_path / "again", [1])
     np.testing.assert_array_equal(boundaries_of(tmp_path / "again", own_data), learned)
 

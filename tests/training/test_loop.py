@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgin_tf.ownership import LOCK_FILE, locked
 from dgin_tf.training import callbacks, checkpoints, loop
 from dgin_tf.training.display import Display
 from dgin_tf.training.loop import LoopOptions, train
@@ -54,7 +55,7 @@ def assert_same_run(run_dir, expected_dir):
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_array_equal(found[name], value, err_msg=name)
-    found, expected = (json.loads((d / "result.json").read_text()) for d in (run_dir, expected_dir))
+    found, expected = (loop.read_result(folder) for folder in (run_dir, expected_dir))
     assert found.pop("seconds") >= 0
     assert found == {key: value for key, value in expected.items() if key != "seconds"}
 
@@ -80,7 +81,21 @@ def test_the_result_holds_what_is_promised(finished):
 def test_a_finished_run_is_not_trained_again(data_dir, finished, monkeypatch):
     monkeypatch.setattr(loop, "_Session", None)
     result = train(tiny.make_task(data_dir), OPTIONS, finished)
-    assert result == json.loads((finished / "result.json").read_text())
+    assert result == loop.read_result(finished)
+
+
+def test_two_trainings_of_one_directory_do_not_mix(data_dir, tmp_path):
+    with locked(tmp_path / LOCK_FILE, ""), pytest.raises(ValueError, match="another training is"):
+        train(tiny.make_task(data_dir), OPTIONS, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
+
+
+@pytest.mark.parametrize("name", ["result.json", "tensorboard", "checkpoints"])
+def test_a_directory_with_somebody_elses_file_is_refused(data_dir, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"it holds {name} without config.json"):
+        train(tiny.make_task(data_dir), OPTIONS, tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_a_run_killed_with_sigkill_ends_with_the_same_bits(data_dir, finished, tmp_path):

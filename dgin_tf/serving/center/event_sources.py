@@ -11,9 +11,10 @@ import os
 import pathlib
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from dgin_tf.integrity import read_json
 from dgin_tf.schema import write_text
 
 _CHUNK = 1 << 18  # bytes read at once
@@ -264,5 +265,5 @@ def position_of_file(offset_path: str | os.PathLike) -> Position:
     path = pathlib.Path(offset_path)
     if not path.is_file():
         return _BEGINNING
-    content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, "how far a file was read", "delete it to read from the beginning")
     return {name: content[name] for name in (OFFSET, "head") if name in content}

@@ -8,9 +8,9 @@ A snapshot includes at least all events up to its position. Events that are read
 change nothing that it includes, and add everything else.
 """
 
+import contextlib
 import dataclasses
 import datetime
-import json
 import os
 import pathlib
 import shutil
@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from dgin_tf.integrity import Facts, check_files, facts_of, read_json, sealed
+from dgin_tf.ownership import check_nothing_else, make_folder
 from dgin_tf.schema import write_text
 from dgin_tf.serving.center.user_states import UserStates
 from dgin_tf.stores import dumps
@@ -40,11 +42,13 @@ class Snapshot:
       day: date, as 2026-11-21.
       folder: directory of the files.
       position: in the source of events, see `EventSource.position`.
+      files: sizes and checksums of its files; none where a version before 0.7 took it.
     """
 
     day: str
     folder: pathlib.Path
     position: dict[str, Any]
+    files: Facts = dataclasses.field(default_factory=dict)
 
 
 class Snapshots:
@@ -69,9 +73,11 @@ class Snapshots:
         Raises:
           StoreError: the store cannot be copied.
           OSError: the folder cannot be written.
+          ValueError: the day's folder holds something else.
         """
         target = self._folder / today.isoformat()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
+        check_nothing_else(target, _own_files(target), "a snapshot")
         self._remove_unfinished()
         temporary = pathlib.Path(
             tempfile.mkdtemp(_UNFINISHED, f".{today.isoformat()}.", self._folder)
@@ -80,21 +86,27 @@ class Snapshots:
             # Under a temporary name, so that a folder with a date is always complete.
             dumps.write_dump(self._states.store, temporary)
             timestamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            names = [name for name in dumps.FILES if (temporary / name).is_file()]
+            files = facts_of(temporary, names)
             facts = {"taken": timestamp, "states": self._states.namespace, "position": position}
-            write_text(temporary / _FACTS, json.dumps(facts, indent=2) + "\n")
-            shutil.rmtree(target, ignore_errors=True)
+            facts["files"] = files
+            write_text(temporary / _FACTS, sealed(facts))
+            replaced = temporary.with_suffix(".old" + _UNFINISHED)
+            if target.exists():  # until the new one has its name
+                os.rename(target, replaced)
             os.rename(temporary, target)
+            shutil.rmtree(replaced, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         expired = today - datetime.timedelta(RETENTION_DAYS)
         for snapshot in self.list():
             if datetime.date.fromisoformat(snapshot.day) <= expired:
-                shutil.rmtree(snapshot.folder)
-        return Snapshot(today.isoformat(), target, position)
+                _remove(snapshot.folder)
+        return Snapshot(today.isoformat(), target, position, files)
 
     def _remove_unfinished(self) -> None:
         """Deletes old unfinished snapshots; another machine may be writing a younger one."""
-        for path in self._folder.glob(f".*{_UNFINISHED}"):
+        for path in self._folder.glob(f".????-??-??.*{_UNFINISHED}"):
             if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -102,8 +114,9 @@ class Snapshots:
         """All snapshots, the oldest first."""
         snapshots = []
         for path in sorted(self._folder.glob(f"*-*-*/{_FACTS}")):
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            snapshots.append(Snapshot(path.parent.name, path.parent, facts["position"]))
+            facts = read_json(path, "the position of a snapshot", f"delete {path.parent}")
+            files = facts.get("files", {})
+            snapshots.append(Snapshot(path.parent.name, path.parent, facts["position"], files))
         return snapshots
 
     def find(self, day: str) -> Snapshot:
@@ -117,8 +130,27 @@ class Snapshots:
         )
 
     def roll_back(self, snapshot: Snapshot) -> int:
-        """Replaces states by those of a snapshot, while no center writes; returns how many there are."""
+        """Replaces states by those of a snapshot, while no center writes; returns how many there are.
+
+        Raises:
+          ValueError: the snapshot is damaged; no state has been replaced.
+        """
+        check_files(snapshot.folder, snapshot.files, "roll back to the snapshot of another day")
         return dumps.restore_dump(self._states.store, snapshot.folder, self._states.namespace)
+
+
+def _own_files(folder: pathlib.Path) -> list[str]:
+    """Names of a snapshot's files; none where the folder has no snapshot."""
+    return [_FACTS, *dumps.FILES] if (folder / _FACTS).is_file() else []
+
+
+def _remove(folder: pathlib.Path) -> None:
+    """Removes a snapshot; what else somebody put into its folder stays."""
+    for name in (*_own_files(folder)[1:], _FACTS):  # the description last, so that a kill leaves it
+        (folder / name).unlink(missing_ok=True)
+    for place in (*(path for path in folder.iterdir() if path.is_dir()), folder):
+        with contextlib.suppress(OSError):  # not empty
+            place.rmdir()
 
 
 class DailySnapshots:
@@ -154,7 +186,7 @@ class DailySnapshots:
             return
         try:
             self._snapshots.take(self._position(), today)
-        except (StoreError, OSError) as error:
+        except (StoreError, OSError, ValueError) as error:
             self._next_try = time.monotonic() + _RETRY_SECONDS
             self._say(
                 f"no snapshot of {today}, trying again in {_RETRY_SECONDS / 60:.0f} minutes: {error}"

@@ -33,13 +33,21 @@ import numpy as np
 import tensorflow as tf
 
 import dgin_tf
+from dgin_tf.integrity import facts_of, sealed
 from dgin_tf.models.base import CTRModel
 from dgin_tf.models.serving_spec import ServingSpec
+from dgin_tf.ownership import check_claim, claim
 from dgin_tf.records import CATALOGUE_FILE, Arrays, load_catalogue
 from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK, USER_ID, Schema, write_text
 from dgin_tf.serving.export import signatures, warmup
 from dgin_tf.serving.export.requests import RequestMaker
-from dgin_tf.serving.export.versions import ASSETS, FORMAT_VERSION, METADATA_FILE, version_numbers
+from dgin_tf.serving.export.versions import (
+    ASSETS,
+    FILES,
+    FORMAT_VERSION,
+    METADATA_FILE,
+    version_numbers,
+)
 from dgin_tf.serving.export.vocabularies import VOCABULARY
 
 REQUESTS = "requests"
@@ -108,8 +116,14 @@ def export_bundle(model: CTRModel, release: Release, export_dir: str | os.PathLi
     return base / str(version)
 
 
+def check_base(base: str | os.PathLike) -> None:
+    """Raises ValueError where a base path of versions cannot be made, or others' files have its names."""
+    check_claim(base, _WRITER, _CONFIGS)
+
+
 def write_configs(base: pathlib.Path, name: str) -> None:
     """Writes the three files that tensorflow_model_server is started with."""
+    claim(base, _WRITER, _CONFIGS)
     for file_name, text in _CONFIGS.items():
         write_text(base / file_name, text.format(name=name, base=base.resolve()))
 
@@ -179,8 +193,16 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
             "dgin_tf": dgin_tf.__version__,
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
+        # Examples of requests are for people, who may replace them.
+        FILES: facts_of(folder, (n for n in _files(folder) if f"/{REQUESTS}/" not in n)),
     }
-    write_text(assets / METADATA_FILE, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+    write_text(assets / METADATA_FILE, sealed(metadata, sort_keys=True))
+
+
+def _files(folder: pathlib.Path) -> list[str]:
+    """Names of all files in a folder, at any depth."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def state_bytes(functions: Mapping[str, Any]) -> dict[str, int]:
@@ -304,6 +326,7 @@ def _copy_assets(release: Release, schema: Schema, functions, assets: pathlib.Pa
 def _new_version(base: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
     """The next version's number and a directory to write it in, renamed on success."""
     is_new = not base.exists()
+    check_base(base)
     base.mkdir(parents=True, exist_ok=True)
     version = max(version_numbers(base), default=0) + 1
     folder = base / f".{version}.{os.getpid()}.tmp"  # not a number, so that servers ignore it
@@ -318,6 +341,7 @@ def _new_version(base: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
         raise
 
 
+_WRITER = "settings of a server"
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
 _CONFIGS = {

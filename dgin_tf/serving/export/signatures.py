@@ -16,13 +16,16 @@ either end of a row. An id outside its vocabulary becomes the unknown id. State 
 can be stored, or sent as JSON, without loss.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from dgin_tf.group_spec import TOTAL
 from dgin_tf.inputs.cutting import cut, parse_rows
+from dgin_tf.integrity import first_line
 from dgin_tf.layers.events import MASK
 from dgin_tf.models.base import CTRModel
 from dgin_tf.schema import (
@@ -59,6 +62,17 @@ _MASKS = {HISTORY: HISTORY_MASK, CANDIDATE: CANDIDATE_MASK}
 Tensors = dict[str, tf.Tensor]
 Specs = dict[str, tf.TensorSpec]
 Signatures = dict[str, Any]  # name -> concrete function
+
+
+def load_signatures(version: str | os.PathLike) -> Mapping[str, Any]:
+    """Loads the functions of a saved model; raises ValueError where its files are damaged."""
+    try:
+        return tf.saved_model.load(os.fspath(version)).signatures
+    except (tf.errors.OpError, DecodeError, OSError, IndexError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"the saved model in {os.fspath(version)} is damaged ({first_line(error)}); export "
+            "the model with python -m experiments.export."
+        ) from error
 
 
 def trace_signatures(model: CTRModel, max_history: int) -> Signatures:

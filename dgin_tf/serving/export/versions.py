@@ -1,16 +1,19 @@
 """Exported versions on disk, and the names under which the user states of a version are stored."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from dgin_tf.integrity import check_files, read_json
 from dgin_tf.schema import HISTORY, Schema, feature_name
 
 ASSETS = "assets.extra"
 METADATA_FILE = "model.json"
+FILES = "files"  # in the metadata: sizes and checksums of the other files
 FORMAT_VERSION = 2
+_KEYS = {"name", "version", "schema_fingerprint", "max_history", "assets_dir", "signatures"}
+_EXPORT = "export the model with python -m experiments.export"
 
 
 def version_numbers(export_dir: str | os.PathLike) -> list[int]:
@@ -37,24 +40,23 @@ def open_bundle(bundle: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]
 
     Raises:
       FileNotFoundError: there is no version.
-      ValueError: the version was not exported by this version of the package.
+      ValueError: the version was not exported by this version of the package, or one of its files is
+        damaged.
     """
     version = pathlib.Path(bundle)
     if not (version / "saved_model.pb").is_file():
         version = latest_version(bundle)
     path = version / ASSETS / METADATA_FILE
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        raise ValueError(
-            f"expected an export with {METADATA_FILE} in {version / ASSETS}, found none that can be "
-            "read; export the model with python -m experiments.export."
-        ) from error
+    metadata = read_json(path, "the description of an export", _EXPORT)
     if metadata.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{version} is an export of format {metadata.get('format_version')}, but this version of "
             f"dgin_tf reads {FORMAT_VERSION}; export the model again."
         )
+    if missing := sorted(_KEYS - set(metadata)):
+        raise ValueError(f"expected {missing} in {path}, which is damaged; {_EXPORT}.")
+    # None where a version before 0.7 exported it.
+    check_files(version, metadata.get(FILES, {}), _EXPORT)
     return version, metadata
 
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+from dgin_tf.integrity import damage_in
 from dgin_tf.schema import FIRST_ID, UNKNOWN_ID
 
 VOCABULARY = "vocabulary"
@@ -41,7 +42,9 @@ class Vocabularies:
                 f"the bundle has no vocabulary {name!r}, since the model reads none of its ids or the "
                 "data were prepared without it; give dense ids."
             )
-        text = (self._folder / f"{name}.txt").read_text(encoding="utf-8")
+        path = self._folder / f"{name}.txt"
+        with damage_in(path, "a vocabulary", "take it from the data set, or prepare that again"):
+            text = path.read_text(encoding="utf-8")
         lines = text.rstrip("\n").split("\n")
         return {line: FIRST_ID + number for number, line in enumerate(lines)}
 

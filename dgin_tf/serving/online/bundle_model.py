@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dgin_tf.records import Arrays, load_catalogue
 from dgin_tf.schema import ITEM, UNKNOWN_ID, USER, Field, Schema, feature_name
-from dgin_tf.serving.export.signatures import signature_specs
+from dgin_tf.serving.export.signatures import load_signatures, signature_specs
 from dgin_tf.serving.export.versions import ASSETS, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies
 
@@ -52,7 +52,7 @@ class BundleModel:
                 "that was trained on these data."
             )
         if signatures is None:
-            signatures = tf.saved_model.load(os.fspath(self.version_dir)).signatures
+            signatures = load_signatures(self.version_dir)
         self._signatures = signatures
         self.inputs = {n: signature_specs(f)[0] for n, f in signatures.items()}
 

@@ -50,6 +50,32 @@ def test_states_come_back_as_they_were_and_others_stay(store, snapshots, tmp_pat
     assert dict(store.scoped("halving.4").items()) == {2: b"another version's"}
 
 
+def test_a_damaged_snapshot_replaces_no_state(store, snapshots, tmp_path):
+    make_center(store, tmp_path).apply([event(2, 1, 5), event(3, 1, 7)])
+    snapshot = snapshots.take({}, DAY)
+    before = dict(store.scoped("halving.3").items())
+    for path in snapshot.folder.rglob("*"):
+        if path.suffix in (".tfrecord", ".mdb"):
+            path.write_bytes(b"")  # a file of records without any would be a snapshot of no states
+    with pytest.raises(
+        ValueError, match="0 bytes instead of .*; roll back to the snapshot of another"
+    ):
+        snapshots.roll_back(snapshots.find("2026-11-21"))
+    assert dict(store.scoped("halving.3").items()) == before
+
+
+def test_somebody_elses_files_beside_snapshots_stay(snapshots, tmp_path):
+    (first,) = (snapshots.take({}, DAY).folder,)
+    (first / "notes").write_text("mine")
+    (first.parent / ".mine.tmp").write_text("mine")
+    os.utime(first.parent / ".mine.tmp", (0, 0))
+    with pytest.raises(ValueError, match="it holds notes, which is no part of one"):
+        snapshots.take({}, DAY)
+    snapshots.take({}, DAY + datetime.timedelta(RETENTION_DAYS))  # the first one has expired
+    assert os.listdir(first) == ["notes"]
+    assert (first.parent / ".mine.tmp").is_file()
+
+
 def test_events_since_a_snapshot_bring_its_states_up_to_date(store, snapshots, tmp_path):
     stream = [event(2, n, n + 1) for n in range(1, 8)]
     make_center(store, tmp_path).apply(stream[:3])

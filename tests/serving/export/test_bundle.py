@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.models.registry import MODELS
+from dgin_tf.ownership import NOTES_FILE
 from dgin_tf.serving.export import bundle
 from dgin_tf.serving.export.bundle import Release, export_bundle, usage
-from dgin_tf.serving.export.versions import latest_version
+from dgin_tf.serving.export.versions import FILES, latest_version, open_bundle
 from tests.prepared import make_schema
 from tests.serving.exported import CANDIDATES, CUTS, MAX_HISTORY, USERS, score_in_a_fresh_process
 
@@ -108,6 +109,7 @@ def test_versions_count_up_and_the_files_for_the_server_lie_beside_them(data, tm
     assert [version.name for version in versions] == ["1", "2"]
     assert latest_version(tmp_path) == versions[1]
     assert sorted(os.listdir(tmp_path)) == [
+        NOTES_FILE,
         "1",
         "2",
         "batching_parameters.txt",
@@ -118,6 +120,14 @@ def test_versions_count_up_and_the_files_for_the_server_lie_beside_them(data, tm
     assert f'base_path: "{tmp_path}"' in config
     assert 'name: "clicks"' in config
     assert "/v1/models/clicks:predict" in usage(versions[1])
+
+
+def test_all_files_that_are_read_have_checksums(din):
+    described = set(open_bundle(din.version)[1][FILES])
+    files = {p.relative_to(din.version).as_posix() for p in din.version.rglob("*") if p.is_file()}
+    requests = {name for name in files if "/requests/" in name}
+    assert files - described == {*requests, f"{bundle.ASSETS}/{bundle.METADATA_FILE}"}
+    assert {"saved_model.pb", "variables/variables.index"} < described
 
 
 def test_states_are_marked_by_weights_and_settings(data, tmp_path):

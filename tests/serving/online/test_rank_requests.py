@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 
+from dgin_tf.integrity import read_json, sealed
 from dgin_tf.serving.online.ranker import Ranker
 from dgin_tf.serving.online.service import Servable, make_server
 from dgin_tf.stores.addresses import open_store
@@ -210,7 +211,8 @@ def test_the_command_serves_users_with_what_came_since(sim, data, index_dir, tmp
 def test_the_command_refuses_an_index_of_another_schema(sim, data, tmp_path):
     build_index(data.data_dir, tmp_path / "index", "category_id")
     path = tmp_path / "index" / "index.json"
-    path.write_text(path.read_text().replace('"schema": "', '"schema": "0'))
+    content = read_json(path, "", "")
+    path.write_text(sealed({**content, "schema": f"0{content['schema']}"}))
     process = serve(f"--export_dir={sim.version.parent}", f"--index_dir={path.parent}")
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 2
