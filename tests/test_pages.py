@@ -159,3 +159,18 @@ def test_the_site_names_no_font_or_script_of_a_network():
     assert "font: false" in settings
     assert "http" not in settings
     assert "- offline" not in settings  # the plugin adds a script from a network
+
+
+def test_every_package_is_in_the_reference():
+    shown = {
+        name
+        for page in (ROOT / "docs/api").glob("*.md")
+        for name in re.findall(r"^::: ([\w.]+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    parts = {
+        f"dgin_tf.{path.stem}"
+        for path in (ROOT / "dgin_tf").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    # Commands are described by their pages and by --help.
+    assert parts - shown == {"dgin_tf.__init__", "dgin_tf.commands"}
