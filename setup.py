@@ -36,6 +36,7 @@ setuptools.setup(
         "tqdm>=4.66,<5",
         "google-crc32c>=1.5,<2",
         "scipy>=1.11,<2",
+        "pillow>=10,<14",
     ],
     extras_require={
         "serve": _SERVE,

@@ -18,6 +18,7 @@ td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px soli
   vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .good { color: #14713d; } .bad { color: #a3261b; }
+.scroll { overflow-x: auto; } h1, p { overflow-wrap: anywhere; }
 .charts { display: flex; flex-wrap: wrap; gap: 1.5rem; }
 figure { margin: 0; } figcaption { font-size: .85rem; color: #52606f; }
 svg text { font: 10px system-ui, sans-serif; fill: #52606f; } svg rect { fill: #3d76b8; }
@@ -42,7 +43,8 @@ def report_page(card: Result) -> str:
     body = "\n".join(f"<h2>{title}</h2>\n{content}" for title, content in sections if content)
     title = f"Data card: {html.escape(', '.join(entry['file'] for entry in card['inputs']))}"
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{title}</title>'
         f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n"
     )
 
@@ -201,7 +203,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     lines = ["".join(map(_cell, row)) for row in rows]
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table><tr>{head}</tr>\n{body}</table>"
+    return f'<div class="scroll"><table><tr>{head}</tr>\n{body}</table></div>'
 
 
 def _cell(value: object) -> str:

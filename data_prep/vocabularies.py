@@ -24,12 +24,10 @@ from dgin_tf.schema import (
     Field,
     Schema,
     replacing,
-    write_text,
 )
 from dgin_tf.schema import USER as USER_ROLE
 
 FOLDER = "vocabulary"
-TITLES = "item_title"  # file of the items' titles beside their vocabulary, a line for each id
 ITEMS_FILE = "items.columns"
 USERS_FILE = "users.columns"
 VOCABULARY_FILE = "vocabulary.columns"
@@ -85,15 +83,20 @@ class Vocabulary:
                 options = pa.csv.WriteOptions(include_header=False)
                 pa.csv.write_csv(pa.table({"value": self.values}), file, options)
 
+    def save_titles(self, path: pathlib.Path, titles: pd.DataFrame) -> None:
+        """Writes the title of each value a line, empty where there is none; nothing without titles.
 
-def save_titles(
-    titles: Mapping[int | str, str], items: Vocabulary, output_dir: pathlib.Path
-) -> None:
-    """Writes the title of every item, one a line as its vocabulary has them; nothing without titles."""
-    if titles:
-        lines = (" ".join(titles.get(item, "").split()) for item in items.values.tolist())
-        (output_dir / FOLDER).mkdir(exist_ok=True)
-        write_text(output_dir / FOLDER / f"{TITLES}.txt", "".join(f"{line}\n" for line in lines))
+        Args:
+          path: of the file.
+          titles: raw values, and their titles, in its two columns.
+        """
+        if titles.empty:
+            return
+        raw, names = (titles[column] for column in titles)
+        by_value = names.set_axis(raw).groupby(level=0).first()
+        lines = by_value.reindex(self.values).fillna("")
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            file.writelines(f"{' '.join(str(line).split())}\n".encode() for line in lines)
 
 
 def item_vocabulary(items: Columns, words: Words, folder: pathlib.Path) -> Vocabulary:

@@ -48,7 +48,11 @@ def main(_: object) -> None:
     columns = ("recall", "attention", "found")
     rows = [[name, *(unit[c] for c in columns)] for name, unit in comparison["recall"].items()]
     report.table(["unit", *columns], rows)
-    report.picture(plots.search_recall(comparison["recall"]))
+    report.picture(
+        plots.search_recall(comparison["recall"]),
+        "What each unit retrieves of what full target attention looks at: of its events of highest "
+        "attention, and of its attention. A unit that retrieves more events has more of both.",
+    )
     report.section(
         "Against each other", "Share of the events of the column's unit that the row's has too."
     )

@@ -15,7 +15,7 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags, logging
@@ -30,7 +30,7 @@ from dgin_tf.ownership import claim
 
 SYNTHETIC = "synthetic"
 MODELS = ("din", "dien")
-_LOG = "log.csv"  # the synthetic one
+_LOG_FILE = "log.csv"
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "quickstart", "Where everything goes.")
 _DATASET = flags.DEFINE_enum(
@@ -63,7 +63,7 @@ def main(_: object) -> None:
     start_time = time.monotonic()
     names = ["report.html"]
     if _DATASET.value == SYNTHETIC:
-        names += [_LOG, synthetic.truth_path(_LOG).name]
+        names += [_LOG_FILE, synthetic.truth_path(_LOG_FILE).name]
     folder = claim(_OUTPUT_DIR.value, "a quickstart", names)
     data_dir = folder / "data"
     log = _log(folder)
@@ -79,7 +79,7 @@ def main(_: object) -> None:
         )
     versions = {name: _export(name, data_dir, folder) for name in MODELS}
     ranking = _score_in_a_fresh_process(versions["dien"], data_dir, folder / "dien")
-    report = _report(folder, data_dir, {"results": results, "ranking": ranking, "log": log})
+    report = _report(folder, data_dir, results, versions, ranking)
     _say(f"done in {time.monotonic() - start_time:.0f} s")
     _say(f"  data     {data_dir}  (see {data_dir / 'report.html'})")
     for name, version in versions.items():
@@ -98,7 +98,7 @@ def _log(folder: pathlib.Path) -> list[str]:
         return _INPUT.value
     if _INPUT.value:
         raise ValueError("the synthetic log takes no --input; name its layout by --dataset.")
-    path = folder / _LOG
+    path = folder / _LOG_FILE
     if not path.exists() or not synthetic.truth_path(path).exists():
         preset = synthetic.PRESETS["quickstart"]
         per_user = preset.population.events // preset.population.users
@@ -194,66 +194,29 @@ def _score_in_a_fresh_process(
 
 
 def _report(
-    folder: pathlib.Path, data_dir: pathlib.Path, outcome: Mapping[str, Any]
+    folder: pathlib.Path,
+    data_dir: pathlib.Path,
+    results: Mapping[str, Any],
+    versions: Mapping[str, pathlib.Path],
+    ranking: Sequence[tuple[str, float, bool]],
 ) -> pathlib.Path:
     """Writes the report of each run, and one of both; returns the path of the latter."""
     from dgin_tf.inputs.pipeline import PreparedData
-    from dgin_tf.inspection.report import Report
+    from experiments.reporting import quickstart_page
     from experiments.running import publishing
 
     data = PreparedData(data_dir)
     pages = {name: publishing.write_report(folder / name, data) for name in MODELS}
-    report = Report("dgin_tf: from a raw log to a served model")
-    report.section("Test split")
-    metrics = ("auc", "gauc", "log_loss", "calibration", "examples")
-    report.table(
-        ["model", *metrics],
-        [
-            [name, *(result["test"][key] for key in metrics)]
-            for name, result in outcome["results"].items()
-        ],
-    )
-    report.section("One user's candidates, scored by the exported DIEN in a fresh process")
-    report.table(["candidate", "probability", "clicked"], outcome["ranking"])
-    if _DATASET.value == SYNTHETIC:
-        report.section(
-            "Attention on the true causes",
-            "The synthetic log has the past events that caused each click. Share of the attention "
-            "that lies on them, mean over the clicks of the test split that have a cause.",
+    is_synthetic = _DATASET.value == SYNTHETIC
+    truth = synthetic.Truth.load(folder / _LOG_FILE) if is_synthetic else None
+    outcome = quickstart_page.Outcome(results, versions, ranking, truth)
+    page, shares = quickstart_page.write_page(folder, data, outcome, pages)
+    for name, share in shares.items():
+        _say(
+            f"  {name:5} has {share.share:.0%} of its attention on the true causes "
+            f"(equal: {share.chance:.0%})"
         )
-        rows = [[name, *_cause_share(name, data, folder, outcome["log"][0])] for name in MODELS]
-        report.table(["model", "attention on causes", "equal attention", "clicks"], rows)
-        for name, share, chance, _ in rows:
-            _say(
-                f"  {name:5} has {share:.0%} of its attention on the true causes (equal: {chance:.0%})"
-            )
-    report.section("Pages")
-    report.preformatted("\n".join(f"{name}: {page.resolve()}" for name, page in pages.items()))
-    return report.save(folder)
-
-
-def _cause_share(name: str, data: Any, folder: pathlib.Path, log: str) -> tuple[float, float, int]:
-    """Mean share of the attention on the causes, that of equal attention, and number of clicks."""
-    import numpy as np
-
-    from dgin_tf.inputs.pipeline import BatchOptions
-    from dgin_tf.inspection import causes, traces
-    from experiments.running import runs
-
-    model, config = runs.load_model(folder / name, data)
-    finder = causes.CauseFinder(data.data_dir, "test", synthetic.Truth.load(log))
-    shares, chances = [], []
-    for batch in data.evaluation("test", BatchOptions(128, config["data"]["max_history"])):
-        trace = traces.trace(model, batch)
-        if trace.attention is None:
-            raise ValueError(f"expected a model with attention; {name} has none.")
-        is_cause = finder.masks(trace.features)  # [users, candidates, time]
-        mask = trace.features["hist_mask"]
-        shares.append(causes.cause_share(trace.attention, mask, is_cause))
-        chances.append(causes.chance_share(mask, is_cause))
-    share, chance = np.concatenate(shares), np.concatenate(chances)
-    has_cause = np.isfinite(share)
-    return float(share[has_cause].mean()), float(chance[has_cause].mean()), int(has_cause.sum())
+    return page
 
 
 def _say(line: str) -> None:

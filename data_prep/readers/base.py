@@ -115,9 +115,9 @@ class Reader(abc.ABC):
         """Table of user profiles: `user_id` as in the log, and `profile_fields` as words, "" where unknown."""
         return pd.DataFrame(columns=["user_id", *self.profile_fields])
 
-    def titles(self) -> Mapping[int | str, str]:
-        """Title of an item by its id in the log, for people to read; empty where the source has none."""
-        return {}
+    def titles(self) -> pd.DataFrame:
+        """Table of items' titles, for people who look at them: `item_id` as in the log, and `title`."""
+        return pd.DataFrame(columns=["item_id", "title"])
 
 
 def file_pieces(path: str, piece_bytes: int = PIECE_BYTES) -> list[Piece]:

@@ -31,15 +31,14 @@ from data_prep.events import (
     make_chunk,
 )
 from data_prep.readers.base import Piece, Reader, file_pieces
-from data_prep.readers.cells import DECIMAL, INTEGER, WORD
+from data_prep.readers.cells import DECIMAL, INTEGER, SIDE_FEATURE, WORD
 from data_prep.readers.parsers import Delimited
 from data_prep.readers.rows import Rows, check_layout, header_cells, read_rows
 from data_prep.readers.side_files import bare_name, beside, in_folders, number_option, the_only
 from data_prep.readers.side_table import CategoryTable
 
 RATING = "rating"
-GENRES = "genres"
-TITLE = "title"
+TITLE, GENRES = "title", "genres"
 PROFILE = ("user_gender", "user_age", "user_occupation")
 
 BEHAVIORS = ("like", "dislike")
@@ -63,7 +62,7 @@ class _Layout:
 
 
 _RATING_TYPES = {USER: INTEGER, ITEM: INTEGER, RATING: DECIMAL, TIME: INTEGER}
-_MOVIE_TYPES = {ITEM: INTEGER, GENRES: WORD}
+_MOVIE_TYPES = {ITEM: INTEGER, TITLE: SIDE_FEATURE, GENRES: WORD}
 _LAYOUTS = {
     "dat": _Layout(
         Delimited((USER, ITEM, RATING, TIME), _RATING_TYPES, "::"),
@@ -167,14 +166,10 @@ class MovieLensReader(Reader):
         # A user that occurs twice has the profile of the first line.
         return pd.concat(tables or [empty], ignore_index=True).drop_duplicates(USER)
 
-    def titles(self) -> Mapping[int | str, str]:
-        layout = _layout_of(self._movies)
-        parser = dataclasses.replace(layout.movies, types={ITEM: INTEGER, TITLE: WORD})
-        titles: dict[int | str, str] = {}
-        for piece in file_pieces(self._movies):
-            for rows in read_rows(piece, parser, header=bool(layout.movies_header)):
-                titles |= dict(zip(rows.table[ITEM].tolist(), rows.table[TITLE], strict=True))
-        return titles
+    def titles(self) -> pd.DataFrame:
+        pieces = file_pieces(self._movies)
+        tables = [rows.table for piece in pieces for rows in self._side_rows(piece)]
+        return pd.concat([super().titles(), *(table[[ITEM, TITLE]] for table in tables)])
 
     def _side_rows(self, piece: Piece) -> Iterator[Rows]:
         if piece.path == self._users:

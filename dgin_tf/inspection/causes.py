@@ -5,13 +5,17 @@ user's own sequence. Records keep that position, batches do not; the user and th
 candidate identify it.
 """
 
+import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+import tensorflow as tf
 
+from dgin_tf.inspection import traces
+from dgin_tf.models.base import CTRModel
 from dgin_tf.records import LABEL, POSITION, Manifest, decode_record, read_records, shard_paths
 from dgin_tf.schema import (
     CANDIDATE,
@@ -113,3 +117,47 @@ class CauseFinder:
             causes = self._truth.causes(raw, position) - first
             is_cause[row, column, causes[causes >= 0]] = True
         return is_cause
+
+
+@dataclasses.dataclass(frozen=True)
+class CauseShares:
+    """Attention of a model on the true causes of clicks, means over the clicks that have a cause.
+
+    Attributes:
+      share: of the attention that lies on the causes.
+      chance: the share that equal attention would have.
+      clicks: how many there are.
+    """
+
+    share: float
+    chance: float
+    clicks: int
+
+
+def mean_shares(
+    model: CTRModel, batches: Iterable[Mapping[str, tf.Tensor]], finder: CauseFinder
+) -> CauseShares:
+    """Measures how much of a model's attention lies on the true causes of clicks.
+
+    Args:
+      model: one that attends to past events.
+      batches: of the finder's split.
+      finder: of the causes.
+
+    Raises:
+      ValueError: the model has no attention.
+    """
+    shares, chances = [], []
+    for batch in batches:
+        trace = traces.trace(model, batch)
+        if trace.attention is None:
+            raise ValueError(f"expected a model with attention; {model.name} has none.")
+        is_cause = finder.masks(trace.features)  # [users, candidates, time]
+        mask = trace.features[HISTORY_MASK]
+        shares.append(cause_share(trace.attention, mask, is_cause).ravel())
+        chances.append(chance_share(mask, is_cause).ravel())
+    share, chance = np.concatenate(shares), np.concatenate(chances)
+    has_cause = np.isfinite(share)
+    return CauseShares(
+        float(share[has_cause].mean()), float(chance[has_cause].mean()), int(has_cause.sum())
+    )

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from dgin_tf.group_spec import SESSION
+from dgin_tf.inspection.plots import plural
 from dgin_tf.inspection.traces import Names, Trace
 from dgin_tf.schema import CANDIDATE, CANDIDATE_MASK, HISTORY, HISTORY_MASK, PREFIX, Schema
 
-_MODULE = "group_module"
+MODULE = "group_module"
 
 
 def group_attention(trace: Trace) -> np.ndarray:
@@ -17,11 +18,11 @@ def group_attention(trace: Trace) -> np.ndarray:
     Raises:
       ValueError: the model makes no groups.
     """
-    if _MODULE not in trace.outputs:
+    if MODULE not in trace.outputs:
         raise ValueError(
             f"expected a model that attends to groups, a dgin; this one has {sorted(trace.outputs)}."
         )
-    return trace.outputs[_MODULE]["attention"].mean(axis=2)
+    return trace.outputs[MODULE]["attention"].mean(axis=2)
 
 
 def group_names(trace: Trace, row: int, key: str, schema: Schema, names: Names) -> list[str]:
@@ -34,7 +35,7 @@ def group_names(trace: Trace, row: int, key: str, schema: Schema, names: Names) 
       schema: of the data.
       names: raw values of ids.
     """
-    groups = trace.state[_MODULE]
+    groups = trace.state[MODULE]
     ids = groups["keys"][row][groups["mask"][row]]
     if key == SESSION:
         return [f"session {number}" for number in ids]
@@ -42,7 +43,7 @@ def group_names(trace: Trace, row: int, key: str, schema: Schema, names: Names) 
     raw = names.of(schema.field(key).vocabulary, ids)
     word = key.removesuffix("_id")
     return [
-        f"{word} {value}, {np.sum(events == number)} events"
+        f"{word} {value}, {plural(int(np.sum(events == number)), 'event')}"
         for number, value in zip(ids, raw, strict=True)
     ]
 
@@ -78,12 +79,12 @@ def concentration(trace: Trace, key: str) -> dict[str, float]:
       sessions); `chance`, the share of that group under equal attention; `strongest`, the attention on
       the strongest group; `groups`, the exponential of its entropy, a number of equally strong groups.
     """
-    attention, mask = group_attention(trace), trace.state[_MODULE]["mask"]
+    attention, mask = group_attention(trace), trace.state[MODULE]["mask"]
     real = trace.features[CANDIDATE_MASK] & mask.any(axis=1, keepdims=True)
     figures = {"own": float("nan"), "chance": float("nan")}
     if key != SESSION:
         candidate_keys = trace.features[PREFIX[CANDIDATE] + key][..., np.newaxis]
-        group_keys = trace.state[_MODULE]["keys"][:, np.newaxis]
+        group_keys = trace.state[MODULE]["keys"][:, np.newaxis]
         own = (group_keys == candidate_keys) & mask[:, np.newaxis]  # [users, candidates, groups]
         has = own.any(axis=-1) & real
         equal = mask / np.maximum(mask.sum(axis=1, keepdims=True), 1)

@@ -7,7 +7,7 @@ Slots that are used alike may each be written by events of their own, or all by 
 one memory and not several. The entropy of single writes tells the two apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,19 +78,50 @@ def addressing(model: CTRModel, features: Mapping[str, tf.Tensor]) -> dict[str, 
       all slots are written alike, 0 where one is. `largest_read`, the mean of an event's largest read
       weight. `effective_slots`, see `summarize`.
     """
-    encoder: Any = model.encoders[INTEREST]
-    history = encoder.prepare(model.past_events(features))
-    # The released cell reads padding, and reads it first; the paper's passes it by.
-    events, mask = padding_first(history.events, history.mask)
-    names = (READ_WEIGHTS, WRITE_WEIGHTS)
-    state, traces = encoder.memory(events, mask, traces=names)
-    reads, writes = (tf.boolean_mask(traces[name], mask).numpy() for name in names)
+    state, weights, mask = _addresses(model, features)
+    reads, writes = (
+        tf.boolean_mask(weights[n], mask).numpy() for n in (READ_WEIGHTS, WRITE_WEIGHTS)
+    )
     usage = tf.boolean_mask(state[USAGE], tf.reduce_any(mask, 1)).numpy()
     return {
         "write_entropy": float(_entropy(writes).mean() / np.log(writes.shape[-1])),
         "largest_read": float(reads.max(-1).mean()),
         "effective_slots": summarize(_shares(usage))["effective_slots"],
     }
+
+
+def event_writing(model: CTRModel, features: Mapping[str, tf.Tensor]) -> np.ndarray:
+    """Weights with which every event writes the slots, [users, time, slots].
+
+    Args:
+      model: see `is_addressed`.
+      features: a batch without padding in its histories, see `traces.with_candidates`.
+    """
+    return _addresses(model, features)[1][WRITE_WEIGHTS].numpy()
+
+
+def topics_of_slots(writing: np.ndarray, topics: Sequence[str]) -> list[str]:
+    """The topic of every slot whose events write it most, compared with how they write all slots.
+
+    Args:
+      writing: write weights of one user's events, [time, slots].
+      topics: of the events, such as their categories, [time].
+    """
+    names, inverse = np.unique(np.asarray(topics), return_inverse=True)
+    weights = np.zeros((len(names), writing.shape[1]))  # [topics, slots]
+    np.add.at(weights, inverse, writing)
+    expected = np.outer(weights.sum(axis=1), weights.sum(axis=0)) / weights.sum()
+    return [str(names[row]) for row in (weights - expected).argmax(axis=0)]
+
+
+def _addresses(model, features):
+    """State after the events, weights of the addresses by name, and mask; padding comes first."""
+    encoder: Any = model.encoders[INTEREST]
+    history = encoder.prepare(model.past_events(features))
+    # The released cell reads padding, and reads it first; the paper's passes it by.
+    events, mask = padding_first(history.events, history.mask)
+    state, weights = encoder.memory(events, mask, traces=(READ_WEIGHTS, WRITE_WEIGHTS))
+    return state, weights, mask
 
 
 def _entropy(weights: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def retrieved_events(trace: Trace) -> np.ndarray:
 def long_attention(trace: Trace) -> np.ndarray:
     """Attention over all but the newest events, [users, candidates, time], of a `din_long`.
 
-    Zero for the newest events, which the long part does not have.
+    Zero for the newest events, which the long part does not have, and for padding candidates.
 
     Raises:
       ValueError: the model has no such attention.
@@ -51,6 +51,8 @@ def long_attention(trace: Trace) -> np.ndarray:
             "expected attention over all events, as a din_long has it; got one over "
             f"{list(attention.shape[2:])} retrieved events. Give a run of din_long."
         )
+    # Padding candidates attend too; nothing is retrieved for them, and so nothing may be relevant.
+    attention = np.where(trace.features[CANDIDATE_MASK][..., np.newaxis], attention, 0.0)
     return pad_time(attention, trace.features[HISTORY_MASK].shape[1])
 
 

@@ -19,21 +19,24 @@ from dgin_tf.records import LABEL, Arrays
 from dgin_tf.schema import (
     CANDIDATE,
     CANDIDATE_MASK,
+    FIRST_ID,
     HISTORY,
     HISTORY_MASK,
+    ITEM,
     PREFIX,
     Schema,
     feature_name,
 )
 
 VOCABULARY = "vocabulary"
+_TITLES = ".titles.txt"
 _RESERVED = ("padding", "unknown")
 
 NestedArrays = Mapping[str, Any]  # name -> an array, or such a mapping again
 
 
 class Names:
-    """Raw values of dense ids, as the vocabularies of a prepared data set list them.
+    """Raw values of dense ids, as the vocabularies of a prepared data set list them, or titles of items.
 
     Args:
       data_dir: the data set; ids without a vocabulary file are called by their number.
@@ -44,14 +47,38 @@ class Names:
         self._lines: dict[str, list[str]] = {}
 
     def of(self, vocabulary: str, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """The title of each id of a vocabulary where the data have one, else its raw value."""
+        raw, titles = self.raw(vocabulary, ids), self.titles(vocabulary, ids)
+        return [title or value for title, value in zip(titles, raw, strict=True)]
+
+    def raw(self, vocabulary: str, ids: Sequence[int] | np.ndarray) -> list[str]:
         """The raw value of each id of a vocabulary."""
-        if vocabulary not in self._lines:
-            path = self._folder / f"{vocabulary}.txt"
+        lines = self._read(f"{vocabulary}.txt")
+        named = dict(enumerate(_RESERVED))
+        return [
+            named.get(i) or (lines[i - FIRST_ID] if i - FIRST_ID < len(lines) else f"#{i}")
+            for i in map(int, ids)
+        ]
+
+    def titles(self, vocabulary: str, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """The title of each id of a vocabulary, "" where the data have none."""
+        lines = self._read(f"{vocabulary}{_TITLES}")
+        return [
+            lines[i - FIRST_ID] if 0 <= i - FIRST_ID < len(lines) else "" for i in map(int, ids)
+        ]
+
+    def has_titles(self, vocabulary: str) -> bool:
+        """Returns True where the data have titles of a vocabulary's values."""
+        return (self._folder / f"{vocabulary}{_TITLES}").is_file()
+
+    def _read(self, name: str) -> list[str]:
+        if name not in self._lines:
+            path = self._folder / name
             with damage_in(path, "a vocabulary", "prepare the data again"):
                 text = path.read_text(encoding="utf-8") if path.is_file() else ""
-            self._lines[vocabulary] = [*_RESERVED, *text.splitlines()]
-        lines = self._lines[vocabulary]
-        return [lines[i] if 0 <= i < len(lines) else f"#{i}" for i in map(int, ids)]
+            # Not splitlines, which ends a line at rarer marks too.
+            self._lines[name] = text.removesuffix("\n").split("\n") if text else []
+        return self._lines[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,14 +233,19 @@ def candidate_names(features: Mapping[str, np.ndarray], schema: Schema, names: N
 
 def _labels(features, schema, names, role, mask) -> list[str]:
     fields = [f for f in schema.with_role(role) if f.is_categorical]
-    fields.sort(key=lambda field: field.name == "item_id")  # the most specific name goes last
+    titled = [f.name for f in fields if names.has_titles(f.vocabulary)]
+    fields.sort(key=lambda field: field.name == ITEM)  # the most specific name goes last
+    fields.sort(key=lambda field: field.name not in titled)  # but a title says the most
     columns = [
         names.of(field.vocabulary, np.asarray(features[feature_name(role, field)])[0][mask])
         for field in fields
     ]
-    short = [field.name.removesuffix("_id").removesuffix("_type") for field in fields]
+    short = [f.name.removesuffix("_id").removesuffix("_type") for f in fields]
+    short = [
+        "" if field.name in titled else word for field, word in zip(fields, short, strict=True)
+    ]
     return [
-        ", ".join(f"{word} {value}" for word, value in zip(short, row, strict=True))
+        ", ".join(f"{word} {value}".lstrip() for word, value in zip(short, row, strict=True))
         for row in zip(*columns, strict=True)
     ]
 

@@ -53,7 +53,7 @@ def get_config(model: str, max_history: int, short_events: int) -> ml_collection
     return config
 
 
-def start_attending(config: ml_collections.ConfigDict) -> None:
+def start_attending(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Initializes attention over hundreds of groups at a candidate's own (figures: BUILD_NOTES.md).
 
     These were found on DGIN's rows; `experiments.tables --choose_starts` chooses for every row.
@@ -63,3 +63,4 @@ def start_attending(config: ml_collections.ConfigDict) -> None:
     """
     config.network.embedding_limit = 2.0
     config.network.momentum = 0.9
+    return config

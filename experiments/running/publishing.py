@@ -10,16 +10,15 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.inspection import plots, traces
+from dgin_tf.inspection import curves, plots, traces, views
 from dgin_tf.inspection.report import REPORT_FILE, Report, add_result
-from dgin_tf.models.base import CTRModel
 from dgin_tf.ownership import claim
+from dgin_tf.records import POSITION, decode_record, read_records, shard_paths
 from dgin_tf.serving.export.bundle import Release, check_base, export_bundle
 from dgin_tf.training.loop import RESULT_FILE, read_result
 from experiments.running import runs
 
-_ATTENTION, _EVOLUTION = "attention", "evolution"  # names of plots
-_TYPICAL_LENGTH = 40  # events: enough for an interest to evolve, few enough to be drawn
+_BATCHES = 20  # of a split, among which users of a typical length are
 
 
 def export_run(
@@ -67,62 +66,84 @@ def write_report(
     """
     run_dir = runs.find_run(model_dir)
     numbers = range(1, users + 1)
-    names = [f"user-{number}-{name}.png" for number in numbers for name in (_ATTENTION, _EVOLUTION)]
+    files = [f"user-{number}-{name}.png" for number in numbers for name in views.PICTURES]
     folder = claim(
-        output_dir or run_dir, "a report of a model", [REPORT_FILE, "lengths.png", *names]
+        output_dir or run_dir, "a report of a model", [REPORT_FILE, "lengths.png", *files]
     )
     model, config = runs.load_model(run_dir, data)
-    report = Report(f"{config['model']['name']}: {run_dir}")
+    name, max_history = config["model"]["name"], config["data"]["max_history"]
+    report = Report(f"{name}: {run_dir}")
     if (run_dir / RESULT_FILE).is_file():
         add_result(report, read_result(run_dir))
-    options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
-    # The first batches are enough for a histogram and for users of a typical length.
-    with data.naming_damage():
-        batches = [dict(batch) for batch in data.evaluation(split, options).take(20)]
-    lengths = np.concatenate([_lengths(batch) for batch in batches])
-    report.section("Histories", "Lengths of the histories of the first batches, in events.")
-    _add(report, folder, "lengths", plots.length_histogram(lengths))
-    batch = min(batches, key=lambda batch: np.abs(_lengths(batch) - _TYPICAL_LENGTH).min())
-    nearest = np.argsort(np.abs(_lengths(batch) - _TYPICAL_LENGTH), kind="stable")
-    for number, row in enumerate(nearest[:users], start=1):
-        if _lengths(batch)[row] > 0:  # neither padding nor a user without events
-            features = traces.with_candidates(batch, int(row), candidates, data.schema)
-            report.section(f"User {number}")
-            for name, figure in draw_user(model, features, traces.Names(data.data_dir)).items():
-                _add(report, folder, f"user-{number}-{name}", figure)
-    report.section("Settings")  # last, since they are long
+    lengths = history_lengths(data, split)
+    report.section(f"Histories of the {split} split")
+    cut = int((lengths > max_history).sum())
+    caption = f"All {len(lengths):,} histories of the split by number of events. " + (
+        f"{cut:,} of them ({cut / len(lengths):.0%}) are longer than max_history = {max_history:,}: "
+        "of these the model reads the newest events alone."
+        if cut
+        else f"None is longer than max_history = {max_history:,}: the model reads all events."
+    )
+    figure = curves.history_lengths(curves.length_counts(lengths), max_history)
+    _add(report, folder, "lengths", figure, caption)
+    options = BatchOptions(config["evaluation_rows"], max_history)
+    wanted = views.drawn_length(model)
+    names = traces.Names(data.data_dir)
+    for number, (batch, row) in enumerate(typical_rows(data, split, options, wanted)[:users], 1):
+        features = traces.with_candidates(batch, row, candidates, data.schema)
+        pictures = views.user_pictures(model, features, names)
+        if pictures:
+            events = features["hist_mask"].shape[1]
+            report.section(
+                f"User {number}",
+                f"{plots.plural(events, 'past event')} against {features['cand_mask'].shape[1]} candidates: the "
+                "user's own next click first, then negatives and items that other users clicked.",
+            )
+        for picture in pictures:
+            caption = picture.caption
+            _add(report, folder, f"user-{number}-{picture.name}", picture.figure, caption)
+    report.section("Settings", "Of the run's config.json.")  # last, since they are long
     report.preformatted(json.dumps(config, indent=2))
     return report.save(folder)
 
 
-def draw_user(
-    model: CTRModel, features: Mapping[str, tf.Tensor], names: traces.Names
-) -> dict[str, Figure]:
-    """Plots of one history against some candidates.
+def typical_rows(
+    data: PreparedData, split: str, options: BatchOptions, wanted: int
+) -> list[tuple[Mapping[str, tf.Tensor], int]]:
+    """Rows of one batch of a split, those whose histories are nearest to a length first.
 
     Args:
-      model: any model; one without attention has no plots.
-      features: a batch of one row without padding in its history, see `traces.with_candidates`.
-      names: raw values of ids.
+      data: the data set.
+      split: name of the split.
+      options: how batches are made.
+      wanted: number of events.
 
     Returns:
-      `attention`, and `evolution` (the paper's figure 3) for a DIEN.
+      Batch and number of the row, a row a user; neither padding nor rows without events.
     """
-    trace = traces.trace(model, features)
-    if trace.attention is None:
-        return {}
-    events = traces.event_names(trace.features, model.schema, names)
-    candidate_names = traces.candidate_names(trace.features, model.schema, names)
-    labels = [
-        f"{name}: {probability:.3f}"
-        for name, probability in zip(candidate_names, trace.probabilities[0], strict=True)
-    ]
-    figures = {_ATTENTION: plots.attention_over_events(trace.attention[0], events, labels)}
-    if traces.has_evolution(model):
-        paths, weights = traces.trace_evolution(model, features)
-        targets = [plots.NO_TARGET, *labels]
-        figures[_EVOLUTION] = plots.interest_evolution(paths[0], weights[0], targets, events)
-    return figures
+    # Batches are in the order of their lengths; evenly spaced ones have histories of all lengths.
+    spacing = max(data.steps(split, options) // _BATCHES, 1)
+    batches = [dict(b) for b in data.evaluation(split, options).shard(spacing, spacing - 1)]
+    lengths = [_lengths(batch) for batch in batches]
+    nearest = int(np.argmin([np.abs(length - wanted).min() for length in lengths]))
+    batch, length = batches[nearest], lengths[nearest]
+    order = np.argsort(np.abs(length - wanted), kind="stable")
+    users = batch["user_id"].numpy() if "user_id" in batch else np.arange(len(length))
+    rows: dict[int, int] = {}  # one row a user
+    for row in order[length[order] > 0]:
+        rows.setdefault(int(users[row]), int(row))
+    return [(batch, row) for row in rows.values()]
+
+
+def history_lengths(data: PreparedData, split: str) -> np.ndarray:
+    """Number of events of every history of a split, before a model cuts it, [rows]."""
+    # Batches hold padding rows too, and cut histories.
+    records = (
+        decode_record(data.schema, payload)
+        for path in shard_paths(data.data_dir, data.shards(split))
+        for payload in read_records(path)
+    )
+    return np.concatenate([np.unique(record[POSITION]) for record in records])
 
 
 def _lengths(batch: Mapping[str, tf.Tensor]) -> np.ndarray:
@@ -131,7 +152,7 @@ def _lengths(batch: Mapping[str, tf.Tensor]) -> np.ndarray:
     return np.where(batch["cand_mask"].numpy().any(axis=1), length, -1)
 
 
-def _add(report: Report, folder: pathlib.Path, name: str, figure: Figure) -> None:
+def _add(report: Report, folder: pathlib.Path, name: str, figure: Figure, caption: str) -> None:
     """Adds a plot to the report, and writes it beside it as a PNG file."""
     (folder / f"{name}.png").write_bytes(plots.to_png(figure))
-    report.picture(figure, name)
+    report.picture(figure, caption)

@@ -2,15 +2,13 @@
 
 import multiprocessing
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from data_prep.vocabularies import TITLES
 from dgin_tf.inputs.pipeline import PreparedData
-from dgin_tf.inspection.traces import VOCABULARY, Names
+from dgin_tf.inspection.traces import Names
 from dgin_tf.schema import FIRST_ID, ITEM
 from dgin_tf.training.display import Display
 from dgin_tf.training.observers import Observer
@@ -38,9 +36,9 @@ def _items(model: tf.keras.Model, data: PreparedData) -> Projection:
     vectors = model.embedding.tables[vocabulary][FIRST_ID : FIRST_ID + _PROJECTED].numpy()
     ids = range(FIRST_ID, FIRST_ID + len(vectors))
     names = Names(data.data_dir)
-    columns = {ITEM: names.of(vocabulary, ids)}
-    if pathlib.Path(data.data_dir, VOCABULARY, f"{TITLES}.txt").is_file():
-        columns["title"] = names.of(TITLES, ids)
+    columns = {ITEM: names.raw(vocabulary, ids)}
+    if names.has_titles(vocabulary):
+        columns["title"] = names.titles(vocabulary, ids)
     for name, values in data.catalogue.items():
         values = values[FIRST_ID : FIRST_ID + len(vectors)]
         if name in data.schema.vocabulary_sizes:

@@ -9,6 +9,7 @@ import pytest
 from data_prep.card import add_up, check_examples, check_leaks, compare_with_official
 from data_prep.protocol import TIME, paper_form
 from data_prep.report import report_page
+from data_prep.synthetic import truth_path
 from tests.data_prep.logs import preparation, rows_of, run, write_log
 
 
@@ -91,6 +92,15 @@ def test_a_complete_public_file_is_recognized(prepared):
     same, other = compare_with_official(card, {"a": {"events": rows}, "b": {"events": rows + 1}})
     assert (same["complete"], other["complete"]) == (True, False)
     assert other["counts"] == {"events": [rows + 1, rows]}
+
+
+def test_a_synthetic_log_is_not_compared_with_the_public_file_of_its_layout(tmp_path):
+    path = write_log(tmp_path, rows_of())
+    assert run(preparation(path), tmp_path / "real")["official"]
+    truth_path(path).touch()  # what makes a log a synthetic one
+    card = run(preparation(path), tmp_path / "synthetic")
+    assert card["official"] == []
+    assert "Known public files" not in report_page(card)
 
 
 def test_a_leak_fails_with_its_name_and_count(prepared):

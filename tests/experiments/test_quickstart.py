@@ -1,7 +1,10 @@
 """The whole road in one command: from nothing to scores of an exported model, and to a report."""
 
+import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 
@@ -39,7 +42,6 @@ def test_every_step_leaves_its_result(finished):
         assert (folder / name / "result.json").is_file()
         assert (folder / name / "seed-1" / "report.html").is_file()
         assert (folder / "exported" / name / "1" / "saved_model.pb").is_file()
-    assert "Attention on the true causes" in (folder / "report.html").read_text()
     assert list((folder / "dien").rglob("user-1-evolution.png"))
 
 
@@ -50,6 +52,57 @@ def test_it_says_how_well_the_models_do_and_where_everything_is(finished):
     assert "<- the next click" in said
     assert str(folder / "report.html") in said
     assert "curl -d @" in said
+
+
+def test_its_page_tells_the_story_in_pictures_and_links_to_pages_that_are_there(finished):
+    folder, _ = finished
+    page = (folder / "report.html").read_text()
+    sections = re.findall("<h2>(.*?)</h2>", page)
+    assert sections == [
+        *("The log", "Learning", "How well they predict", "What the models look at"),
+        *("One user&#x27;s candidates, ranked", "What was exported", "Next steps"),
+    ]
+    assert page.count("data:image/png;base64,") == 5
+    assert "lie on the true causes" in page
+    assert not re.search(r"examples</th>.*?\d\.0000", page)
+    links = re.findall('href="(.*?)"', page)
+    assert len(links) == 3
+    assert all((folder / link).is_file() for link in links)  # relative ones
+
+
+# Shows a page in a frame, since a window has a smallest width of its own, and says how wide it is.
+FRAME = """<iframe id="frame" style="border:0;width:{width}px;height:3000px"></iframe><pre id="said"></pre>
+<script>
+frame.onload = () => {{
+  const page = frame.contentDocument.documentElement, images = [...page.querySelectorAll("img")];
+  const loaded = images.filter(image => image.naturalWidth > 0);
+  said.textContent = [page.scrollWidth, page.clientWidth, loaded.length, images.length].join(" ");
+}};
+frame.srcdoc = {page};
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 420])
+@pytest.mark.parametrize("page", ["report.html", "dien/seed-1/report.html", "data/report.html"])
+def test_nothing_on_a_page_overflows_the_window(finished, tmp_path, page, width):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("needs Chromium, which renders the page (Debian package chromium)")
+    text = json.dumps((finished[0] / page).read_text())
+    (tmp_path / "frame.html").write_text(FRAME.format(width=width, page=text))
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000")
+    process = subprocess.run(
+        [chromium, *flags, "--dump-dom", (tmp_path / "frame.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    (said,) = re.findall(r'<pre id="said">([\d ]+)</pre>', process.stdout)
+    wide, window, loaded, images = map(int, said.split())
+    assert width - 20 <= window <= width  # less a bar to scroll
+    assert wide <= window
+    assert loaded == images
 
 
 def test_raw_ids_of_the_log_rank_with_the_exported_model(finished):

@@ -1,9 +1,10 @@
 """What the runs of commands show of a data set: the items' names in TensorBoard's projector."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from data_prep.vocabularies import Vocabulary, save_titles
+from data_prep.vocabularies import Vocabulary
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.models.registry import make_model
 from experiments.running import watching
@@ -17,8 +18,10 @@ def projected(tmp_path):
     """Projection of a model's items, of a data set with vocabularies and titles of every second item."""
     write_prepared(tmp_path, users=5)
     items = Vocabulary(RAW, np.zeros(ITEMS - 2, np.int64))
-    save_titles({int(item): f"Title\t{item}" for item in RAW[::2]}, items, tmp_path)
+    (tmp_path / "vocabulary").mkdir()
     items.save(tmp_path / "vocabulary" / "item_id.txt")
+    titles = pd.DataFrame({"item_id": RAW[::2], "title": [f"Title\t{item}" for item in RAW[::2]]})
+    items.save_titles(tmp_path / "vocabulary" / "item_id.titles.txt", titles)
     data = PreparedData(tmp_path)
     model = make_model("base_model", data.schema)
     model.build()

@@ -28,7 +28,8 @@ def test_groups_are_called_by_their_key_and_how_many_events_they_have(trace, tmp
     past = trace.features["hist_category_id"][0][trace.features["hist_mask"][0]]
     keys = trace.state["group_module"]["keys"][0][: len(named)]
     assert keys[0] == past[-1]
-    assert named[0] == f"category #{past[-1]}, {np.sum(past == past[-1])} events"
+    count = np.sum(past == past[-1])
+    assert named[0] == f"category #{past[-1]}, {count} event{'' if count == 1 else 's'}"
     strongest = groups.strongest_groups(trace, 0, 1, named, 2)
     attention = groups.group_attention(trace)[0, 1]
     assert strongest[0]["group"] == named[int(attention.argmax())]

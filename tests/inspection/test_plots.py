@@ -39,13 +39,45 @@ def test_attention_has_one_row_of_bars_a_candidate(rng):
     assert plots.to_png(figure).startswith(PNG)
 
 
+def test_marked_events_have_another_color_and_a_legend(rng):
+    marked = np.array([[True, False, False, True, False]])
+    figure = plots.attention_over_events(
+        rng.random((1, 5)), list("abcde"), ["x"], marked, "a cause"
+    )
+    colors = [patch.get_facecolor() for patch in figure.axes[0].patches]
+    assert [color == colors[0] for color in colors] == marked[0].tolist()
+    assert [text.get_text() for text in figure.legends[0].get_texts()][0] == "a cause"
+
+
+def test_of_a_long_history_the_strongest_events_are_drawn_in_their_order(rng):
+    attention = rng.random((2, 97))
+    figure = plots.attention_over_events(attention, [f"e{n}" for n in range(97)], ["x", "y"])
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    strongest = np.sort(np.argsort(-attention.max(axis=0))[:60])
+    assert labels == [f"e{n}  #{n + 1}" for n in strongest]
+
+
 def test_evolution_draws_a_curve_a_target_and_its_attention(rng):
     paths, attention = rng.normal(size=(3, 5, 7)), rng.random((3, 5))
     figure = plots.interest_evolution(paths, attention, [plots.NO_TARGET, "x", "y"])
-    states, bars = figure.axes
-    assert [len(line.get_xdata()) for line in states.lines] == [5, 5, 5]
-    assert len(bars.patches) == 3 * 5
+    states, lines = figure.axes
+    # A path a target, and a mark at its end.
+    assert [len(line.get_xdata()) for line in states.lines] == [5, 1, 5, 1, 5, 1]
+    np.testing.assert_array_equal([line.get_ydata() for line in lines.lines], attention)
+    assert "None" not in [text.get_text() for text in figure.legends[0].get_texts()]
     assert plots.to_png(figure).startswith(PNG)
+
+
+def test_weights_are_written_into_their_cells(rng):
+    figure = plots.weights_by_name(np.array([[0.25, 0.75]]), ["a", "b"], ["x"], "weight")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.25", "0.75"]
+    assert plots.to_png(figure).startswith(PNG)
+
+
+def test_a_cluster_is_called_after_its_most_frequent_label():
+    names = plots.cluster_names(np.array([3, -1, 3, 0, 3]), ["a", "b", "b", "c", "a"])
+    assert list(names) == [0, 3]
+    assert names[3].endswith("3 events, most of a")
 
 
 def test_names_and_arrays_have_to_fit(rng):
@@ -53,14 +85,3 @@ def test_names_and_arrays_have_to_fit(rng):
         plots.attention_over_events(rng.random((3, 5)), ["one"], ["x", "y", "z"])
     with pytest.raises(ValueError, match="expected paths"):
         plots.interest_evolution(rng.random((3, 4, 2)), rng.random((3, 5)), ["x", "y", "z"])
-
-
-def test_curves_and_lengths_are_pictures():
-    validation = {"auc": 0.7, "gauc": None, "log_loss": 0.5}
-    entry = {"step": 3, "losses": {"loss": 1.0, "target": 0.9}, "validation": validation}
-    assert plots.to_png(plots.learning_curves([entry, {**entry, "step": 5}])).startswith(PNG)
-    assert plots.to_png(plots.length_histogram(np.array([1, 1, 7, 300]))).startswith(PNG)
-
-
-def test_a_history_of_nothing_is_still_a_picture():
-    assert plots.to_png(plots.length_histogram(np.array([0]))).startswith(PNG)

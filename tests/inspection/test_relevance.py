@@ -72,7 +72,10 @@ def test_models_without_a_long_part_or_clusters_are_refused():
 def test_clusters_are_drawn_with_a_label_each():
     points = np.random.default_rng(0).normal(size=(7, 3))
     figure = plots.clusters(points, np.array([0, 0, 2, 2, 2, 5, 5]), list("aabbbcc"), np.ones(7))
-    (axis,) = figure.axes
-    assert [text.get_text() for text in axis.texts] == ["a", "b", "c"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "cluster 0: 2 events, most of a",
+        "cluster 2: 3 events, most of b",
+        "cluster 5: 2 events, most of c",
+    ]
     with pytest.raises(ValueError, match="got 7, 6, 7 and 7"):
         plots.clusters(points, np.zeros(6), list("aabbbcc"), np.ones(7))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dgin_tf.inspection import plots, searches, traces
 from tests.conformance.catalogue import batch, build
@@ -21,6 +22,16 @@ def test_retrieved_events_are_those_that_the_unit_names():
     expected = same & ~recent[:, None] & trace.features["cand_mask"][..., None]
     assert retrieved.any()
     assert not (retrieved & ~expected).any()
+
+
+def test_padding_candidates_have_no_relevant_events():
+    features = dict(batch())
+    real = np.ones(features["cand_mask"].shape, bool)
+    real[:, -1] = False
+    features["cand_mask"] = tf.constant(real)
+    attention = searches.long_attention(traces.trace(build("din_long"), features))
+    assert attention[:, :-1].any()
+    assert not attention[:, -1].any()
 
 
 def test_a_model_that_searches_nothing_is_refused():
@@ -58,8 +69,8 @@ def test_a_unit_that_retrieves_everything_has_all_the_attention():
     assert found["attention"] == pytest.approx(1.0)
 
 
-def test_the_pictures_have_a_row_a_unit():
+def test_the_pictures_have_a_column_a_unit():
     figure = plots.retrieved_events({"a": FOUND[0, 0], "b": OTHER[0, 0]}, list("wxyz"), "candidate")
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a", "b"]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["a\n2", "b\n2"]
     bars = plots.search_recall(searches.recall({"a": FOUND, "b": OTHER}, ATTENTION, 2))
     assert len(bars.axes[0].patches) == 4

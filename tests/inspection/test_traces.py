@@ -8,7 +8,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.inspection import traces
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.models.registry import MODELS
-from tests.prepared import write_prepared
+from tests.prepared import make_schema, write_prepared
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,23 @@ def test_arrays_are_found_by_the_end_of_their_path_in_the_models_order():
     assert trace.find("usage") is state
     assert trace.find("interest", "attention") is None
     assert trace.names == ["interest/long/attention", "interest/short/attention", "interest/usage"]
+
+
+def test_titles_stand_in_place_of_raw_ids_where_there_are_any(tmp_path):
+    folder = tmp_path / "vocabulary"
+    folder.mkdir()
+    (folder / "item_id.txt").write_text("356\n296\n")
+    assert traces.Names(tmp_path).of("item_id", [2, 3, 1, 9]) == ["356", "296", "unknown", "#9"]
+    (folder / "item_id.titles.txt").write_text("Forrest Gump (1994)\n\n")
+    names = traces.Names(tmp_path)
+    assert names.of("item_id", [2, 3]) == ["Forrest Gump (1994)", "296"]
+    features = {
+        "hist_item_id": [[2, 0]],
+        "hist_category_id": [[5, 0]],
+        "hist_mask": np.array([[True, False]]),
+    }
+    events = traces.event_names(features, make_schema(), names)
+    assert events == ["Forrest Gump (1994), category #5"]
 
 
 def test_a_model_without_attention_says_none(data, batch):

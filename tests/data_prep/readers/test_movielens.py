@@ -56,13 +56,6 @@ def csv_folder(folder):
     return str(folder)
 
 
-def test_titles_are_there_for_people_to_read(tmp_path):
-    (tmp_path / "csv").mkdir()
-    titles = MovieLensReader([csv_folder(tmp_path / "csv")], {}).titles()
-    assert titles == {1: "American President, The (1995)", 8: "Nothing (2000)"}
-    assert MovieLensReader([dat_folder(tmp_path)], {}).titles()[2] == "Amélie (2001)"
-
-
 def test_dat_ratings_are_events_with_the_first_genre(tmp_path):
     log = read_all(MovieLensReader([dat_folder(tmp_path)], {}))
     assert as_rows(log, USER, ITEM, CATEGORY, TIME) == [
@@ -94,6 +87,15 @@ def test_profiles_are_words(tmp_path):
         ["F", "25", "15"],
         ["M", "1", "10"],
     ]
+
+
+def test_movies_have_titles_in_both_layouts(tmp_path):
+    known = {1: "American President, The (1995)", 8: "Nothing (2000)"}
+    titles = MovieLensReader([csv_folder(tmp_path)], {}).titles()
+    assert dict(zip(titles["item_id"], titles["title"], strict=True)) == known
+    (tmp_path / "dat").mkdir()
+    titles = MovieLensReader([dat_folder(tmp_path / "dat")], {}).titles()
+    assert dict(zip(titles["item_id"], titles["title"], strict=True))[2] == "Am\xe9lie (2001)"
 
 
 def test_the_csv_layout_has_no_profiles(tmp_path):
