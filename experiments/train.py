@@ -1,6 +1,6 @@
 """Trains a model on a prepared data set; started again, it resumes.
 
-    python -m experiments.train --config=dien/movielens:din --data_dir=D --model_dir=M
+    python -m experiments.train --config=dien/movielens:dien --data_dir=D --model_dir=M
 
 `--config.model.units=36` changes a setting, `--seeds=5` trains five seeds, `--parallel_seeds=2` two
 of them at a time, `--strategy=mirrored` uses all GPUs. A config is a file, a name such as dien/movielens, or
