@@ -40,6 +40,12 @@ setuptools.setup(
     ],
     extras_require={
         "serve": _SERVE,
+        # The site of docs/: `mkdocs build --strict`.
+        "docs": [
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.6,<10",
+            "mkdocstrings[python]>=1,<2",
+        ],
         "dev": [
             *_SERVE,
             "pytest>=8,<10",

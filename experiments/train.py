@@ -2,7 +2,7 @@
 
     python -m experiments.train --config=dien/movielens:din --data_dir=D --model_dir=M
 
-`--config.model.units=36` changes a setting, `--seeds=5` trains five seeds, `--parallel_seeds=2` two
+`--config.network.embedding_dim=8` changes a setting, `--seeds=5` trains five seeds, `--parallel_seeds=2` two
 of them at a time, `--strategy=mirrored` uses all GPUs. A config is a file, a name such as dien/movielens, or
 a module; `defaults:din` is for data of one's own. `M/result.json` holds the metrics,
 `M/seed-1/tensorboard` curves, histograms, the graph and the items' embeddings.
@@ -10,7 +10,7 @@ a module; `defaults:din` is for data of one's own. `M/result.json` holds the met
 A finished run is trained longer by larger limits, `--config.loop.epochs=60` or `--config.loop.patience=5`, and
 ends as one that had them from the start.
 
-`--sweep="model.units=16,36;optimizer.learning_rate=1e-3,2e-3"` trains every point of a grid, in folders of
+`--sweep="network.embedding_dim=8,18;optimizer.learning_rate=1e-3,2e-3"` trains every point of a grid, in folders of
 M, and writes `M/sweep.md` and `M/sweep.json`. The best mean of `loop.monitor` on validation chooses;
 test metrics are shown of the chosen point alone. Finished points are not trained again.
 """

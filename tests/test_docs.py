@@ -1,8 +1,10 @@
-"""The Python blocks of docs/ run as they stand, one after the other."""
+"""Python blocks of pages without commands run as they stand, one after the other; sample events are events.
+
+`tests/test_pages.py` runs the other pages with the commands that they need.
+"""
 
 import ast
 import json
-import pathlib
 import re
 
 import numpy as np
@@ -11,27 +13,18 @@ import pytest
 from dgin_tf.schema import FIRST_ID
 from dgin_tf.serving.center.events import EventParser
 from dgin_tf.serving.export.vocabularies import Vocabularies
+from tests.pages import PAGES, ROOT, blocks
 from tests.prepared import category_of, make_schema
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
+PYTHON_PAGES = [p for p in PAGES if blocks(p, "python") and not blocks(p, "bash")]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.stem)
 def test_every_python_block_of_a_page_runs_after_those_before(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     names = {"__name__": f"docs_{page.stem}"}
-    for number, block in enumerate(blocks, 1):
-        exec(compile(block, f"{page.name}, block {number}", "exec"), names)
-
-
-def test_the_readmes_notebook_block_runs():
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("### In a notebook")[1]
-    (block,) = re.findall(r"```python\n(.*?)```", section.split("## Results")[0], re.DOTALL)
-    names = {}
-    exec(block, names)
-    assert names["outputs"]["interest"].shape == (2, 3, 8)
+    for number, block in enumerate(blocks(page, "python"), 1):
+        exec(compile(block.text, f"{page.name}, block {number}", "exec"), names)
 
 
 SAMPLES = (
@@ -39,9 +32,12 @@ SAMPLES = (
     "experiments/append_events.py",
     "data_prep/make_events.py",
 )
+EVENT_PAGES = [
+    f"docs/{n}.md" for n in ("events", "interest_center", "behavior_index", "group_engine")
+]
 
 
-@pytest.mark.parametrize("path", [*SAMPLES, "docs/events.md", "README.md"])
+@pytest.mark.parametrize("path", [*SAMPLES, *EVENT_PAGES])
 def test_a_sample_line_of_an_event_is_one(path, tmp_path):
     text = (ROOT / path).read_text(encoding="utf-8")
     if path.endswith(".py"):

@@ -1,4 +1,4 @@
-"""The figures that README and the results' own README show are those of the committed results."""
+"""The figures that docs/ and the results' own README show are those of the committed results."""
 
 import itertools
 import pathlib
@@ -8,7 +8,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments/results"
-# README gives three digits of the four that the committed tables print.
+SHORT_PAGE = ROOT / "docs/results.md"
+# They give three digits of the four that the committed tables print.
 ROUNDING = 0.0005 + 1e-9
 
 
@@ -120,7 +121,7 @@ def test_no_committed_row_is_left_out(file, name):
     assert shown == set(committed.values())  # a row may have another label in another table
 
 
-# What README's own table takes its rows from: its words for the data -> file and data set.
+# What the short table takes its rows from: its words for the data -> file and data set.
 SHORT = {
     "MovieLens-1M, popular negatives": ("dien_movielens_popular.md", "popular"),
     "500 events, synthetic": ("sim_synthetic_500.md", "deep_500"),
@@ -130,10 +131,14 @@ SHORT = {
 }
 
 
+def short_rows():
+    """Rows of the short table: paper, data, best baseline, the paper's model."""
+    return table(section("# Results in short", "## Speed", SHORT_PAGE))[1:]
+
+
 def test_the_short_table_is_of_committed_rows():
-    rows = table(section("## Results", "## Serving", ROOT / "README.md"))[1:]
-    assert len(rows) == len(SHORT)
-    for _, data, *shown in rows:
+    assert len(short_rows()) == len(SHORT)
+    for _, data, *shown in short_rows():
         committed = committed_rows(*SHORT[data])
         for cell in shown:
             label, auc, deviation = re.fullmatch(r"(.+) (\.\d{3}) ± (\.\d{3})", cell).groups()
@@ -141,7 +146,7 @@ def test_the_short_table_is_of_committed_rows():
             assert [float(auc), float(deviation)] == pytest.approx(wanted, abs=ROUNDING)
 
 
-# README's words for the data -> beginnings of rows that are no baselines: the paper's own, upper bounds.
+# The short table's words for the data -> beginnings of rows that are no baselines: the paper's own, upper bounds.
 OWN = {
     "MovieLens-1M, popular negatives": ("DIEN", "BaseModel + GRU"),
     "500 events, synthetic": ("SIM", "DIN-L"),
@@ -155,9 +160,7 @@ OWN = {
 
 
 def test_the_short_table_compares_with_the_best_baseline_of_the_committed_one():
-    for _, data, baseline, ours in table(section("## Results", "## Serving", ROOT / "README.md"))[
-        1:
-    ]:
+    for _, data, baseline, ours in short_rows():
         committed = committed_rows(*SHORT[data])
         baselines = {
             name: row[0] for name, row in committed.items() if not name.startswith(OWN[data])
@@ -166,8 +169,17 @@ def test_the_short_table_compares_with_the_best_baseline_of_the_committed_one():
         assert ours.startswith(OWN[data][0])
 
 
+def test_the_picture_shows_the_short_table():
+    drawing = (ROOT / "docs/images/results.svg").read_text(encoding="utf-8")
+    shown = [cell.partition(" ±")[0] for row in short_rows() for cell in row[2:]]
+    assert len(shown) == 10
+    assert [
+        text for text in shown if f">{text}<" not in drawing
+    ] == []  # run docs/images/draw_results.py
+
+
 def test_ratios_of_the_short_text_are_those_of_the_details():
-    short = section("Two cores, no GPU: DIN trains", "[experiments", ROOT / "README.md")
+    short = section("Two cores, no GPU: DIN trains", "## More", SHORT_PAGE)
     details = section("**Speed**", "Groups (")
     for ratio in re.search(r"DIN trains ([\d.]+) and DIEN ([\d.]+) times", short).groups():
         assert f"({ratio}x released" in details

@@ -72,7 +72,7 @@ class SoftSearch(SearchUnit, KernelLayer):
     Args:
       k: how many events to retrieve at most.
       dim: d_p, width of the comparison; None for that of an event.
-      network: layer from [U_r, e_a] [users, candidates, 2 * dim] to logits [users, candidates],
+      network: layer from `[U_r, e_a]`, [users, candidates, 2 * dim], to logits [users, candidates],
         called as a `Tower`; None for a `Tower` of the paper's 200 and 80 units.
       auxiliary_weight: alpha of Eq. (5).
       sample: in training, U_r is a sum over this many random events where there are more, others in
