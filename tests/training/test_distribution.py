@@ -16,11 +16,22 @@ from dgin_tf.optimizers import rowwise_adam
 from dgin_tf.training import distribution
 from dgin_tf.training.evaluation import Evaluator
 from dgin_tf.training.loop import LoopOptions, train
+from dgin_tf.training.observers import Observer
 from tests.conformance.catalogue import batch, build
 from tests.prepared import write_prepared
 from tests.training import tiny
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Reader(Observer):
+    """Reads the losses of every step, as a display does."""
+
+    def __init__(self, losses):
+        self.losses = losses
+
+    def stepped(self, step, losses):
+        self.losses.append({name: float(value) for name, value in losses.items()})
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +48,16 @@ def test_two_replicas_train_as_one_device_does(data_dir, tmp_path, two_devices, 
     one_device = tf.distribute.ReductionToOneDevice()
     mirrored = tf.distribute.MirroredStrategy(two_devices, one_device)
     task = tiny.make_task(data_dir, optimizer=optimizer, model=tiny.Undropped, replicas=2)
+    watched: list[dict[str, float]] = []
     results = [
-        train(task, LoopOptions(epochs=2, patience=0), tmp_path / str(i), strategy)
+        train(
+            task, LoopOptions(epochs=2, patience=0), tmp_path / str(i), strategy, [Reader(watched)]
+        )
         for i, strategy in enumerate([None, mirrored])
     ]
+    half = len(watched) // 2
+    for single, double in zip(watched[:half], watched[half:], strict=True):
+        assert double == pytest.approx(single, rel=1e-3)
     for single, double in zip(*(result["history"] for result in results), strict=True):
         assert double["losses"] == pytest.approx(single["losses"], rel=1e-4)
         for figure in ("auc", "gauc", "log_loss", "examples"):
