@@ -90,10 +90,5 @@ class StepForwarder(tf.keras.callbacks.Callback):
         self.finished_steps = finished_steps
 
     def on_train_batch_end(self, batch, logs=None):
-        # Under MirroredStrategy they are variables, with a value for each replica.
-        losses = {
-            name: value.read_value() if hasattr(value, "read_value") else value
-            for name, value in (logs or {}).items()
-        }
         for observer in self.observers:
-            observer.stepped(self.finished_steps + batch + 1, losses)
+            observer.stepped(self.finished_steps + batch + 1, logs)

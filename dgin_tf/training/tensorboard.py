@@ -139,7 +139,8 @@ def _leaves(
 
 def _learning_rate(model: tf.keras.Model) -> float:
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return float(optimizer.learning_rate)
+    # Under MirroredStrategy it is a variable with a value for each replica.
+    return float(tf.convert_to_tensor(optimizer.learning_rate))
 
 
 def _write_projection(folder: pathlib.Path, projection: Projection) -> None:

@@ -17,6 +17,7 @@ from dgin_tf.training import distribution
 from dgin_tf.training.evaluation import Evaluator
 from dgin_tf.training.loop import LoopOptions, train
 from dgin_tf.training.observers import Observer
+from dgin_tf.training.tensorboard import TensorBoard
 from tests.conformance.catalogue import batch, build
 from tests.prepared import write_prepared
 from tests.training import tiny
@@ -51,7 +52,11 @@ def test_two_replicas_train_as_one_device_does(data_dir, tmp_path, two_devices, 
     watched: list[dict[str, float]] = []
     results = [
         train(
-            task, LoopOptions(epochs=2, patience=0), tmp_path / str(i), strategy, [Reader(watched)]
+            task,
+            LoopOptions(epochs=2, patience=0),
+            tmp_path / str(i),
+            strategy,
+            [Reader(watched), TensorBoard()],
         )
         for i, strategy in enumerate([None, mirrored])
     ]
