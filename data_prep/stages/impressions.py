@@ -9,10 +9,11 @@ import dataclasses
 
 import numpy as np
 
-from data_prep.events import ITEM, NO_IMPRESSION, SPLIT, TIME
+from data_prep.events import NO_IMPRESSION, SPLIT, TIME
 from data_prep.stages.examples import Candidates
 from data_prep.stages.hashing import mix, stream
 from data_prep.stages.histories import Histories
+from data_prep.stages.negatives import pack
 from data_prep.stages.splits import split_of_times
 from data_prep.stages.targets import Targets, first_of_second
 from dgin_tf.records import LABEL
@@ -78,9 +79,7 @@ def find_impressions(
     user = owner[row]
     if REQUEST in log.events:
         request = log.events[REQUEST][row]
-        # Rows rise by user and time: the first one of a request is its earliest.
-        _, first, inverse = np.unique(request, return_index=True, return_inverse=True)
-        first = row[first][inverse]
+        first = row[_first_equal(request)]
     else:
         first = first_of_second(log, owner)[row]
         seeds = mix(log.users, stream(0, REQUEST))[user]
@@ -122,7 +121,8 @@ def impression_candidates(
     """
     # Requests rise by user and time, rows rise already: one stable sort of a packed key is enough.
     key = (impressions.split.astype(np.int64) << 48) | impressions.first
-    impressions = impressions.take(np.argsort(key, kind="stable"))
+    if (key[1:] < key[:-1]).any():
+        impressions = impressions.take(np.argsort(key, kind="stable"))
     # An impression is no event of the history: it stands behind all that it sees.
     targets = Targets(impressions.user, impressions.cut, impressions.cut, impressions.split)
     return Candidates(
@@ -134,21 +134,32 @@ def impression_candidates(
     )
 
 
-def count_impressions(log: Histories, impressions: Impressions) -> dict[str, int]:
-    """Figures of the impressions for the data card."""
-    items = log.events[ITEM][impressions.row]
+def count_impressions(
+    log: Histories, impressions: Impressions, item_rows: np.ndarray
+) -> dict[str, int]:
+    """Figures of the impressions for the data card; `item_rows` as in `impression_candidates`."""
     labels = log.events[LABEL][impressions.row]
-    # The same item twice in one request: neighbors once sorted.
-    order = np.lexsort((items, impressions.first))
-    first, item, label = impressions.first[order], items[order], labels[order]
-    repeated = (first[1:] == first[:-1]) & (item[1:] == item[:-1])
+    # The same item twice in one request: neighbors once sorted by request, item and label.
+    keys = (pack(impressions.first, item_rows[impressions.row]) << 1) | labels
+    keys.sort()
+    repeated = (keys[1:] >> 1) == (keys[:-1] >> 1)
     return {
         "impressions": len(impressions),
         "positives": int(labels.sum()),
-        "requests": len(np.unique(impressions.first)),
+        "requests": int((impressions.row == impressions.first).sum()),
         "repeated_impressions": int(repeated.sum()),
-        "contradictory_impressions": int((repeated & (label[1:] != label[:-1])).sum()),
+        "contradictory_impressions": int((repeated & (keys[1:] != keys[:-1])).sum()),
     }
+
+
+def _first_equal(values: np.ndarray) -> np.ndarray:
+    """Index of the first value that equals each value, int64 [values]."""
+    # Most equal values are neighbors: runs of them are far fewer than values.
+    is_start = np.ones(len(values), bool)
+    is_start[1:] = values[1:] != values[:-1]
+    starts = np.flatnonzero(is_start)
+    _, first, inverse = np.unique(values[starts], return_index=True, return_inverse=True)
+    return np.repeat(starts[first][inverse], np.diff(np.append(starts, len(values))))
 
 
 def _past_before(is_past: np.ndarray) -> np.ndarray:

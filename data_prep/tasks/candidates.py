@@ -143,15 +143,17 @@ def labeled_candidates(
       more: side and numeric features of past events.
     """
     log, is_past, impressions = load_impressions(task, more)
-    figures = count_impressions(log, impressions)
-    with_history = impressions.take(impressions.cut >= task.protocol.min_history)
+    item_rows = ids.items.rows(log.events[ITEM]).astype(np.int64)
+    figures = count_impressions(log, impressions, item_rows)
+    with_history = impressions
+    if task.protocol.min_history:
+        with_history = impressions.take(impressions.cut >= task.protocol.min_history)
     counts = {
         **figures,
         "targets": len(impressions),
         "targets_without_history": len(impressions) - len(with_history),
         "targets_without_negative": 0,
     }
-    item_rows = ids.items.rows(log.events[ITEM]).astype(np.int64)
     candidates = impression_candidates(log, with_history, item_rows)
     return past_events(log, is_past), candidates, counts
 

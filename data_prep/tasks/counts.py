@@ -43,7 +43,7 @@ def count_bucket(task: BucketTask) -> Result:
         # Behavior types and side features are those of past events alone.
         past_training = training & is_past
         if REQUEST in histories.events:
-            requests = _save_requests(task, impressions)
+            requests = _save_requests(task, histories, impressions)
     else:
         histories = load_histories(task, task.side_features)
         past_training = training = training_events(task, histories)
@@ -71,12 +71,13 @@ def count_bucket(task: BucketTask) -> Result:
     }
 
 
-def _save_requests(task: BucketTask, impressions: Impressions) -> Result:
+def _save_requests(task: BucketTask, log: Histories, impressions: Impressions) -> Result:
     """Writes the bucket's requests by rising key and whether each has several users."""
-    requests, first = np.unique(impressions.request, return_index=True)
-    request = np.searchsorted(requests, impressions.request)
-    is_other = impressions.user != impressions.user[first][request]
-    shared = np.bincount(request, is_other, len(requests)) > 0
+    requests = np.sort(impressions.request[impressions.row == impressions.first])
+    # Rows are sorted by user: a request that began at an earlier one has several.
+    is_other = impressions.first < log.offsets[impressions.user]
+    shared = np.zeros(len(requests), bool)
+    shared[np.searchsorted(requests, impressions.request[is_other])] = True
     path = task.path("requests")
     path.parent.mkdir(exist_ok=True)
     save_columns(path, {"request": requests, "shared": shared})
