@@ -43,7 +43,7 @@ from data_prep.protocol import EXAMPLES_FILE, GIVEN, IMPRESSIONS, LAST_TIME
 from data_prep.protocol import USER as BY_USER
 from data_prep.quarantine import QUARANTINE_FILE, check_fraction, collect
 from data_prep.readers.base import is_compressed
-from data_prep.stages.splits import TRAIN, time_cuts
+from data_prep.stages.splits import TEST, TRAIN, time_cuts
 from data_prep.stages.vocabulary import Lookup, range_boundaries
 from data_prep.storage import Columns, load_columns, map_columns, save_columns
 from data_prep.tasks.counts import MergeTask, count_bucket, count_shared_requests, merge_range
@@ -64,7 +64,7 @@ from data_prep.vocabularies import (
     user_vocabulary,
 )
 from dgin_tf.ownership import check_nothing_else, make_folder
-from dgin_tf.records import save_catalogue
+from dgin_tf.records import SPLITS, save_catalogue
 from dgin_tf.schema import REQUEST
 
 NEW_FOLDER = "output"  # in the work folder
@@ -148,7 +148,7 @@ class _Run:
         words = self._words(partition)
         lines = self._read_examples(words)
         histories = self._histories(partition)
-        buckets = self._bucket_tasks(self._cuts(partition, histories))
+        buckets = self._bucket_tasks(self._cuts(partition, histories), _first_test(partition))
         events = [result["events"] for result in histories]
         # Every stage needs the results of all buckets of the stage before.
         counts = self._run_buckets("count", count_bucket, buckets, events)
@@ -342,7 +342,9 @@ class _Run:
         histogram = np.sum(histograms, axis=0)
         return time_cuts(histogram, *_span(partition), protocol.fractions)
 
-    def _bucket_tasks(self, cuts: tuple[int, ...] = ()) -> list[BucketTask]:
+    def _bucket_tasks(
+        self, cuts: tuple[int, ...] = (), first_test: int | None = None
+    ) -> list[BucketTask]:
         preparation = self.preparation
         return [
             BucketTask(
@@ -355,6 +357,7 @@ class _Run:
                 preparation.reader.side_features,
                 preparation.history_types,
                 preparation.reader.has_behavior_log,
+                first_test,
             )
             for bucket in range(self.buckets)
         ]
@@ -454,6 +457,12 @@ def _with_items_of_lines(items: Columns, lines: Columns) -> Columns:
     training_items = np.concatenate([lines["positive"][training], lines["negative"][training]])
     items["in_vocabulary"][Lookup.build(items["item"]).rows(training_items)] = True
     return items
+
+
+def _first_test(partition: Sequence[Result]) -> int | None:
+    """Second of the first test impression, where the log gives the split."""
+    firsts = [result["first_of_split"].get(SPLITS[TEST]) for result in partition]
+    return min((first for first in firsts if first is not None), default=None)
 
 
 def _span(partition: Sequence[Result]) -> tuple[int, int]:

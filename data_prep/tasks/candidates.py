@@ -23,6 +23,7 @@ from data_prep.stages.negatives import (
     newest_of_item,
     target_seeds,
 )
+from data_prep.stages.splits import TRAIN
 from data_prep.stages.targets import Targets, every_event, last_events, targets_of_lines
 from data_prep.storage import load_columns
 from data_prep.tasks.histories import BucketTask, event_splits, is_of_type, load_impressions
@@ -148,6 +149,11 @@ def labeled_candidates(
     with_history = impressions
     if task.protocol.min_history:
         with_history = impressions.take(impressions.cut >= task.protocol.min_history)
+    if task.protocol.split_by == GIVEN:
+        late = np.zeros(0, bool)
+        if task.first_test is not None:
+            late = (impressions.split == TRAIN) & (impressions.time >= task.first_test)
+        figures[leaks.LATE_TRAINING] = int(late.sum())
     counts = {
         **figures,
         "targets": len(impressions),

@@ -84,6 +84,7 @@ class BucketTask:
       history_types: behavior types of past events beside impressions, by number; empty where the protocol
         chooses none.
       has_behavior_log: True where the past events beside impressions have a log of their own.
+      first_test: second of the first test impression of a given split; None where there is none.
     """
 
     bucket: int
@@ -95,6 +96,7 @@ class BucketTask:
     side_features: tuple[str, ...] = ()
     history_types: tuple[int, ...] = ()
     has_behavior_log: bool = False
+    first_test: int | None = None
 
     def path(self, content: str) -> pathlib.Path:
         """The bucket's file of `histories`, `examples`, `pairs`, `users`, `requests` or

@@ -160,6 +160,10 @@ def test_a_given_split_is_honored_and_its_overlap_in_time_is_told(tmp_path):
         request_column="page",
         split_column="part",
     )
+    begins = table.groupby("page").second.transform("min")
+    is_train, is_test = ((table.page % 4).isin(pages) for pages in ((0, 3), (2,)))
+    late = "training impressions at or after the first test impression"
+    assert card["examples"][late] == (is_train & (begins >= table.second[is_test].min())).sum()
     for split, pages in (("train", (0, 3)), ("validation", (1,)), ("test", (2,))):
         stored = np.concatenate([r["cand_request_id"] for r in records(output)[split]])
         assert sorted(stored) == sorted(table.page[(table.page % 4).isin(pages)])
@@ -197,6 +201,18 @@ def test_from_a_table_to_the_metrics_of_a_trained_model(tmp_path):
         assert done.returncode == 0, done.stderr
     commands.close()
     assert 0.0 < json.loads(done.stdout)["auc"] < 1.0
+
+
+def test_the_report_tells_repetitions_and_the_positive_rate(tmp_path):
+    table = impressions(users=7)
+    again = table.assign(clicked=1 - table.clicked).head(11)
+    table = pd.concat([table, again, table.head(5)])
+    output, card = prepared(tmp_path, table, request_column="page")
+    assert card["histories"]["duplicates"] == 5
+    assert card["examples"]["repeated_impressions"] == 11
+    assert card["examples"]["contradictory_impressions"] == 11
+    positives = card["examples"]["positives"] / card["examples"]["impressions"]
+    assert f">{positives:.2%}<" in (output / "report.html").read_text()
 
 
 def test_ratings_from_the_threshold_on_are_clicks(tmp_path):
