@@ -200,7 +200,8 @@ def test_from_a_table_to_the_metrics_of_a_trained_model(tmp_path):
         done = commands.run(module, *flags)
         assert done.returncode == 0, done.stderr
     commands.close()
-    assert 0.0 < json.loads(done.stdout)["auc"] < 1.0
+    result = json.loads(done.stdout)
+    assert all(0.0 < result[name] < 1.0 for name in ("auc", "request_gauc", "ndcg_10", "mrr"))
 
 
 def test_the_report_tells_repetitions_and_the_positive_rate(tmp_path):
