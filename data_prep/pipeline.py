@@ -5,6 +5,7 @@ are listed and their small results put together. The manifest is written last.
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -38,15 +39,15 @@ from data_prep.outputs import (
     swap,
 )
 from data_prep.preparation import Preparation
-from data_prep.protocol import EXAMPLES_FILE, LAST_TIME
+from data_prep.protocol import EXAMPLES_FILE, GIVEN, IMPRESSIONS, LAST_TIME
 from data_prep.protocol import USER as BY_USER
 from data_prep.quarantine import QUARANTINE_FILE, check_fraction, collect
 from data_prep.readers.base import is_compressed
-from data_prep.stages.splits import TRAIN, time_cuts
+from data_prep.stages.splits import TEST, TRAIN, time_cuts
 from data_prep.stages.vocabulary import Lookup, range_boundaries
 from data_prep.storage import Columns, load_columns, map_columns, save_columns
 from data_prep.synthetic.truth import truth_path
-from data_prep.tasks.counts import MergeTask, count_bucket, merge_range
+from data_prep.tasks.counts import MergeTask, count_bucket, count_shared_requests, merge_range
 from data_prep.tasks.histories import BucketTask, HistoryTask, build_bucket
 from data_prep.tasks.partition import PartitionTask, fingerprint_file, partition_piece
 from data_prep.tasks.records import WriteTask, write_bucket
@@ -63,7 +64,8 @@ from data_prep.vocabularies import (
     user_vocabulary,
 )
 from dgin_tf.ownership import check_nothing_else, make_folder
-from dgin_tf.records import save_catalogue
+from dgin_tf.records import SPLITS, save_catalogue
+from dgin_tf.schema import REQUEST
 
 NEW_FOLDER = "output"  # in the work folder
 
@@ -134,20 +136,23 @@ class _Run:
         self.engine = engine
         self.folder = engine.folder
         sizes = [(is_compressed(path), os.path.getsize(path)) for path in preparation.reader.paths]
-        per_event = preparation.protocol.row_width
+        is_impressions = preparation.protocol.name == IMPRESSIONS
+        per_event = 1 if is_impressions else preparation.protocol.row_width
         self.buckets = preparation.limits.bucket_count(sizes, per_event)
 
     def run(self, key: str) -> Result:
         """Runs every stage and writes the data set; returns the data card."""
         reader = self.preparation.reader
         inputs, partition = self._partition()
+        self._check_labels(partition)
         words = self._words(partition)
         lines = self._read_examples(words)
         histories = self._histories(partition)
-        buckets = self._bucket_tasks(self._cuts(partition, histories))
+        buckets = self._bucket_tasks(self._cuts(partition, histories), _first_test(partition))
         events = [result["events"] for result in histories]
         # Every stage needs the results of all buckets of the stage before.
         counts = self._run_buckets("count", count_bucket, buckets, events)
+        self._check_requests(counts)
         items = self._items(counts, lines)
         if not items["in_vocabulary"].any():
             raise ValueError(
@@ -162,6 +167,7 @@ class _Run:
             max(result["longest"] for result in histories),
             reader.side_features,
             reader.numeric_features,
+            (REQUEST,) if self.preparation.protocol.name == IMPRESSIONS else (),
         )
         write_tasks = [WriteTask(task, schema, self.output_dir) for task in buckets]
         examples = self._run_buckets("examples", write_bucket, write_tasks, events)
@@ -239,6 +245,35 @@ class _Run:
             )
         return inputs, partition
 
+    def _check_labels(self, partition: Sequence[Result]) -> None:
+        """Raises ValueError unless there are clicked and ignored impressions."""
+        if self.preparation.protocol.name != IMPRESSIONS:
+            return
+        ignored, clicked = add_up(result["labels"] for result in partition).tolist()
+        if not ignored or not clicked:
+            raise ValueError(
+                f"expected clicked and ignored impressions, labels 1 and 0; got {clicked:,} of the one and "
+                f"{ignored:,} of the other. Check --label_column and --label_threshold."
+            )
+
+    def _check_requests(self, counts: Sequence[Result]) -> None:
+        """Raises ValueError where impressions of several users are of one request."""
+        if REQUEST not in self.preparation.reader.impression_columns:
+            return
+        sources = tuple(task.path("requests") for task in self._bucket_tasks())
+        boundaries = self._key_ranges(sources, "request", sum(r["requests"] for r in counts))
+        tasks = [
+            Task(count_shared_requests, MergeTask(sources, first, last, self.folder))
+            for first, last in itertools.pairwise([None, *boundaries, None])
+        ]
+        results = self.engine.run("requests", tasks)
+        if shared := sum(result["shared_requests"] for result in results):
+            raise ValueError(
+                f"{shared:,} requests have impressions of several users; expected one user for each value "
+                "of --request_column. Make its values unique, or leave it out: impressions of one user "
+                "and second are then a request."
+            )
+
     def _words(self, partition: Sequence[Result]) -> dict[str, Words]:
         """Words behind the digests of each column of ids or side features."""
         id_types: dict[str, str] = {}
@@ -277,7 +312,7 @@ class _Run:
         """Sorts every bucket."""
         # Only splits by time need a histogram of seconds.
         span, last_of = None, None
-        if self.preparation.protocol.split_by != BY_USER:
+        if self.preparation.protocol.split_by not in (BY_USER, GIVEN):
             span = _span(partition)
         if self.preparation.protocol.split_by == LAST_TIME:
             last_of = self.preparation.positive_types
@@ -301,7 +336,7 @@ class _Run:
     def _cuts(self, partition: Sequence[Result], histories: Sequence[Result]) -> tuple[int, ...]:
         """Seconds at which validation and test begin; none where the split is by user."""
         protocol = self.preparation.protocol
-        if protocol.split_by == BY_USER or protocol.name == EXAMPLES_FILE:
+        if protocol.split_by in (BY_USER, GIVEN) or protocol.name == EXAMPLES_FILE:
             return ()
         if protocol.time_cuts:
             return protocol.time_cuts
@@ -312,7 +347,9 @@ class _Run:
         histogram = np.sum(histograms, axis=0)
         return time_cuts(histogram, *_span(partition), protocol.fractions)
 
-    def _bucket_tasks(self, cuts: tuple[int, ...] = ()) -> list[BucketTask]:
+    def _bucket_tasks(
+        self, cuts: tuple[int, ...] = (), first_test: int | None = None
+    ) -> list[BucketTask]:
         preparation = self.preparation
         return [
             BucketTask(
@@ -323,6 +360,9 @@ class _Run:
                 cuts,
                 preparation.positive_types,
                 preparation.reader.side_features,
+                preparation.history_types,
+                preparation.reader.has_behavior_log,
+                first_test,
             )
             for bucket in range(self.buckets)
         ]
@@ -334,12 +374,7 @@ class _Run:
     def _items(self, counts: Sequence[Result], lines: Columns | None) -> Columns:
         """All items of the log (and of the examples file) with category and counts, by rising key."""
         sources = tuple(task.path("pairs") for task in self._bucket_tasks())
-        ranges = -(-sum(result["pairs"] for result in counts) // _PAIRS_PER_RANGE)
-        # Ranges of item keys with about as many pairs each, by a sample of every bucket.
-        samples = [map_columns(path)["item"] for path in sources]
-        boundaries = range_boundaries(
-            np.concatenate([s[:: max(1, len(s) // _SAMPLES)] for s in samples]), max(1, ranges)
-        ).tolist()
+        boundaries = self._key_ranges(sources, "item", sum(result["pairs"] for result in counts))
         targets = [self.folder / "items" / f"{n:05d}.columns" for n in range(len(boundaries) + 1)]
         tasks = [
             Task(merge_range, MergeTask(sources, first, last, target))
@@ -354,6 +389,15 @@ class _Run:
         if not self.preparation.protocol.strict:
             items["in_vocabulary"][:] = True
         return items if lines is None else _with_items_of_lines(items, lines)
+
+    def _key_ranges(self, sources: Sequence[pathlib.Path], key: str, rows: int) -> list[int]:
+        """Keys that part the rows of all buckets into ranges small enough for one worker each."""
+        ranges = -(-rows // _PAIRS_PER_RANGE)
+        # Ranges with about as many rows each, by a sample of every bucket.
+        samples = [map_columns(path)[key] for path in sources]
+        return range_boundaries(
+            np.concatenate([s[:: max(1, len(s) // _SAMPLES)] for s in samples]), max(1, ranges)
+        ).tolist()
 
     def _number_items(self, items: Columns, words: dict[str, Words]) -> dict[str, Vocabulary]:
         """Numbers items and categories and saves the workers' tables and the catalogue."""
@@ -418,6 +462,12 @@ def _with_items_of_lines(items: Columns, lines: Columns) -> Columns:
     training_items = np.concatenate([lines["positive"][training], lines["negative"][training]])
     items["in_vocabulary"][Lookup.build(items["item"]).rows(training_items)] = True
     return items
+
+
+def _first_test(partition: Sequence[Result]) -> int | None:
+    """Second of the first test impression, where the log gives the split."""
+    firsts = [result["first_of_split"].get(SPLITS[TEST]) for result in partition]
+    return min((first for first in firsts if first is not None), default=None)
 
 
 def _span(partition: Sequence[Result]) -> tuple[int, int]:

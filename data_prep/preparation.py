@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 
-from data_prep.protocol import EXAMPLES_FILE, Limits, Protocol
+from data_prep.events import SPLIT
+from data_prep.protocol import EXAMPLES_FILE, GIVEN, IMPRESSIONS, Limits, Protocol
 from data_prep.readers.base import Reader
 
 FORMAT = 4  # raise it when the same flags give other bytes or other intermediate files
@@ -35,9 +36,11 @@ class Preparation:
                 "protocol examples_file needs --examples=FILE and no other protocol takes it; got protocol "
                 f"{self.protocol.name} with examples {self.examples!r}."
             )
+        self._check_impressions()
         for types, log_types in (
             (self.limits.behavior_types, self.reader.behavior_types),
             (self.protocol.positive_types, self.behavior_types),
+            (self.protocol.history_types, self.reader.behavior_types),
         ):
             unknown = set(types) - set(log_types)
             if unknown:
@@ -45,10 +48,32 @@ class Preparation:
                     f"unknown behavior types {sorted(unknown)}; this log has {list(log_types)}."
                 )
 
+    def _check_impressions(self) -> None:
+        """Raises ValueError unless labels and splits go with protocol `impressions`."""
+        is_impressions = self.protocol.name == IMPRESSIONS
+        if is_impressions != bool(self.reader.impression_columns):
+            raise ValueError(
+                f"protocol {IMPRESSIONS} needs a table with --label_column=COLUMN, and no other protocol "
+                f"takes one; got protocol {self.protocol.name} with the columns "
+                f"{list(self.reader.impression_columns)}."
+            )
+        if (self.protocol.split_by == GIVEN) != (SPLIT in self.reader.impression_columns):
+            raise ValueError(
+                f"split_by {GIVEN} needs --split_column=COLUMN, and no other split takes one; got "
+                f"split_by {self.protocol.split_by}. Leave --split_by out."
+            )
+        if is_impressions and self.limits.behavior_types:
+            raise ValueError(
+                f"protocol {IMPRESSIONS} takes --history_types=TYPES for the past events to keep; got "
+                f"behavior_types {list(self.limits.behavior_types)}."
+            )
+
     @property
     def behavior_types(self) -> tuple[str, ...]:
         """Behavior types that are kept; empty where the log has one kind of event."""
-        return self.limits.behavior_types or self.reader.behavior_types
+        return (
+            self.limits.behavior_types or self.protocol.history_types or self.reader.behavior_types
+        )
 
     def files(self) -> tuple[str, ...]:
         """Every input file, the examples file among them."""
@@ -71,6 +96,11 @@ class Preparation:
     def positive_types(self) -> tuple[int, ...]:
         """Behavior types of positives, by number; empty where all events are positives."""
         return tuple(map(self.reader.behavior_types.index, self.protocol.positive_types))
+
+    @property
+    def history_types(self) -> tuple[int, ...]:
+        """Behavior types of past events, by number; empty where the protocol chooses none."""
+        return tuple(map(self.reader.behavior_types.index, self.protocol.history_types))
 
     def key(self) -> str:
         """Changes with every choice and with every change of an input file."""

@@ -12,8 +12,11 @@ from absl import flags, logging
 
 from data_prep import reader_flags
 from data_prep.engines.local import LocalEngine
+from data_prep.events import SPLIT
 from data_prep.pipeline import Preparation, prepare, work_folder
 from data_prep.protocol import (
+    GIVEN,
+    IMPRESSIONS,
     LAST_EVENT,
     LAST_TIME,
     MULTI_BEHAVIOR,
@@ -49,6 +52,11 @@ _POSITIVE_TYPES = flags.DEFINE_list(
     "multi_behavior: behavior types that are clicks; default the log's first one. every_event: behavior "
     "types of positives, all others being negatives; default all, against sampled negatives.",
 )
+_HISTORY_TYPES = flags.DEFINE_list(
+    "history_types",
+    [],
+    "impressions: behavior types of past events; default clicked impressions, or all of --behaviors.",
+)
 _NEGATIVES = flags.DEFINE_integer(
     "negatives", None, "Negatives for each positive; default 1, in multi_behavior's paper form 99."
 )
@@ -63,9 +71,9 @@ _OWN_NEGATIVES = flags.DEFINE_float(
 _SPLIT_BY = flags.DEFINE_enum(
     "split_by",
     None,
-    [USER, TIME, LAST_TIME],
+    [USER, TIME, LAST_TIME, GIVEN],
     "Difference between train and test: users, the targets' time, or users by the time of their last "
-    "target; default user, for every_event time.",
+    "target; default user, for every_event and impressions time, given where there is a --split_column.",
 )
 _FRACTIONS = flags.DEFINE_list(
     "fractions",
@@ -79,7 +87,9 @@ _TIME_CUTS = flags.DEFINE_list(
 _TARGETS_PER_USER = flags.DEFINE_integer(
     "targets_per_user", 1, "Number of targets, the newest events."
 )
-_MIN_HISTORY = flags.DEFINE_integer("min_history", 1, "Events that a target needs before it.")
+_MIN_HISTORY = flags.DEFINE_integer(
+    "min_history", None, "Events that a target needs before it; default 1, for impressions 0."
+)
 _MAX_HISTORY = flags.DEFINE_integer(
     "max_history", 0, "Events stored before a user's first target; 0 stores all."
 )
@@ -103,6 +113,9 @@ def protocol_from_flags(reader: Reader) -> Protocol:
                 f"protocol {MULTI_BEHAVIOR} needs a log with several behavior types; "
                 f"--dataset={reader_flags.DATASET.value} has one. Use --protocol={LAST_EVENT}."
             )
+    split_by = _SPLIT_BY.value
+    if _PROTOCOL.value == IMPRESSIONS and SPLIT in reader.impression_columns:
+        split_by = split_by or GIVEN
     return make_protocol(
         _PROTOCOL.value,
         _FORM.value,
@@ -113,9 +126,10 @@ def protocol_from_flags(reader: Reader) -> Protocol:
         targets_per_user=_TARGETS_PER_USER.value,
         min_history=_MIN_HISTORY.value,
         max_history=_MAX_HISTORY.value,
-        split_by=_SPLIT_BY.value,
+        split_by=split_by,
         fractions=None if _FRACTIONS.value is None else _fractions(_FRACTIONS.value),
         time_cuts=reader_flags.integers("time_cuts", _TIME_CUTS.value, 2),
+        history_types=tuple(_HISTORY_TYPES.value),
     )
 
 

@@ -8,12 +8,14 @@ LAST_EVENT = "last_event"
 MULTI_BEHAVIOR = "multi_behavior"
 EVERY_EVENT = "every_event"
 EXAMPLES_FILE = "examples_file"
-PROTOCOLS = (LAST_EVENT, MULTI_BEHAVIOR, EVERY_EVENT, EXAMPLES_FILE)
+IMPRESSIONS = "impressions"
+PROTOCOLS = (LAST_EVENT, MULTI_BEHAVIOR, EVERY_EVENT, EXAMPLES_FILE, IMPRESSIONS)
 STRICT = "strict"
 PAPER = "paper"
 USER = "user"
 TIME = "time"
 LAST_TIME = "last_time"
+GIVEN = "given"
 UNIFORM = "uniform"
 POPULARITY = "popularity"
 
@@ -25,11 +27,12 @@ class Protocol:
     Attributes:
       name: `last_event` (each user's last events against sampled negatives), `multi_behavior` (each
         user's last clicks against sampled negatives, all behavior types in the history),
-        `every_event` (each event is an example of what came before it) or
-        `examples_file` (fixed examples, the lines of a file).
+        `every_event` (each event is an example of what came before it),
+        `examples_file` (fixed examples, the lines of a file) or `impressions` (labeled samples of
+        requests, seen from what came before the request).
       form: `strict`: negatives are items of the training vocabulary that the user has no event with,
-        and no candidate sees an event of its own second or later. `paper` (not of `examples_file`): what the
-        papers' code does; see `paper_form`.
+        and no candidate sees an event of its own second or later. `paper` (not of `examples_file` or
+        `impressions`): what the papers' code does; see `paper_form`.
       positive_types: behavior types of positives. The targets of `multi_behavior` are events of
         these types. In `every_event`, if there are any, events of all other types are the negatives
         and none are sampled; without, every event is a positive.
@@ -40,10 +43,12 @@ class Protocol:
       targets_per_user: the newest so many events of a user (by time: of each of the user's splits).
       min_history: a target with fewer events before it is left out.
       max_history: events stored before a user's first target; 0 stores all.
-      split_by: `user` (by a hash), `time` (of the target), or `last_time` (users by the time of their
-        last target).
+      split_by: `user` (by a hash), `time` (of the target), `last_time` (users by the time of their
+        last target), or `given` (by a column of the impressions).
       fractions: of users, or of events (of users) in time order, in train, validation and test.
       time_cuts: seconds at which validation and test begin; empty takes them from `fractions`.
+      history_types: behavior types of past events in `impressions`; empty takes clicked impressions, or all
+        events of a behavior log.
     """
 
     name: str = LAST_EVENT
@@ -58,13 +63,14 @@ class Protocol:
     split_by: str = USER
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     time_cuts: tuple[int, ...] = ()
+    history_types: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, choices in (
             ("name", PROTOCOLS),
             ("form", (STRICT, PAPER)),
             ("negative_distribution", (UNIFORM, POPULARITY)),
-            ("split_by", (USER, TIME, LAST_TIME)),
+            ("split_by", (USER, TIME, LAST_TIME, GIVEN)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -107,17 +113,29 @@ class Protocol:
             ),
             (
                 not self.has_labels or not self.negatives,
-                f"no sampled negatives where {EVERY_EVENT} has positive_types",
+                f"no sampled negatives in {IMPRESSIONS}, or where {EVERY_EVENT} has positive_types",
             ),
             (
-                self.targets_per_user == 1 or self.name != EVERY_EVENT,
-                f"no targets_per_user with {EVERY_EVENT}, of which every event is one",
+                self.targets_per_user == 1 or self.name not in (EVERY_EVENT, IMPRESSIONS),
+                f"no targets_per_user with {self.name}, of which every event is one",
             ),
             (
                 not self.own_negatives or self.name == MULTI_BEHAVIOR,
                 f"own_negatives with {MULTI_BEHAVIOR} only",
             ),
             (0.0 <= self.own_negatives <= 1.0, "own_negatives between 0 and 1"),
+            (
+                not self.history_types or self.name == IMPRESSIONS,
+                f"history_types with {IMPRESSIONS} only",
+            ),
+            (
+                self.split_by != (LAST_TIME if self.name == IMPRESSIONS else GIVEN),
+                f"split_by {GIVEN} with {IMPRESSIONS} only, and {LAST_TIME} not with it",
+            ),
+            (
+                self.strict or self.name != IMPRESSIONS,
+                f"no paper form of {IMPRESSIONS}; leave --form out",
+            ),
         ):
             if not holds:
                 raise ValueError(f"expected {requirement}; got {self}.")
@@ -128,8 +146,8 @@ class Protocol:
 
     @property
     def has_labels(self) -> bool:
-        """True if behavior types tell positives from negatives, so that none are sampled."""
-        return self.name == EVERY_EVENT and bool(self.positive_types)
+        """True if the log tells positives from negatives, so that none are sampled."""
+        return self.name == IMPRESSIONS or self.name == EVERY_EVENT and bool(self.positive_types)
 
     @property
     def row_width(self) -> int:
@@ -145,7 +163,7 @@ def make_protocol(name: str, form: str, **choices: Any) -> Protocol:
     """The protocol with the choices that are not None, and its own default for the others.
 
     `every_event` is split by time, 80 to 20, with a tenth of the training time for validation (ENCODE,
-    section 4.1), and `multi_behavior` has 99 negatives in the paper form, which gives the paper's
+    section 4.1), `impressions` by time as well and with those of users without a history, and `multi_behavior` has 99 negatives in the paper form, which gives the paper's
     level of log loss.
 
     Raises:
@@ -156,11 +174,13 @@ def make_protocol(name: str, form: str, **choices: Any) -> Protocol:
         defaults = {"split_by": TIME, "fractions": (0.72, 0.08, 0.2)}
         if choices.get("positive_types"):
             defaults["negatives"] = 0
+    elif name == IMPRESSIONS:
+        defaults = {"split_by": TIME, "negatives": 0, "min_history": 0}
     elif name == MULTI_BEHAVIOR and form == PAPER:
         defaults = {"negatives": 99}
     settings = defaults | {key: value for key, value in choices.items() if value is not None}
     # Fixed examples decide themselves what the paper form would change.
-    if form != PAPER or name == EXAMPLES_FILE:
+    if form != PAPER or name in (EXAMPLES_FILE, IMPRESSIONS):
         return Protocol(name, form, **settings)
     return paper_form(Protocol(name, **settings))
 

@@ -42,6 +42,21 @@ _TABLE_OPTIONS = (
         "table: numeric features, non-negative numbers that events have, NAME=COLUMN each, such as "
         "dwell=seconds,paid_price=price; empty cells are unknown numbers.",
     ),
+    flags.DEFINE_string(
+        "label_column",
+        "",
+        "table: label of impressions, 0 or 1, for --protocol=impressions.",
+    ),
+    flags.DEFINE_float(
+        "label_threshold", None, "table: labels from this number on count as 1; default none."
+    ),
+    flags.DEFINE_string(
+        "request_column", "", "table: request, page or session that impressions belong to."
+    ),
+    flags.DEFINE_string(
+        "split_column", "", "table: split of impressions: train, validation or test."
+    ),
+    flags.DEFINE_string("behaviors", "", "table: past events beside a table of impressions."),
     flags.DEFINE_string("item_table", "", "table: a table item -> category."),
     flags.DEFINE_string("separator", "", "table: one character or tab; default what fits."),
     flags.DEFINE_string("time_unit", "", "table: s, ms, us or iso; default s."),

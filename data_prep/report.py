@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from data_prep.engines.local import Result
 from data_prep.events import CATEGORY
 from data_prep.protocol import EXAMPLES_FILE, PAPER
+from data_prep.stages.leaks import LATE_TRAINING
 from dgin_tf.records import SPLITS
 
 _STYLE = """
@@ -32,6 +33,7 @@ def report_page(card: Result) -> str:
         ("Input", _inputs(card)),
         ("Rows after every stage", _stages(card)),
         ("Rows in quarantine", _quarantine(card)),
+        ("Impressions", _impressions(card)),
         ("Splits", _splits(card)),
         ("History lengths", _length_charts(card)),
         ("Behavior types", _behaviors(card)),
@@ -108,6 +110,26 @@ def _stages(card: Result) -> str:
 def _quarantine(card: Result) -> str:
     reasons = card["partition"]["bad_reasons"]
     return _table(("reason", "rows"), sorted(reasons.items())) if reasons else "<p>None.</p>"
+
+
+def _impressions(card: Result) -> str:
+    """Figures of protocol `impressions`; empty for the others."""
+    examples = card["examples"]
+    if "impressions" not in examples:
+        return ""
+    rows = [
+        ("impressions", examples["impressions"]),
+        ("requests", examples["requests"]),
+        ("positive rate", f"{examples['positives'] / max(examples['impressions'], 1):.2%}"),
+        ("repetitions of an item in its request", examples["repeated_impressions"]),
+        ("of them with another label", examples["contradictory_impressions"]),
+    ]
+    rows += [(name, examples[name]) for name in (LATE_TRAINING,) if name in examples]
+    rows += [
+        (f"positive rate, {name}", f"{split['positives'] / split['candidates']:.2%}")
+        for name, split in _ordered_splits(card)
+    ]
+    return _table(("figure", ""), rows)
 
 
 def _splits(card: Result) -> str:

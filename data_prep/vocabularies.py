@@ -220,8 +220,11 @@ def make_schema(
     max_history: int,
     side_features: Sequence[str] = (),
     numeric_features: Sequence[str] = (),
+    candidate_fields: Sequence[str] = (),
 ) -> Schema:
-    """The schema of the data set: fields with a vocabulary, the timestamp and numeric features."""
+    """The schema of the data set: fields with a vocabulary, the timestamp, numeric features and what
+    candidates alone have.
+    """
     # The order of the fields is the order of the embeddings.
     both = (HISTORY, CANDIDATE)
     fields = [Field(USER, (USER_ROLE,), USER)]
@@ -232,6 +235,7 @@ def make_schema(
     fields += [Field(name, (HISTORY,), name) for name in side_features]
     fields.append(Field(TIME, both))
     fields += [Field(name, (HISTORY,)) for name in numeric_features]
+    fields += [Field(name, (CANDIDATE,)) for name in candidate_fields]
     names = vocabularies[BEHAVIOR].values.tolist() if BEHAVIOR in vocabularies else []
     return Schema(
         fields=tuple(fields),

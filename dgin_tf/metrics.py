@@ -24,15 +24,17 @@ class Predictions:
       labels: 0 or 1.
       groups: the user of each sample, any integers; GAUC ranks within a group.
       history_lengths: events in the history that the sample was scored with.
+      requests: the request (page view) of each sample, any integers; None where the data has none.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     history_lengths: np.ndarray
+    requests: np.ndarray | None = None
 
     def __post_init__(self):
-        shapes = {field.name: getattr(self, field.name).shape for field in dataclasses.fields(self)}
+        shapes = {name: array.shape for name, array in self._arrays().items()}
         if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
             raise ValueError(f"predictions need flat arrays of one length; got {shapes}.")
         wrong = ~np.isin(self.labels, (0, 1))
@@ -43,7 +45,11 @@ class Predictions:
 
     def select(self, mask: np.ndarray) -> "Predictions":
         """Selects the samples where the boolean `mask`, [samples], is True."""
-        return Predictions(*(getattr(self, field.name)[mask] for field in dataclasses.fields(self)))
+        return Predictions(**{name: array[mask] for name, array in self._arrays().items()})
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: array for name, array in values.items() if array is not None}
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -125,6 +131,42 @@ def group_aucs(
     return size, (rank_sum - positives * (positives + 1.0) / 2.0) / (positives * negatives)
 
 
+def request_ranking(
+    labels: np.ndarray, scores: np.ndarray, requests: np.ndarray, k: int = 10
+) -> tuple[float, float]:
+    """NDCG@k and mean reciprocal rank of the first click, over the requests that have both classes.
+
+    DCG@k = sum_i y_i / log2(1 + i) over the k best scores, divided by that of the best order. Of equal
+    scores, clicks come last.
+
+    Args:
+      labels: 0 or 1, [samples].
+      scores: [samples].
+      requests: request of each sample, integers, [samples].
+      k: ranks that NDCG looks at.
+
+    Returns:
+      The two means; NaN where no request has both classes.
+    """
+    labels = np.asarray(labels, np.int64)
+    order = np.lexsort((labels, -np.asarray(scores, np.float64), requests))
+    labels, requests = labels[order], np.asarray(requests)[order]
+    new = np.ones(len(order), bool)
+    new[1:] = requests[1:] != requests[:-1]
+    start = np.flatnonzero(new)  # [requests]
+    size = np.diff(np.append(start, len(order)))
+    rank = np.arange(len(order)) - np.repeat(start, size) + 1  # from 1, [samples]
+    clicks = _segment_sums(labels, start)
+    gain = np.where(rank <= k, 1.0 / np.log2(1.0 + rank), 0.0)
+    dcg = _segment_sums(labels * gain, start)
+    best_dcg = _segment_sums((rank <= np.repeat(clicks, size)) * gain, start)
+    first = np.maximum.reduceat(labels / rank, start) if len(start) else dcg
+    both = (clicks > 0) & (clicks < size)
+    if not both.any():
+        return float("nan"), float("nan")
+    return float(np.mean(dcg[both] / best_dcg[both])), float(np.mean(first[both]))
+
+
 def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     """Mean of -[y log p + (1 - y) log(1 - p)], from logits, so that no probability rounds to 0 or 1.
 
@@ -181,10 +223,15 @@ def summary(predictions: Predictions) -> dict[str, float | int]:
 
     Returns:
       `auc`, `gauc`, `log_loss`, `calibration`, `calibration_error` (NaN where undefined) and
-      `examples`, the number of samples.
+      `examples`, the number of samples; of samples with requests also `request_gauc`, `ndcg_10` and `mrr`.
     """
     labels, logits = predictions.labels, predictions.logits
-    return {
+    by_request = {}
+    if predictions.requests is not None:
+        ndcg, mrr = request_ranking(labels, logits, predictions.requests)
+        by_request = {"request_gauc": gauc(labels, logits, predictions.requests)}
+        by_request |= {"ndcg_10": ndcg, "mrr": mrr}
+    return by_request | {
         "auc": auc(labels, logits),
         "gauc": gauc(labels, logits, predictions.groups),
         "log_loss": log_loss(labels, logits),

@@ -31,7 +31,7 @@ HISTORY_MASK, CANDIDATE_MASK = (PREFIX[role] + "mask" for role in (HISTORY, CAND
 SCHEMA_FILE = "schema.json"
 FORMAT_VERSION = 1
 TIMESTAMP, BEHAVIOR_TYPE = "timestamp", "behavior_type"
-USER_ID, ITEM = "user_id", "item_id"
+USER_ID, ITEM, REQUEST = "user_id", "item_id", "request_id"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Field:
       name: `item_id`, `category_id`, `timestamp`, `user_gender`, ...
       roles: where the field occurs, a subset of `USER`, `HISTORY`, `CANDIDATE`.
       vocabulary: the vocabulary its ids come from. Fields that name the same vocabulary share one
-        embedding table. Empty for timestamps, which are seconds, and for numeric features, which are codes
-        of `dgin_tf.numeric_features`; neither is ever embedded as an id.
+        embedding table. Empty for timestamps, which are seconds, for numeric features, which are codes of
+        `dgin_tf.numeric_features`, and for the request of impressions; none is ever embedded as an id.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Field:
     @property
     def is_numeric(self) -> bool:
         """True for numbers, such as dwell time or price."""
-        return not self.vocabulary and self.name != TIMESTAMP
+        return not self.vocabulary and self.name not in (TIMESTAMP, REQUEST)
 
     @property
     def dtype(self) -> str:

@@ -42,6 +42,7 @@ _COLUMNS = {
     "log_loss": "{:.4f}",
     "calibration": "{:.3f}",
 }
+_REQUEST_COLUMNS = {"request_gauc": "{:.4f}", "ndcg_10": "{:.4f}", "mrr": "{:.4f}"}
 
 
 def main(_: object) -> None:
@@ -73,12 +74,13 @@ def main(_: object) -> None:
 
 def _text(result: Mapping[str, Any]) -> str:
     """Metrics as a table: of all examples, and by the number of events in their history."""
+    forms = _COLUMNS | (_REQUEST_COLUMNS if "mrr" in result else {})
     rows = {"all": result, **result["by_history_length"]}
-    lines = [["history length", *(name.replace("_", " ") for name in _COLUMNS)]]
+    lines = [["history length", *(name.replace("_", " ") for name in forms)]]
     for name, values in rows.items():
         cells = [
             form.format(values[column]) if np.isfinite(values[column]) else "-"
-            for column, form in _COLUMNS.items()
+            for column, form in forms.items()
         ]
         lines.append([name, *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

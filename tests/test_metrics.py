@@ -135,3 +135,14 @@ def test_paired_test_at_its_limits():
     assert metrics.paired_test([0.5, 0.5], [0.5, 0.5])["p_value"] == 1.0
     with pytest.raises(ValueError, match="same seeds"):
         metrics.paired_test([0.9, 0.8], [0.9])
+
+
+def test_requests_are_ranked_by_their_discounted_gain_and_first_click():
+    requests = np.array([7, 7, 7, 3, 3, 5])
+    labels = np.array([0, 1, 1, 0, 1, 1])  # request 5 has clicks alone
+    scores = np.array([0.9, 0.5, 0.1, 0.2, 0.2, 0.4])  # request 3 ties: its click comes last
+    ndcg, mrr = metrics.request_ranking(labels, scores, requests, k=2)
+    discounts = 1 / np.log2([2, 3])
+    assert ndcg == pytest.approx((discounts[1] / discounts.sum() + discounts[1]) / 2)
+    assert mrr == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert np.isnan(metrics.request_ranking(labels[5:], scores[5:], requests[5:])).all()

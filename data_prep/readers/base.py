@@ -62,6 +62,10 @@ class Reader(abc.ABC):
     side_features: tuple[str, ...] = ()
     #: Names of the numbers that events have; see `dgin_tf.numeric_features`.
     numeric_features: tuple[str, ...] = ()
+    #: Those of `events.IMPRESSION_COLUMNS` that the log has; empty where it holds events alone.
+    impression_columns: tuple[str, ...] = ()
+    #: True where past events are in a log of their own beside the impressions.
+    has_behavior_log: bool = False
     #: False where the source knows no categories; the field is then left out of the schema.
     has_categories: bool = True
     #: Names `user_*` of the profile columns that `profiles` returns.

@@ -21,6 +21,7 @@ from data_prep.events import (
     ITEM,
     MISSING,
     MISSING_NAME,
+    SPLIT,
     TIME,
     USER,
     Chunk,
@@ -30,12 +31,14 @@ from data_prep.events import (
 )
 from data_prep.readers.base import Piece, Reader
 from data_prep.readers.cells import DECIMAL, INTEGER, NUMERIC, SIDE_FEATURE, UNWRITABLE, WORD
+from data_prep.readers.impressions import ImpressionColumns
 from data_prep.readers.rows import Rows
 from data_prep.readers.side_files import in_folders, text_option
 from data_prep.readers.side_table import CategoryTable
 from data_prep.readers.table_files import TableFile, open_table
 from dgin_tf.numeric_features import LARGEST, encode_numbers, is_encodable
 from dgin_tf.records import LABEL
+from dgin_tf.schema import REQUEST
 
 SECONDS, MILLISECONDS, MICROSECONDS, ISO = "s", "ms", "us", "iso"
 TIME_UNITS = (SECONDS, MILLISECONDS, MICROSECONDS, ISO)
@@ -45,7 +48,7 @@ _PER_SECOND = {SECONDS: 1, MILLISECONDS: 1_000, MICROSECONDS: 1_000_000}
 _LATEST = 1 << 62  # seconds beyond this are no time
 # Side and numeric features are features `hist_<name>` beside those that batches have of their own.
 _NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
-_RESERVED_NAMES = (*COLUMNS, "users", "offsets", "histogram", "mask")
+_RESERVED_NAMES = (*COLUMNS, REQUEST, SPLIT, "users", "offsets", "histogram", "mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,12 @@ class TableReader(Reader):
         alone where the column is called so), such as `location=city`; an empty cell is an unknown word.
       numeric_columns: non-negative numbers that events have, written like `side_feature_columns`, such as
         `dwell=seconds_on_page`; an empty cell is an unknown number.
+      label_column: makes rows impressions, of which it tells the clicked ones: 0 or 1, or numbers of which
+        those from `label_threshold` on are clicks; default none.
+      request_column, split_column: of impressions: the request (page, session), and `train`,
+        `validation` or `test`; default none.
+      behaviors: a table of past events with the columns of the log but those of impressions. Behavior types,
+        side and numeric features are then columns of it alone.
     """
 
     where_to_get_it = (
@@ -109,6 +118,14 @@ class TableReader(Reader):
         self.behavior_types = _behavior_names(options, self._columns.behavior)
         self._more_columns = _more_columns(options)
         self.side_features, self.numeric_features = (tuple(names) for names in self._more_columns)
+        self._impressions = ImpressionColumns.of_options(options)
+        self.impression_columns = tuple(self._impressions.by_canonical_name())
+        behaviors = text_option(options, "behaviors")
+        self.has_behavior_log = bool(behaviors)
+        self._behavior_paths = tuple(in_folders([behaviors])) if behaviors else ()
+        if both := set(self.paths) & set(self._behavior_paths):
+            raise ValueError(f"expected --behaviors to be no --input file too; got {min(both)!r}.")
+        super().__init__([*self.paths, *self._behavior_paths], options)
         if self._item_table:
             if not self.has_categories:
                 raise ValueError("an item_table needs the option category_column; it is empty.")
@@ -133,8 +150,13 @@ class TableReader(Reader):
             for rows in _valid(self._items.read(piece), ()):
                 yield self._chunk(nothing, rows)
             return
-        for rows in _valid(self._log(piece.path).read(piece), (USER, ITEM), self.side_features):
-            rows = self._with_seconds(rows)
+        mandatory = (USER, ITEM, REQUEST)
+        words = (*self.side_features, REQUEST)
+        for rows in _valid(self._log(piece.path).read(piece), mandatory, words):
+            rows = self._with_impressions(self._with_seconds(rows), piece.path)
+            if self.has_behavior_log and piece.path not in self._behavior_paths:
+                yield self._chunk(self._without_event(rows.table), rows)
+                continue
             if self.behavior_types:
                 code = pd.Index(self.behavior_types).get_indexer(pd.Index(rows.table[BEHAVIOR]))
                 types = ", ".join(self.behavior_types)
@@ -147,6 +169,26 @@ class TableReader(Reader):
                 rows = rows.reject(wrong, f"{self._more_columns[1][name]} is above {LARGEST:,}")
                 rows.table[name] = encode_numbers(numbers[~wrong])
             yield self._chunk(rows.table, rows)
+
+    def _with_impressions(self, rows: Rows, path: str) -> Rows:
+        """The rows with what impressions have besides, encoded."""
+        if not self.impression_columns:
+            return rows
+        if path in self._behavior_paths:
+            return self._impressions.without_impressions(rows)
+        rows = self._impressions.encode(rows, path)
+        if REQUEST in self.impression_columns:
+            keys = _keys(rows.table[REQUEST])
+            rows = dataclasses.replace(rows, table=rows.table.assign(**{REQUEST: keys}))
+        return rows
+
+    def _without_event(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Impressions with unknown values of what only past events have."""
+        unknown = encode_numbers(np.full(1, np.nan))[0]
+        return table.assign(
+            **dict.fromkeys(self.side_features, MISSING_NAME),
+            **dict.fromkeys(self.numeric_features, unknown),
+        )
 
     def _with_seconds(self, rows: Rows) -> Rows:
         """The rows with their time in whole seconds; rows whose time is none are rejected."""
@@ -169,7 +211,9 @@ class TableReader(Reader):
         return dataclasses.replace(rows, table=rows.table.assign(**{TIME: seconds[~wrong]}))
 
     def _chunk(self, events: pd.DataFrame, rows: Rows) -> Chunk:
-        more = (self.side_features, self.numeric_features) if len(events) else ()
+        more: tuple[tuple[str, ...], ...] = ()
+        if len(events):
+            more = (self.side_features, (*self.numeric_features, *self.impression_columns))
         chunk = make_chunk(events, rows.lines, bad_rows(rows.bad), *more)
         if not self._item_table:
             return chunk
@@ -186,21 +230,31 @@ class TableReader(Reader):
     @functools.cached_property
     def _logs(self) -> dict[str, TableFile]:
         """Path -> file of the log; all files agree on the types of their ids."""
-        side_features, numeric_features = self._more_columns
-        names = {**self._columns.by_canonical_name(), **side_features, **numeric_features}
-        if self._item_table:
-            del names[CATEGORY]
         types: dict[str, str] = {}
         files = {}
         for path in self.paths:
             separator = text_option(self.options, "separator")
-            file = open_table(path, names, separator, self.numeric_features)
+            numbers = (*self.numeric_features, LABEL)
+            file = open_table(path, self._names_in(path), separator, numbers)
             for name, cell_type in self._cell_types(file).items():
                 # Files that disagree: the wider type holds for all.
                 common = DECIMAL if name == TIME else WORD
                 types[name] = cell_type if types.get(name, cell_type) == cell_type else common
             files[path] = file
         return {path: file.with_types(types) for path, file in files.items()}
+
+    def _names_in(self, path: str) -> dict[str, str]:
+        """Canonical name -> name in a file of the log, of the columns that are read from it."""
+        names = self._columns.by_canonical_name()
+        if self._item_table:
+            del names[CATEGORY]
+        is_behavior_log = path in self._behavior_paths
+        if self.has_behavior_log and not is_behavior_log:
+            names.pop(BEHAVIOR, None)
+        else:
+            side_features, numeric_features = self._more_columns
+            names = {**names, **side_features, **numeric_features}
+        return names if is_behavior_log else {**names, **self._impressions.by_canonical_name()}
 
     @functools.cached_property
     def _items(self) -> TableFile:
@@ -222,10 +276,12 @@ class TableReader(Reader):
         """Type of each column of a file, by the options or by its first values."""
         types = {}
         for name in file.names:
-            if name == BEHAVIOR or (name == TIME and self._time_unit == ISO):
+            if name in (BEHAVIOR, SPLIT) or (name == TIME and self._time_unit == ISO):
                 types[name] = WORD
             elif name in self.numeric_features:
                 types[name] = NUMERIC
+            elif name == LABEL:
+                types[name] = DECIMAL
             elif name in self.side_features:
                 types[name] = SIDE_FEATURE
             elif name == TIME:
@@ -282,7 +338,7 @@ def _more_columns(options: Mapping[str, object]) -> tuple[dict[str, str], dict[s
     if LABEL in names:
         raise ValueError(
             f"a side or numeric feature of past events cannot be called {LABEL}, the name of the click; "
-            "call it otherwise, or let --behavior_column and --positive_types tell clicks apart."
+            "call it otherwise, or name it by --label_column with --protocol=impressions."
         )
     wrong = [name for name in names if not _NAME.fullmatch(name) or name in _RESERVED_NAMES]
     if wrong or len(set(names)) != len(names):

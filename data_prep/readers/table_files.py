@@ -22,6 +22,7 @@ from data_prep.readers.rows import (
     parse_rows,
     read_rows,
 )
+from dgin_tf.records import LABEL
 
 _SEPARATORS = (",", "\t", ";", "|")
 _SAMPLE_LINES = 1_000
@@ -205,6 +206,8 @@ def _check_type(table: ParquetTable, name: str, is_numeric: bool) -> None:
     )
     if is_numeric and (number or pa.types.is_floating(arrow_type)):
         return
+    if name == LABEL and pa.types.is_boolean(arrow_type):
+        return
     if is_numeric or (not number and not (name == TIME and time)):
         content = "a number, timestamp, date or text" if name == TIME else "integers or text"
         content = "numbers or text" if is_numeric else content
@@ -217,6 +220,8 @@ def _typed(name: str, column: pa.Array, cell_type: str) -> tuple[pa.Array, np.nd
     """A Parquet column as its type, the rows that are not of the type, and the fault of these."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
     missing = column.is_null().to_numpy(zero_copy_only=False)
     if name == CATEGORY:  # an event without a category is an event
         missing = np.zeros(len(column), bool)

@@ -18,12 +18,15 @@ class Candidates:
       item: row of the item in the catalogue, int64 [candidates].
       time: seconds, those of the target, int64 [candidates].
       label: 1 for the event that happened, int32 [candidates].
+      request: key of the request, each of which is one row, int64 [candidates]; None where candidates of
+        one cut share rows.
     """
 
     target: Targets
     item: np.ndarray
     time: np.ndarray
     label: np.ndarray
+    request: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -38,7 +41,8 @@ class Candidates:
         Args:
           width: candidates that a row may have at most; 0 gives one row to each history cut.
         """
-        starts = _changes(self.target.split, self.target.user, self.target.cut)
+        requests = () if self.request is None else (self.request,)
+        starts = _changes(self.target.split, self.target.user, self.target.cut, *requests)
         if not width or not len(starts):
             return starts
         count = np.diff(np.append(starts, len(self)))

@@ -21,6 +21,8 @@ LATER_NEGATIVE = "negatives that the user has an event with after what the candi
 POSITIVE_AS_NEGATIVE = "negatives equal to a positive of the same cut"
 SHARED_USER = "users in more than one split"
 TIME_ORDER = "splits that overlap in time"
+# Not refused, since a given split is what others compare on.
+LATE_TRAINING = "training impressions at or after the first test impression"
 
 
 def future_events(histories: Histories, candidates: Candidates, *, strict: bool) -> int:

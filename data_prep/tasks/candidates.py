@@ -1,13 +1,21 @@
 """Candidates of a bucket: sampled by a protocol or fixed by an examples file, and their leak checks."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from data_prep.engines.local import Result
-from data_prep.protocol import EVERY_EVENT, EXAMPLES_FILE, MULTI_BEHAVIOR, POPULARITY, STRICT
+from data_prep.events import ITEM
+from data_prep.protocol import EVERY_EVENT, EXAMPLES_FILE, GIVEN, MULTI_BEHAVIOR, POPULARITY, STRICT
 from data_prep.protocol import TIME as BY_TIME
 from data_prep.stages import leaks
 from data_prep.stages.examples import Candidates, lay_out, positives_of
 from data_prep.stages.histories import Histories
+from data_prep.stages.impressions import (
+    count_impressions,
+    impression_candidates,
+    past_events,
+)
 from data_prep.stages.negatives import (
     Sampler,
     draw_negatives,
@@ -15,9 +23,10 @@ from data_prep.stages.negatives import (
     newest_of_item,
     target_seeds,
 )
+from data_prep.stages.splits import TRAIN
 from data_prep.stages.targets import Targets, every_event, last_events, targets_of_lines
 from data_prep.storage import load_columns
-from data_prep.tasks.histories import BucketTask, event_splits, is_of_type
+from data_prep.tasks.histories import BucketTask, event_splits, is_of_type, load_impressions
 from data_prep.tasks.id_tables import IdTables
 from dgin_tf.schema import FIRST_ID
 
@@ -25,7 +34,7 @@ from dgin_tf.schema import FIRST_ID
 def sampled_candidates(
     task: BucketTask, histories: Histories, ids: IdTables, item_rows: np.ndarray
 ) -> tuple[Candidates, Result]:
-    """Candidates of every protocol but `examples_file`, and counts of the targets left out.
+    """Candidates of every protocol but `examples_file` and `impressions`, and counts of the targets left out.
 
     Args:
       task: the bucket.
@@ -124,6 +133,37 @@ def fixed_candidates(
     return candidates, {"targets": len(targets)}
 
 
+def labeled_candidates(
+    task: BucketTask, ids: IdTables, more: Sequence[str]
+) -> tuple[Histories, Candidates, Result]:
+    """The past events of a bucket of impressions, its candidates, and figures of the impressions.
+
+    Args:
+      task: the bucket.
+      ids: of the run.
+      more: side and numeric features of past events.
+    """
+    log, is_past, impressions = load_impressions(task, more)
+    item_rows = ids.items.rows(log.events[ITEM]).astype(np.int64)
+    figures = count_impressions(log, impressions, item_rows)
+    with_history = impressions
+    if task.protocol.min_history:
+        with_history = impressions.take(impressions.cut >= task.protocol.min_history)
+    if task.protocol.split_by == GIVEN:
+        late = np.zeros(0, bool)
+        if task.first_test is not None:
+            late = (impressions.split == TRAIN) & (impressions.time >= task.first_test)
+        figures[leaks.LATE_TRAINING] = int(late.sum())
+    counts = {
+        **figures,
+        "targets": len(impressions),
+        "targets_without_history": len(impressions) - len(with_history),
+        "targets_without_negative": 0,
+    }
+    candidates = impression_candidates(log, with_history, item_rows)
+    return past_events(log, is_past), candidates, counts
+
+
 def count_leaks(
     task: BucketTask, histories: Histories, candidates: Candidates, item_rows: np.ndarray
 ) -> Result:
@@ -133,7 +173,7 @@ def count_leaks(
     future = leaks.OWN_SECOND if no_ties else leaks.OWN_EVENT
     checks = {future: leaks.future_events(histories, candidates, strict=no_ties)}
     if protocol.has_labels:
-        pass  # every candidate is an event of the user
+        pass  # none is sampled
     elif protocol.own_negatives:
         later = leaks.later_negatives(candidates, histories, item_rows)
         checks[leaks.LATER_NEGATIVE] = later
@@ -141,6 +181,6 @@ def count_leaks(
         checks[leaks.SEEN_NEGATIVE] = leaks.seen_negatives(candidates, histories.owner, item_rows)
     else:
         checks[leaks.POSITIVE_AS_NEGATIVE] = leaks.positives_as_negatives(candidates)
-    if protocol.split_by != BY_TIME:
+    if protocol.split_by not in (BY_TIME, GIVEN):
         checks[leaks.SHARED_USER] = leaks.users_in_two_splits(candidates)
     return checks

@@ -7,12 +7,14 @@ import numpy as np
 
 from data_prep.engines.local import Result
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME
-from data_prep.protocol import EXAMPLES_FILE
+from data_prep.protocol import EXAMPLES_FILE, IMPRESSIONS
 from data_prep.stages.histories import Histories
+from data_prep.stages.impressions import Impressions, training_rows
 from data_prep.stages.splits import TRAIN
 from data_prep.stages.vocabulary import count_pairs, merge_pairs
-from data_prep.storage import load_columns, map_columns, save_columns
-from data_prep.tasks.histories import BucketTask, event_splits, load_histories
+from data_prep.storage import Columns, load_columns, map_columns, save_columns
+from data_prep.tasks.histories import BucketTask, event_splits, load_histories, load_impressions
+from dgin_tf.schema import REQUEST
 
 
 def training_events(task: BucketTask, histories: Histories) -> np.ndarray:
@@ -34,8 +36,17 @@ def training_events(task: BucketTask, histories: Histories) -> np.ndarray:
 
 def count_bucket(task: BucketTask) -> Result:
     """Writes the bucket's (item, category) counts, its users with theirs, and those of side features."""
-    histories = load_histories(task, task.side_features)
-    training = training_events(task, histories)
+    requests: Result = {}
+    if task.protocol.name == IMPRESSIONS:
+        histories, is_past, impressions = load_impressions(task, task.side_features)
+        training = training_rows(histories, is_past, impressions)
+        # Behavior types and side features are those of past events alone.
+        past_training = training & is_past
+        if REQUEST in histories.events:
+            requests = _save_requests(task, histories, impressions)
+    else:
+        histories = load_histories(task, task.side_features)
+        past_training = training = training_events(task, histories)
     pairs = count_pairs(histories.events[ITEM], histories.events[CATEGORY], training)
     if len(histories.users):
         # True for users with any training event, [users].
@@ -46,13 +57,13 @@ def count_bucket(task: BucketTask) -> Result:
     tables = {task.path("pairs"): pairs, task.path("users"): users}
     for name in task.side_features:
         keys, row = np.unique(histories.events[name], return_inverse=True)
-        counts = np.bincount(row, training, len(keys)).astype(np.int64)
+        counts = np.bincount(row, past_training, len(keys)).astype(np.int64)
         tables[task.path(f"side_feature.{name}")] = {"key": keys, "count": counts}
     for path, columns in tables.items():
         path.parent.mkdir(exist_ok=True)
         save_columns(path, columns)
-    behaviors = histories.events[BEHAVIOR][training]
-    return {
+    behaviors = histories.events[BEHAVIOR][past_training]
+    return requests | {
         "pairs": len(pairs["item"]),
         "training_events": int(training.sum()),
         "training_behaviors": np.bincount(behaviors, minlength=1).tolist(),
@@ -60,14 +71,27 @@ def count_bucket(task: BucketTask) -> Result:
     }
 
 
+def _save_requests(task: BucketTask, log: Histories, impressions: Impressions) -> Result:
+    """Writes the bucket's requests by rising key and whether each has several users."""
+    requests = np.sort(impressions.request[impressions.row == impressions.first])
+    # Rows are sorted by user: a request that began at an earlier one has several.
+    is_other = impressions.first < log.offsets[impressions.user]
+    shared = np.zeros(len(requests), bool)
+    shared[np.searchsorted(requests, impressions.request[is_other])] = True
+    path = task.path("requests")
+    path.parent.mkdir(exist_ok=True)
+    save_columns(path, {"request": requests, "shared": shared})
+    return {"requests": len(requests)}
+
+
 @dataclasses.dataclass(frozen=True)
 class MergeTask:
-    """The pair counts of all buckets for item keys in [first, last), to be merged.
+    """What all buckets counted for item or request keys in [first, last), to be merged.
 
     Attributes:
-      sources: files of pair counts.
-      first, last: item keys; None is no bound.
-      target: file to write.
+      sources: files of the buckets, sorted by key.
+      first, last: keys; None is no bound.
+      target: file to write; not of requests, which are only counted.
     """
 
     sources: tuple[pathlib.Path, ...]
@@ -79,13 +103,27 @@ class MergeTask:
 def merge_range(task: MergeTask) -> Result:
     """Writes the items of one range of keys with their category and counts."""
     task.target.parent.mkdir(exist_ok=True)
+    items = merge_pairs(_parts(task, "item"))
+    save_columns(task.target, items)
+    return {"items": len(items["item"])}
+
+
+def count_shared_requests(task: MergeTask) -> Result:
+    """Counts the requests of a range of keys that have several users, in one bucket or in several."""
+    parts = _parts(task, "request")
+    requests = np.sort(np.concatenate([part["request"] for part in parts]))
+    shared = [part["request"][part["shared"]] for part in parts]
+    shared.append(requests[1:][requests[1:] == requests[:-1]])
+    return {"shared_requests": len(np.unique(np.concatenate(shared)))}
+
+
+def _parts(task: MergeTask, key: str) -> list[Columns]:
+    """The rows of every source whose key is in the task's range."""
     parts = []
     for path in task.sources:
         columns = map_columns(path)
-        # Each file is sorted by item, so a range of items is a range of rows.
-        start = 0 if task.first is None else int(np.searchsorted(columns["item"], task.first))
-        stop = None if task.last is None else int(np.searchsorted(columns["item"], task.last))
+        # Each file is sorted by key, so a range of keys is a range of rows.
+        start = 0 if task.first is None else int(np.searchsorted(columns[key], task.first))
+        stop = None if task.last is None else int(np.searchsorted(columns[key], task.last))
         parts.append({name: np.asarray(column[start:stop]) for name, column in columns.items()})
-    items = merge_pairs(parts)
-    save_columns(task.target, items)
-    return {"items": len(items["item"])}
+    return parts

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.engines.local import Result
-from data_prep.events import BEHAVIOR, TIME, concatenate
-from data_prep.protocol import LAST_TIME, Protocol
+from data_prep.events import BEHAVIOR, IMPRESSION_COLUMNS, NO_IMPRESSION, TIME, concatenate
+from data_prep.protocol import GIVEN, LAST_TIME, Protocol
 from data_prep.protocol import TIME as BY_TIME
 from data_prep.stages.histories import Histories, build_histories
+from data_prep.stages.impressions import Impressions, find_impressions
 from data_prep.stages.splits import split_of_times, split_of_users, time_histogram
 from data_prep.stages.targets import last_times
 from data_prep.storage import load_columns, narrow, save_columns
+from dgin_tf.records import LABEL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,9 @@ def build_bucket(task: HistoryTask) -> Result:
     times = histories.events[TIME]
     if task.span is not None:
         target_times = times
-        if task.last_of is not None:
+        if LABEL in histories.events:
+            target_times = times[histories.events[LABEL] != NO_IMPRESSION]
+        elif task.last_of is not None:
             target_times = last_times(histories, is_of_type(histories, task.last_of))
         columns["histogram"] = time_histogram(target_times, *task.span)
     save_columns(task.target, columns)
@@ -77,6 +81,10 @@ class BucketTask:
       cuts: seconds at which validation and test begin, where the split is by time.
       positive_types: behavior types of positives, by number; empty for all.
       side_features: of the log.
+      history_types: behavior types of past events beside impressions, by number; empty where the protocol
+        chooses none.
+      has_behavior_log: True where the past events beside impressions have a log of their own.
+      first_test: second of the first test impression of a given split; None where there is none.
     """
 
     bucket: int
@@ -86,9 +94,14 @@ class BucketTask:
     cuts: tuple[int, ...]
     positive_types: tuple[int, ...] = ()
     side_features: tuple[str, ...] = ()
+    history_types: tuple[int, ...] = ()
+    has_behavior_log: bool = False
+    first_test: int | None = None
 
     def path(self, content: str) -> pathlib.Path:
-        """The bucket's file of `histories`, `examples`, `pairs`, `users` or `side_feature.<name>`."""
+        """The bucket's file of `histories`, `examples`, `pairs`, `users`, `requests` or
+        `side_feature.<name>`.
+        """
         return self.folder / content / f"{self.bucket:05d}.columns"
 
 
@@ -101,6 +114,24 @@ def load_histories(task: BucketTask, more: Sequence[str] = ()) -> Histories:
     )
 
 
+def load_impressions(
+    task: BucketTask, more: Sequence[str] = ()
+) -> tuple[Histories, np.ndarray, Impressions]:
+    """Rows of a bucket of protocol `impressions`, which of them are past events, and the impressions."""
+    log = load_histories(task, (*more, *IMPRESSION_COLUMNS))
+    label = log.events[LABEL]
+    if task.has_behavior_log:
+        is_past = (label == NO_IMPRESSION) & is_of_type(log, task.history_types)
+    elif task.history_types:
+        is_past = is_of_type(log, task.history_types)
+    else:
+        is_past = label == 1
+    user_split = None
+    if task.protocol.split_by not in (BY_TIME, GIVEN):
+        user_split = split_of_users(log.users, task.protocol.fractions, task.seed)
+    return log, is_past, find_impressions(log, is_past, task.cuts, user_split)
+
+
 def is_of_type(histories: Histories, types: Sequence[int]) -> np.ndarray:
     """True for events of some behavior types, for all events if none is listed, bool [events]."""
     included_types = np.zeros(1 << 8, bool)
@@ -109,7 +140,7 @@ def is_of_type(histories: Histories, types: Sequence[int]) -> np.ndarray:
 
 
 def event_splits(task: BucketTask, histories: Histories) -> np.ndarray:
-    """Split of each event under every protocol but `examples_file`, int8 [events]."""
+    """Split of each event under every protocol but `examples_file` and `impressions`, int8 [events]."""
     if task.protocol.split_by == BY_TIME:
         return split_of_times(histories.events[TIME], task.cuts)
     if task.protocol.split_by == LAST_TIME:

@@ -15,6 +15,8 @@ from data_prep.events import (
     BEHAVIOR,
     CATEGORY,
     ITEM,
+    NO_IMPRESSION,
+    SPLIT,
     TIME,
     USER,
     Chunk,
@@ -24,6 +26,7 @@ from data_prep.quarantine import FIRST_BAD, name_rows
 from data_prep.readers.base import Piece, Reader
 from data_prep.stages.partition import deal
 from data_prep.storage import narrow, save_columns
+from dgin_tf.records import LABEL, SPLITS
 from dgin_tf.schema import write_text
 
 
@@ -64,6 +67,8 @@ def partition_piece(task: PartitionTask) -> Result:
     id_types: dict[str, str] = {}
     lines = events = 0
     earliest, latest = [], []
+    labels = np.zeros(2, np.int64)
+    first_of_split: dict[str, int] = {}
     for chunk in task.reader.read(task.piece):
         if not lines and task.number == 0:
             check_layout(chunk, task.piece.path)
@@ -79,6 +84,13 @@ def partition_piece(task: PartitionTask) -> Result:
             words.setdefault(name, []).append(names)
         check_id_types(id_types, chunk.names, task.piece.path)
         columns = dict(chunk.columns)
+        if LABEL in columns:
+            labels += np.bincount(columns[LABEL][columns[LABEL] != NO_IMPRESSION], minlength=2)
+        if SPLIT in columns:
+            for number in np.unique(columns[SPLIT][columns[SPLIT] != NO_IMPRESSION]).tolist():
+                first = int(columns[TIME][columns[SPLIT] == number].min())
+                name = SPLITS[number]
+                first_of_split[name] = min(first, first_of_split.get(name, first))
         if not all(task.keep):
             kept_events = np.array(task.keep)[columns[BEHAVIOR]]
             columns = {name: column[kept_events] for name, column in columns.items()}
@@ -108,6 +120,8 @@ def partition_piece(task: PartitionTask) -> Result:
         "id_types": id_types,
         "earliest": min(earliest, default=None),
         "latest": max(latest, default=None),
+        "labels": labels.tolist(),
+        "first_of_split": first_of_split,
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep.engines.local import Result
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME
-from data_prep.protocol import EXAMPLES_FILE
+from data_prep.protocol import EXAMPLES_FILE, IMPRESSIONS
 from data_prep.stages.examples import Candidates
 from data_prep.stages.histories import Histories
 from data_prep.stages.shards import (
@@ -21,11 +21,16 @@ from data_prep.stages.shards import (
     record_sizes,
 )
 from data_prep.storage import Columns
-from data_prep.tasks.candidates import count_leaks, fixed_candidates, sampled_candidates
+from data_prep.tasks.candidates import (
+    count_leaks,
+    fixed_candidates,
+    labeled_candidates,
+    sampled_candidates,
+)
 from data_prep.tasks.histories import BucketTask, load_histories
 from data_prep.tasks.id_tables import IdTables, load_id_tables
 from dgin_tf.records import LABEL, POSITION, SPLITS, write_records
-from dgin_tf.schema import UNKNOWN_ID, Schema
+from dgin_tf.schema import REQUEST, UNKNOWN_ID, Schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +51,16 @@ class WriteTask:
 def write_bucket(task: WriteTask) -> Result:
     """Writes the bucket's records; returns their shards, figures by split and leak checks."""
     schema, protocol = task.schema, task.bucket.protocol
-    histories = load_histories(task.bucket, (*schema.side_features, *schema.numeric_features))
+    more = (*schema.side_features, *schema.numeric_features)
     ids = load_id_tables(task.bucket.folder, schema.side_features, schema.fingerprint())
+    if protocol.name == IMPRESSIONS:
+        histories, candidates, counts = labeled_candidates(task.bucket, ids, more)
+    else:
+        histories = load_histories(task.bucket, more)
     item_rows = ids.items.rows(histories.events[ITEM]).astype(np.int64)
     if protocol.name == EXAMPLES_FILE:
         candidates, counts = fixed_candidates(task.bucket, histories, ids)
-    else:
+    elif protocol.name != IMPRESSIONS:
         candidates, counts = sampled_candidates(task.bucket, histories, ids, item_rows)
     layout = plan_records(histories, candidates, protocol.max_history, protocol.row_width)
     candidate_columns = {
@@ -61,6 +70,8 @@ def write_bucket(task: WriteTask) -> Result:
         POSITION: layout.position,
         LABEL: candidates.label,
     }
+    if candidates.request is not None:
+        candidate_columns[REQUEST] = candidates.request
     # [users of the bucket] -> row in the id tables.
     users = ids.users.rows(histories.users)
     user_columns = {name: column[users] for name, column in ids.user_columns.items()}

@@ -18,6 +18,8 @@ from dgin_tf.schema import (
     CANDIDATE_MASK,
     HISTORY,
     HISTORY_MASK,
+    PREFIX,
+    REQUEST,
     USER,
     Schema,
     feature_name,
@@ -66,11 +68,14 @@ def parse_rows(records: tf.Tensor, schema: Schema, width: tf.Tensor | None = Non
         name: _decode_all(columns[name], dtypes[name])
         for name in (*names(CANDIDATE), POSITION, LABEL)
     }
-    # A cut begins where the record or the position changes.
+    # A cut begins where the record, the position or the request changes.
     per_user = tf.strings.length(columns[POSITION]) // dtypes[POSITION].size
     user = tf.repeat(tf.range(tf.size(per_user)), per_user)
     position = candidates.pop(POSITION)
     changes = (user[1:] != user[:-1]) | (position[1:] != position[:-1])
+    request = candidates.get(PREFIX[CANDIDATE] + REQUEST)
+    if request is not None:  # impressions: a request is a row
+        changes |= request[1:] != request[:-1]
     start = tf.concat(
         [tf.zeros_like(user[:1]), tf.cast(tf.where(changes)[:, 0], tf.int32) + 1], axis=0
     )

@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from dgin_tf import metrics
 from dgin_tf.inputs.group_features import HISTORY_LENGTH
-from dgin_tf.schema import CANDIDATE_MASK, HISTORY_MASK
+from dgin_tf.schema import CANDIDATE, CANDIDATE_MASK, HISTORY_MASK, PREFIX, REQUEST
 
 CLICK, USER = "label", "user_id"
+_REQUEST = PREFIX[CANDIDATE] + REQUEST
 
 
 class Evaluator:
@@ -103,6 +104,8 @@ class Evaluator:
             "history_lengths": flat(length),
             "rows": rows[None],
         }
+        if _REQUEST in features:
+            samples["requests"] = tf.boolean_mask(features[_REQUEST], real)
         if USER in features:
             return {**samples, "groups": flat(features[USER])}
         # Every replica has as many rows, so that this numbers the rows of the global batch.
@@ -112,7 +115,7 @@ class Evaluator:
 def predictions_of(scores: Mapping[str, np.ndarray]) -> metrics.Predictions:
     """The predictions among what `Evaluator.score` returns."""
     names = [field.name for field in dataclasses.fields(metrics.Predictions)]
-    return metrics.Predictions(**{name: scores[name] for name in names})
+    return metrics.Predictions(**{name: scores[name] for name in names if name in scores})
 
 
 def summary_of(predictions: metrics.Predictions) -> dict:

@@ -18,7 +18,7 @@ from data_prep.protocol import (
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"name": "every"}, "expected name to be one of last_event, .* examples_file; got 'every'"),
+        ({"name": "every"}, "expected name to be one of last_event, .* impressions; got 'every'"),
         ({"form": "loose"}, "expected form to be one of strict, paper"),
         ({"split_by": "day"}, "expected split_by to be one of user, time"),
         ({"negative_distribution": "zipf"}, "expected negative_distribution to be one of"),
