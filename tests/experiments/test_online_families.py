@@ -98,10 +98,13 @@ def prepared(request, commands, tmp_path_factory):
 every_family = pytest.mark.parametrize("prepared", families(), indirect=True)
 
 
-def candidates_of(prepared):
-    """Some items, one of which nobody has seen."""
-    items = sorted({str(event["item_id"]) for event in prepared.events})[:4]
-    return [*items, "never seen"]
+def candidates_of(prepared, name=""):
+    """Some items, one of which nobody has seen; with the time of the request for DGIN, which reads it."""
+    items = [*sorted({str(event["item_id"]) for event in prepared.events})[:4], "never seen"]
+    if name != "dgin":
+        return items
+    time = 60 + max(event["timestamp"] for event in prepared.events)
+    return {"item_id": items, "timestamp": [time] * len(items)}
 
 
 def scores_of_history(prepared, name):
@@ -109,7 +112,7 @@ def scores_of_history(prepared, name):
     user, history = prepared.history
     known = {n: [np.nan if v == "" else v for v in c] for n, c in history.items() if n == "dwell"}
     ranker = RawRanker(Ranker(prepared.export(name)))
-    return user, ranker.rank({**history, **known}, candidates_of(prepared))
+    return user, ranker.rank({**history, **known}, candidates_of(prepared, name))
 
 
 def scores_of_state(prepared, name, store):
@@ -250,5 +253,6 @@ def test_an_engine_with_the_events_of_a_log_ranks_users_as_their_histories(prepa
     engine = (f"--export_dir={export_dir}", *index, f"--groups_store=lmdb:{tmp_path / 'groups'}")
     assert "0 were kept" in prepared.said("experiments.keep_groups", *engine, "--noprogress")
     user, expected = scores_of_history(prepared, "dgin")
+    request = {"user_id": user, "candidates": candidates_of(prepared, "dgin")}
     with served(prepared, *engine) as rank:
-        np.testing.assert_allclose(rank({"user_id": user}), expected, atol=1e-6)
+        np.testing.assert_allclose(rank(request), expected, atol=1e-6)
