@@ -1,20 +1,22 @@
 """Runs commands quickly: a process that has imported TensorFlow forks one for each of them.
 
+What is forked is a whole command, `python -m MODULE FLAGS`: only the imports of libraries are done before.
 TensorFlow has run nothing yet in the process that forks, so that its threads are the child's own. A command
 is imported in its child, since several commands define flags of the same names.
 """
 
 import contextlib
 import dataclasses
-import importlib
 import json
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+_LONGEST = 300  # seconds of a command, which may be a server that should not have started
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,16 @@ class Done:
     returncode: int
     stdout: str
     stderr: str
+
+    @property
+    def text(self):
+        """What it printed on both streams."""
+        return self.stdout + self.stderr
+
+    @property
+    def errors(self):
+        """Lines that begin with error:, of which a command that refuses prints one."""
+        return [line for line in self.text.splitlines() if line.startswith("error: ")]
 
 
 class ForkedCommands:
@@ -64,6 +76,12 @@ class ForkedCommands:
         self.start(module, *arguments)
         return self.wait()
 
+    def succeed(self, module, *arguments):
+        """Runs a command, which must succeed; returns what it printed."""
+        done = self.run(module, *arguments)
+        assert done.returncode == 0, f"{module} {arguments}: {done.text[-3000:]}"
+        return done.text
+
     @contextlib.contextmanager
     def running(self, module, *arguments):
         """A command that runs meanwhile; gives the file of its output."""
@@ -85,17 +103,16 @@ def _run_child(module, arguments, files):
     for descriptor, path in zip((1, 2), files, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    from dgin_tf.commands import command_line
-
     sys.argv = [module, *arguments]
-    command_line.run(importlib.import_module(module).main)
+    signal.alarm(_LONGEST)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit()
 
 
 def main():
     """For each line, a module, its flags and two files: the child's process id, then how it ended."""
-    import dgin_tf.serving.center.state_updates
-    import dgin_tf.serving.encode_users
-    import dgin_tf.serving.online.service  # noqa: F401
+    import experiments.analysis.searches
+    import experiments.running.publishing  # noqa: F401
 
     for line in sys.stdin:
         module, *arguments, stdout, stderr = json.loads(line)

@@ -2,14 +2,15 @@
 
 import pytest
 
-from tests.commands.processes import Commands
+from tests.forked_commands import ForkedCommands
 from tests.serving.exported import make_data
 
 
 @pytest.fixture(scope="session")
-def commands():
-    with Commands() as running:
-        yield running
+def commands(tmp_path_factory):
+    running = ForkedCommands(tmp_path_factory.mktemp("output"))
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="session")

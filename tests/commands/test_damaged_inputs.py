@@ -110,7 +110,7 @@ def test_a_damaged_file_ends_a_command_with_one_sentence(
     damage(path, way, other)
     flags = [flag.format(world) for flag in COMMANDS[command]]
     ended = commands.run(f"experiments.{command.split()[0]}", *flags)
-    assert ended.code == 2, ended.text[-3000:]
+    assert ended.returncode == 2, ended.text[-3000:]
     assert "Traceback" not in ended.text
     (sentence,) = ended.errors
     assert path.name in sentence or str(path.parent) in sentence

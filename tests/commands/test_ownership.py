@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from tests.commands.processes import ROOT
+from tests.forked_commands import ROOT
 
 MINE = b"years of work"
 
@@ -175,7 +175,7 @@ IDS = [f"{case.module} {case.flags.split('=')[0]}" for case in CASES]
 def refused(commands, case, out, world):
     """Runs a command, which must refuse in one sentence; returns it."""
     ended = commands.run(case.module, *case.arguments(out, world))
-    assert ended.code == 2, ended.text
+    assert ended.returncode == 2, ended.text
     assert "Traceback" not in ended.text
     (sentence,) = ended.errors
     return sentence
