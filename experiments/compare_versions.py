@@ -6,6 +6,12 @@ medians of CPU ms a step over the turns, the ratio turn by turn, and whether fir
 
     python -m experiments.compare_versions --before=../before --output_dir=D --turns=5 \\
         --models=dien,mimn,dgin --parts=train
+
+The benchmark's histories are all of one length. With `--data_dir`, prepared data that both versions read, a
+turn is an epoch of `experiments.train` over these instead, for every config of `--configs`:
+
+    python -m experiments.compare_versions --before=../before --output_dir=D --turns=3 --data_dir=P \\
+        --name=benchmark_versions_mixed --configs=experiments/dien/movielens.py:din,...
 """
 
 import json
@@ -22,6 +28,8 @@ from absl import flags
 from dgin_tf.commands import command_line
 from dgin_tf.ownership import claim
 from dgin_tf.schema import write_text
+from experiments.benchmarking.epochs import measure_epoch
+from experiments.running import runs
 
 _BEFORE = flags.DEFINE_string("before", None, "Checkout to compare with.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
@@ -31,6 +39,10 @@ _MODELS = flags.DEFINE_list("models", ["dien", "mimn", "sim_soft"], "Models to m
 _WORKLOAD = flags.DEFINE_string("workload", "amazon", "Sizes, see experiments.benchmark.")
 _PARTS = flags.DEFINE_string("parts", "train", "Parts, see experiments.benchmark.")
 _SECONDS = flags.DEFINE_float("seconds", 3.0, "Length of a turn of a case.", lower_bound=0.0)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data, for epochs of --configs.")
+_CONFIGS = flags.DEFINE_list(
+    "configs", [], "Configs of experiments.train, with --data_dir; in both checkouts."
+)
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -44,21 +56,83 @@ def main(_: object) -> None:
         )
     names = [f"{_NAME.value}.json", f"{_NAME.value}.md", "turns"]
     claim(output_dir, "a comparison of two versions", names)
+    commits = {"before": _commit(before), "after": _commit(_ROOT)}
+    if _DATA_DIR.value:
+        data_dir = pathlib.Path(_DATA_DIR.value).resolve()
+        cases = compare_epochs(before, data_dir, _CONFIGS.value, _TURNS.value)
+        content = {"machine": runs.machine(), "versions": runs.versions(), "commits": commits}
+        content["cases"] = cases
+        text = epochs_to_markdown(content)
+    else:
+        content = {"commits": commits, **_compare_steps(before, output_dir)}
+        text = to_markdown(content)
+    write_text(output_dir / f"{_NAME.value}.json", json.dumps(content, indent=2) + "\n")
+    write_text(output_dir / f"{_NAME.value}.md", text)
+    sys.stdout.write(text)
+
+
+def compare_epochs(
+    before: pathlib.Path, data_dir: pathlib.Path, configs: Sequence[str], turns: int
+) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Config -> side -> the cost of an epoch, turn by turn; the sides take turns.
+
+    Args:
+      before: the other checkout.
+      data_dir: prepared data that both versions read.
+      configs: as `experiments.train` takes them.
+      turns: of each config.
+
+    Raises:
+      ValueError: there is no config, or a training failed.
+    """
+    if not configs:
+        raise ValueError(
+            "expected --configs beside --data_dir, such as --configs=experiments/dien/movielens.py:din; "
+            "got none."
+        )
+    cases: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for config in configs:
+        cases[config] = {"before": [], "after": []}
+        for _ in range(turns):
+            for side, root in (("before", before), ("after", _ROOT)):
+                cases[config][side].append(measure_epoch(root, config, data_dir))
+    return cases
+
+
+def epochs_to_markdown(content: Mapping[str, Any]) -> str:
+    """A table with a row for every config: medians of CPU and wall seconds, ratios turn by turn."""
+    commits, machine, versions = content["commits"], content["machine"], content["versions"]
+    lines = [
+        "# Epochs of two versions by turns",
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores; TensorFlow {versions['tensorflow']}. Before is "
+        f"{commits['before']}, after {commits['after']}; seconds of an epoch with its validation.",
+        "",
+        "| config | CPU s before | after | after / before | wall s before | after | after / before | turns |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for config, sides in content["cases"].items():
+        cells = [config]
+        for name in ("cpu_s", "wall_s"):
+            before, after = ([turn[name] for turn in sides[side]] for side in ("before", "after"))
+            ratios = [new / old for old, new in zip(before, after, strict=True)]
+            cells += [f"{statistics.median(values):.1f}" for values in (before, after)]
+            cells.append(
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            )
+        lines.append("| " + " | ".join([*cells, str(len(sides["before"]))]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _compare_steps(before: pathlib.Path, output_dir: pathlib.Path) -> dict[str, Any]:
+    """The benchmark's cases of both sides by turns, with machine and workload."""
     sides: dict[str, list[dict[str, Any]]] = {"before": [], "after": []}
     for turn in range(_TURNS.value):
         for side, root in (("before", before), ("after", _ROOT)):
             folder = (output_dir / "turns" / f"{side}-{turn}").resolve()
             sides[side].append(_run(root, folder))
-    content = {
-        "machine": sides["after"][0]["machine"],
-        "commits": {"before": _commit(before), "after": _commit(_ROOT)},
-        "workload": sides["after"][0]["workload"],
-        "cases": _compare(sides),
-    }
-    write_text(output_dir / f"{_NAME.value}.json", json.dumps(content, indent=2) + "\n")
-    text = to_markdown(content)
-    write_text(output_dir / f"{_NAME.value}.md", text)
-    sys.stdout.write(text)
+    first = sides["after"][0]
+    return {"machine": first["machine"], "workload": first["workload"], "cases": _compare(sides)}
 
 
 def to_markdown(content: Mapping[str, Any]) -> str:
