@@ -35,6 +35,7 @@ setuptools.setup(
         "matplotlib>=3.8,<4",
         "tqdm>=4.66,<5",
         "google-crc32c>=1.5,<2",
+        "ml-dtypes>=0.4,<1",
         "scipy>=1.11,<2",
         "pillow>=10,<14",
     ],

@@ -15,14 +15,20 @@ from dgin_tf.inspection.report import REPORT_FILE, Report, add_result
 from dgin_tf.ownership import claim
 from dgin_tf.records import POSITION, decode_record, read_records, shard_paths
 from dgin_tf.serving.export.bundle import Release, check_base, export_bundle
+from dgin_tf.stores.state_types import FLOAT32
 from dgin_tf.training.loop import RESULT_FILE, read_result
 from experiments.running import runs
+from experiments.running.state_rounding import Rounding, measure_rounding
 
 _BATCHES = 20  # of a split, among which users of a typical length are
 
 
 def export_run(
-    model_dir: str | os.PathLike, data: PreparedData, export_dir: str | os.PathLike, name: str = ""
+    model_dir: str | os.PathLike,
+    data: PreparedData,
+    export_dir: str | os.PathLike,
+    name: str = "",
+    state_type: str = FLOAT32,
 ) -> pathlib.Path:
     """Exports the best weights of a run as the next version of a bundle.
 
@@ -31,6 +37,7 @@ def export_run(
       data: the data set that it was trained on.
       export_dir: base path of the versions.
       name: of the model for servers; its own where empty.
+      state_type: number type that users' states are stored in, of `dgin_tf.stores.state_types`.
 
     Returns:
       The directory of the new version.
@@ -39,8 +46,18 @@ def export_run(
     check_base(export_dir)  # before seconds of loading
     model, config = runs.load_model(run_dir, data)
     max_history = config["data"]["max_history"]
-    release = Release(name or config["model"]["name"], data.data_dir, max_history, config)
+    name = name or config["model"]["name"]
+    release = Release(name, data.data_dir, max_history, config, state_type)
     return export_bundle(model, release, export_dir)
+
+
+def measure_states(
+    model_dir: str | os.PathLike, data: PreparedData, state_type: str
+) -> Rounding:
+    """What a state type costs a run's best weights on validation, see `measure_rounding`."""
+    model, config = runs.load_model(runs.find_run(model_dir), data)
+    options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
+    return measure_rounding(model, data, options, state_type)
 
 
 def write_report(

@@ -10,8 +10,9 @@ from typing import Any
 
 from dgin_tf.records import Arrays
 from dgin_tf.serving.center.progress import Progress, state_arrays
-from dgin_tf.serving.export.versions import state_namespace, value_header
+from dgin_tf.serving.export.versions import state_namespace, state_type, value_header
 from dgin_tf.stores.state_store import StateStore
+from dgin_tf.stores.state_types import narrow, widen
 from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_value, encode_value
 
 
@@ -59,6 +60,7 @@ class UserStates:
         self.namespace = state_namespace(metadata)
         self.damaged = store.scoped(f"{self.namespace}.damaged")
         self._header = value_header(metadata)
+        self._type = state_type(metadata)
 
     def read(self, users: Sequence[int]) -> list[UserState | None]:
         """States of users, None for those without one.
@@ -110,7 +112,7 @@ class UserStates:
     def encode(self, state: UserState) -> bytes:
         """The one value of a state and its progress."""
         # One value, so that no crash can write the one without the other.
-        arrays = {**state.arrays, **state.progress.to_arrays()}
+        arrays = {**narrow(state.arrays, self._type), **state.progress.to_arrays()}
         return encode_value(arrays, sequence=state.progress.sequence, **self._header)
 
     def decode(self, user: int, data: bytes) -> UserState:
@@ -124,7 +126,7 @@ class UserStates:
                 f"the state of user {user} in {self.namespace!r} cannot be used: {error}"
             ) from error
         progress = Progress.from_arrays(value.sequence, value.arrays)
-        return UserState(state_arrays(value.arrays), progress, data)
+        return UserState(widen(state_arrays(value.arrays)), progress, data)
 
     def _decode_any(self, user: int, data: bytes) -> UserState | DamagedState:
         try:

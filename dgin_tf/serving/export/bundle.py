@@ -20,7 +20,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
 import platform
@@ -49,6 +48,7 @@ from dgin_tf.serving.export.versions import (
     version_numbers,
 )
 from dgin_tf.serving.export.vocabularies import VOCABULARY
+from dgin_tf.stores.state_types import FLOAT32, check_state_type, stored_bytes
 
 REQUESTS = "requests"
 
@@ -72,14 +72,17 @@ class Release:
       data_dir: the prepared data set that it was trained on.
       max_history: longest history that it was trained on, in events.
       config: its settings, as plain JSON values.
+      state_type: number type that users' states are stored in, of `dgin_tf.stores.state_types`.
     """
 
     name: str
     data_dir: str
     max_history: int
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    state_type: str = FLOAT32
 
     def __post_init__(self):
+        check_state_type(self.state_type)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
             raise ValueError(
                 "a served model's name is part of an address: letters, digits, '_', '.', '-'; "
@@ -185,7 +188,8 @@ def _write_version(model: CTRModel, release: Release, folder: pathlib.Path, vers
         **_describe_spec(model.serving_spec),
         "config": dict(release.config),
         "signatures": {name: _describe(function) for name, function in functions.items()},
-        "state_bytes": state_bytes(functions),
+        "state_bytes": state_bytes(functions, release.state_type),
+        "state_type": release.state_type,
         "weights_digest": digest.hexdigest(),
         "assets_dir": _copy_assets(release, model.schema, functions, assets),
         "packages": {
@@ -205,13 +209,14 @@ def _files(folder: pathlib.Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
-def state_bytes(functions: Mapping[str, Any]) -> dict[str, int]:
-    """Bytes of a user's state as arrays: `fixed`, and `per_event` of the history."""
+def state_bytes(functions: Mapping[str, Any], state_type: str = FLOAT32) -> dict[str, int]:
+    """Bytes of a user's state as stored arrays: `fixed`, and `per_event` of the history."""
     sizes = {"fixed": 0, "per_event": 0}
     for spec in signatures.signature_specs(functions[signatures.ENCODE_USER])[1].values():
         shape = spec.shape.as_list()[1:]
         part = "per_event" if None in shape else "fixed"
-        sizes[part] += spec.dtype.size * math.prod(size for size in shape if size is not None)
+        known = [size or 1 for size in shape]  # of one event
+        sizes[part] += stored_bytes(spec.dtype.as_numpy_dtype, known, state_type)
     return sizes
 
 

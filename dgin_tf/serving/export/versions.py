@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dgin_tf.integrity import check_files, read_json
+from dgin_tf.stores.state_types import FLOAT32
 from dgin_tf.schema import HISTORY, Schema, feature_name
 
 ASSETS = "assets.extra"
@@ -86,6 +87,11 @@ def state_version(metadata: Mapping[str, Any]) -> str:
     Numbers alone do not tell versions apart: an export directory may be deleted and begun anew.
     """
     return f"{state_namespace(metadata)}.{metadata.get('weights_digest', '')}"
+
+
+def state_type(metadata: Mapping[str, Any]) -> str:
+    """Number type that a version's states are stored in, of `dgin_tf.stores.state_types`."""
+    return metadata.get("state_type", FLOAT32)  # which versions before 0.7 do not say
 
 
 def value_header(metadata: Mapping[str, Any]) -> dict[str, str]:

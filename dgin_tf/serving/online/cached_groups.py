@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from dgin_tf.records import Arrays
-from dgin_tf.serving.export.versions import state_namespace, value_header
+from dgin_tf.serving.export.versions import state_namespace, state_type, value_header
 from dgin_tf.stores.state_store import StateStore
+from dgin_tf.stores.state_types import narrow, widen
 from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_value, encode_value
 
 
@@ -22,6 +23,7 @@ class CachedGroups:
     def __init__(self, store: StateStore, metadata: Mapping[str, Any]):
         self._store = store.scoped(state_namespace(metadata))
         self._header = value_header(metadata)
+        self._type = state_type(metadata)
 
     def read(self, user: int, version: int) -> Arrays | None:
         """The state of this version, name -> [1, ...]; None where there is none or another one."""
@@ -32,12 +34,12 @@ class CachedGroups:
             value = decode_value(data, **self._header)
         except (StaleValueError, DamagedValueError):
             return None  # damaged, or of an earlier model that had the same number
-        return dict(value.arrays) if value.sequence == version else None
+        return widen(value.arrays) if value.sequence == version else None
 
     def write(self, states: Mapping[int, tuple[int, Mapping[str, np.ndarray]]]) -> int:
         """Replaces states, user -> (version, state); returns their bytes."""
         values = {
-            user: encode_value(state, sequence=version, **self._header)
+            user: encode_value(narrow(state, self._type), sequence=version, **self._header)
             for user, (version, state) in states.items()
         }
         self._store.put_many(values)
