@@ -13,7 +13,7 @@ from absl import flags, logging
 from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.serving.export.bundle import usage
-from dgin_tf.stores.state_types import FLOAT32, STATE_TYPES
+from dgin_tf.state_types import FLOAT32, STATE_TYPES
 from experiments.running import publishing
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)

@@ -15,7 +15,7 @@ from dgin_tf.inspection.report import REPORT_FILE, Report, add_result
 from dgin_tf.ownership import claim
 from dgin_tf.records import POSITION, decode_record, read_records, shard_paths
 from dgin_tf.serving.export.bundle import Release, check_base, export_bundle
-from dgin_tf.stores.state_types import FLOAT32
+from dgin_tf.state_types import FLOAT32
 from dgin_tf.training.loop import RESULT_FILE, read_result
 from experiments.running import runs
 from experiments.running.state_rounding import Rounding, measure_rounding
@@ -37,7 +37,7 @@ def export_run(
       data: the data set that it was trained on.
       export_dir: base path of the versions.
       name: of the model for servers; its own where empty.
-      state_type: number type that users' states are stored in, of `dgin_tf.stores.state_types`.
+      state_type: number type that users' states are stored in, of `dgin_tf.state_types`.
 
     Returns:
       The directory of the new version.
@@ -51,9 +51,7 @@ def export_run(
     return export_bundle(model, release, export_dir)
 
 
-def measure_states(
-    model_dir: str | os.PathLike, data: PreparedData, state_type: str
-) -> Rounding:
+def measure_states(model_dir: str | os.PathLike, data: PreparedData, state_type: str) -> Rounding:
     """What a state type costs a run's best weights on validation, see `measure_rounding`."""
     model, config = runs.load_model(runs.find_run(model_dir), data)
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])

@@ -10,7 +10,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import CTRModel
 from dgin_tf.schema import CANDIDATE_MASK
 from dgin_tf.serving.export.state_names import flatten_state, unflatten_state
-from dgin_tf.stores.state_types import narrow, widen
+from dgin_tf.state_types import narrow, widen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Rounding:
     """Effect of a state type.
 
     Attributes:
-      state_type: of `dgin_tf.stores.state_types`.
+      state_type: of `dgin_tf.state_types`.
       examples: candidates that were scored.
       auc, rounded_auc: from states as they are and as they are stored.
       largest_difference: of two probabilities of a candidate.
@@ -52,7 +52,7 @@ def measure_rounding(
       model: with the weights to serve.
       data: the data set that it was trained on.
       options: how batches are made.
-      state_type: of `dgin_tf.stores.state_types`.
+      state_type: of `dgin_tf.state_types`.
       split: name of the split.
       batches: of the split at most, evenly spaced, so that they have histories of all lengths.
     """

@@ -11,8 +11,8 @@ from dgin_tf.serving.center.progress import Progress
 from dgin_tf.serving.center.user_states import UserState, UserStates
 from dgin_tf.serving.export.bundle import Release, export_bundle
 from dgin_tf.serving.online.bundle_model import BundleModel
+from dgin_tf.state_types import STATE_TYPES
 from dgin_tf.stores.state_store import InMemoryStore
-from dgin_tf.stores.state_types import STATE_TYPES
 from experiments.running.state_rounding import measure_rounding
 from tests.serving.exported import MAX_HISTORY
 
@@ -47,7 +47,8 @@ def test_a_version_says_the_type_of_its_states_and_their_bytes(versions):
     said = [json.loads((v / "assets.extra" / "model.json").read_text()) for v in versions.values()]
     assert [metadata["state_type"] for metadata in said] == list(STATE_TYPES)
     full, half, quarter = (metadata["state_bytes"]["fixed"] for metadata in said)
-    assert half < 0.55 * full and quarter < half
+    assert half < 0.55 * full
+    assert quarter < half
 
 
 def test_the_cost_of_a_type_is_measured_on_a_split(mimn, data):
@@ -55,6 +56,7 @@ def test_the_cost_of_a_type_is_measured_on_a_split(mimn, data):
     exact, rounded = (
         measure_rounding(mimn.model, data, options, t, "test") for t in ("float32", "int8")
     )
-    assert exact.auc == exact.rounded_auc and exact.largest_difference < 1e-6
+    assert exact.auc == exact.rounded_auc
+    assert exact.largest_difference < 1e-6
     assert 0 < rounded.largest_difference < 0.05
     assert dataclasses.asdict(rounded)["examples"] > 0

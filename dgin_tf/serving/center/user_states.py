@@ -11,8 +11,8 @@ from typing import Any
 from dgin_tf.records import Arrays
 from dgin_tf.serving.center.progress import Progress, state_arrays
 from dgin_tf.serving.export.versions import state_namespace, state_type, value_header
+from dgin_tf.state_types import narrow, widen
 from dgin_tf.stores.state_store import StateStore
-from dgin_tf.stores.state_types import narrow, widen
 from dgin_tf.stores.values import DamagedValueError, StaleValueError, decode_value, encode_value
 
 

@@ -48,7 +48,7 @@ from dgin_tf.serving.export.versions import (
     version_numbers,
 )
 from dgin_tf.serving.export.vocabularies import VOCABULARY
-from dgin_tf.stores.state_types import FLOAT32, check_state_type, stored_bytes
+from dgin_tf.state_types import FLOAT32, check_state_type, stored_bytes
 
 REQUESTS = "requests"
 
@@ -72,7 +72,7 @@ class Release:
       data_dir: the prepared data set that it was trained on.
       max_history: longest history that it was trained on, in events.
       config: its settings, as plain JSON values.
-      state_type: number type that users' states are stored in, of `dgin_tf.stores.state_types`.
+      state_type: number type that users' states are stored in, of `dgin_tf.state_types`.
     """
 
     name: str

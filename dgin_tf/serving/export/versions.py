@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dgin_tf.integrity import check_files, read_json
-from dgin_tf.stores.state_types import FLOAT32
 from dgin_tf.schema import HISTORY, Schema, feature_name
+from dgin_tf.state_types import FLOAT32
 
 ASSETS = "assets.extra"
 METADATA_FILE = "model.json"
@@ -90,7 +90,7 @@ def state_version(metadata: Mapping[str, Any]) -> str:
 
 
 def state_type(metadata: Mapping[str, Any]) -> str:
-    """Number type that a version's states are stored in, of `dgin_tf.stores.state_types`."""
+    """Number type that a version's states are stored in, of `dgin_tf.state_types`."""
     return metadata.get("state_type", FLOAT32)  # which versions before 0.7 do not say
 
 

@@ -87,7 +87,9 @@ def stored_bytes(dtype: np.dtype, shape: Sequence[int], state_type: str) -> int:
     stored_as = _stored_type(np.dtype(dtype), shape, state_type)
     if stored_as == BFLOAT16:
         return 2 * count
-    return count + 4 * (count // shape[-1]) if stored_as == INT8 else count * np.dtype(dtype).itemsize
+    return (
+        count + 4 * (count // shape[-1]) if stored_as == INT8 else count * np.dtype(dtype).itemsize
+    )
 
 
 def check_state_type(state_type: str) -> None:

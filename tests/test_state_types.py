@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgin_tf.stores.state_types import STATE_TYPES, narrow, stored_bytes, widen
+from dgin_tf.state_types import STATE_TYPES, narrow, stored_bytes, widen
 from dgin_tf.stores.values import decode_value, encode_value
 
 HEADER = {"model_version": "m.1", "schema": "s"}
