@@ -1,7 +1,7 @@
 """One user's record, the files that hold many of them, and the manifest that lists the files.
 
-A record is a `tf.train.Example` in which every feature is one bytes value of little-endian integers
-(int32 ids, int64 seconds). The history is stored once, oldest event first: a cut at a candidate's
+A record is a `tf.train.Example` in which every feature is one bytes value of little-endian numbers
+(int32 ids, int64 seconds, float32 standardized numbers), several a row for multi-valued ids. The history is stored once, oldest event first: a cut at a candidate's
 position and a truncation to the model's length are then one substring of the same bytes. Candidates
 follow each other by position; neighbors with the same `cand_position` share one history cut and
 become one row of a batch, or several where the file's rows are narrower than that.
@@ -25,6 +25,7 @@ import numpy as np
 from dgin_tf.integrity import CHECKED_BYTES, Facts, check_files, load_arrays, read_json, sealed
 from dgin_tf.schema import (
     CANDIDATE,
+    CONTEXT,
     HISTORY,
     SCHEMA_FILE,
     Schema,
@@ -157,13 +158,21 @@ def record_features(schema: Schema) -> dict[str, str]:
     return {**dtypes, POSITION: "int32", LABEL: "int32"}
 
 
+def record_shapes(schema: Schema) -> dict[str, tuple[int, ...]]:
+    """Feature name -> shape of one value, () for most, of everything in a record."""
+    shapes = {name: field.shape for name, field in schema.features().items()}
+    return {**shapes, POSITION: (), LABEL: ()}
+
+
 def check_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> None:
     """Raises ValueError unless `arrays` are one user's record under `schema`."""
     names = set(record_features(schema))
     if set(arrays) != names:
         missing, extra = sorted(names - set(arrays)), sorted(set(arrays) - names)
         raise ValueError(f"a record needs the schema's features; missing {missing}, extra {extra}.")
-    for role, more in ((HISTORY, []), (CANDIDATE, [POSITION, LABEL])):
+    # The context of a request is stored for each of its candidates.
+    context = [feature_name(CONTEXT, field) for field in schema.context_fields]
+    for role, more in ((HISTORY, []), (CANDIDATE, [*context, POSITION, LABEL])):
         features = [feature_name(role, field) for field in schema.with_role(role)] + more
         lengths = {name: len(arrays[name]) for name in features}
         if len(set(lengths.values())) > 1:
@@ -204,7 +213,7 @@ def encode_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
     """Parses a serialized record; raises ValueError where the bytes are no record of `schema`."""
-    dtypes = record_features(schema)
+    dtypes, shapes = record_features(schema), record_shapes(schema)
     try:
         (example,) = _fields(payload)
         arrays = {}
@@ -213,7 +222,8 @@ def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
             (bytes_list,) = _fields(feature)
             (value,) = _fields(bytes_list)
             name = bytes(key).decode()
-            arrays[name] = np.frombuffer(value, dtype=np.dtype(dtypes[name]).newbyteorder("<"))
+            values = np.frombuffer(value, dtype=np.dtype(dtypes[name]).newbyteorder("<"))
+            arrays[name] = values.reshape(-1, *shapes[name]) if shapes[name] else values
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"these bytes are no record of the schema ({error!r}).") from error
     check_record(schema, arrays)
