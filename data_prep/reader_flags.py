@@ -58,6 +58,12 @@ _TABLE_OPTIONS = (
     ),
     flags.DEFINE_string("behaviors", "", "table: past events beside a table of impressions."),
     flags.DEFINE_string("item_table", "", "table: a table item -> category."),
+    flags.DEFINE_string(
+        "columns_file",
+        "",
+        "table: YAML or JSON file that declares columns of users, requests, items and events; "
+        "python -m data_prep.infer proposes one.",
+    ),
     flags.DEFINE_string("separator", "", "table: one character or tab; default what fits."),
     flags.DEFINE_string("time_unit", "", "table: s, ms, us or iso; default s."),
     flags.DEFINE_string("id_type", "", "table: auto, integer or word; default auto."),

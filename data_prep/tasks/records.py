@@ -26,6 +26,7 @@ from data_prep.tasks.candidates import (
     fixed_candidates,
     labeled_candidates,
     sampled_candidates,
+    with_context,
 )
 from data_prep.tasks.histories import BucketTask, load_histories
 from data_prep.tasks.id_tables import IdTables, load_id_tables
@@ -51,19 +52,26 @@ class WriteTask:
 def write_bucket(task: WriteTask) -> Result:
     """Writes the bucket's records; returns their shards, figures by split and leak checks."""
     schema, protocol = task.schema, task.bucket.protocol
+    declared = task.bucket.declared
     more = (*schema.side_features, *schema.numeric_features)
-    ids = load_id_tables(task.bucket.folder, schema.side_features, schema.fingerprint())
+    ids = load_id_tables(task.bucket.folder, declared, schema.to_json())
     if protocol.name == IMPRESSIONS:
         histories, candidates, counts = labeled_candidates(task.bucket, ids, more)
     else:
-        histories = load_histories(task.bucket, more)
+        of_requests = (column.name for column in declared.of_requests)
+        histories = load_histories(task.bucket, (*more, *of_requests))
     item_rows = ids.items.rows(histories.events[ITEM]).astype(np.int64)
     if protocol.name == EXAMPLES_FILE:
         candidates, counts = fixed_candidates(task.bucket, histories, ids)
     elif protocol.name != IMPRESSIONS:
         candidates, counts = sampled_candidates(task.bucket, histories, ids, item_rows)
+    if protocol.name != IMPRESSIONS:
+        events = histories.offsets[candidates.target.user] + candidates.target.event
+        candidates = with_context(candidates, task.bucket, ids, histories, events)
     layout = plan_records(histories, candidates, protocol.max_history, protocol.row_width)
     candidate_columns = {
+        **{name: values[candidates.item] for name, values in ids.columns.items.items()},
+        **candidates.context,
         ITEM: ids.item_id[candidates.item],
         CATEGORY: ids.category_id[candidates.item],
         TIME: candidates.time,
@@ -75,7 +83,7 @@ def write_bucket(task: WriteTask) -> Result:
     # [users of the bucket] -> row in the id tables.
     users = ids.users.rows(histories.users)
     user_columns = {name: column[users] for name, column in ids.user_columns.items()}
-    history_columns = _history_columns(schema, histories, ids, item_rows)
+    history_columns = _history_columns(task, histories, ids, item_rows)
     columns = record_columns(schema, history_columns, candidate_columns, user_columns)
     starts = candidates.row_starts(protocol.row_width)
     return {
@@ -88,17 +96,21 @@ def write_bucket(task: WriteTask) -> Result:
 
 
 def _history_columns(
-    schema: Schema, histories: Histories, ids: IdTables, item_rows: np.ndarray
+    task: WriteTask, histories: Histories, ids: IdTables, item_rows: np.ndarray
 ) -> Columns:
-    """Field -> ids, seconds or numeric features of all events, [events]."""
-    events = histories.events
+    """Field -> ids, seconds or numeric features of all events, [events, ...]."""
+    events, schema = histories.events, task.schema
+    of_events = [column.name for column in task.bucket.declared.of_events]
+    side_features = [name for name in schema.side_features if name not in of_events]
     return {
         ITEM: ids.item_id[item_rows],
         CATEGORY: ids.category_id[item_rows],
         BEHAVIOR: ids.behavior_id[events[BEHAVIOR]],
         TIME: events[TIME],
-        **{name: ids.side_feature_ids(name, events[name]) for name in schema.side_features},
+        **{name: ids.side_feature_ids(name, events[name]) for name in side_features},
         **{name: events[name] for name in schema.numeric_features},
+        **{name: ids.columns.values(name, events[name]) for name in of_events},
+        **{name: values[item_rows] for name, values in ids.columns.items.items()},
     }
 
 
