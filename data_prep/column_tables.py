@@ -16,11 +16,11 @@ from data_prep.stages.columns import (
     encode_words,
     number_values,
     parse_numbers,
-    unknown_value,
 )
 from data_prep.stages.vocabulary import Lookup
 from data_prep.storage import Columns, load_columns, save_columns
 from data_prep.vocabularies import Vocabulary, Words
+from dgin_tf.records import unknown_value
 from dgin_tf.schema import PADDING_ID, Field
 
 KEY_TABLE_FILE = "column.{}.columns"
@@ -117,9 +117,9 @@ def entity_values(
             "name of its key column, and that both write ids alike."
         )
     pairs = [column.encoding(weights) for column in cells]
-    values = {e.field.name: rows.copy() for e, rows in pairs}
+    by_name = {encoding.field.name: rows.copy() for encoding, rows in pairs}
     for encoding, _ in pairs:
-        values[encoding.field.name][~has_line] = unknown_value(encoding.field)
+        by_name[encoding.field.name][~has_line] = unknown_value(encoding.field)
     total = max(int(weights.sum()), 1)
     figures = {
         "lines": lines,
@@ -128,7 +128,7 @@ def entity_values(
         "without_line": int((~has_line).sum()),
         "training_rows_without_line": round(float(weights[~has_line].sum()) / total, 6),
     }
-    return EntityValues(tuple(encoding for encoding, _ in pairs), values, figures)
+    return EntityValues(tuple(encoding for encoding, _ in pairs), by_name, figures)
 
 
 def check_table(figures: Mapping[str, object], where: str, max_bad_fraction: float) -> None:

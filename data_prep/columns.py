@@ -87,10 +87,10 @@ class Column:
             )
         if not self.separator:
             raise ValueError(f"expected a separator for column {self.name!r}; got none.")
-        if self.role == OF_EVENTS and self.kind == MULTI_VALUED:
+        if self.role == OF_EVENTS and self.kind in (MULTI_VALUED, STANDARDIZED):
             raise ValueError(
-                f"column {self.name!r} of events cannot be {MULTI_VALUED}; declare it with the role item, "
-                "user or context, or as categorical."
+                f"column {self.name!r} of events cannot be {self.kind}; declare it as categorical or bucketed, "
+                "or with another role."
             )
 
     @property

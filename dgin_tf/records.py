@@ -27,7 +27,10 @@ from dgin_tf.schema import (
     CANDIDATE,
     CONTEXT,
     HISTORY,
+    PADDING_ID,
     SCHEMA_FILE,
+    UNKNOWN_ID,
+    Field,
     Schema,
     feature_name,
     replacing,
@@ -162,6 +165,15 @@ def record_shapes(schema: Schema) -> dict[str, tuple[int, ...]]:
     """Feature name -> shape of one value, () for most, of everything in a record."""
     shapes = {name: field.shape for name, field in schema.features().items()}
     return {**shapes, POSITION: (), LABEL: ()}
+
+
+def unknown_value(field: Field) -> np.ndarray:
+    """The value of a field of which nothing is known, in the field's type and shape."""
+    if field.is_standardized:
+        return np.full((), np.nan, field.dtype)
+    value = np.full(field.shape, PADDING_ID, field.dtype)
+    value.reshape(-1)[:1] = UNKNOWN_ID  # of several ids the first one
+    return value
 
 
 def check_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> None:

@@ -14,7 +14,8 @@ import pandas as pd
 from data_prep.columns import BUCKETED, LIST_SEPARATOR, MULTI_VALUED, Column
 from data_prep.events import MISSING_NAME
 from data_prep.stages.vocabulary import dense_ids, frequency_order
-from dgin_tf.schema import FIRST_ID, PADDING_ID, UNKNOWN_ID, Field
+from dgin_tf.numeric_features import bucket_ids
+from dgin_tf.schema import PADDING_ID, Field
 
 #: Words that stand for an unknown number, whatever their case.
 UNKNOWN_NUMBERS = ("", "nan", "na", "n/a", "null", "none")
@@ -165,17 +166,7 @@ def number_values(field: Field, numbers: np.ndarray) -> np.ndarray:
     """Ids of buckets, int32, or float32 numbers; the field is one of `encode_numbers`."""
     if field.is_standardized:
         return numbers.astype(np.float32)
-    ids = FIRST_ID + np.searchsorted(np.array(field.boundaries), numbers, side="right")
-    return np.where(np.isnan(numbers), UNKNOWN_ID, ids).astype(np.int32)
-
-
-def unknown_value(field: Field) -> np.ndarray:
-    """The value of somebody or something that the data do not tell about, of the field's shape."""
-    if field.is_standardized:
-        return np.full((), np.nan, np.float32)
-    value = np.full(field.shape, PADDING_ID, np.int32)
-    value.reshape(-1)[:1] = UNKNOWN_ID
-    return value
+    return bucket_ids(numbers, field.boundaries)
 
 
 def parse_numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Puts candidates into rows: each target's positive, then its negatives, by user and cut."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -48,7 +49,7 @@ class Candidates:
         for values in self.context.values():
             # Bits, since unknown numbers are equal here; each of several ids is a column.
             bits = values.view(np.int32) if values.dtype == np.float32 else values
-            requests += list(bits.reshape(len(self), -1).T)
+            requests += list(bits.reshape(len(self), math.prod(bits.shape[1:])).T)
         starts = _changes(self.target.split, self.target.user, self.target.cut, *requests)
         if not width or not len(starts):
             return starts

@@ -4,7 +4,8 @@ They stand in `History.tables` and `Target.tables` where other fields have a pla
 is one opaque value with the shape of its variable.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -95,10 +96,10 @@ class NumberTable(FieldTable):
         return tf.zeros([])
 
 
-Table = tf.Variable | FieldTable
+Table: TypeAlias = tf.Variable | FieldTable
 
 
-def table_rows(field: Field, vocabulary_sizes) -> int:
+def table_rows(field: Field, vocabulary_sizes: Mapping[str, int]) -> int:
     """Rows of a field's table."""
     return len(NUMBER_ROWS) if field.is_standardized else vocabulary_sizes[field.vocabulary]
 
