@@ -196,7 +196,7 @@ def count_values(column: Column, values: np.ndarray, training: np.ndarray) -> Co
       training: True for rows that count, bool [rows].
     """
     if not column.is_number:
-        keys, row = np.unique(values, return_inverse=True)
+        row, keys = pd.factorize(values)  # several times as fast as a sort
         return {"key": keys, "count": np.bincount(row, training, len(keys)).astype(np.int64)}
     sample = Sample.draw(values.view(np.float64)[training])
     facts = [sample.weight, sample.known, sample.unknown, sample.total, sample.squares]
@@ -269,4 +269,5 @@ class ColumnLookup:
         if name not in self._keys:
             return number_values(self._fields[name], raw.view(np.float64))
         lookup, ids = self._keys[name]
-        return ids[lookup.rows(raw)]
+        codes, keys = pd.factorize(raw)  # few different ones: a search for each row takes longer
+        return ids[lookup.rows(keys)][codes]

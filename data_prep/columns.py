@@ -79,7 +79,7 @@ class Column:
                 f"a column cannot be called {LABEL}, the name of the click; call it otherwise, or name it by "
                 "--label_column with --protocol=impressions."
             )
-        if not _NAME.fullmatch(bare) or self.name in _RESERVED:
+        if not is_name(bare, self.role):
             raise ValueError(
                 "expected names of columns of small letters, digits and underscores, none of "
                 f"{', '.join(sorted(_RESERVED))} or beginning with group_, negative_ or total_; got "
@@ -187,6 +187,12 @@ class DeclaredColumns:
             return cls(tuple(_column(*i) for i in columns.items()), **tables, path=os.fspath(path))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+def is_name(name: str, role: str) -> bool:
+    """True for what a column of a role may be called, without the prefix of users and contexts."""
+    is_reserved = PREFIX.get(role, "") + name in _RESERVED
+    return _NAME.fullmatch(name) is not None and not is_reserved
 
 
 def _column(name: Any, entry: Any) -> Column:

@@ -12,7 +12,6 @@ workers that prepare data. Files are ordinary TFRecord files.
 """
 
 import dataclasses
-import functools
 import os
 import pathlib
 import struct
@@ -203,14 +202,36 @@ def check_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> None:
 
 def pack_record(arrays: Mapping[str, bytes | memoryview]) -> bytes:
     """Serializes feature name -> little-endian bytes as a `tf.train.Example`."""
-    parts: list[bytes | memoryview] = []
-    size = 0
-    for name, value in arrays.items():
-        header = _entry_header(name, len(value))
-        size += len(header) + len(value)
-        # Joined once at the end: values are slices of large arrays and are not copied before.
-        parts += (header, value)
-    return b"".join((_prefix(1, size), *parts))
+    return RecordPacker(tuple(arrays))(arrays.values())
+
+
+class RecordPacker:
+    """Serializes many records of the same features.
+
+    Args:
+      names: of the features, in the order of their values.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._names = tuple(names)
+        # Records differ in their values far more than in their sizes.
+        self._headers: list[dict[int, bytes]] = [{} for _ in names]
+
+    def __call__(self, values: Iterable[bytes | memoryview]) -> bytes:
+        """A `tf.train.Example` of little-endian bytes, one value a feature."""
+        parts: list[bytes | memoryview] = [b""]
+        size = 0
+        for value, headers, name in zip(values, self._headers, self._names, strict=True):
+            length = len(value)
+            header = headers.get(length)
+            if header is None:
+                header = headers[length] = _entry_header(name, length)
+            size += len(header) + length
+            # Joined once at the end: values are slices of large arrays and are not copied before.
+            parts.append(header)
+            parts.append(value)
+        parts[0] = _prefix(1, size)
+        return b"".join(parts)
 
 
 def encode_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -345,7 +366,6 @@ def _prefix(number: int, size: int) -> bytes:
     return bytes([number << 3 | 2]) + _varint(size)
 
 
-@functools.lru_cache(maxsize=1 << 16)  # records differ in their values far more than in their sizes
 def _entry_header(name: str, size: int) -> bytes:
     """All bytes before the value in one entry of `Features.feature`."""
     value = _prefix(1, size)  # BytesList.value

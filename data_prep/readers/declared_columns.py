@@ -11,7 +11,7 @@ from data_prep.events import MISSING, id_keys
 from data_prep.readers.cells import SIDE_FEATURE, UNWRITABLE
 from data_prep.readers.rows import Rows
 from data_prep.readers.side_files import text_option
-from data_prep.stages.columns import parse_numbers
+from data_prep.stages.columns import parse_words
 
 #: Bits of an unknown number, in the form in which numbers travel with events.
 UNKNOWN_BITS = int(np.array(np.nan).view(np.int64))
@@ -54,17 +54,29 @@ def encode_log_columns(
     Returns:
       The good rows, the bits of numbers and the keys of words by name, int64 [rows], and words by key.
     """
-    present = [column for column in columns if column.name in rows.table]
-    rows = _reject_faulty(rows, present)
-    values, names = {}, {}
+    table = rows.table  # with the rows that are rejected below
+    values, names, good = {}, {}, np.ones(len(table), bool)
     for column in columns:
-        if column not in present:
+        if column.name not in table:
             missing = UNKNOWN_BITS if column.is_number else MISSING
-            values[column.name] = np.full(len(rows.table), missing, np.int64)
-        elif column.is_number:
-            values[column.name] = parse_numbers(rows.table[column.name])[0].view(np.int64)
+            values[column.name] = np.full(len(table), missing, np.int64)
+            continue
+        # Each different word is looked at once.
+        codes, words = pd.factorize(table[column.name])
+        words = np.asarray(words, object)
+        wrong = _faulty(column, words)
+        if column.is_number:
+            values[column.name] = parse_words(words)[0].view(np.int64)[codes]
         else:
-            values[column.name], names[column.name] = id_keys(rows.table[column.name])
+            keys, names[column.name] = id_keys(pd.Series(words, dtype=object))
+            values[column.name] = keys[codes]
+        if wrong.any():
+            still_there = np.flatnonzero(good)
+            rejected = wrong[codes[good]]
+            rows = rows.reject(rejected, _fault(column))
+            good[still_there[rejected]] = False
+    if not good.all():
+        values = {name: column[good] for name, column in values.items()}
     return rows, values, names
 
 
@@ -77,12 +89,21 @@ def valid_attributes(parts: Iterator[Rows], columns: Sequence[Column]) -> Iterat
 def _reject_faulty(rows: Rows, columns: Sequence[Column]) -> Rows:
     """Rejects rows with an infinite number, text for a number, or a word that fits in no line."""
     for column in columns:
-        if column.is_number:
-            wrong = parse_numbers(rows.table[column.name])[1]
-            rows = rows.reject(wrong, f"{column.column} is no finite number")
-            continue
         codes, words = pd.factorize(rows.table[column.name])
-        broken = np.array([UNWRITABLE.search(str(word)) is not None for word in words], bool)
-        if broken.any():
-            rows = rows.reject(broken[codes], f"{column.column} with a line break")
+        wrong = _faulty(column, np.asarray(words, object))
+        if wrong.any():
+            rows = rows.reject(wrong[codes], _fault(column))
     return rows
+
+
+def _faulty(column: Column, words: np.ndarray) -> np.ndarray:
+    """True for different words that are none of the column's kind, bool [words]."""
+    if column.is_number:
+        return parse_words(words)[1]
+    return np.array([UNWRITABLE.search(word) is not None for word in words], bool)
+
+
+def _fault(column: Column) -> str:
+    if column.is_number:
+        return f"{column.column} is no finite number"
+    return f"{column.column} with a line break"

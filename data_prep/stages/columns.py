@@ -68,10 +68,13 @@ class Sample:
           repeats: how often each counts; None for once.
         """
         unknown = np.isnan(numbers)
-        weights = np.ones(len(numbers)) if repeats is None else repeats.astype(np.float64)
-        known, weights_known = numbers[~unknown], weights[~unknown]
-        order = np.argsort(known, kind="stable")
-        known, weights_known = known[order], weights_known[order]
+        if repeats is None:
+            known = np.sort(numbers[~unknown])
+            weights, weights_known = np.ones(len(numbers)), np.ones(len(known))
+        else:
+            weights = repeats.astype(np.float64)
+            order = np.argsort(numbers[~unknown], kind="stable")
+            known, weights_known = numbers[~unknown][order], weights[~unknown][order]
         ends = np.cumsum(weights_known)
         mass = float(ends[-1]) if len(ends) else 0.0
         samples = int(min(mass, _SAMPLES))
@@ -176,11 +179,18 @@ def parse_numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
       Numbers, NaN where unknown, float64 [cells], and the cells that are neither finite nor unknown, bool.
     """
     codes, words = pd.factorize(cells)
-    numbers = pd.to_numeric(pd.Series(words, dtype=object), errors="coerce").to_numpy(np.float64)
-    unknown = np.array([str(word).strip().lower() in UNKNOWN_NUMBERS for word in words], bool)
-    wrong = ~unknown & ~np.isfinite(numbers)
-    numbers = np.where(unknown | wrong, np.nan, numbers)
+    numbers, wrong = parse_words(np.asarray(words, object))
     return numbers[codes], wrong[codes]
+
+
+def parse_words(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`parse_numbers` of different words, objects [words]."""
+    numbers = pd.to_numeric(words, errors="coerce").astype(np.float64)
+    wrong = ~np.isfinite(numbers)
+    for row in np.flatnonzero(wrong):  # few, hence by Python
+        wrong[row] = str(words[row]).strip().lower() not in UNKNOWN_NUMBERS
+        numbers[row] = np.nan
+    return numbers, wrong
 
 
 def bucket_words(boundaries: Sequence[float]) -> np.ndarray:

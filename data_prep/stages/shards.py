@@ -10,7 +10,7 @@ from data_prep.stages.examples import Candidates
 from data_prep.stages.hashing import mix
 from data_prep.stages.histories import Histories
 from data_prep.storage import Columns
-from dgin_tf.records import LABEL, POSITION, pack_record
+from dgin_tf.records import LABEL, POSITION, RecordPacker
 from dgin_tf.schema import CANDIDATE, CONTEXT, HISTORY, USER, Schema, feature_name
 
 BUCKET_LENGTHS = tuple(25 * 2**power for power in range(20))
@@ -210,10 +210,9 @@ def pack_records(layout: Layout, records: np.ndarray, columns: RecordColumns) ->
         for features, first, last in spans
         for name, column in features.items()
     ]
+    pack = RecordPacker([name for name, *_ in parts])
     for record in range(len(records)):
-        yield pack_record(
-            {name: data[first[record] : last[record]] for name, data, first, last in parts}
-        )
+        yield pack([data[first[record] : last[record]] for _, data, first, last in parts])
 
 
 def _row_bytes(column: np.ndarray) -> int:
