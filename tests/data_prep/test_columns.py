@@ -1,17 +1,12 @@
 """Declared columns of a log: from a YAML file and its tables to records and a catalogue."""
 
 import json
-import textwrap
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from data_prep.columns import LIST_SEPARATOR, Column, DeclaredColumns
-from data_prep.engines.local import LocalEngine
-from data_prep.pipeline import prepare, work_folder
-from data_prep.preparation import Preparation
-from data_prep.protocol import Limits, make_protocol
 from data_prep.readers.table import TableReader
 from data_prep.stages.columns import (
     Sample,
@@ -22,64 +17,8 @@ from data_prep.stages.columns import (
 )
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.records import load_catalogue
+from tests.data_prep.column_logs import ITEMS, OPTIONS, names_of, run, write_log
 from tests.data_prep.logs import records
-
-FILE = """
-    item_table: items.csv
-    columns:
-      age: {role: user, kind: bucketed, buckets: 3}
-      hour: {role: context, kind: categorical}
-      words: {role: context, kind: multi_valued, separator: " "}
-      place: {role: event, kind: categorical, column: city}
-      tags: {role: item, kind: multi_valued, values: 2}
-      price: {role: item, kind: standardized}
-"""
-ITEMS = {
-    "item_id": [f"i{n}" for n in range(1, 12)],
-    "shelf": [f"s{n % 3}" for n in range(1, 12)],
-    "tags": ["a|b|c", "b", "", "a| |a", "c|b", "a", "b|c", "c", "a", "b", "c"],
-    "price": [1.5, -2.0, np.nan, *np.arange(8) * 10.0],
-}
-OPTIONS = {"label_column": "click", "category_column": "shelf"}
-
-
-def write_log(folder, items=None, file=FILE, **changes) -> dict[str, pd.DataFrame]:
-    """An impression log of 13 users with its item table and file of columns."""
-    rng, rows = np.random.default_rng(0), 400
-    user = rng.integers(1, 14, rows)
-    log = pd.DataFrame(
-        {
-            "user_id": user,
-            "item_id": [f"i{n}" for n in rng.integers(1, 12, rows)],
-            "timestamp": 1_600_000_000 + np.arange(rows) * 60,
-            "click": rng.integers(0, 2, rows),
-            "age": 10 * (user % 5),
-            "hour": rng.integers(0, 24, rows),
-            "words": rng.choice(["red shoes", "shoes", "", "blue"], rows),
-            "city": rng.choice(["Bern", "Rome", ""], rows),
-        }
-    ).assign(**changes)
-    items = pd.DataFrame(ITEMS if items is None else items)
-    log.to_csv(folder / "log.csv", index=False)
-    items.to_csv(folder / "items.csv", index=False)
-    (folder / "columns.yaml").write_text(textwrap.dedent(file))
-    return {"log": log, "items": items.set_index("item_id")}
-
-
-def run(folder, protocol="impressions", output="prepared", workers=1, **options) -> dict:
-    """The data card of a preparation."""
-    options = {**OPTIONS, "columns_file": str(folder / "columns.yaml"), **options}
-    if protocol != "impressions":
-        del options["label_column"]
-    reader = TableReader([str(folder / "log.csv")], options)
-    preparation = Preparation(reader, make_protocol(protocol, "strict"), Limits(buckets=3), seed=1)
-    path = folder / output
-    return prepare(preparation, path, LocalEngine(work_folder(path), workers, progress=False))
-
-
-def names_of(folder, vocabulary):
-    lines = (folder / "prepared/vocabulary" / f"{vocabulary}.txt").read_text().splitlines()
-    return ["", "?", *lines]
 
 
 @pytest.mark.parametrize("protocol", ["impressions", "every_event", "last_event"])
@@ -124,17 +63,18 @@ def test_the_catalogue_has_every_attribute_and_unknown_ones_of_unknown_items(tmp
     write_log(tmp_path)
     run(tmp_path)
     catalogue = load_catalogue(tmp_path / "prepared")
-    assert catalogue["tags"].shape == (13, 2) and catalogue["price"].shape == (13,)
+    assert catalogue["tags"].shape == (13, 2)
+    assert catalogue["price"].shape == (13,)
     np.testing.assert_array_equal(catalogue["tags"][:2], [[0, 0], [1, 0]])
-    assert catalogue["price"][0] == 0 and np.isnan(catalogue["price"][1])
+    assert catalogue["price"][0] == 0
+    assert np.isnan(catalogue["price"][1])
 
 
 def test_the_card_lists_columns_by_role_with_what_is_missing(tmp_path):
     write_log(tmp_path, {n: v[:-2] for n, v in ITEMS.items()})
     card = run(tmp_path)["columns"]
-    assert (
-        card["columns"]["tags"]["role"] == "item" and card["columns"]["tags"]["longest_list"] == 3
-    )
+    assert card["columns"]["tags"]["role"] == "item"
+    assert card["columns"]["tags"]["longest_list"] == 3
     assert 0.2 < card["columns"]["context_words"]["missing"] < 0.3
     assert card["item_table"]["without_line"] == 2
     assert card["item_table"]["training_rows_without_line"] > 0
@@ -223,7 +163,8 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path, items, expected):
 def test_repeated_lines_that_agree_are_counted(tmp_path):
     write_log(tmp_path, {n: [*v, v[0]] for n, v in ITEMS.items()})
     figures = run(tmp_path)["columns"]["item_table"]
-    assert figures["repeated_lines"] == 1 and figures["contradictory_lines"] == 0
+    assert figures["repeated_lines"] == 1
+    assert figures["contradictory_lines"] == 0
 
 
 def test_lists_are_split_cut_and_numbered_by_training_rows():
@@ -244,7 +185,8 @@ def test_buckets_hold_about_equally_many_training_numbers():
     field = encode_numbers(column, parts).field
     ids = number_values(field, np.array([*np.repeat(5.0, 100), *np.arange(100.0), np.nan]))
     assert ids[-1] == 1
-    assert field.boundaries[0] == 5.0 and len(field.boundaries) <= 3
+    assert field.boundaries[0] == 5.0
+    assert len(field.boundaries) <= 3
     assert np.bincount(ids)[2:].max() <= 150  # the hundred equal ones cannot be parted
 
 
@@ -266,7 +208,8 @@ def test_json_files_declare_columns_too(tmp_path):
     path = tmp_path / "columns.json"
     path.write_text(json.dumps({"columns": {"hour": {"role": "context", "kind": "categorical"}}}))
     (column,) = DeclaredColumns.load(path).of_requests
-    assert column.name == "context_hour" and column.column == "hour"
+    assert column.name == "context_hour"
+    assert column.column == "hour"
 
 
 def test_all_genres_of_movielens_are_a_column_beside_the_first(tmp_path):
@@ -276,5 +219,6 @@ def test_all_genres_of_movielens_are_a_column_beside_the_first(tmp_path):
     folder = dat_folder(tmp_path)
     reader = MovieLensReader([str(folder)], {"genres": "all"})
     ((keys, table),) = reader.item_attributes()
-    assert len(keys) == len(table) and "|" in table["genres"].iloc[0]
+    assert len(keys) == len(table)
+    assert "|" in table["genres"].iloc[0]
     assert not list(MovieLensReader([str(folder)], {}).item_attributes())

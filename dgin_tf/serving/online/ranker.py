@@ -160,8 +160,8 @@ class RawRanker:
         vocabulary: Mapping[str, int] = self._model.vocabularies[field.vocabulary]
 
         def ids(values: Any) -> Any:
-            if isinstance(values, str) or np.ndim(values) == 0:
-                return vocabulary.get(str(values), UNKNOWN_ID)
-            return [ids(value) for value in values]  # lists of different lengths, maybe
+            if isinstance(values, list | tuple | np.ndarray):
+                return [ids(value) for value in values]  # of different lengths, maybe
+            return vocabulary.get(str(values), UNKNOWN_ID)
 
         return np.array(ids(raw), field.dtype) if field.values == 1 else ids(raw)
