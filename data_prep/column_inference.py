@@ -23,7 +23,8 @@ from data_prep.stages.columns import UNKNOWN_NUMBERS, parse_numbers
 from dgin_tf.schema import CONTEXT, USER
 
 _SEPARATORS = (",", "\t", ";", "|")
-_LIST_SEPARATORS = ("|", ";", ",", " ")
+# Of lists, with how often a value of theirs comes back at least: commas and spaces are in sentences too.
+_LIST_SEPARATORS = {LIST_SEPARATOR: 0.0, "|": 1.2, ";": 1.2, ",": 2.0, " ": 2.0}
 _FEW = 30  # different numbers that are rather names of something
 _LONG = 60  # characters of a text that nobody repeats
 _MOSTLY = 0.98  # of users whose rows agree, where a column is theirs
@@ -124,6 +125,9 @@ def _kind(name: str, cells: pd.Series) -> tuple[str, str, dict[str, object]]:
     missing = f", {1 - len(known) / len(cells):.0%} missing" if len(known) < len(cells) else ""
     if different < 2:
         return "", f"{different} different value" + "s" * (different != 1) + missing, {}
+    is_list = known.str.contains(LIST_SEPARATOR, regex=False).any()
+    if not is_list and different > 0.95 * len(known) and known.str.len().mean() > _LONG:
+        return "", f"long texts of which {different:,} are different", {}
     if (found := _list_separator(known)) is not None:
         separator, lengths = found
         settings: dict[str, object] = {"values": int(max(1, np.percentile(lengths, 99)))}
@@ -134,8 +138,6 @@ def _kind(name: str, cells: pd.Series) -> tuple[str, str, dict[str, object]]:
     numbers, wrong = parse_numbers(known)
     if not wrong.any():
         return *_kind_of_numbers(name, numbers, different, missing), {}
-    if different > 0.95 * len(known) and known.str.len().mean() > _LONG:
-        return "", f"long texts of which {different:,} are different", {}
     return CATEGORICAL, f"{different:,} different words" + missing, {}
 
 
@@ -154,7 +156,7 @@ def _kind_of_numbers(name: str, numbers: np.ndarray, different: int, missing: st
 def _list_separator(cells: pd.Series) -> tuple[str, np.ndarray] | None:
     """Separator of cells that are lists, and their lengths; None where they are none."""
     words = pd.Series(cells.unique())
-    for separator in (LIST_SEPARATOR, *_LIST_SEPARATORS):
+    for separator, least in _LIST_SEPARATORS.items():
         if not words.str.contains(separator, regex=False).any():
             continue
         lists = [[part for part in word.split(separator) if part.strip()] for word in words]
@@ -162,7 +164,7 @@ def _list_separator(cells: pd.Series) -> tuple[str, np.ndarray] | None:
         members = {part for parts in lists for part in parts}
         repeats = lengths.sum() / max(len(members), 1)
         # Parts of lists come back in other lists, which parts of a sentence or a date hardly do.
-        if separator == LIST_SEPARATOR or ((lengths > 1).mean() > 0.05 and repeats > 2):
+        if separator == LIST_SEPARATOR or ((lengths > 1).mean() > 0.05 and repeats > least):
             digits = all(part.strip().replace(".", "", 1).isdigit() for part in members)
             if separator != " " or not digits:
                 return separator, lengths
