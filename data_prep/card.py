@@ -17,6 +17,7 @@ from data_prep.stages import leaks
 from data_prep.stages.columns import Encoding
 from data_prep.stages.splits import TRAIN
 from data_prep.storage import Columns
+from data_prep.tasks.records import UNKNOWN_COLUMNS
 from dgin_tf.records import SPLITS
 
 
@@ -121,6 +122,11 @@ def _merge_splits(parts: Sequence[Mapping[str, Result]]) -> dict[str, Result]:
             "longest_stored": max(part["longest_stored"] for part in own),
             "history_lengths": add_up(part["history_lengths"] for part in own).tolist(),
         }
+        if unknown := [part[UNKNOWN_COLUMNS] for part in own if UNKNOWN_COLUMNS in part]:
+            counts: Counter[str] = Counter()
+            for part in unknown:
+                counts.update(part)
+            splits[name][UNKNOWN_COLUMNS] = dict(counts)
     return splits
 
 

@@ -62,8 +62,8 @@ def encode_log_columns(
             values[column.name] = np.full(len(table), missing, np.int64)
             continue
         # Each different word is looked at once.
-        codes, words = pd.factorize(table[column.name])
-        words = np.asarray(words, object)
+        codes, different = pd.factorize(table[column.name])
+        words = np.asarray(different, object)
         wrong = _faulty(column, words)
         if column.is_number:
             values[column.name] = parse_words(words)[0].view(np.int64)[codes]

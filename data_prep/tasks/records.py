@@ -33,6 +33,8 @@ from data_prep.tasks.id_tables import IdTables, load_id_tables
 from dgin_tf.records import LABEL, POSITION, SPLITS, write_records
 from dgin_tf.schema import REQUEST, UNKNOWN_ID, Schema
 
+UNKNOWN_COLUMNS = "unknown_columns"  # of the figures of a split
+
 
 @dataclasses.dataclass(frozen=True)
 class WriteTask:
@@ -86,11 +88,13 @@ def write_bucket(task: WriteTask) -> Result:
     history_columns = _history_columns(task, histories, ids, item_rows)
     columns = record_columns(schema, history_columns, candidate_columns, user_columns)
     starts = candidates.row_starts(protocol.row_width)
+    of_candidates = {n: values[candidates.target.user] for n, values in user_columns.items()}
+    unknown = _unknown_columns(schema, {**of_candidates, **candidate_columns})
     return {
         "counts": counts,
         "leaks": count_leaks(task.bucket, histories, candidates, item_rows),
         "shards": _write_shards(task, layout, histories.users[layout.user], columns),
-        "splits": _split_figures(layout, starts, candidates, candidate_columns),
+        "splits": _split_figures(layout, starts, candidates, candidate_columns, unknown),
         "unknown_category_events": int((history_columns[CATEGORY] == UNKNOWN_ID).sum()),
     }
 
@@ -138,8 +142,19 @@ def _write_shards(
     return shards
 
 
+def _unknown_columns(schema: Schema, values: Columns) -> Columns:
+    """Declared column -> whether a candidate has an unknown value, bool [candidates]."""
+    unknown: Columns = {}
+    for field in schema.fields:
+        if field.is_column and field.name in values:
+            column = values[field.name]
+            flags = np.isnan(column) if field.is_standardized else np.equal(column, UNKNOWN_ID)
+            unknown[field.name] = np.any(flags, axis=1) if field.shape else np.asarray(flags)
+    return unknown
+
+
 def _split_figures(
-    layout: Layout, starts: np.ndarray, candidates: Candidates, ids: Columns
+    layout: Layout, starts: np.ndarray, candidates: Candidates, ids: Columns, unknown: Columns
 ) -> Result:
     """Counts, times and history lengths of each split; `starts` are the rows' first candidates."""
     figures: Result = {}
@@ -163,6 +178,10 @@ def _split_figures(
             "history_events": int(cuts.sum()),
             "history_lengths": length_histogram(cuts),
         }
+        if unknown:
+            figures[SPLITS[number]][UNKNOWN_COLUMNS] = {
+                name: int((flags & own).sum()) for name, flags in unknown.items()
+            }
     return figures
 
 

@@ -72,11 +72,14 @@ def test_the_catalogue_has_every_attribute_and_unknown_ones_of_unknown_items(tmp
 
 def test_the_card_lists_columns_by_role_with_what_is_missing(tmp_path):
     write_log(tmp_path, {n: v[:-2] for n, v in ITEMS.items()})
-    card = run(tmp_path)["columns"]
+    whole_card = run(tmp_path)
+    card = whole_card["columns"]
     assert card["columns"]["tags"]["role"] == "item"
     assert card["columns"]["tags"]["longest_list"] == 3
     assert 0.2 < card["columns"]["context_words"]["missing"] < 0.3
     assert card["item_table"]["without_line"] == 2
+    test = whole_card["splits"]["test"]
+    assert 0 < test["unknown_columns"]["price"] < test["candidates"]
     assert card["item_table"]["training_rows_without_line"] > 0
 
 

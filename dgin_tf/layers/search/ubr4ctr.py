@@ -173,8 +173,8 @@ class AttributeSearch(SearchUnit):
         past = [state[EVENTS][name] for name in self.fields]
         mask = state[MASK]
         # The embedding of a candidate is those of its fields side by side, of which some are no keys.
-        names = tuple(target.tables)
-        names = names if set(self.fields) <= set(names) else self.fields
+        has_all = set(self.fields) <= set(target.tables)
+        names = tuple(target.tables) if has_all else self.fields
         parts = tf.split(tf.stop_gradient(target.embedding), len(names), axis=-1)
         attributes = tf.stack([parts[names.index(name)] for name in self.fields], axis=2)
         logits = self.policy(attributes)
