@@ -8,12 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from data_prep.column_tables import EntityValues
+from data_prep.columns import DeclaredColumns
 from data_prep.engines.local import Result
 from data_prep.events import MISSING
 from data_prep.protocol import TIME as BY_TIME
 from data_prep.stages import leaks
+from data_prep.stages.columns import Encoding
 from data_prep.stages.splits import TRAIN
 from data_prep.storage import Columns
+from data_prep.tasks.records import UNKNOWN_COLUMNS
 from dgin_tf.records import SPLITS
 
 
@@ -73,6 +77,26 @@ def data_card(
     }
 
 
+def column_figures(
+    declared: DeclaredColumns,
+    encodings: Sequence[Encoding],
+    of_items: EntityValues,
+    of_users: EntityValues,
+) -> Result:
+    """Declared columns with their roles, kinds and shares of missing cells, and the tables they are from."""
+    by_name = {column.name: column for column in declared.columns}
+    columns = {
+        encoding.field.name: {
+            "role": by_name[encoding.field.name].role,
+            "kind": by_name[encoding.field.name].kind,
+            **encoding.figures,
+        }
+        for encoding in encodings
+    }
+    tables = {"item_table": of_items.figures, "user_table": of_users.figures}
+    return {"columns": columns, **{name: dict(facts) for name, facts in tables.items() if facts}}
+
+
 def _merge_splits(parts: Sequence[Mapping[str, Result]]) -> dict[str, Result]:
     """Adds up the buckets' figures of each split."""
     splits: dict[str, Result] = {}
@@ -98,6 +122,11 @@ def _merge_splits(parts: Sequence[Mapping[str, Result]]) -> dict[str, Result]:
             "longest_stored": max(part["longest_stored"] for part in own),
             "history_lengths": add_up(part["history_lengths"] for part in own).tolist(),
         }
+        if unknown := [part[UNKNOWN_COLUMNS] for part in own if UNKNOWN_COLUMNS in part]:
+            counts: Counter[str] = Counter()
+            for part in unknown:
+                counts.update(part)
+            splits[name][UNKNOWN_COLUMNS] = dict(counts)
     return splits
 
 

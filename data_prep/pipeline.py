@@ -16,7 +16,24 @@ import pandas as pd
 
 from data_prep import examples_file
 from data_prep import vocabularies as vocabulary_files
-from data_prep.card import add_up, check_examples, check_leaks, compare_with_official, data_card
+from data_prep.card import (
+    add_up,
+    check_examples,
+    check_leaks,
+    column_figures,
+    compare_with_official,
+    data_card,
+)
+from data_prep.column_tables import (
+    ITEM_VALUES_FILE,
+    EntityValues,
+    catalogue_values,
+    check_table,
+    entity_values,
+    log_encoding,
+    log_user_values,
+    vocabularies_of,
+)
 from data_prep.engines.local import LocalEngine, Result, Task
 from data_prep.events import (
     BEHAVIOR,
@@ -43,6 +60,7 @@ from data_prep.protocol import EXAMPLES_FILE, GIVEN, IMPRESSIONS, LAST_TIME
 from data_prep.protocol import USER as BY_USER
 from data_prep.quarantine import QUARANTINE_FILE, check_fraction, collect
 from data_prep.readers.base import is_compressed
+from data_prep.stages.columns import Encoding
 from data_prep.stages.splits import TEST, TRAIN, time_cuts
 from data_prep.stages.vocabulary import Lookup, range_boundaries
 from data_prep.storage import Columns, load_columns, map_columns, save_columns
@@ -159,8 +177,13 @@ class _Run:
                 f"none of the {sum(result['users'] for result in histories)} users falls into "
                 "training; give a longer log, another --seed or another split."
             )
-        vocabularies = self._number_items(items, words) | self._number_users(words)
+        of_items = self._item_values(items)
+        vocabularies = self._number_items(items, words, of_items)
+        user_vocabularies, of_users = self._number_users(words)
+        vocabularies |= user_vocabularies
         vocabularies |= self._number_behaviors(counts) | self._number_side_features(words)
+        encodings = [*of_items.encodings, *of_users.encodings, *self._log_encodings(words)]
+        vocabularies |= vocabularies_of(encodings)
         schema = make_schema(
             vocabularies,
             reader.profile_fields,
@@ -168,6 +191,7 @@ class _Run:
             reader.side_features,
             reader.numeric_features,
             (REQUEST,) if self.preparation.protocol.name == IMPRESSIONS else (),
+            [encoding.field for encoding in encodings],
         )
         write_tasks = [WriteTask(task, schema, self.output_dir) for task in buckets]
         examples = self._run_buckets("examples", write_bucket, write_tasks, events)
@@ -180,6 +204,8 @@ class _Run:
             "behavior_types": list(reader.behavior_types),
             "vocabulary_sizes": dict(schema.vocabulary_sizes),
         }
+        if encodings:
+            card["columns"] = column_figures(reader.declared, encodings, of_items, of_users)
         # A made-up log is no partial copy of the public file whose layout it has.
         is_synthetic = any(truth_path(path).exists() for path in reader.paths)
         official = {} if is_synthetic else reader.official_counts
@@ -285,7 +311,9 @@ class _Run:
                         "must be of one kind."
                     )
         words = {}
-        for name in (*ID_COLUMNS, *self.preparation.reader.side_features):
+        reader = self.preparation.reader
+        declared = [column.name for column in reader.declared.of_log if not column.is_number]
+        for name in (*ID_COLUMNS, *reader.side_features, *declared):
             if name in ID_COLUMNS and id_types.get(name) != "words":
                 words[name] = Words()
                 continue
@@ -363,6 +391,7 @@ class _Run:
                 preparation.history_types,
                 preparation.reader.has_behavior_log,
                 first_test,
+                preparation.reader.declared,
             )
             for bucket in range(self.buckets)
         ]
@@ -399,7 +428,32 @@ class _Run:
             np.concatenate([s[:: max(1, len(s) // _SAMPLES)] for s in samples]), max(1, ranges)
         ).tolist()
 
-    def _number_items(self, items: Columns, words: dict[str, Words]) -> dict[str, Vocabulary]:
+    def _item_values(self, items: Columns) -> EntityValues:
+        """Joins the table of items; saves the workers' table of their attributes."""
+        reader = self.preparation.reader
+        declared, where = reader.declared, reader.declared.item_table or "the item table"
+        weights = items["training_events"]
+        parts = reader.item_attributes()
+        values = entity_values(declared.of_items, parts, items["item"], weights, where)
+        if values.encodings:
+            check_table(values.figures, where, self.preparation.limits.max_bad_fraction)
+            flat = {name: column.reshape(-1) for name, column in values.values.items()}
+            save_columns(self.folder / ITEM_VALUES_FILE, flat)
+        return values
+
+    def _log_encodings(self, words: dict[str, Words]) -> list[Encoding]:
+        """Learns the columns of requests and events from what all buckets counted."""
+        declared = self.preparation.reader.declared
+        encodings = []
+        for column in (*declared.of_requests, *declared.of_events):
+            paths = [task.path(f"column.{column.name}") for task in self._bucket_tasks()]
+            parts = [load_columns(path) for path in paths]
+            encodings.append(log_encoding(column, parts, words.get(column.name), self.folder))
+        return encodings
+
+    def _number_items(
+        self, items: Columns, words: dict[str, Words], of_items: EntityValues
+    ) -> dict[str, Vocabulary]:
         """Numbers items and categories and saves the workers' tables and the catalogue."""
         vocabularies = {ITEM: item_vocabulary(items, words[ITEM], self.folder)}
         rows = load_columns(self.folder / vocabulary_files.VOCABULARY_FILE, ["row"])["row"]
@@ -412,6 +466,7 @@ class _Run:
         arrays = catalogue_arrays(
             rows, vocabularies[ITEM].counts, category_id if has_categories else None
         )
+        arrays |= catalogue_values(of_items.values, of_items.encodings, rows)
         save_catalogue(self.output_dir, arrays)
         return vocabularies | ({CATEGORY: category} if has_categories else {})
 
@@ -434,19 +489,28 @@ class _Run:
             save_columns(self.folder / vocabulary_files.SIDE_FEATURE_FILE.format(name), table)
         return vocabularies
 
-    def _number_users(self, words: dict[str, Words]) -> dict[str, Vocabulary]:
-        """Numbers every user of the log and the values of their profiles."""
+    def _number_users(self, words: dict[str, Words]) -> tuple[dict[str, Vocabulary], EntityValues]:
+        """Numbers every user of the log and the values of their profiles; returns their columns too."""
         reader = self.preparation.reader
         users = self._load_all("users")
         order = np.argsort(users["key"])
         users = {name: column[order] for name, column in users.items()}
         vocabulary, user_id = user_vocabulary(users, words[USER])
         profile, profile_ids = profile_columns(reader.profiles(), reader.profile_fields, users)
+        declared, parts = reader.declared, reader.user_attributes()
+        if declared.user_table:
+            table, weights = declared.user_table, users["training"].astype(np.int64)
+            of_users = entity_values(declared.of_user_table, parts, users["key"], weights, table)
+            if of_users.encodings:
+                check_table(of_users.figures, table, self.preparation.limits.max_bad_fraction)
+        else:
+            of_users = log_user_values(declared.of_log_users, users, words)
+        columns = {name: values.reshape(-1) for name, values in of_users.values.items()}
         save_columns(
             self.folder / vocabulary_files.USERS_FILE,
-            {"key": users["key"], USER: user_id, **profile_ids},
+            {"key": users["key"], USER: user_id, **profile_ids, **columns},
         )
-        return {USER: vocabulary, **profile}
+        return {USER: vocabulary, **profile}, of_users
 
 
 def _with_items_of_lines(items: Columns, lines: Columns) -> Columns:

@@ -3,6 +3,7 @@
 from absl import flags
 
 from data_prep.readers import READERS, Reader
+from data_prep.readers.movielens import GENRE_CHOICES
 
 DATASET = flags.DEFINE_enum("dataset", None, sorted(READERS), "Layout of the log.", required=True)
 _INPUT = flags.DEFINE_list(
@@ -22,6 +23,13 @@ _MIN_RATING = flags.DEFINE_float(
 )
 _LIKE_RATING = flags.DEFINE_float(
     "like_rating", None, "movielens: ratings from this on are of type like, others of type dislike."
+)
+_GENRES = flags.DEFINE_enum(
+    "genres",
+    None,
+    GENRE_CHOICES,
+    "movielens: the first genre as the category alone, which is the default and that of the papers' "
+    "configs, or all genres as a column of movies besides.",
 )
 _TABLE_OPTIONS = (
     flags.DEFINE_string("user_column", "", "table: default user_id."),
@@ -58,6 +66,12 @@ _TABLE_OPTIONS = (
     ),
     flags.DEFINE_string("behaviors", "", "table: past events beside a table of impressions."),
     flags.DEFINE_string("item_table", "", "table: a table item -> category."),
+    flags.DEFINE_string(
+        "columns_file",
+        "",
+        "table: YAML or JSON file that declares columns of users, requests, items and events; "
+        "python -m data_prep.infer proposes one.",
+    ),
     flags.DEFINE_string("separator", "", "table: one character or tab; default what fits."),
     flags.DEFINE_string("time_unit", "", "table: s, ms, us or iso; default s."),
     flags.DEFINE_string("id_type", "", "table: auto, integer or word; default auto."),
@@ -71,6 +85,7 @@ def reader_options() -> dict[str, object]:
         "time_window": integers("time_window", _TIME_WINDOW.value, 2),
         "min_rating": _MIN_RATING.value,
         "like_rating": _LIKE_RATING.value,
+        "genres": _GENRES.value,
         **{flag.name: flag.value for flag in _TABLE_OPTIONS},
     }
     return {name: value for name, value in options.items() if value not in (None, "", (), [])}

@@ -221,9 +221,10 @@ def make_schema(
     side_features: Sequence[str] = (),
     numeric_features: Sequence[str] = (),
     candidate_fields: Sequence[str] = (),
+    columns: Sequence[Field] = (),
 ) -> Schema:
-    """The schema of the data set: fields with a vocabulary, the timestamp, numeric features and what
-    candidates alone have.
+    """The schema of the data set: fields with a vocabulary, the timestamp, numeric features, what
+    candidates alone have, and declared columns.
     """
     # The order of the fields is the order of the embeddings.
     both = (HISTORY, CANDIDATE)
@@ -236,6 +237,7 @@ def make_schema(
     fields.append(Field(TIME, both))
     fields += [Field(name, (HISTORY,)) for name in numeric_features]
     fields += [Field(name, (CANDIDATE,)) for name in candidate_fields]
+    fields += columns
     names = vocabularies[BEHAVIOR].values.tolist() if BEHAVIOR in vocabularies else []
     return Schema(
         fields=tuple(fields),

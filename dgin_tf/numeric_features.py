@@ -1,4 +1,4 @@
-"""Numeric features of past events, such as dwell time or price, as integers (DGIN, Eq. 3).
+"""Numeric features of past events, such as dwell time or price, as integers (DGIN, Eq. 3), and buckets.
 
 Records, indexes and batches hold codes: 0 for an unknown number and for padding, otherwise one more than
 the number in thousandths. Zero is therefore not unknown, and means are those of the known numbers.
@@ -6,7 +6,11 @@ the number in thousandths. Zero is therefore not unknown, and means are those of
 This module needs neither TensorFlow nor pandas.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from dgin_tf.schema import FIRST_ID, UNKNOWN_ID
 
 PARTS = 1_000
 LARGEST = 10**10  # the codes of a million events can be summed in int64
@@ -34,6 +38,18 @@ def decode_numbers(codes: np.ndarray) -> np.ndarray:
     """Inverse of `encode_numbers`, float64 of the same shape; the code 0 becomes NaN."""
     codes = np.asarray(codes, np.int64)
     return np.where(codes > 0, (codes - 1) / PARTS, np.nan)
+
+
+def bucket_ids(numbers: np.ndarray | float, boundaries: Sequence[float]) -> np.ndarray:
+    """Ids of the buckets of numbers, int32 of the same shape; NaN, an unknown number, is unknown.
+
+    Args:
+      numbers: of any shape.
+      boundaries: rising; a number that equals one is above it.
+    """
+    numbers = np.asarray(numbers, np.float64)
+    ids = FIRST_ID + np.searchsorted(np.asarray(boundaries, np.float64), numbers, side="right")
+    return np.where(np.isnan(numbers), UNKNOWN_ID, ids).astype(np.int32)
 
 
 def is_encodable(numbers: np.ndarray) -> np.ndarray:

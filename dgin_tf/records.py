@@ -1,7 +1,7 @@
 """One user's record, the files that hold many of them, and the manifest that lists the files.
 
-A record is a `tf.train.Example` in which every feature is one bytes value of little-endian integers
-(int32 ids, int64 seconds). The history is stored once, oldest event first: a cut at a candidate's
+A record is a `tf.train.Example` in which every feature is one bytes value of little-endian numbers
+(int32 ids, int64 seconds, float32 standardized numbers), several a row for multi-valued ids. The history is stored once, oldest event first: a cut at a candidate's
 position and a truncation to the model's length are then one substring of the same bytes. Candidates
 follow each other by position; neighbors with the same `cand_position` share one history cut and
 become one row of a batch, or several where the file's rows are narrower than that.
@@ -12,7 +12,6 @@ workers that prepare data. Files are ordinary TFRecord files.
 """
 
 import dataclasses
-import functools
 import os
 import pathlib
 import struct
@@ -25,8 +24,12 @@ import numpy as np
 from dgin_tf.integrity import CHECKED_BYTES, Facts, check_files, load_arrays, read_json, sealed
 from dgin_tf.schema import (
     CANDIDATE,
+    CONTEXT,
     HISTORY,
+    PADDING_ID,
     SCHEMA_FILE,
+    UNKNOWN_ID,
+    Field,
     Schema,
     feature_name,
     replacing,
@@ -157,13 +160,30 @@ def record_features(schema: Schema) -> dict[str, str]:
     return {**dtypes, POSITION: "int32", LABEL: "int32"}
 
 
+def record_shapes(schema: Schema) -> dict[str, tuple[int, ...]]:
+    """Feature name -> shape of one value, () for most, of everything in a record."""
+    shapes = {name: field.shape for name, field in schema.features().items()}
+    return {**shapes, POSITION: (), LABEL: ()}
+
+
+def unknown_value(field: Field) -> np.ndarray:
+    """The value of a field of which nothing is known, in the field's type and shape."""
+    if field.is_standardized:
+        return np.full((), np.nan, field.dtype)
+    value = np.full(field.shape, PADDING_ID, field.dtype)
+    value.reshape(-1)[:1] = UNKNOWN_ID  # of several ids the first one
+    return value
+
+
 def check_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> None:
     """Raises ValueError unless `arrays` are one user's record under `schema`."""
     names = set(record_features(schema))
     if set(arrays) != names:
         missing, extra = sorted(names - set(arrays)), sorted(set(arrays) - names)
         raise ValueError(f"a record needs the schema's features; missing {missing}, extra {extra}.")
-    for role, more in ((HISTORY, []), (CANDIDATE, [POSITION, LABEL])):
+    # The context of a request is stored for each of its candidates.
+    context = [feature_name(CONTEXT, field) for field in schema.context_fields]
+    for role, more in ((HISTORY, []), (CANDIDATE, [*context, POSITION, LABEL])):
         features = [feature_name(role, field) for field in schema.with_role(role)] + more
         lengths = {name: len(arrays[name]) for name in features}
         if len(set(lengths.values())) > 1:
@@ -182,14 +202,36 @@ def check_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> None:
 
 def pack_record(arrays: Mapping[str, bytes | memoryview]) -> bytes:
     """Serializes feature name -> little-endian bytes as a `tf.train.Example`."""
-    parts: list[bytes | memoryview] = []
-    size = 0
-    for name, value in arrays.items():
-        header = _entry_header(name, len(value))
-        size += len(header) + len(value)
-        # Joined once at the end: values are slices of large arrays and are not copied before.
-        parts += (header, value)
-    return b"".join((_prefix(1, size), *parts))
+    return RecordPacker(tuple(arrays))(arrays.values())
+
+
+class RecordPacker:
+    """Serializes many records of the same features.
+
+    Args:
+      names: of the features, in the order of their values.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._names = tuple(names)
+        # Records differ in their values far more than in their sizes.
+        self._headers: list[dict[int, bytes]] = [{} for _ in names]
+
+    def __call__(self, values: Iterable[bytes | memoryview]) -> bytes:
+        """A `tf.train.Example` of little-endian bytes, one value a feature."""
+        parts: list[bytes | memoryview] = [b""]
+        size = 0
+        for value, headers, name in zip(values, self._headers, self._names, strict=True):
+            length = len(value)
+            header = headers.get(length)
+            if header is None:
+                header = headers[length] = _entry_header(name, length)
+            size += len(header) + length
+            # Joined once at the end: values are slices of large arrays and are not copied before.
+            parts.append(header)
+            parts.append(value)
+        parts[0] = _prefix(1, size)
+        return b"".join(parts)
 
 
 def encode_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -204,7 +246,7 @@ def encode_record(schema: Schema, arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
     """Parses a serialized record; raises ValueError where the bytes are no record of `schema`."""
-    dtypes = record_features(schema)
+    dtypes, shapes = record_features(schema), record_shapes(schema)
     try:
         (example,) = _fields(payload)
         arrays = {}
@@ -213,7 +255,8 @@ def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
             (bytes_list,) = _fields(feature)
             (value,) = _fields(bytes_list)
             name = bytes(key).decode()
-            arrays[name] = np.frombuffer(value, dtype=np.dtype(dtypes[name]).newbyteorder("<"))
+            values = np.frombuffer(value, dtype=np.dtype(dtypes[name]).newbyteorder("<"))
+            arrays[name] = values.reshape(-1, *shapes[name]) if shapes[name] else values
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"these bytes are no record of the schema ({error!r}).") from error
     check_record(schema, arrays)
@@ -323,7 +366,6 @@ def _prefix(number: int, size: int) -> bytes:
     return bytes([number << 3 | 2]) + _varint(size)
 
 
-@functools.lru_cache(maxsize=1 << 16)  # records differ in their values far more than in their sizes
 def _entry_header(name: str, size: int) -> bytes:
     """All bytes before the value in one entry of `Features.feature`."""
     value = _prefix(1, size)  # BytesList.value

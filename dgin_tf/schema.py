@@ -1,7 +1,7 @@
 """The one description of the data that everything else reads.
 
 A `Schema` names the fields of a prepared data set, the part that each plays (user, history,
-candidate), and the size of every vocabulary. It is written as `schema.json` beside the records.
+candidate, context of the request), and the size of every vocabulary. It is written as `schema.json` beside the records.
 The record writer, the parser, the embedding, the serving signatures and the stores read it; none of
 them lists features of its own.
 
@@ -25,7 +25,9 @@ FIRST_ID = 2
 USER = "user"
 HISTORY = "history"
 CANDIDATE = "candidate"
-PREFIX = {USER: "user_", HISTORY: "hist_", CANDIDATE: "cand_"}
+CONTEXT = "context"
+PREFIX = {USER: "user_", HISTORY: "hist_", CANDIDATE: "cand_", CONTEXT: "context_"}
+OF_ROWS = (USER, CONTEXT)  # roles with one value for all candidates of a row
 HISTORY_MASK, CANDIDATE_MASK = (PREFIX[role] + "mask" for role in (HISTORY, CANDIDATE))
 
 SCHEMA_FILE = "schema.json"
@@ -36,19 +38,30 @@ USER_ID, ITEM, REQUEST = "user_id", "item_id", "request_id"
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One attribute of users, past events or candidates.
+    """One attribute of users, past events, candidates or requests.
 
     Attributes:
       name: `item_id`, `category_id`, `timestamp`, `user_gender`, ...
-      roles: where the field occurs, a subset of `USER`, `HISTORY`, `CANDIDATE`.
+      roles: where the field occurs, a subset of `USER`, `HISTORY`, `CANDIDATE`, `CONTEXT`.
       vocabulary: the vocabulary its ids come from. Fields that name the same vocabulary share one
         embedding table. Empty for timestamps, which are seconds, for numeric features, which are codes of
         `dgin_tf.numeric_features`, and for the request of impressions; none is ever embedded as an id.
+      values: ids of a multi-valued field, such as tags, at most; fewer are padded with 0 at the end. 1 for
+        a field of one value, whose features have no axis of values.
+      moments: mean and standard deviation of a standardized number, float32 and NaN where unknown; empty for
+        all other fields.
+      boundaries: rising upper bounds of all buckets of a bucketed number but the last, whose ids are from
+        `FIRST_ID` on; empty for all other fields.
+      is_column: True for what a file of columns declares, which every model reads.
     """
 
     name: str
     roles: tuple[str, ...]
     vocabulary: str = ""
+    values: int = 1
+    moments: tuple[float, ...] = ()
+    boundaries: tuple[float, ...] = ()
+    is_column: bool = False
 
     def __post_init__(self):
         unknown = set(self.roles) - set(PREFIX)
@@ -57,6 +70,14 @@ class Field:
                 f"a field needs a name and roles among {sorted(PREFIX)}; got name {self.name!r} "
                 f"with roles {list(self.roles)!r}."
             )
+        check_positive(values=self.values)
+        if self.moments and (self.vocabulary or len(self.moments) != 2 or not self.moments[1] > 0):
+            raise ValueError(
+                f"field {self.name!r} is standardized by a mean and a positive standard deviation, without "
+                f"a vocabulary; got {self.moments} and vocabulary {self.vocabulary!r}."
+            )
+        if self.values > 1 and not self.vocabulary:
+            raise ValueError(f"field {self.name!r} has several values, which must be ids.")
 
     @property
     def is_categorical(self) -> bool:
@@ -64,13 +85,53 @@ class Field:
 
     @property
     def is_numeric(self) -> bool:
-        """True for numbers, such as dwell time or price."""
-        return not self.vocabulary and self.name not in (TIMESTAMP, REQUEST)
+        """True for numbers that events have as integer codes, such as dwell time."""
+        return not (self.vocabulary or self.moments) and self.name not in (TIMESTAMP, REQUEST)
+
+    @property
+    def is_standardized(self) -> bool:
+        """True for numbers that are embedded as they are, standardized."""
+        return bool(self.moments)
+
+    @property
+    def is_embedded(self) -> bool:
+        """True for ids and standardized numbers, of which models have tables."""
+        return self.is_categorical or self.is_standardized
+
+    @property
+    def table(self) -> str:
+        """Name of the embedding table: that of the vocabulary, or of a standardized number itself."""
+        return self.vocabulary or self.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value: () or (values,)."""
+        return (self.values,) if self.values > 1 else ()
 
     @property
     def dtype(self) -> str:
-        """Numpy name of the stored integers: int32 for ids, int64 for seconds and numeric features."""
+        """Numpy name of the stored values: int32 for ids, float32 for standardized numbers, and int64 for
+        seconds and numeric codes.
+        """
+        if self.is_standardized:
+            return "float32"
         return "int32" if self.is_categorical else "int64"
+
+    def to_entry(self) -> dict[str, object]:
+        """The field as plain JSON values; what earlier versions did not have is left out where it is default."""
+        entry = dataclasses.asdict(self)
+        more = dataclasses.fields(self)[3:]
+        return {
+            name: value
+            for name, value in entry.items()
+            if name not in {f.name for f in more if f.default == value}
+        }
+
+    @classmethod
+    def from_entry(cls, entry: Mapping) -> "Field":
+        """Inverse of `to_entry`; raises KeyError or TypeError for anything else."""
+        values = {n: tuple(v) if isinstance(v, list) else v for n, v in entry.items()}
+        return cls(**{"vocabulary": entry["vocabulary"], **values})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +178,22 @@ class Schema:
 
     @property
     def paired_fields(self) -> tuple[Field, ...]:
-        """Ids that past events and candidates both have, which attention may compare."""
+        """What past events and candidates both have embedded, which attention may compare."""
         return tuple(
             field
             for field in self.fields
-            if field.is_categorical and HISTORY in field.roles and CANDIDATE in field.roles
+            if field.is_embedded and HISTORY in field.roles and CANDIDATE in field.roles
         )
+
+    @property
+    def paired_ids(self) -> tuple[Field, ...]:
+        """Paired fields of one id, by which events can be searched, grouped and crossed."""
+        return tuple(f for f in self.paired_fields if f.is_categorical and f.values == 1)
+
+    @property
+    def stored_fields(self) -> tuple[Field, ...]:
+        """What stores hold of past events: integers of one value; the catalogue knows the other attributes."""
+        return tuple(f for f in self.with_role(HISTORY) if f.values == 1 and not f.is_standardized)
 
     @property
     def numeric_features(self) -> tuple[str, ...]:
@@ -140,8 +211,13 @@ class Schema:
 
     @property
     def user_fields(self) -> tuple[Field, ...]:
-        """Categorical fields of the user, the user id among them where the schema has it."""
-        return tuple(field for field in self.with_role(USER) if field.is_categorical)
+        """Embedded fields of the user, the user id among them where the schema has it."""
+        return tuple(field for field in self.with_role(USER) if field.is_embedded)
+
+    @property
+    def context_fields(self) -> tuple[Field, ...]:
+        """Fields of the request, such as the hour or the device."""
+        return self.with_role(CONTEXT)
 
     def features(self) -> dict[str, Field]:
         """Record feature name -> field, for every field in every role."""
@@ -152,6 +228,7 @@ class Schema:
     def to_json(self) -> str:
         """Canonical JSON text: the same schema always gives the same bytes."""
         content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        content["fields"] = [field.to_entry() for field in self.fields]
         return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -162,10 +239,7 @@ class Schema:
             version = content.pop("format_version")
             if version != FORMAT_VERSION:
                 raise ValueError(f"format version {version}")
-            fields = tuple(
-                Field(entry["name"], tuple(entry["roles"]), entry["vocabulary"])
-                for entry in content.pop("fields")
-            )
+            fields = tuple(Field.from_entry(entry) for entry in content.pop("fields"))
             behavior_types = tuple(content.pop("behavior_types"))
             return cls(fields=fields, behavior_types=behavior_types, **content)
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -212,9 +286,9 @@ def feature_name(role: str, field: Field) -> str:
       >>> feature_name(HISTORY, Field("item_id", (HISTORY, CANDIDATE), "item_id"))
       'hist_item_id'
     """
-    # `user_id` and `user_gender` carry the prefix already.
+    # `user_id`, `user_gender` and `context_hour` carry the prefix already.
     prefix = PREFIX[role]
-    return field.name if role == USER and field.name.startswith(prefix) else prefix + field.name
+    return field.name if role in OF_ROWS and field.name.startswith(prefix) else prefix + field.name
 
 
 def check_features(features: Mapping, names: Iterable[str], role: str = "") -> None:

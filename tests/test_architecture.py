@@ -34,7 +34,7 @@ ALLOWED = {
     "dgin_tf/ownership.py": ("dgin_tf.schema", "dgin_tf.integrity"),
     "dgin_tf/integrity.py": (),
     "dgin_tf/records.py": ("dgin_tf.schema", "dgin_tf.integrity"),
-    "dgin_tf/numeric_features.py": (),
+    "dgin_tf/numeric_features.py": ("dgin_tf.schema",),
     "dgin_tf/group_spec.py": (),
     "dgin_tf/state_types.py": (),
     "dgin_tf/commands": ("dgin_tf.commands.start_up",),

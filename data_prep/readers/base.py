@@ -20,8 +20,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, ClassVar
 
+import numpy as np
 import pandas as pd
 
+from data_prep.columns import DeclaredColumns
 from data_prep.events import Chunk
 
 PIECE_BYTES = 1 << 26
@@ -70,6 +72,8 @@ class Reader(abc.ABC):
     has_categories: bool = True
     #: Names `user_*` of the profile columns that `profiles` returns.
     profile_fields: tuple[str, ...] = ()
+    #: What is declared besides by a file of columns, or by the layout itself.
+    declared: DeclaredColumns = DeclaredColumns()
     #: (first, last) second that an event may have, both included, where the source promises one.
     time_window: tuple[int, int] | None = None
     #: Advice for users who do not have the file.
@@ -118,6 +122,14 @@ class Reader(abc.ABC):
     def profiles(self) -> pd.DataFrame:
         """Table of user profiles: `user_id` as in the log, and `profile_fields` as words, "" where unknown."""
         return pd.DataFrame(columns=["user_id", *self.profile_fields])
+
+    def item_attributes(self) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+        """Keys of items and a table with a cell of text for each of `columns.of_items`, part by part."""
+        return iter(())
+
+    def user_attributes(self) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+        """Keys of users and a table with a cell of text for each of `columns.of_user_table`, part by part."""
+        return iter(())
 
     def titles(self) -> pd.DataFrame:
         """Table of items' titles, for people who look at them: `item_id` as in the log, and `title`."""

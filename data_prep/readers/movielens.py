@@ -7,7 +7,8 @@
 
 A rating is an event, its movie the item, the movie's first genre the category; a movie without
 genres, or without a line in the movies file, has the category unknown. Gender, age and occupation are
-the profile. With `like_rating` there are two behavior types, like and dislike.
+the profile. With `like_rating` there are two behavior types, like and dislike; with `genres=all` a movie
+has all its genres as a multi-valued column besides.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from data_prep.columns import MULTI_VALUED, OF_ITEMS, Column, DeclaredColumns
 from data_prep.events import (
     BEHAVIOR,
     CATEGORY,
@@ -34,7 +36,14 @@ from data_prep.readers.base import Piece, Reader, file_pieces
 from data_prep.readers.cells import DECIMAL, INTEGER, SIDE_FEATURE, WORD
 from data_prep.readers.parsers import Delimited
 from data_prep.readers.rows import Rows, check_layout, header_cells, read_rows
-from data_prep.readers.side_files import bare_name, beside, in_folders, number_option, the_only
+from data_prep.readers.side_files import (
+    bare_name,
+    beside,
+    in_folders,
+    number_option,
+    text_option,
+    the_only,
+)
 from data_prep.readers.side_table import CategoryTable
 
 RATING = "rating"
@@ -43,7 +52,10 @@ PROFILE = ("user_gender", "user_age", "user_occupation")
 
 BEHAVIORS = ("like", "dislike")
 
+FIRST_GENRE, ALL_GENRES = GENRE_CHOICES = ("first", "all")
+
 _NO_GENRES = "(no genres listed)"
+_MOST_GENRES = 10  # of one movie, in all releases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +122,11 @@ class MovieLensReader(Reader):
         self._min_rating = number_option(options, "min_rating")
         self._like_rating = number_option(options, "like_rating")
         self.behavior_types = () if self._like_rating is None else BEHAVIORS
+        if (genres := text_option(options, "genres", FIRST_GENRE)) not in GENRE_CHOICES:
+            raise ValueError(f"expected genres to be one of {GENRE_CHOICES}; got {genres!r}.")
+        if genres == ALL_GENRES:
+            column = Column(GENRES, OF_ITEMS, MULTI_VALUED, GENRES, "|", _MOST_GENRES)
+            self.declared = DeclaredColumns((column,), item_table=self._movies)
 
     def _side_file(self, paths: Sequence[str], pattern: str, optional: bool = False) -> str:
         """The side file, among the input files or beside the ratings; empty where there is none."""
@@ -165,6 +182,12 @@ class MovieLensReader(Reader):
         empty = pd.DataFrame({USER: np.zeros(0, np.int64), **{name: [] for name in PROFILE}})
         # A user that occurs twice has the profile of the first line.
         return pd.concat(tables or [empty], ignore_index=True).drop_duplicates(USER)
+
+    def item_attributes(self) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+        for piece in file_pieces(self._movies) if self.declared.of_items else ():
+            for rows in self._side_rows(piece):
+                genres = rows.table[[GENRES]].replace(_NO_GENRES, MISSING_NAME)
+                yield rows.table[ITEM].to_numpy(), genres
 
     def titles(self) -> pd.DataFrame:
         pieces = file_pieces(self._movies)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from data_prep.columns import Column, DeclaredColumns
 from data_prep.events import (
     BEHAVIOR,
     CATEGORY,
@@ -31,6 +32,13 @@ from data_prep.events import (
 )
 from data_prep.readers.base import Piece, Reader
 from data_prep.readers.cells import DECIMAL, INTEGER, NUMERIC, SIDE_FEATURE, UNWRITABLE, WORD
+from data_prep.readers.declared_columns import (
+    cell_types,
+    declared_columns,
+    encode_log_columns,
+    names_in_file,
+    valid_attributes,
+)
 from data_prep.readers.impressions import ImpressionColumns
 from data_prep.readers.rows import Rows
 from data_prep.readers.side_files import in_folders, text_option
@@ -82,6 +90,7 @@ class TableReader(Reader):
       behavior_column, behavior_names: the column of the behavior type, and all its values; rows
         with other values are bad; default none.
       item_table: a table item -> category with the columns `item_column` and `category_column`.
+      columns_file: a file that declares further columns, see `data_prep.columns`.
       separator: one character, `tab`, or empty for the one that fits.
       time_unit: `s`, `ms`, `us` (numbers, rounded down to seconds) or `iso` (ISO 8601; UTC where it
         names no zone). Parquet's own timestamps and dates need none.
@@ -111,7 +120,8 @@ class TableReader(Reader):
             text_option(options, "category_column"),
             text_option(options, "behavior_column"),
         )
-        self._item_table = text_option(options, "item_table")
+        self.declared = declared_columns(options)
+        self._item_table, self._user_table = self.declared.item_table, self.declared.user_table
         self._time_unit = _one_of(options, "time_unit", TIME_UNITS)
         self._id_type = _one_of(options, "id_type", ID_TYPES)
         self.has_categories = bool(self._columns.category)
@@ -126,36 +136,47 @@ class TableReader(Reader):
         if both := set(self.paths) & set(self._behavior_paths):
             raise ValueError(f"expected --behaviors to be no --input file too; got {min(both)!r}.")
         super().__init__([*self.paths, *self._behavior_paths], options)
-        if self._item_table:
-            if not self.has_categories:
-                raise ValueError("an item_table needs the option category_column; it is empty.")
-            super().__init__([*self.paths, self._item_table], options)  # checks that it is there
-            self.paths = self.paths[:-1]
+        if self._item_table and not (self.has_categories or self.declared.of_items):
+            raise ValueError("an item_table needs the option category_column; it is empty.")
+        _check_more(self._more_columns, self.declared)
+        log = self.paths
+        super().__init__([*log, *self._side_tables], options)  # checks that they are there
+        self.paths = log
+
+    @property
+    def _side_tables(self) -> tuple[str, ...]:
+        return tuple(path for path in (self._item_table, self._user_table) if path)
 
     def files(self) -> tuple[str, ...]:
-        return (*self.paths, *([self._item_table] if self._item_table else []))
+        declared = (self.declared.path,) if self.declared.path else ()
+        return (*self.paths, *self._side_tables, *declared)
 
     def pieces(self) -> list[Piece]:
         files = [self._log(path) for path in self.paths]
         if self._item_table:
             files.append(self._items)
+        if self._user_table:
+            files.append(self._users)
         for file in files:
             file.check_rows()
         return [piece for file in files for piece in file.pieces()]
 
     def read(self, piece: Piece) -> Iterator[Chunk]:
-        """Yields the events of a piece; pieces of the item table hold none, only their bad rows."""
-        if piece.path == self._item_table:
+        """Yields the events of a piece; pieces of other tables hold none, only their bad rows."""
+        if piece.path in self._side_tables:
             nothing = pd.DataFrame({USER: [], ITEM: [], TIME: []}, dtype=np.int64)
-            for rows in _valid(self._items.read(piece), ()):
+            is_items = piece.path == self._item_table
+            for rows in self._item_rows(piece) if is_items else self._user_rows(piece):
                 yield self._chunk(nothing, rows)
             return
         mandatory = (USER, ITEM, REQUEST)
         words = (*self.side_features, REQUEST)
         for rows in _valid(self._log(piece.path).read(piece), mandatory, words):
+            rows, declared, names = encode_log_columns(rows, self.declared.of_log)
+            rows = dataclasses.replace(rows, table=rows.table.assign(**declared))
             rows = self._with_impressions(self._with_seconds(rows), piece.path)
             if self.has_behavior_log and piece.path not in self._behavior_paths:
-                yield self._chunk(self._without_event(rows.table), rows)
+                yield self._chunk(self._without_event(rows.table), rows, names)
                 continue
             if self.behavior_types:
                 code = pd.Index(self.behavior_types).get_indexer(pd.Index(rows.table[BEHAVIOR]))
@@ -168,7 +189,7 @@ class TableReader(Reader):
                 wrong = ~(np.isnan(numbers) | is_encodable(numbers))
                 rows = rows.reject(wrong, f"{self._more_columns[1][name]} is above {LARGEST:,}")
                 rows.table[name] = encode_numbers(numbers[~wrong])
-            yield self._chunk(rows.table, rows)
+            yield self._chunk(rows.table, rows, names)
 
     def _with_impressions(self, rows: Rows, path: str) -> Rows:
         """The rows with what impressions have besides, encoded."""
@@ -210,12 +231,18 @@ class TableReader(Reader):
         rows = rows.reject(wrong, f"{self._columns.time} is no time in {self._time_unit}")
         return dataclasses.replace(rows, table=rows.table.assign(**{TIME: seconds[~wrong]}))
 
-    def _chunk(self, events: pd.DataFrame, rows: Rows) -> Chunk:
+    def _chunk(
+        self, events: pd.DataFrame, rows: Rows, names: Mapping[str, pd.Series] | None = None
+    ) -> Chunk:
+        """The events, and the words behind the keys of declared columns."""
         more: tuple[tuple[str, ...], ...] = ()
         if len(events):
-            more = (self.side_features, (*self.numeric_features, *self.impression_columns))
+            declared = (column.name for column in self.declared.of_log)
+            numbers = (*self.numeric_features, *self.impression_columns, *declared)
+            more = (self.side_features, numbers)
         chunk = make_chunk(events, rows.lines, bad_rows(rows.bad), *more)
-        if not self._item_table:
+        chunk = dataclasses.replace(chunk, names={**chunk.names, **(names or {})})
+        if not (self._item_table and self.has_categories):
             return chunk
         table = self._categories
         return dataclasses.replace(
@@ -235,7 +262,8 @@ class TableReader(Reader):
         for path in self.paths:
             separator = text_option(self.options, "separator")
             numbers = (*self.numeric_features, LABEL)
-            file = open_table(path, self._names_in(path), separator, numbers)
+            words = tuple(column.name for column in self.declared.of_log)
+            file = open_table(path, self._names_in(path), separator, numbers, words)
             for name, cell_type in self._cell_types(file).items():
                 # Files that disagree: the wider type holds for all.
                 common = DECIMAL if name == TIME else WORD
@@ -247,22 +275,60 @@ class TableReader(Reader):
         """Canonical name -> name in a file of the log, of the columns that are read from it."""
         names = self._columns.by_canonical_name()
         if self._item_table:
-            del names[CATEGORY]
+            names.pop(CATEGORY, None)
         is_behavior_log = path in self._behavior_paths
         if self.has_behavior_log and not is_behavior_log:
             names.pop(BEHAVIOR, None)
         else:
             side_features, numeric_features = self._more_columns
-            names = {**names, **side_features, **numeric_features}
-        return names if is_behavior_log else {**names, **self._impressions.by_canonical_name()}
+            of_events = names_in_file(self.declared.of_events)
+            names = {**names, **side_features, **numeric_features, **of_events}
+        if is_behavior_log:
+            return names
+        of_rows = names_in_file((*self.declared.of_log_users, *self.declared.of_requests))
+        return {**names, **self._impressions.by_canonical_name(), **of_rows}
 
     @functools.cached_property
     def _items(self) -> TableFile:
         """The item table; its items are of the same type as in the log."""
         names = {ITEM: self._columns.item, CATEGORY: self._columns.category}
-        file = open_table(self._item_table, names, text_option(self.options, "separator"))
-        in_log = next(iter(self._logs.values())).types[ITEM]
-        return file.with_types({**self._cell_types(file), ITEM: in_log})
+        if not self.has_categories:
+            del names[CATEGORY]
+        return self._side_table(self._item_table, names, self.declared.of_items)
+
+    @functools.cached_property
+    def _users(self) -> TableFile:
+        """The user table; its users are of the same type as in the log."""
+        return self._side_table(
+            self._user_table, {USER: self._columns.user}, self.declared.of_user_table
+        )
+
+    def _side_table(
+        self, path: str, names: Mapping[str, str], columns: Sequence[Column]
+    ) -> TableFile:
+        names = {**names, **names_in_file(columns)}
+        file = open_table(path, names, text_option(self.options, "separator"), (), list(names)[1:])
+        in_log = next(iter(self._logs.values())).types
+        keys = {name: in_log[name] for name in (USER, ITEM) if name in names}
+        return file.with_types({**self._cell_types(file), **keys})
+
+    def _item_rows(self, piece: Piece) -> Iterator[Rows]:
+        rows = _valid(self._items.read(piece), (ITEM,) if self.declared.of_items else ())
+        return valid_attributes(rows, self.declared.of_items)
+
+    def _user_rows(self, piece: Piece) -> Iterator[Rows]:
+        rows = _valid(self._users.read(piece), (USER,))
+        return valid_attributes(rows, self.declared.of_user_table)
+
+    def item_attributes(self) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+        for piece in self._items.pieces() if self.declared.of_items else ():
+            for rows in self._item_rows(piece):
+                yield _keys(rows.table[ITEM]), rows.table
+
+    def user_attributes(self) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+        for piece in self._users.pieces() if self._user_table else ():
+            for rows in self._user_rows(piece):
+                yield _keys(rows.table[USER]), rows.table
 
     @functools.cached_property
     def _categories(self) -> CategoryTable:
@@ -274,9 +340,11 @@ class TableReader(Reader):
 
     def _cell_types(self, file: TableFile) -> dict[str, str]:
         """Type of each column of a file, by the options or by its first values."""
-        types = {}
+        types, declared = {}, cell_types(self.declared.columns)
         for name in file.names:
-            if name in (BEHAVIOR, SPLIT) or (name == TIME and self._time_unit == ISO):
+            if name in declared:
+                types[name] = declared[name]
+            elif name in (BEHAVIOR, SPLIT) or (name == TIME and self._time_unit == ISO):
                 types[name] = WORD
             elif name in self.numeric_features:
                 types[name] = NUMERIC
@@ -348,6 +416,16 @@ def _more_columns(options: Mapping[str, object]) -> tuple[dict[str, str], dict[s
             f"total_, with their columns: dwell=seconds_on_page; got {', '.join(names)}."
         )
     return dict(pairs[0]), dict(pairs[1])
+
+
+def _check_more(pairs: Sequence[Mapping[str, str]], declared: DeclaredColumns) -> None:
+    """Raises ValueError where a side or numeric feature is declared in the file of columns too."""
+    names = {column.name for column in declared.columns}
+    if both := sorted(names & {name for columns in pairs for name in columns}):
+        raise ValueError(
+            f"{declared.path} declares {', '.join(both)}, and so do side_feature_columns or numeric_columns; "
+            "name each column once."
+        )
 
 
 def _name_column_pairs(options: Mapping[str, object], option: str) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
 
+from data_prep.columns import LIST_SEPARATOR
 from data_prep.events import CATEGORY, LONGEST_TEXT, MISSING, MISSING_NAME, TIME
 from data_prep.readers.base import Piece, file_pieces
 from data_prep.readers.cells import ARROW_TYPES, INTEGER, NUMERIC, SIDE_FEATURE, WORD, convert_cell
@@ -147,7 +148,11 @@ class ParquetTable(TableFile):
 
 
 def open_table(
-    path: str, names: Mapping[str, str], separator: str, numeric_features: Collection[str] = ()
+    path: str,
+    names: Mapping[str, str],
+    separator: str,
+    numeric_features: Collection[str] = (),
+    any_cells: Collection[str] = (),
 ) -> TableFile:
     """Finds out how a table is written and checks that it has the columns.
 
@@ -156,6 +161,7 @@ def open_table(
       names: canonical column -> its name in the file.
       separator: of a text table; `tab` stands for the tab, empty for the one that fits.
       numeric_features: canonical columns that hold numbers, and neither ids nor times.
+      any_cells: canonical columns that are read as text, whatever they hold; lists too.
 
     Raises:
       ValueError: a column is missing or there twice, or of a type that cannot be what it should.
@@ -163,7 +169,7 @@ def open_table(
     if path.endswith(".parquet"):
         table = ParquetTable(path, names)
         _check_names(path, names, table._schema.names)
-        for name in names:
+        for name in set(names) - set(any_cells):
             _check_type(table, name, name in numeric_features)
         return table
     separators = {"": _SEPARATORS, "tab": ("\t",)}.get(separator, (separator,))
@@ -232,8 +238,7 @@ def _typed(name: str, column: pa.Array, cell_type: str) -> tuple[pa.Array, np.nd
     if cell_type == NUMERIC:
         return _numeric(name, column)
     if cell_type == SIDE_FEATURE:
-        words = column.cast(pa.string()).fill_null(MISSING_NAME)
-        return words, np.zeros(len(column), bool), ""
+        return _words(column), np.zeros(len(column), bool), ""
     if cell_type == WORD:
         return column.cast(pa.string()).fill_null(MISSING_NAME), missing, f"no {name}"
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
@@ -248,6 +253,23 @@ def _typed(name: str, column: pa.Array, cell_type: str) -> tuple[pa.Array, np.nd
     wrong = np.array([cell is None for cell in cells], bool)
     numbers = pa.array([cell or 0 for cell in cells], ARROW_TYPES[cell_type])
     return numbers, wrong, f"{name} is no {cell_type}"
+
+
+def _words(column: pa.Array) -> pa.Array:
+    """Cells as text, "" where they are null; the elements of a list side by side."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        cells = (cell or () for cell in column.to_pylist())
+        lists = (LIST_SEPARATOR.join(str(e) for e in cell if e is not None) for cell in cells)
+        # One element or none has no separator, and is one element nevertheless.
+        return pa.array([text + LIST_SEPARATOR if text else MISSING_NAME for text in lists])
+    if pa.types.is_floating(column.type):
+        # Integers with nulls are floats in pandas: 3.0 is the id 3.
+        whole = pa.compute.equal(column, pa.compute.floor(column))
+        small = pa.compute.less(pa.compute.abs(column), float(1 << 53))
+        as_integer = pa.compute.and_kleene(whole, small).fill_null(False)
+        integers = pa.compute.if_else(as_integer, column, 0.0).cast(pa.int64()).cast(pa.string())
+        column = pa.compute.if_else(as_integer, integers, column.cast(pa.string()))
+    return column.cast(pa.string()).fill_null(MISSING_NAME)
 
 
 def _numeric(name: str, column: pa.Array) -> tuple[pa.Array, np.ndarray, str]:

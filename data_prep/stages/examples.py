@@ -1,6 +1,8 @@
 """Puts candidates into rows: each target's positive, then its negatives, by user and cut."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,6 +22,7 @@ class Candidates:
       label: 1 for the event that happened, int32 [candidates].
       request: key of the request, each of which is one row, int64 [candidates]; None where candidates of
         one cut share rows.
+      context: field of the request -> ids or float32 numbers, [candidates, ...]; a row has one context.
     """
 
     target: Targets
@@ -27,6 +30,7 @@ class Candidates:
     time: np.ndarray
     label: np.ndarray
     request: np.ndarray | None = None
+    context: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.item)
@@ -41,7 +45,11 @@ class Candidates:
         Args:
           width: candidates that a row may have at most; 0 gives one row to each history cut.
         """
-        requests = () if self.request is None else (self.request,)
+        requests = [] if self.request is None else [self.request]
+        for values in self.context.values():
+            # Bits, since unknown numbers are equal here; each of several ids is a column.
+            bits = values.view(np.int32) if values.dtype == np.float32 else values
+            requests += list(bits.reshape(len(self), math.prod(bits.shape[1:])).T)
         starts = _changes(self.target.split, self.target.user, self.target.cut, *requests)
         if not width or not len(starts):
             return starts

@@ -111,8 +111,8 @@ def training_rows(log: Histories, is_past: np.ndarray, impressions: Impressions)
 
 def impression_candidates(
     log: Histories, impressions: Impressions, item_rows: np.ndarray
-) -> Candidates:
-    """Candidates by split, user, request and row.
+) -> tuple[Candidates, np.ndarray]:
+    """Candidates by split, user, request and row, and the row in the log of each.
 
     Args:
       log: rows of impressions and past events.
@@ -125,13 +125,14 @@ def impression_candidates(
         impressions = impressions.take(np.argsort(key, kind="stable"))
     # An impression is no event of the history: it stands behind all that it sees.
     targets = Targets(impressions.user, impressions.cut, impressions.cut, impressions.split)
-    return Candidates(
+    candidates = Candidates(
         targets,
         item_rows[impressions.row],
         impressions.time,
         log.events[LABEL][impressions.row].astype(np.int32),
         impressions.request,
     )
+    return candidates, impressions.row
 
 
 def count_impressions(

@@ -1,6 +1,7 @@
 """Turns the histories and candidates of a bucket into records, grouped by split and history length."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -9,15 +10,15 @@ from data_prep.stages.examples import Candidates
 from data_prep.stages.hashing import mix
 from data_prep.stages.histories import Histories
 from data_prep.storage import Columns
-from dgin_tf.records import LABEL, POSITION, pack_record
-from dgin_tf.schema import CANDIDATE, HISTORY, USER, Schema, feature_name
+from dgin_tf.records import LABEL, POSITION, RecordPacker
+from dgin_tf.schema import CANDIDATE, CONTEXT, HISTORY, USER, Schema, feature_name
 
 BUCKET_LENGTHS = tuple(25 * 2**power for power in range(20))
 SHARD_USERS = 8192
 SHARD_BYTES = 32 << 20
 _RECORD_OVERHEAD = 512  # names and lengths of a record's features, about
 _ORDER_SEED = 0x6F72646572
-_CODE = {"int32": "i4", "int64": "i8"}
+_CODE = {"int32": "i4", "int64": "i8", "float32": "f4"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,9 +145,9 @@ class RecordColumns:
     """The bytes of all features, to be sliced record by record.
 
     Attributes:
-      history: feature -> ids or seconds, each user's oldest first, [events].
-      candidate: feature -> values of every candidate, [candidates].
-      user: feature -> ids of every user, [users].
+      history: feature -> ids, seconds or numbers, each user's oldest first, [events, ...].
+      candidate: feature -> values of every candidate and of its request, [candidates, ...].
+      user: feature -> ids or numbers of every user, [users, ...].
     """
 
     history: Mapping[str, np.ndarray]
@@ -168,11 +169,13 @@ def record_columns(
 
     def named(role: str, columns: Columns) -> Columns:
         return {
-            feature_name(role, field): columns[field.name].astype(f"<{_CODE[field.dtype]}")
+            feature_name(role, field): np.ascontiguousarray(
+                columns[field.name], f"<{_CODE[field.dtype]}"
+            )
             for field in schema.with_role(role)
         }
 
-    candidates = named(CANDIDATE, candidate)
+    candidates = named(CANDIDATE, candidate) | named(CONTEXT, candidate)
     for name in (POSITION, LABEL):
         candidates[name] = candidate[name].astype("<i4")
     return RecordColumns(named(HISTORY, history), candidates, named(USER, user))
@@ -182,8 +185,7 @@ def record_sizes(layout: Layout, columns: RecordColumns) -> np.ndarray:
     """Bytes that each record takes in a file, about, int64 [records]."""
     # Bytes of one event and of one candidate.
     event, candidate = (
-        sum(column.itemsize for column in features.values())
-        for features in (columns.history, columns.candidate)
+        sum(map(_row_bytes, features.values())) for features in (columns.history, columns.candidate)
     )
     candidates = layout.last_candidate - layout.first_candidate
     return _RECORD_OVERHEAD + layout.history_lengths * event + candidates * candidate
@@ -202,13 +204,17 @@ def pack_records(layout: Layout, records: np.ndarray, columns: RecordColumns) ->
         (
             name,
             column.data.cast("B") if len(column) else memoryview(b""),
-            (first[records] * column.itemsize).tolist(),
-            (last[records] * column.itemsize).tolist(),
+            (first[records] * _row_bytes(column)).tolist(),
+            (last[records] * _row_bytes(column)).tolist(),
         )
         for features, first, last in spans
         for name, column in features.items()
     ]
+    pack = RecordPacker([name for name, *_ in parts])
     for record in range(len(records)):
-        yield pack_record(
-            {name: data[first[record] : last[record]] for name, data, first, last in parts}
-        )
+        yield pack([data[first[record] : last[record]] for _, data, first, last in parts])
+
+
+def _row_bytes(column: np.ndarray) -> int:
+    """Bytes of one value, which may be several ids."""
+    return column.itemsize * math.prod(column.shape[1:])

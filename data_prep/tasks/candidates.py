@@ -1,5 +1,6 @@
 """Candidates of a bucket: sampled by a protocol or fixed by an examples file, and their leak checks."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -143,7 +144,8 @@ def labeled_candidates(
       ids: of the run.
       more: side and numeric features of past events.
     """
-    log, is_past, impressions = load_impressions(task, more)
+    of_requests = (column.name for column in task.declared.of_requests)
+    log, is_past, impressions = load_impressions(task, (*more, *of_requests))
     item_rows = ids.items.rows(log.events[ITEM]).astype(np.int64)
     figures = count_impressions(log, impressions, item_rows)
     with_history = impressions
@@ -160,8 +162,26 @@ def labeled_candidates(
         "targets_without_history": len(impressions) - len(with_history),
         "targets_without_negative": 0,
     }
-    candidates = impression_candidates(log, with_history, item_rows)
+    candidates, rows = impression_candidates(log, with_history, item_rows)
+    candidates = with_context(candidates, task, ids, log, rows)
     return past_events(log, is_past), candidates, counts
+
+
+def with_context(
+    candidates: Candidates, task: BucketTask, ids: IdTables, log: Histories, rows: np.ndarray
+) -> Candidates:
+    """Candidates with the context of their request.
+
+    Args:
+      candidates: of the bucket.
+      task: the bucket.
+      ids: of the run.
+      log: rows of the bucket.
+      rows: row of each candidate's request in it, int64 [candidates].
+    """
+    names = [column.name for column in task.declared.of_requests]
+    context = {name: ids.columns.values(name, log.events[name][rows]) for name in names}
+    return dataclasses.replace(candidates, context=context)
 
 
 def count_leaks(

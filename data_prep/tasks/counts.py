@@ -5,8 +5,10 @@ import pathlib
 
 import numpy as np
 
+from data_prep.column_tables import count_values
+from data_prep.columns import Column
 from data_prep.engines.local import Result
-from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME
+from data_prep.events import BEHAVIOR, CATEGORY, ITEM, MISSING, TIME
 from data_prep.protocol import EXAMPLES_FILE, IMPRESSIONS
 from data_prep.stages.histories import Histories
 from data_prep.stages.impressions import Impressions, training_rows
@@ -35,18 +37,22 @@ def training_events(task: BucketTask, histories: Histories) -> np.ndarray:
 
 
 def count_bucket(task: BucketTask) -> Result:
-    """Writes the bucket's (item, category) counts, its users with theirs, and those of side features."""
+    """Writes the bucket's (item, category) counts, its users with theirs, and those of columns."""
     requests: Result = {}
+    declared = task.declared
+    more = (*task.side_features, *(column.name for column in declared.of_log))
     if task.protocol.name == IMPRESSIONS:
-        histories, is_past, impressions = load_impressions(task, task.side_features)
+        histories, is_past, impressions = load_impressions(task, more)
         training = training_rows(histories, is_past, impressions)
         # Behavior types and side features are those of past events alone.
         past_training = training & is_past
+        training_targets = np.zeros(len(training), bool)
+        training_targets[impressions.row[impressions.split == 0]] = True
         if REQUEST in histories.events:
             requests = _save_requests(task, histories, impressions)
     else:
-        histories = load_histories(task, task.side_features)
-        past_training = training = training_events(task, histories)
+        histories = load_histories(task, more)
+        past_training = training = training_targets = training_events(task, histories)
     pairs = count_pairs(histories.events[ITEM], histories.events[CATEGORY], training)
     if len(histories.users):
         # True for users with any training event, [users].
@@ -54,14 +60,23 @@ def count_bucket(task: BucketTask) -> Result:
     else:
         training_users = training
     users = {"key": histories.users, "events": histories.lengths, "training": training_users}
+    for column in declared.of_log_users:
+        users[column.name] = _oldest_known(column, histories)
     tables = {task.path("pairs"): pairs, task.path("users"): users}
+    for columns, counts_for in (
+        (declared.of_requests, training_targets),
+        (declared.of_events, past_training),
+    ):
+        for column in columns:
+            counted = count_values(column, histories.events[column.name], counts_for)
+            tables[task.path(f"column.{column.name}")] = counted
     for name in task.side_features:
         keys, row = np.unique(histories.events[name], return_inverse=True)
         counts = np.bincount(row, past_training, len(keys)).astype(np.int64)
         tables[task.path(f"side_feature.{name}")] = {"key": keys, "count": counts}
-    for path, columns in tables.items():
+    for path, table in tables.items():
         path.parent.mkdir(exist_ok=True)
-        save_columns(path, columns)
+        save_columns(path, table)
     behaviors = histories.events[BEHAVIOR][past_training]
     return requests | {
         "pairs": len(pairs["item"]),
@@ -69,6 +84,20 @@ def count_bucket(task: BucketTask) -> Result:
         "training_behaviors": np.bincount(behaviors, minlength=1).tolist(),
         "training_users": int(training_users.sum()),
     }
+
+
+def _oldest_known(column: Column, histories: Histories) -> np.ndarray:
+    """Key or bits of the first event of each user that tells the column, int64 [users]."""
+    values = histories.events[column.name]
+    known = ~np.isnan(values.view(np.float64)) if column.is_number else values != MISSING
+    rows = np.arange(len(values))
+    if not len(rows):
+        return values
+    # The first known row of each user, or the first one of a user without.
+    last = len(rows) - 1
+    first = np.minimum.reduceat(np.where(known, rows, last), histories.offsets[:-1])
+    is_own = known[first] & (first < histories.offsets[1:])
+    return values[np.where(is_own, first, histories.offsets[:-1])]
 
 
 def _save_requests(task: BucketTask, log: Histories, impressions: Impressions) -> Result:

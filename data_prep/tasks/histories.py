@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep.columns import DeclaredColumns
 from data_prep.engines.local import Result
 from data_prep.events import BEHAVIOR, IMPRESSION_COLUMNS, NO_IMPRESSION, TIME, concatenate
 from data_prep.protocol import GIVEN, LAST_TIME, Protocol
@@ -85,6 +86,7 @@ class BucketTask:
         chooses none.
       has_behavior_log: True where the past events beside impressions have a log of their own.
       first_test: second of the first test impression of a given split; None where there is none.
+      declared: columns of the log.
     """
 
     bucket: int
@@ -97,10 +99,11 @@ class BucketTask:
     history_types: tuple[int, ...] = ()
     has_behavior_log: bool = False
     first_test: int | None = None
+    declared: DeclaredColumns = DeclaredColumns()
 
     def path(self, content: str) -> pathlib.Path:
-        """The bucket's file of `histories`, `examples`, `pairs`, `users`, `requests` or
-        `side_feature.<name>`.
+        """The bucket's file of `histories`, `examples`, `pairs`, `users`, `requests`,
+        `side_feature.<name>` or `column.<name>`.
         """
         return self.folder / content / f"{self.bucket:05d}.columns"
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from data_prep.column_tables import ColumnLookup
+from data_prep.columns import DeclaredColumns
 from data_prep.stages.vocabulary import Lookup
 from data_prep.storage import Columns, load_columns, map_columns
 from data_prep.vocabularies import (
@@ -16,6 +18,7 @@ from data_prep.vocabularies import (
     USERS_FILE,
     VOCABULARY_FILE,
 )
+from dgin_tf.schema import Schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,7 @@ class IdTables:
       user_columns: field -> id of each user row.
       behavior_id: id of each behavior type of the reader.
       side_features: name -> raw key to row, and the id of each row.
+      columns: values of declared columns of items and of the log.
     """
 
     items: Lookup
@@ -41,6 +45,7 @@ class IdTables:
     user_columns: Columns
     behavior_id: np.ndarray
     side_features: Mapping[str, tuple[Lookup, np.ndarray]]
+    columns: ColumnLookup
 
     def side_feature_ids(self, name: str, keys: np.ndarray) -> np.ndarray:
         """Ids of a side feature's keys, int32 [events]."""
@@ -49,12 +54,19 @@ class IdTables:
 
 
 @functools.lru_cache(maxsize=1)
-def load_id_tables(folder: pathlib.Path, side_features: tuple[str, ...], _key: str) -> IdTables:
-    """Reads the tables that `pipeline` saved; `_key` tells those of different runs apart."""
+def load_id_tables(folder: pathlib.Path, declared: DeclaredColumns, schema_text: str) -> IdTables:
+    """Reads the tables that `pipeline` saved; the text of the schema tells those of different runs apart."""
+    schema = Schema.from_json(schema_text)
+    fields = {field.name: field for field in schema.fields}
     items, users = map_columns(folder / ITEMS_FILE), load_columns(folder / USERS_FILE)
     vocabulary = map_columns(folder / VOCABULARY_FILE)
     user_keys = users.pop("key")
+    side_features = [name for name in schema.side_features if not fields[name].is_column]
     side_tables = {n: load_columns(folder / SIDE_FEATURE_FILE.format(n)) for n in side_features}
+    of_items, of_rows, of_events = (
+        [column.name for column in columns]
+        for columns in (declared.of_items, declared.of_requests, declared.of_events)
+    )
     return IdTables(
         items=Lookup.build(np.asarray(items["key"])),
         users=Lookup.build(user_keys),
@@ -62,7 +74,10 @@ def load_id_tables(folder: pathlib.Path, side_features: tuple[str, ...], _key: s
         category_id=np.asarray(items["category_id"]),
         row_of_id=np.asarray(vocabulary["row"]),
         count=np.asarray(vocabulary["count"]),
-        user_columns=users,
+        user_columns={
+            name: values.reshape(-1, *fields[name].shape) for name, values in users.items()
+        },
         behavior_id=load_columns(folder / BEHAVIORS_FILE)["behavior_id"],
         side_features={n: (Lookup.build(t["key"]), t["id"]) for n, t in side_tables.items()},
+        columns=ColumnLookup(folder, fields, of_items, [*of_rows, *of_events]),
     )

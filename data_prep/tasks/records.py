@@ -26,11 +26,14 @@ from data_prep.tasks.candidates import (
     fixed_candidates,
     labeled_candidates,
     sampled_candidates,
+    with_context,
 )
 from data_prep.tasks.histories import BucketTask, load_histories
 from data_prep.tasks.id_tables import IdTables, load_id_tables
 from dgin_tf.records import LABEL, POSITION, SPLITS, write_records
 from dgin_tf.schema import REQUEST, UNKNOWN_ID, Schema
+
+UNKNOWN_COLUMNS = "unknown_columns"  # of the figures of a split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +54,26 @@ class WriteTask:
 def write_bucket(task: WriteTask) -> Result:
     """Writes the bucket's records; returns their shards, figures by split and leak checks."""
     schema, protocol = task.schema, task.bucket.protocol
+    declared = task.bucket.declared
     more = (*schema.side_features, *schema.numeric_features)
-    ids = load_id_tables(task.bucket.folder, schema.side_features, schema.fingerprint())
+    ids = load_id_tables(task.bucket.folder, declared, schema.to_json())
     if protocol.name == IMPRESSIONS:
         histories, candidates, counts = labeled_candidates(task.bucket, ids, more)
     else:
-        histories = load_histories(task.bucket, more)
+        of_requests = (column.name for column in declared.of_requests)
+        histories = load_histories(task.bucket, (*more, *of_requests))
     item_rows = ids.items.rows(histories.events[ITEM]).astype(np.int64)
     if protocol.name == EXAMPLES_FILE:
         candidates, counts = fixed_candidates(task.bucket, histories, ids)
     elif protocol.name != IMPRESSIONS:
         candidates, counts = sampled_candidates(task.bucket, histories, ids, item_rows)
+    if protocol.name != IMPRESSIONS:
+        events = histories.offsets[candidates.target.user] + candidates.target.event
+        candidates = with_context(candidates, task.bucket, ids, histories, events)
     layout = plan_records(histories, candidates, protocol.max_history, protocol.row_width)
     candidate_columns = {
+        **{name: values[candidates.item] for name, values in ids.columns.items.items()},
+        **candidates.context,
         ITEM: ids.item_id[candidates.item],
         CATEGORY: ids.category_id[candidates.item],
         TIME: candidates.time,
@@ -75,30 +85,36 @@ def write_bucket(task: WriteTask) -> Result:
     # [users of the bucket] -> row in the id tables.
     users = ids.users.rows(histories.users)
     user_columns = {name: column[users] for name, column in ids.user_columns.items()}
-    history_columns = _history_columns(schema, histories, ids, item_rows)
+    history_columns = _history_columns(task, histories, ids, item_rows)
     columns = record_columns(schema, history_columns, candidate_columns, user_columns)
     starts = candidates.row_starts(protocol.row_width)
+    of_candidates = {n: values[candidates.target.user] for n, values in user_columns.items()}
+    unknown = _unknown_columns(schema, {**of_candidates, **candidate_columns})
     return {
         "counts": counts,
         "leaks": count_leaks(task.bucket, histories, candidates, item_rows),
         "shards": _write_shards(task, layout, histories.users[layout.user], columns),
-        "splits": _split_figures(layout, starts, candidates, candidate_columns),
+        "splits": _split_figures(layout, starts, candidates, candidate_columns, unknown),
         "unknown_category_events": int((history_columns[CATEGORY] == UNKNOWN_ID).sum()),
     }
 
 
 def _history_columns(
-    schema: Schema, histories: Histories, ids: IdTables, item_rows: np.ndarray
+    task: WriteTask, histories: Histories, ids: IdTables, item_rows: np.ndarray
 ) -> Columns:
-    """Field -> ids, seconds or numeric features of all events, [events]."""
-    events = histories.events
+    """Field -> ids, seconds or numeric features of all events, [events, ...]."""
+    events, schema = histories.events, task.schema
+    of_events = [column.name for column in task.bucket.declared.of_events]
+    side_features = [name for name in schema.side_features if name not in of_events]
     return {
         ITEM: ids.item_id[item_rows],
         CATEGORY: ids.category_id[item_rows],
         BEHAVIOR: ids.behavior_id[events[BEHAVIOR]],
         TIME: events[TIME],
-        **{name: ids.side_feature_ids(name, events[name]) for name in schema.side_features},
+        **{name: ids.side_feature_ids(name, events[name]) for name in side_features},
         **{name: events[name] for name in schema.numeric_features},
+        **{name: ids.columns.values(name, events[name]) for name in of_events},
+        **{name: values[item_rows] for name, values in ids.columns.items.items()},
     }
 
 
@@ -126,8 +142,19 @@ def _write_shards(
     return shards
 
 
+def _unknown_columns(schema: Schema, values: Columns) -> Columns:
+    """Declared column -> whether a candidate has an unknown value, bool [candidates]."""
+    unknown: Columns = {}
+    for field in schema.fields:
+        if field.is_column and field.name in values:
+            column = values[field.name]
+            flags = np.isnan(column) if field.is_standardized else np.equal(column, UNKNOWN_ID)
+            unknown[field.name] = np.any(flags, axis=1) if field.shape else np.asarray(flags)
+    return unknown
+
+
 def _split_figures(
-    layout: Layout, starts: np.ndarray, candidates: Candidates, ids: Columns
+    layout: Layout, starts: np.ndarray, candidates: Candidates, ids: Columns, unknown: Columns
 ) -> Result:
     """Counts, times and history lengths of each split; `starts` are the rows' first candidates."""
     figures: Result = {}
@@ -151,6 +178,10 @@ def _split_figures(
             "history_events": int(cuts.sum()),
             "history_lengths": length_histogram(cuts),
         }
+        if unknown:
+            figures[SPLITS[number]][UNKNOWN_COLUMNS] = {
+                name: int((flags & own).sum()) for name, flags in unknown.items()
+            }
     return figures
 
 

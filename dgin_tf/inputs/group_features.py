@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from dgin_tf.group_spec import GroupSpec
+from dgin_tf.inputs.cutting import zero_padding
 from dgin_tf.ops.event_order import newest_of_keys
 from dgin_tf.ops.grouping import group_with_order
 from dgin_tf.ops.masking import is_among
@@ -74,7 +75,7 @@ class GroupTransform:
             ids = tf.where(batch[CANDIDATE_MASK] & (ids >= FIRST_ID), ids, ids.dtype.max)
             places, is_event = newest_of_keys(event_groups.order, ids, self.per_key)
         events = {
-            name: tf.where(is_event, tf.gather(value, places, batch_dims=1), 0)
+            name: zero_padding(tf.gather(value, places, batch_dims=1), is_event)
             for name, value in batch.items()
             if name.startswith(PREFIX[HISTORY]) and name != HISTORY_MASK
         }

@@ -63,7 +63,7 @@ class HistoryNegatives:
 
     Args:
       schema: its paired fields are given to the sampled items as well.
-      catalogue: field name -> attribute of every item id, [items].
+      catalogue: field name -> attribute of every item id, [items, ...].
       sampler: draws item ids.
 
     Raises:
@@ -83,7 +83,7 @@ class HistoryNegatives:
         self._item = feature_name(HISTORY, schema.field(ITEM))
         self._attributes = {
             negative_name(feature_name(HISTORY, field)): tf.constant(
-                catalogue[field.name], tf.int32
+                catalogue[field.name], field.dtype
             )
             for field in fields
         }

@@ -232,7 +232,7 @@ def candidate_names(features: Mapping[str, np.ndarray], schema: Schema, names: N
 
 
 def _labels(features, schema, names, role, mask) -> list[str]:
-    fields = [f for f in schema.with_role(role) if f.is_categorical]
+    fields = [f for f in schema.with_role(role) if f.is_categorical and f.values == 1]
     titled = [f.name for f in fields if names.has_titles(f.vocabulary)]
     fields.sort(key=lambda field: field.name == ITEM)  # the most specific name goes last
     fields.sort(key=lambda field: field.name not in titled)  # but a title says the most

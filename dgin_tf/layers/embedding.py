@@ -8,14 +8,17 @@ import tensorflow as tf
 
 from dgin_tf.layers.configured import ConfiguredLayer, copy_initializer
 from dgin_tf.layers.events import History, State, Target, embed_ids
+from dgin_tf.layers.field_tables import Table, field_table, table_rows
 from dgin_tf.ops.parts import parts_of
 from dgin_tf.ops.tables import read_rows
 from dgin_tf.schema import (
     CANDIDATE,
+    CONTEXT,
     HISTORY,
     PADDING_ID,
     PREFIX,
     USER,
+    Field,
     Schema,
     check_features,
     feature_name,
@@ -28,13 +31,14 @@ class FeatureEmbedding(ConfiguredLayer):
 
     Past events and candidates are embedded by the fields that both have, concatenated in schema
     order, so that attention can compare them. The tables are the model's only large variables and
-    receive sparse gradients.
+    receive sparse gradients. Several ids of one field are averaged, and a standardized number moves along
+    a vector of its own, so that every field is `dim` wide (`dgin_tf.layers.field_tables`).
 
     Args:
       schema: fields and vocabulary sizes.
       dim: n_E, width of one field's embedding.
       user_fields: names of the user fields to embed; none by default, since a user id helps only
-        those users that training has seen.
+        those users that training has seen. Columns that the data declare are embedded besides.
       initializer: of the tables; None for Glorot's, which is small for large vocabularies: .027 for
         8,000 rows of 18.
       mini_batch_l2: lambda of DIN's mini-batch aware regularization (its Eqs. 4-7), which penalizes the
@@ -76,16 +80,18 @@ class FeatureEmbedding(ConfiguredLayer):
         self.initializer = initializer
         self.mini_batch_l2 = mini_batch_l2
         self.user_fields = tuple(user_fields)
-        self._user_fields = tuple(by_name[name] for name in user_fields)
-        vocabularies = {f.vocabulary for f in (*schema.paired_fields, *self._user_fields)}
+        columns = [f.name for f in schema.user_fields if f.is_column and f.name not in user_fields]
+        self._user_fields = tuple(by_name[name] for name in (*user_fields, *columns))
+        fields = (*schema.paired_fields, *self._user_fields, *schema.context_fields)
+        by_table = {field.table: field for field in fields}
         self.tables = {
             # A copy for every table: an initializer that is used again gives the same values again.
             name: self.add_float_weight(
                 name,
-                [schema.vocabulary_sizes[name], dim],
+                [table_rows(by_table[name], schema.vocabulary_sizes), dim],
                 copy_initializer(initializer or "glorot_uniform"),
             )
-            for name in sorted(vocabularies)
+            for name in sorted(by_table)
         }
         self.counts = {}
         if mini_batch_l2:
@@ -95,6 +101,7 @@ class FeatureEmbedding(ConfiguredLayer):
                     f"{name}_counts", table.shape[:1], tf.float32, "ones", trainable=False
                 )
                 for name, table in self.tables.items()
+                if by_table[name].is_categorical
             }
 
     @property
@@ -106,7 +113,8 @@ class FeatureEmbedding(ConfiguredLayer):
         """Embeds events or candidates.
 
         Args:
-          ids: by field name, of every field that events and candidates share, all of one shape [...].
+          ids: by field name, of every field that events and candidates share, all of one shape [...], or
+            [..., values] of several ids.
 
         Returns:
           [..., event_dim], the fields side by side in schema order.
@@ -136,11 +144,20 @@ class FeatureEmbedding(ConfiguredLayer):
 
     def user(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
         """Embeds the selected user fields, [users, dim of all]; None where none were selected."""
-        if not self._user_fields:
+        return self._of_rows(USER, self._user_fields, features)
+
+    def context(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
+        """Embeds the request's own fields, [users, dim of all]; None where the schema has none."""
+        return self._of_rows(CONTEXT, self.schema.context_fields, features)
+
+    def _of_rows(self, role, fields: Sequence[Field], features):
+        if not fields:
             return None
-        tables = {field.name: self.tables[field.vocabulary] for field in self._user_fields}
-        ids = {field.name: features[feature_name(USER, field)] for field in self._user_fields}
-        return embed_ids(tables, ids, self.compute_dtype)
+        names = {field.name: feature_name(role, field) for field in fields}
+        check_features(features, names.values(), role)
+        tables = {field.name: field_table(field, self.tables[field.table]) for field in fields}
+        values = {name: tf.convert_to_tensor(features[names[name]]) for name in names}
+        return embed_ids(tables, values, self.compute_dtype)
 
     def penalty(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Mini-batch aware regularization of a batch: lambda/2 sum_j alpha_j / n_j |w_j|^2, DIN Eq. (6).
@@ -170,7 +187,7 @@ class FeatureEmbedding(ConfiguredLayer):
         Args:
           dataset: training batches, once through.
         """
-        totals = {name: np.zeros(table.shape[0]) for name, table in self.tables.items()}
+        totals = {name: np.zeros(table.shape[0]) for name, table in self.counts.items()}
         for features in dataset:
             for name, ids in self._ids_by_vocabulary(features).items():
                 for part in ids:
@@ -181,21 +198,29 @@ class FeatureEmbedding(ConfiguredLayer):
 
     def _ids_by_vocabulary(self, features: Mapping[str, tf.Tensor]) -> dict[str, list[tf.Tensor]]:
         """The ids of a batch that are looked up, padding being `PADDING_ID`, by vocabulary."""
-        ids: dict[str, list[tf.Tensor]] = {name: [] for name in self.tables}
+        ids: dict[str, list[tf.Tensor]] = {name: [] for name in self.counts}
         for part in parts_of(features):
             for role in (HISTORY, CANDIDATE):
                 mask = role_mask(part, role, self.schema)
-                for field in self.schema.paired_fields:
+                for field in filter(_is_categorical, self.schema.paired_fields):
                     values = part[feature_name(role, field)]
-                    ids[field.vocabulary].append(tf.where(mask, values, PADDING_ID))
-            for field in self._user_fields:
-                ids[field.vocabulary].append(part[feature_name(USER, field)])
+                    is_real = mask[..., tf.newaxis] if field.shape else mask
+                    ids[field.vocabulary].append(tf.where(is_real, values, PADDING_ID))
+            for role, fields in (
+                (USER, self._user_fields),
+                (CONTEXT, self.schema.context_fields),
+            ):
+                for field in filter(_is_categorical, fields):
+                    ids[field.vocabulary].append(part[feature_name(role, field)])
         return ids
 
     @property
-    def field_tables(self) -> dict[str, tf.Variable]:
+    def field_tables(self) -> dict[str, Table]:
         """Table of every field that events and candidates share, in schema order."""
-        return {field.name: self.tables[field.vocabulary] for field in self.schema.paired_fields}
+        return {
+            field.name: field_table(field, self.tables[field.table])
+            for field in self.schema.paired_fields
+        }
 
     def get_config(self):
         return {**super().get_config(), "schema": self.schema.to_json()}
@@ -210,8 +235,12 @@ def role_mask(features: Mapping[str, tf.Tensor], role: str, schema: Schema) -> t
     mask = features.get(PREFIX[role] + "mask")
     if mask is not None:
         return tf.cast(mask, tf.bool)
-    check_features(features, [feature_name(role, schema.paired_fields[0])])
-    return features[feature_name(role, schema.paired_fields[0])] != PADDING_ID
+    check_features(features, [feature_name(role, schema.paired_ids[0])])
+    return features[feature_name(role, schema.paired_ids[0])] != PADDING_ID
+
+
+def _is_categorical(field: Field) -> bool:
+    return field.is_categorical
 
 
 def _by_field(features: Mapping[str, tf.Tensor], role: str, schema: Schema) -> State:
@@ -221,10 +250,12 @@ def _by_field(features: Mapping[str, tf.Tensor], role: str, schema: Schema) -> S
       ValueError: an id that events and candidates share is missing, or is not a matrix.
     """
     check_features(features, [feature_name(role, field) for field in schema.paired_fields])
-    for name in (feature_name(role, field) for field in schema.paired_fields):
-        if len(features[name].shape) != 2:
+    for field in schema.paired_fields:
+        name = feature_name(role, field)
+        if len(features[name].shape) != 2 + len(field.shape):
+            values = f" of {field.values} ids each" if field.shape else ""
             raise ValueError(
-                f"{name} must be a matrix, a row for each user; got {features[name].shape}."
+                f"{name} must be a matrix, a row for each user{values}; got {features[name].shape}."
             )
     names = {field.name: feature_name(role, field) for field in schema.with_role(role)}
     return {

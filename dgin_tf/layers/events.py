@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from dgin_tf.layers.field_tables import Table, padding_value, read_values
 from dgin_tf.ops.grouping import Groups, gather_at
-from dgin_tf.ops.tables import read_rows
-from dgin_tf.schema import HISTORY, PADDING_ID, check_features
+from dgin_tf.schema import HISTORY, check_features
 
 State = dict[str, tf.Tensor]
 Features = Mapping[str, tf.Tensor]
-Tables = Mapping[str, tf.Variable]
+Tables = Mapping[str, Table]
 
 EVENTS, MASK = "events", "mask"
 EMBEDDING = "embedding"  # the only stored field of events that came embedded, without tables
@@ -33,7 +33,7 @@ class History(NamedTuple):
       events: embeddings of the fields that events share with candidates, [users, time, dim], zero
         where `mask` is False; None where nobody has embedded them yet.
       mask: True where the event is real, bool [users, time].
-      features: raw features by field name, each [users, time].
+      features: raw features by field name, each [users, time], or [users, time, values] of several ids.
       fields: `events` field by field, each [users, time, dim of one]; those of padding mean nothing.
         Read by sums over time, whose gradients then need not be cut out of that of all fields.
       negatives: embeddings of one sampled negative for every event, [users, time, dim], or None.
@@ -56,7 +56,7 @@ class Target(NamedTuple):
     Attributes:
       embedding: e_a, the fields of `History.events` in the same order, [users, candidates, dim].
       mask: True where the candidate is real, bool [users, candidates].
-      features: raw features by field name, each [users, candidates].
+      features: raw features by field name, each [users, candidates], or with an axis of values.
       tables: as `History.tables`, for encoders whose state holds ids.
     """
 
@@ -73,7 +73,7 @@ def embed_by_field(
 
     Args:
       tables: by field name.
-      features: ids by field name, all of one shape [...].
+      features: ids by field name, all of one shape [...], or [..., values] of several ids.
       dtype: of the result.
 
     Returns:
@@ -93,7 +93,7 @@ def embed_by_field(
     embeddings = []
     for name, table in tables.items():
         try:
-            embeddings.append(tf.cast(read_rows(table, features[name]), dtype))
+            embeddings.append(tf.cast(read_values(table, features[name]), dtype))
         except tf.errors.InvalidArgumentError as error:  # outside of graphs
             ids, size = np.ravel(features[name]), table.shape[0]
             unknown_ids = ids[(ids < 0) | (ids >= size)]
@@ -126,7 +126,8 @@ def embed_ids(
 
 def embed_padding(tables: Tables, dtype: tf.DType | str) -> tf.Tensor:
     """Embedding of an event of padding ids, [dim]; the authors' released codes read it."""
-    return embed_ids(tables, dict.fromkeys(tables, tf.constant(PADDING_ID)), dtype)
+    padding = {name: padding_value(table) for name, table in tables.items()}
+    return embed_ids(tables, padding, dtype)
 
 
 def embed_history(history: History, dtype: tf.DType | str) -> History:

@@ -14,6 +14,7 @@ from dgin_tf.group_spec import ITEM, GroupSpec
 from dgin_tf.layers.configured import ConfiguredLayer, as_layer
 from dgin_tf.layers.event_attributes import EventAttributes
 from dgin_tf.layers.events import EVENTS, History, State, Tables, Target, mask_padding
+from dgin_tf.layers.field_tables import read_values
 from dgin_tf.layers.group_statistics import GroupStatistics
 from dgin_tf.layers.interest_encoder import InterestEncoder
 from dgin_tf.layers.multi_head_attention import MultiHeadAttention
@@ -22,7 +23,6 @@ from dgin_tf.ops import self_attention
 from dgin_tf.ops.fast import self_attention as fast_self_attention
 from dgin_tf.ops.fast.sets import map_sets
 from dgin_tf.ops.grouping import Groups, group_history
-from dgin_tf.ops.tables import read_rows
 
 _MOST_CLASSES = 512  # of attributes, whose pairs have a table
 
@@ -249,7 +249,7 @@ class GroupModule(InterestEncoder):
     ) -> list[tf.Tensor]:
         """Those of the fields that there are values of, ids looked up in their tables."""
         parts = [
-            read_rows(tables[name], values[name]) if name in tables else values[name]
+            read_values(tables[name], values[name]) if name in tables else values[name]
             for name in fields
             if name in values
         ]

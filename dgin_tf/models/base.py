@@ -33,7 +33,16 @@ from dgin_tf.ops.compiling import leaving_xla
 from dgin_tf.ops.parts import PARTS, join_outputs, join_rows, parts_of, split_rows
 from dgin_tf.optimizers import restore_optimizer
 from dgin_tf.records import LABEL
-from dgin_tf.schema import CANDIDATE, FIRST_ID, HISTORY, PREFIX, USER, Schema
+from dgin_tf.schema import (
+    CANDIDATE,
+    FIRST_ID,
+    HISTORY,
+    OF_ROWS,
+    PREFIX,
+    USER,
+    Schema,
+    feature_name,
+)
 
 OUTPUTS, LOGITS, SAMPLE_WEIGHT = "outputs", "logits", "sample_weight"
 HISTORY_SUM = "history_sum"
@@ -49,7 +58,8 @@ class ModelConfig:
     Attributes:
       embedding_dim: n_E, width of one field's embedding.
       user_fields: user fields that join the head; () for none, None for the variant's, which is none
-        in the papers and the user's id in the released code.
+        in the papers and the user's id in the released code. Columns that the data declare of users and
+        requests join it in any case.
       tower_units: widths of the head's hidden layers.
       activation: the head's activation, see `Tower`.
       normalization: the head's input normalization, see `Tower`.
@@ -245,7 +255,8 @@ class CTRModel(tfrs.models.Model):
 
         Args:
           state: what `encode_user` gave.
-          features: `cand_*` and `cand_mask` [users, candidates].
+          features: `cand_*` and `cand_mask` [users, candidates], and `context_*` [users] where the
+            schema has a context of requests.
 
         Returns:
           `logits`, float32 [users, candidates], and `outputs`, encoder name -> named intermediates.
@@ -256,7 +267,8 @@ class CTRModel(tfrs.models.Model):
             name: encoder.interest(state[name], target, training=training)
             for name, encoder in self.encoders.items()
         }
-        return self._scores(target, state.get(USER), outputs, training)
+        of_rows = (state.get(USER), self.embedding.context(features))
+        return self._scores(target, of_rows, outputs, training)
 
     def head(
         self, parts: Mapping[str, tf.Tensor], target: Target, training: bool = False
@@ -264,8 +276,8 @@ class CTRModel(tfrs.models.Model):
         """Logits [users, candidates] of the head's inputs.
 
         Args:
-          parts: `user`, `target` and every encoder's interest by its name, each
-            [users, candidates, dim].
+          parts: `user`, with the context of the request, `target` and every encoder's interest by its
+            name, each [users, candidates, dim].
           target: candidates.
           training: whether this is a step of training.
         """
@@ -302,7 +314,7 @@ class CTRModel(tfrs.models.Model):
         }
         if user is not None:
             state[USER] = user
-        scores = self._scores(target, user, outputs, training)
+        scores = self._scores(target, (user, self.embedding.context(rows)), outputs, training)
         return {**scores, STATE: state, LOSSES: losses_of}
 
     def _encode(self, features, target, training):
@@ -312,10 +324,11 @@ class CTRModel(tfrs.models.Model):
             for name, encoder in self.encoders.items()
         }
 
-    def _scores(self, target, user, outputs, training):
+    def _scores(self, target, of_rows, outputs, training):
         parts = {}
-        if user is not None:
+        if values := [value for value in of_rows if value is not None]:
             candidates = tf.shape(target.embedding)[1]
+            user = tf.concat(values, axis=-1)
             parts[USER] = tf.repeat(user[:, tf.newaxis], candidates, axis=1)
         parts["target"] = target.embedding
         parts.update({name: output[INTEREST] for name, output in outputs.items()})
@@ -608,11 +621,12 @@ class CTRModel(tfrs.models.Model):
 def example_features(schema: Schema) -> dict[str, tf.Tensor]:
     """The smallest batch of a schema: one user, one past event, one candidate, no label."""
     features = {
-        name: tf.fill(
-            [1] if name.startswith(PREFIX[USER]) else [1, 1],
+        feature_name(role, field): tf.fill(
+            [*([1] if role in OF_ROWS else [1, 1]), *field.shape],
             tf.cast(FIRST_ID if field.is_categorical else 0, field.dtype),
         )
-        for name, field in schema.features().items()
+        for role in PREFIX
+        for field in schema.with_role(role)
     }
     masks = {PREFIX[role] + "mask": tf.constant([[True]]) for role in (HISTORY, CANDIDATE)}
     return {**features, **masks}

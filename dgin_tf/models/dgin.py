@@ -297,7 +297,7 @@ def event_attributes(schema: Schema, dim: int, typed: bool = True) -> EventAttri
 
 def check_key(schema: Schema, key: str) -> None:
     """Raises ValueError where events of a schema cannot be grouped or searched by a key."""
-    fields = [field.name for field in schema.paired_fields]
+    fields = [field.name for field in schema.paired_ids]
     if key == SESSION:
         if not any(field.name == TIMESTAMP for field in schema.with_role(HISTORY)):
             raise ValueError(

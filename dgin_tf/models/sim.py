@@ -173,7 +173,7 @@ class SIMSoftFirstStage(SIM, registry_name="sim_soft_first_stage"):
 
 def check_field(schema: Schema, field: str) -> None:
     """Raises ValueError unless events and candidates share the field, as hard search needs."""
-    names = [shared_field.name for shared_field in schema.paired_fields]
+    names = [shared_field.name for shared_field in schema.paired_ids]
     if field not in names:
         raise ValueError(
             f"hard search goes by a field that events and candidates share, one of {names}; got "

@@ -64,7 +64,7 @@ class UBR4CTR(SIM, registry_name="ubr4ctr"):
     @classmethod
     def blocks(cls, schema, config, settings):
         """Search by attributes, one head over the retrieved events, several over the newest."""
-        fields = [field.name for field in schema.paired_fields]
+        fields = [field.name for field in schema.paired_ids]
         policy = FeatureSelection(settings.selection_heads, name="policy")
         # a_j = softmax((W e_a) . b_j), r = sum a_j b_j.
         attention = MultiHeadAttention(1, project=False, scale=False, name="attention")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from dgin_tf.inputs.pipeline import PreparedData
-from dgin_tf.schema import HISTORY, HISTORY_MASK, feature_name
+from dgin_tf.schema import HISTORY, HISTORY_MASK, USER, feature_name
 from dgin_tf.serving.center.interest_center import Say
 from dgin_tf.serving.center.progress import Progress
 from dgin_tf.serving.center.state_updates import StateUpdater
@@ -43,6 +43,7 @@ class RebuiltStates:
 
     def _encode(self, users: Collection[int]) -> Mapping[int, UserState]:
         fields = {feature_name(HISTORY, f): f.name for f in self._data.schema.with_role(HISTORY)}
+        user_features = [feature_name(USER, field) for field in self._data.schema.with_role(USER)]
         states: dict[int, UserState] = {}
         for batch in self._records(users).batches(_BATCH_USERS, lambda items, total, text: items):
             newest, features = batch.load(range(len(batch.users)))
@@ -51,7 +52,7 @@ class RebuiltStates:
                 {name: features[feature][row][masks[row]] for feature, name in fields.items()}
                 for row in range(len(batch.users))
             ]
-            profiles = {name: np.asarray(v) for name, v in features.items() if v.ndim == 1}
+            profiles = {name: np.asarray(features[name]) for name in user_features}
             encoded = self._updater.encode(histories, profiles)
             for user, arrays, second in zip(batch.users, encoded, newest, strict=True):
                 states[user] = UserState(arrays, Progress.up_to(second))

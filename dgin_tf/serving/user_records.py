@@ -189,11 +189,12 @@ def _cut_before(arrays: Arrays, since: int) -> Arrays:
     time = np.arange(mask.shape[1])
     places = np.minimum(time + shift, mask.shape[1] - 1)
     mask = time < mask.sum(axis=1, keepdims=True) - shift
-    histories = {
-        name: np.where(mask, np.take_along_axis(values, places, axis=1), 0).astype(values.dtype)
-        for name, values in arrays.items()
-        if values.ndim > 1
-    }
+    histories = {}
+    for name in filter(_is_history, arrays):
+        values = arrays[name]
+        more = (..., *[None] * (values.ndim - 2))  # of several ids
+        moved = np.take_along_axis(values, places[more], axis=1)
+        histories[name] = np.where(mask[more], moved, 0).astype(values.dtype)
     return {**arrays, **histories, _MASK: mask}
 
 
@@ -205,7 +206,11 @@ def _split_by_length(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int,
             rows = _rows(arrays, np.flatnonzero(lengths == length))
             # One column of padding for no events at all: not every operation takes an empty axis.
             width = max(length, 1)
-            yield length, {n: v if v.ndim == 1 else v[:, :width] for n, v in rows.items()}
+            yield length, {n: v[:, :width] if _is_history(n) else v for n, v in rows.items()}
+
+
+def _is_history(feature: str) -> bool:
+    return feature.startswith(PREFIX[HISTORY])
 
 
 def _regroup(

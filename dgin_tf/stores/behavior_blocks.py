@@ -25,7 +25,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dgin_tf.schema import HISTORY, Schema
+from dgin_tf.schema import Schema
 
 TIME = "timestamp"
 
@@ -62,7 +62,7 @@ class BlockCodec:
     """Blocks of one schema and key.
 
     Args:
-      schema: its history fields are the attributes of events; `timestamp` must be one of them.
+      schema: its stored history fields are the attributes of events; `timestamp` must be one of them.
       key: the categorical history field that tells a user's lists apart.
 
     Raises:
@@ -70,7 +70,7 @@ class BlockCodec:
     """
 
     def __init__(self, schema: Schema, key: str):
-        history = schema.with_role(HISTORY)
+        history = schema.stored_fields
         keys = [field.name for field in history if field.is_categorical]
         if key not in keys:
             raise ValueError(f"expected a key among {', '.join(keys)}; got {key!r}.")

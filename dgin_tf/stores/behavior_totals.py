@@ -23,7 +23,7 @@ import numpy as np
 
 from dgin_tf.group_spec import COUNT, DISTINCT, MEAN, TYPES, StatisticsSpec
 from dgin_tf.numeric_features import mean_codes
-from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, HISTORY, Schema
+from dgin_tf.schema import BEHAVIOR_TYPE, FIRST_ID, Schema
 from dgin_tf.stores.behavior_blocks import TIME, BlockCodec, Events
 from dgin_tf.stores.behavior_overlay import equal_to_any, in_time_order, take
 from dgin_tf.stores.state_store import StateStore
@@ -156,7 +156,7 @@ class BehaviorTotals:
     """
 
     def __init__(self, store: StateStore, schema: Schema, key: str, distinct: Sequence[str] = ()):
-        names = [field.name for field in schema.with_role(HISTORY) if field.is_categorical]
+        names = [field.name for field in schema.stored_fields if field.is_categorical]
         if unknown := [name for name in (key, *distinct) if name not in names]:
             raise ValueError(f"totals are of categorical fields of events, {names}; got {unknown}.")
         self.key = key

@@ -192,7 +192,7 @@ def _histories(path: pathlib.Path, schema: Schema) -> Iterator[tuple[int, Events
     """Users of a part, by rising id, with their whole histories."""
     # A user may have a record in each split, anywhere in the part.
     windows: dict[int, list[Events]] = collections.defaultdict(list)
-    names = {field.name: feature_name(HISTORY, field) for field in schema.with_role(HISTORY)}
+    names = {field.name: feature_name(HISTORY, field) for field in schema.stored_fields}
     user_feature = feature_name(USER, schema.field("user_id"))
     for payload in read_records(path):
         record = decode_record(schema, payload)

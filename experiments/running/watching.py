@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.inspection.traces import Names
-from dgin_tf.schema import FIRST_ID, ITEM
+from dgin_tf.schema import FIRST_ID, ITEM, PADDING_ID
 from dgin_tf.training.display import Display
 from dgin_tf.training.observers import Observer
 from dgin_tf.training.tensorboard import Projection, TensorBoard
@@ -41,7 +41,9 @@ def _items(model: tf.keras.Model, data: PreparedData) -> Projection:
         columns["title"] = names.titles(vocabulary, ids)
     for name, values in data.catalogue.items():
         values = values[FIRST_ID : FIRST_ID + len(vectors)]
-        if name in data.schema.vocabulary_sizes:
+        if name in data.schema.vocabulary_sizes and values.ndim > 1:
+            columns[name] = [", ".join(names.of(name, ids[ids != PADDING_ID])) for ids in values]
+        elif name in data.schema.vocabulary_sizes:
             columns[name] = names.of(name, values)
         elif values.ndim == 1:
             columns[name] = [f"{value:g}" for value in values]

@@ -126,7 +126,11 @@ class SoftSearch(SearchUnit, KernelLayer):
         """Embeddings of `sample` events of each user, [users, sample, dim], and their mask."""
         mask = state[MASK]
         # An event is known by its ids and by its rank, since the same item may come again.
-        ids = [value for value in state[EVENTS].values() if value.dtype.is_integer]
+        ids = [
+            value
+            for value in state[EVENTS].values()
+            if value.dtype.is_integer and value.shape.rank == mask.shape.rank
+        ]
         keys = [sampling.counts(mask)[:, tf.newaxis], sampling.ranks(mask), *ids]
         sample = top_events(draw(self.step, keys, _SEED), mask, self.sample or self.k)
         features = gather_features(state[EVENTS], sample.topk_indices)

@@ -172,12 +172,11 @@ class AttributeSearch(SearchUnit):
         keys = [target.features[name] for name in self.fields]
         past = [state[EVENTS][name] for name in self.fields]
         mask = state[MASK]
-        users, candidates, dim = tf.unstack(tf.shape(target.embedding))
-        # The embedding of a candidate is those of its attributes side by side.
-        attributes = tf.reshape(
-            tf.stop_gradient(target.embedding),
-            [users, candidates, len(keys), target.embedding.shape[-1] // len(keys)],
-        )
+        # The embedding of a candidate is those of its fields side by side, of which some are no keys.
+        has_all = set(self.fields) <= set(target.tables)
+        names = tuple(target.tables) if has_all else self.fields
+        parts = tf.split(tf.stop_gradient(target.embedding), len(names), axis=-1)
+        attributes = tf.stack([parts[names.index(name)] for name in self.fields], axis=2)
         logits = self.policy(attributes)
         if training:
             history = tf.reduce_sum(tf.where(mask, past[0], 0), axis=1)[:, tf.newaxis, tf.newaxis]

@@ -41,7 +41,7 @@ class NINN(CTRModel, registry_name="ninn"):
         units: Sequence[int] = (36,),
         heads: int = 2,
     ):
-        names = [paired.name for paired in schema.paired_fields]
+        names = [paired.name for paired in schema.paired_ids]
         if field not in names or "item_id" not in names:
             raise ValueError(
                 f"partitions of items need item_id and a field that events and candidates share, one "

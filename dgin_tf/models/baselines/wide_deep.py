@@ -26,7 +26,7 @@ class WideDeep(CTRModel, registry_name="wide_deep"):
     """
 
     def __init__(self, schema: Schema, config: ModelConfig | None = None, buckets: int = 2**18):
-        fields = [field.name for field in schema.paired_fields]
+        fields = [field.name for field in schema.paired_ids]
         cross = HistoryCross(fields, buckets, name=WIDE)
         encoders = {"pooled": Pooling(name="pooled"), WIDE: cross}
         super().__init__(schema, encoders, config, name="wide_deep")

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgin_tf.numeric_features import LARGEST, encode_numbers
-from dgin_tf.schema import FIRST_ID, HISTORY, UNKNOWN_ID, Field, Schema
+from dgin_tf.numeric_features import LARGEST, bucket_ids, encode_numbers
+from dgin_tf.schema import FIRST_ID, UNKNOWN_ID, Field, Schema
 from dgin_tf.serving.export.vocabularies import Vocabularies, user_key
 
 USER_ID, SEQUENCE, ITEM, TIME = "user_id", "sequence", "item_id", "timestamp"
@@ -75,7 +75,7 @@ class EventParser:
         clock: Callable[[], float] = time.time,
         fields_read: Collection[str] | None = None,
     ):
-        fields = schema.with_role(HISTORY)
+        fields = schema.stored_fields
         # The item first: its id is the row of the others in the catalogue.
         self._fields = sorted(fields, key=lambda field: field.name != ITEM)
         self._catalogue = {f.name: catalogue[f.name] for f in fields if f.name in catalogue}
@@ -133,7 +133,11 @@ class EventParser:
             attributes, item = self._catalogue[name], values[ITEM]
             return int(attributes[item if item < len(attributes) else UNKNOWN_ID])
         if field.is_numeric:
-            return _number(content, name)
+            number = _number(content, name)
+            return 0 if number is None else int(encode_numbers(number))
+        if field.boundaries and self._vocabularies is not None:
+            number = _number(content, name, -LARGEST)
+            return int(bucket_ids(np.nan if number is None else number, field.boundaries))
         is_optional = name in self._optional
         # A side feature that is left out is unknown, an id that the model reads is an error.
         if content.get(name) is None and (is_optional or name in self._side_features):
@@ -168,13 +172,15 @@ def _whole(content: Mapping[str, Any], name: str, smallest: int) -> int:
     return value
 
 
-def _number(content: Mapping[str, Any], name: str) -> int:
+def _number(content: Mapping[str, Any], name: str, smallest: int = 0) -> float | None:
     value = content.get(name)
     if value is None:
-        return 0
-    if type(value) not in (int, float) or not 0 <= value <= LARGEST:
-        raise BadEventError(f"{name} must be a number from 0 to {LARGEST:,}; got {value!r:.50}")
-    return int(encode_numbers(value))
+        return None
+    if type(value) not in (int, float) or not smallest <= value <= LARGEST:
+        raise BadEventError(
+            f"{name} must be a number from {smallest:,} to {LARGEST:,}; got {value!r:.50}"
+        )
+    return value
 
 
 def _raw(content: Mapping[str, Any], name: str) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dgin_tf.records import Arrays, load_catalogue
-from dgin_tf.schema import HISTORY, UNKNOWN_ID, USER, Schema, feature_name
+from dgin_tf.records import Arrays, load_catalogue, unknown_value
+from dgin_tf.schema import HISTORY, ITEM, UNKNOWN_ID, USER, Field, Schema, feature_name
 from dgin_tf.serving.export.signatures import ENCODE_USER, UPDATE_USER
 from dgin_tf.serving.export.versions import ASSETS, history_fields_read, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies
@@ -73,7 +73,9 @@ class StateUpdater:
             name = feature_name(USER, field)
             if name in self._inputs[ENCODE_USER]:
                 is_id = field.name == "user_id"
-                users[name] = np.array(user_ids if is_id else [UNKNOWN_ID] * len(user_ids))
+                users[name] = np.array(
+                    user_ids if is_id else [unknown_value(field)] * len(user_ids)
+                )
         if users:
             return self.encode([{}] * len(user_ids), users)
         # Without user fields, the empty state is the same for all.
@@ -116,7 +118,7 @@ class StateUpdater:
 
     def _warm_up(self) -> None:
         """Calls both functions once: the first call optimizes them, which takes a second."""
-        event = {field.name: np.array([UNKNOWN_ID]) for field in self._history.values()}
+        event = {field.name: np.array([UNKNOWN_ID]) for field in self.schema.stored_fields}
         self.update(self.empty([UNKNOWN_ID]), [event])
 
     def _groups(self, lengths: Sequence[int], shapes: Sequence[tuple] | None = None):
@@ -137,12 +139,19 @@ class StateUpdater:
         features = {}
         for name, field in self._history.items():
             if name in self._inputs[signature]:
-                value = np.zeros(shape, field.dtype)
+                value = np.zeros((*shape, *field.shape), field.dtype)
                 for row, history in enumerate(events):
                     if history:
-                        value[row, : len(history[field.name])] = history[field.name]
+                        value[row, : _length(history)] = self._column(field, history)
                 features[name] = value
         return features
+
+    def _column(self, field: Field, history: Events) -> np.ndarray:
+        """A field of events; the catalogue knows what events do not carry themselves."""
+        if field.name in history:
+            return history[field.name]
+        attributes, items = self.catalogue[field.name], history[ITEM]
+        return attributes[np.where(items < len(attributes), items, UNKNOWN_ID)]
 
     def _run(
         self, signature: str, inputs: Arrays, rows: Sequence[int], states: list[Arrays]

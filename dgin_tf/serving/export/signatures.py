@@ -10,7 +10,8 @@
     encode_retrieved   events under the candidates' keys -> the rest of the state, where it has
 
 Inputs have the names of a batch (`hist_item_id`, `cand_category_id`, `user_id`, ...), and only those that
-the model reads are inputs: DIN needs no timestamps. There are no masks: an item id of 0 is padding, at
+the model reads are inputs: DIN needs no timestamps. Candidates come with the context of their request
+(`context_hour`). There are no masks: an item id of 0 is padding, at
 either end of a row. An id outside its vocabulary becomes the unknown id. State tensors have the names of
 `flatten_state`; every floating-point output is float32, whatever the model computes in, so that a state
 can be stored, or sent as JSON, without loss.
@@ -31,9 +32,11 @@ from dgin_tf.models.base import CTRModel
 from dgin_tf.schema import (
     CANDIDATE,
     CANDIDATE_MASK,
+    CONTEXT,
     HISTORY,
     HISTORY_MASK,
     ITEM,
+    OF_ROWS,
     PADDING_ID,
     PREFIX,
     UNKNOWN_ID,
@@ -92,8 +95,8 @@ def trace_signatures(model: CTRModel, max_history: int) -> Signatures:
     bodies = _Bodies(model, max_history)
     used, state = _find_inputs(bodies)
     history, user, candidates = (
-        {name: spec for name, spec in _role_specs(model.schema, role).items() if name in used}
-        for role in (HISTORY, USER, CANDIDATE)
+        {name: spec for name, spec in specs.items() if name in used}
+        for specs in _specs(model.schema)
     )
     examples = {EXAMPLES: tf.TensorSpec([None], tf.string, EXAMPLES)}
     signatures = {
@@ -215,7 +218,8 @@ class _Bodies:
                 features[mask] = item != PADDING_ID
                 features.update(_complete(raw, _role_specs(self.schema, role), item))
         zeros = tf.zeros_like(next(iter(features.values()))[:, 0], tf.int32)  # [users]
-        features.update(_complete(raw, _role_specs(self.schema, USER), zeros))
+        for role in OF_ROWS:
+            features.update(_complete(raw, _role_specs(self.schema, role), zeros))
         return _clip_ids(features, self.schema)
 
 
@@ -226,7 +230,7 @@ def _find_inputs(bodies: _Bodies) -> tuple[set[str], Specs]:
       Names of the features that any result depends on, and the specs of the state.
     """
     schema = bodies.schema
-    history, user, candidates = (_role_specs(schema, role) for role in (HISTORY, USER, CANDIDATE))
+    history, user, candidates = _specs(schema)
     encode = _trace(bodies.encode, {**history, **user})
     # A state has as many users as a request, and its other sizes are those of the trace.
     state = {
@@ -260,19 +264,30 @@ def _inputs_read(function) -> set[str]:
     return {operation.get_attr("_user_specified_name").decode() for operation in arguments}
 
 
+def _specs(schema: Schema) -> tuple[Specs, Specs, Specs]:
+    """Features of histories, of users, and of candidates with the context of their request."""
+    candidates = {**_role_specs(schema, CANDIDATE), **_role_specs(schema, CONTEXT)}
+    return _role_specs(schema, HISTORY), _role_specs(schema, USER), candidates
+
+
 def _role_specs(schema: Schema, role: str) -> Specs:
     """Name -> shape and type of a role's features."""
-    shape = [None] if role == USER else [None, None]
+    shape = [None] if role in OF_ROWS else [None, None]
     names = {feature_name(role, field): field for field in schema.with_role(role)}
-    return {name: tf.TensorSpec(shape, field.dtype, name) for name, field in names.items()}
+    return {
+        name: tf.TensorSpec([*shape, *field.shape], field.dtype, name)
+        for name, field in names.items()
+    }
 
 
 def _complete(raw: Mapping[str, tf.Tensor], specs: Specs, like: tf.Tensor) -> Tensors:
     """The features of `specs`, with zeros in the shape of `like` for those that `raw` lacks."""
-    return {
-        name: raw[name] if name in raw else tf.zeros_like(like, spec.dtype)
-        for name, spec in specs.items()
-    }
+
+    def zeros(spec: tf.TensorSpec) -> tf.Tensor:
+        values = spec.shape[like.shape.rank :]  # of a multi-valued field
+        return tf.zeros(tf.concat([tf.shape(like), values.as_list()], axis=0), spec.dtype)
+
+    return {name: raw[name] if name in raw else zeros(spec) for name, spec in specs.items()}
 
 
 def _check_shapes(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
@@ -286,9 +301,8 @@ def _check_shapes(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
         item = feature_name(role, schema.field(ITEM))
         for name in sorted(set(_role_specs(schema, role)) & set(raw)):
             message = f"{name} must have the shape of {item}, one value for every id."
-            checks.append(
-                tf.debugging.assert_equal(tf.shape(raw[name]), tf.shape(raw[item]), message)
-            )
+            shape = tf.shape(raw[name])[:2]
+            checks.append(tf.debugging.assert_equal(shape, tf.shape(raw[item]), message))
     # Without the dependency, pruning would remove checks that no output needs.
     with tf.control_dependencies(checks):
         return {name: tf.identity(tensor) for name, tensor in raw.items()}

@@ -10,13 +10,22 @@ import numpy as np
 import tensorflow as tf
 
 from dgin_tf.records import Arrays, load_catalogue
-from dgin_tf.schema import ITEM, UNKNOWN_ID, USER, Field, Schema, feature_name
+from dgin_tf.schema import (
+    CONTEXT,
+    ITEM,
+    PADDING_ID,
+    UNKNOWN_ID,
+    USER,
+    Field,
+    Schema,
+    feature_name,
+)
 from dgin_tf.serving.export.signatures import load_signatures, signature_specs
 from dgin_tf.serving.export.versions import ASSETS, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies
 
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
-Profile = Mapping[str, Any]  # user field -> its one value
+Profile = Mapping[str, Any]  # field of the user or the request -> its one value
 
 
 class BundleModel:
@@ -103,10 +112,21 @@ class BundleModel:
                 features[name] = pad_row(column, field.dtype)
         return features
 
+    def context_features(self, context: Profile | None, signature: str) -> Arrays:
+        """The request's inputs of a signature, [1, ...] each, from one value of each context field.
+
+        Raises:
+          ValueError: a field that the model reads is missing.
+        """
+        return self._of_row(CONTEXT, context or {}, signature)
+
     def column(self, role: str, field: Field, values: Values) -> np.ndarray:
-        """One field, from the values or the catalogue, [length]; ids beyond the vocabulary are unknown."""
+        """One field, from the values or the catalogue, [length, ...]; ids beyond the vocabulary are unknown."""
         # One value is a list of one: [] -> [length].
-        columns = {name: np.asarray(value).reshape(-1) for name, value in by_field(values).items()}
+        columns = {
+            name: fixed_width(value, self.schema.field(name))
+            for name, value in by_field(values).items()
+        }
         if ITEM not in columns:
             raise ValueError(
                 f"expected {ITEM} among the fields of the {role}; got {sorted(columns)}."
@@ -134,25 +154,29 @@ class BundleModel:
         return column
 
     def user_features(self, profile: Profile | None, signature: str) -> Arrays:
-        """The user's inputs of a signature, [1] each, from one value of each user field.
+        """The user's inputs of a signature, [1, ...] each, from one value of each user field.
 
         Raises:
           ValueError: a field that the model reads is missing.
         """
-        values = profile or {}
+        return self._of_row(USER, profile or {}, signature)
+
+    def _of_row(self, role: str, values: Profile, signature: str) -> Arrays:
         features = {}
-        for field in self.schema.user_fields:
-            name = feature_name(USER, field)
+        for field in self.schema.with_role(role):
+            name = feature_name(role, field)
             if name in self.inputs[signature]:
                 if field.name not in values:
+                    owner = "user" if role == USER else "request"
                     raise ValueError(
-                        f"model {self.name!r} reads {field.name} of the user; give it."
+                        f"model {self.name!r} reads {field.name} of the {owner}; give it."
                     )
-                value = values[field.name]
-                # Users that the vocabulary lacks have numbers in stores that no tensor holds.
-                if value >= self.schema.vocabulary_sizes.get(field.vocabulary, np.inf):
-                    value = UNKNOWN_ID
-                features[name] = np.asarray(value, field.dtype).reshape(1)
+                value = fixed_width([values[field.name]], field)
+                if field.is_categorical:
+                    # Users that the vocabulary lacks have numbers in stores that no tensor holds.
+                    size = self.schema.vocabulary_sizes[field.vocabulary]
+                    value = np.where(value >= size, UNKNOWN_ID, value)
+                features[name] = value.astype(field.dtype)
         return features
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
@@ -174,7 +198,19 @@ def by_field(values: Values) -> Mapping[str, Any]:
 
 
 def pad_row(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """[length] -> [1, length], with one column of padding for an empty list."""
-    row = np.zeros((1, max(len(values), 1)), dtype)  # not every operation takes an empty axis
+    """[length, ...] -> [1, length, ...], with one column of padding for an empty list."""
+    # Not every operation takes an empty axis.
+    row = np.zeros((1, max(len(values), 1), *values.shape[1:]), dtype)
     row[0, : len(values)] = values
     return row
+
+
+def fixed_width(values: Any, field: Field) -> np.ndarray:
+    """Values of a field as an array [length, ...]; lists of several ids are padded or cut to one width."""
+    if field.values == 1:  # one value is a list of one: [] -> [length]
+        return np.asarray(values).reshape(-1)
+    rows = np.full((len(values), field.values), PADDING_ID, field.dtype)
+    for row, ids in zip(rows, values, strict=True):
+        ids = np.atleast_1d(np.asarray(ids))[: field.values]
+        row[: len(ids)] = ids
+    return rows

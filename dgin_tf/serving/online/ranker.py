@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dgin_tf.numeric_features import encode_numbers
+from dgin_tf.numeric_features import bucket_ids, encode_numbers
 from dgin_tf.schema import CANDIDATE, ITEM, UNKNOWN_ID, USER_ID, Field
 from dgin_tf.serving.export.signatures import PROBABILITIES, SCORE_CANDIDATES
 from dgin_tf.serving.export.vocabularies import user_key
@@ -74,8 +74,8 @@ class Ranker:
           user: dense user id, or a history of dense ids, see `BundleModel`. Of a history the newest
             `max_history` events count.
           candidates: dense ids.
-          profile: one value of each user field that the model reads; the user's id is one of them where
-            `user` is a history.
+          profile: one value of each field of the user and of the request's context that the model reads;
+            the user's id is one of them where `user` is a history.
           before, ties: by a user's id, only events before this second count, and the first `ties` of it.
 
         Raises:
@@ -84,18 +84,19 @@ class Ranker:
             no source of states by id, or its source knows no earlier time than now.
         """
         if not isinstance(user, int | np.integer):
-            return self.score(self.histories.encode(user, profile), candidates)
+            return self.score(self.histories.encode(user, profile), candidates, profile)
         if self.users is None:
             raise ValueError(
                 "ranking by a user's id needs an index or stored states; give the ranker one of them, "
                 "or rank by a history."
             )
         request = Request(int(user), candidates, profile, before, ties)
-        return self.score(self.users.state(request), candidates)
+        return self.score(self.users.state(request), candidates, profile)
 
-    def score(self, state: State, candidates: Values) -> np.ndarray:
-        """Probabilities [candidates] under one user's state."""
+    def score(self, state: State, candidates: Values, context: Profile | None = None) -> np.ndarray:
+        """Probabilities [candidates] under one user's state, and in one context of a request."""
         features = self.model.features(CANDIDATE, candidates, SCORE_CANDIDATES)
+        features |= self.model.context_features(context, SCORE_CANDIDATES)
         probabilities = self.model.run(SCORE_CANDIDATES, {**state, **features})[PROBABILITIES]
         # An empty list was padded to one candidate.
         return probabilities[0, : np.size(by_field(candidates)[ITEM])]
@@ -151,9 +152,16 @@ class RawRanker:
     def _to_dense(self, field: Field, raw: Any) -> Any:
         if field.is_numeric:
             return encode_numbers(raw)
+        if field.is_standardized or field.boundaries:
+            numbers = np.array(raw, np.float64)  # None is NaN
+            return bucket_ids(numbers, field.boundaries) if field.boundaries else numbers
         if not field.is_categorical:
             return raw  # seconds
         vocabulary: Mapping[str, int] = self._model.vocabularies[field.vocabulary]
-        if np.ndim(raw) == 0:
-            return vocabulary.get(str(raw), UNKNOWN_ID)
-        return np.array([vocabulary.get(str(value), UNKNOWN_ID) for value in raw], field.dtype)
+
+        def ids(values: Any) -> Any:
+            if isinstance(values, list | tuple | np.ndarray):
+                return [ids(value) for value in values]  # of different lengths, maybe
+            return vocabulary.get(str(values), UNKNOWN_ID)
+
+        return np.array(ids(raw), field.dtype) if field.values == 1 else ids(raw)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dgin_tf.group_spec import TOTAL
-from dgin_tf.records import Arrays, stack_padded
-from dgin_tf.schema import CANDIDATE, HISTORY, UNKNOWN_ID, USER_ID
+from dgin_tf.records import Arrays, stack_padded, unknown_value
+from dgin_tf.schema import CANDIDATE, HISTORY, USER_ID
 from dgin_tf.serving.center.user_states import UserStates
 from dgin_tf.serving.export.signatures import (
     ENCODE_GROUPS,
@@ -240,7 +240,7 @@ class StoredStates(StateSource):
             # A stored state has no axis of users.
             return {name: array[np.newaxis] for name, array in stored_state.arrays.items()}
         # A user of whom nothing is stored has no events and an unknown profile.
-        unknown = {field.name: UNKNOWN_ID for field in self._model.schema.user_fields}
+        unknown = {field.name: unknown_value(field) for field in self._model.schema.user_fields}
         profile = {**unknown, **request.user_fields}
         no_events: Values = {field.name: [] for field in self._model.schema.with_role(HISTORY)}
         return self._histories.encode(no_events, profile)
