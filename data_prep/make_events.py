@@ -7,7 +7,7 @@ The flags about the log are those of `data_prep.prepare`: give the same ones. A 
     {"user_id": 17, "sequence": 12, "item_id": 93, "category_id": 4, "behavior_type": "pv", "timestamp": 1511544070}
 
 with the ids of the log. Lines are in time order. `sequence` numbers each user's events from 1 on in the order
-that a preparation has (time, then item), without exact duplicates. Of a log that grows at its end alone, a later
+that a preparation has (time, then the order of a table or the item), without exact duplicates. Of a log that grows at its end alone, a later
 file repeats an earlier one's lines, which change nothing. docs/events.md has the format.
 
 The events are sorted in memory, about 100 bytes each.
@@ -31,6 +31,7 @@ from data_prep.events import (
     CATEGORY,
     ID_COLUMNS,
     ITEM,
+    MICROSECOND,
     MISSING,
     TIME,
     USER,
@@ -117,7 +118,9 @@ class EventsOfLog:
             self.bad.append((piece, lines, path))
         self._words = {name: Words(check_names(pd.concat(names))) for name, names in words.items()}
         self.histories: Histories
-        self.histories, self.duplicates = build_histories(concatenate(parts))
+        self.histories, self.duplicates = build_histories(
+            concatenate(parts), keeps_order=reader.keeps_order
+        )
 
     def lines(self) -> Iterator[str]:
         """The events as JSON, the oldest first."""
@@ -125,7 +128,8 @@ class EventsOfLog:
         columns[USER] = self.histories.users[self.histories.owner]
         starts = np.repeat(self.histories.offsets[:-1], self.histories.lengths)
         columns[SEQUENCE] = np.arange(len(starts)) - starts + 1
-        order = np.argsort(columns[TIME], kind="stable")
+        within_second = [columns.pop(MICROSECOND)] if MICROSECOND in columns else []
+        order = np.lexsort((*within_second, columns[TIME]))
         for start in range(0, len(order), _LINES):
             rows = order[start : start + _LINES]
             chunk = {n: self._raw(n, column[rows]) for n, column in columns.items()}

@@ -314,6 +314,8 @@ class _Run:
         span, last_of = None, None
         if self.preparation.protocol.split_by not in (BY_USER, GIVEN):
             span = _span(partition)
+        # The positions in a file of examples count events sorted by time and item.
+        keeps_order = self.preparation.reader.keeps_order and not self.preparation.examples
         if self.preparation.protocol.split_by == LAST_TIME:
             last_of = self.preparation.positive_types
         tasks = []
@@ -329,7 +331,11 @@ class _Run:
             target = self.folder / "histories" / f"{bucket:05d}.columns"
             events = sum(last - first for _, first, last in segments)
             tasks.append(
-                Task(build_bucket, HistoryTask(bucket, segments, target, span, last_of), events)
+                Task(
+                    build_bucket,
+                    HistoryTask(bucket, segments, target, span, last_of, keeps_order),
+                    events,
+                )
             )
         return self.engine.run("histories", tasks)
 

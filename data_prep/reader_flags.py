@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from data_prep.readers import READERS, Reader
+from data_prep.readers import READERS, Reader, times
 
 DATASET = flags.DEFINE_enum("dataset", None, sorted(READERS), "Layout of the log.", required=True)
 _INPUT = flags.DEFINE_list(
@@ -59,20 +59,32 @@ _TABLE_OPTIONS = (
     flags.DEFINE_string("behaviors", "", "table: past events beside a table of impressions."),
     flags.DEFINE_string("item_table", "", "table: a table item -> category."),
     flags.DEFINE_string("separator", "", "table: one character or tab; default what fits."),
-    flags.DEFINE_string("time_unit", "", "table: s, ms, us or iso; default s."),
+    flags.DEFINE_enum(
+        "time_unit",
+        times.AUTO,
+        times.TIME_UNITS,
+        "table: unit of the times; auto tells it by the values, index is a clock that only counts.",
+    ),
+    flags.DEFINE_enum(
+        "ties",
+        "",
+        ["", "file", "item"],
+        "table: order of a user's events of one time: of the file, the default, or by item.",
+    ),
     flags.DEFINE_string("id_type", "", "table: auto, integer or word; default auto."),
 )
 
 
 def reader_options() -> dict[str, object]:
     """Options of the reader: its flags that are set."""
-    # Every reader takes the options that it knows and ignores the others.
+    # Readers take the options that they know and ignore the others.
     options: dict[str, object] = {
         "time_window": integers("time_window", _TIME_WINDOW.value, 2),
         "min_rating": _MIN_RATING.value,
         "like_rating": _LIKE_RATING.value,
-        **{flag.name: flag.value for flag in _TABLE_OPTIONS},
     }
+    if DATASET.value == "table":
+        options |= {flag.name: flag.value for flag in _TABLE_OPTIONS}
     return {name: value for name, value in options.items() if value not in (None, "", (), [])}
 
 

@@ -19,6 +19,7 @@ from data_prep.events import (
     CATEGORY,
     COLUMNS,
     ITEM,
+    MICROSECOND,
     MISSING,
     MISSING_NAME,
     SPLIT,
@@ -29,6 +30,7 @@ from data_prep.events import (
     id_keys,
     make_chunk,
 )
+from data_prep.readers import times
 from data_prep.readers.base import Piece, Reader
 from data_prep.readers.cells import DECIMAL, INTEGER, NUMERIC, SIDE_FEATURE, UNWRITABLE, WORD
 from data_prep.readers.impressions import ImpressionColumns
@@ -40,12 +42,8 @@ from dgin_tf.numeric_features import LARGEST, encode_numbers, is_encodable
 from dgin_tf.records import LABEL
 from dgin_tf.schema import REQUEST
 
-SECONDS, MILLISECONDS, MICROSECONDS, ISO = "s", "ms", "us", "iso"
-TIME_UNITS = (SECONDS, MILLISECONDS, MICROSECONDS, ISO)
 ID_TYPES = ("auto", INTEGER, WORD)
-
-_PER_SECOND = {SECONDS: 1, MILLISECONDS: 1_000, MICROSECONDS: 1_000_000}
-_LATEST = 1 << 62  # seconds beyond this are no time
+FILE_ORDER, ITEM_ORDER = "file", "item"
 # Side and numeric features are features `hist_<name>` beside those that batches have of their own.
 _NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
 _RESERVED_NAMES = (*COLUMNS, REQUEST, SPLIT, "users", "offsets", "histogram", "mask")
@@ -83,8 +81,13 @@ class TableReader(Reader):
         with other values are bad; default none.
       item_table: a table item -> category with the columns `item_column` and `category_column`.
       separator: one character, `tab`, or empty for the one that fits.
-      time_unit: `s`, `ms`, `us` (numbers, rounded down to seconds) or `iso` (ISO 8601; UTC where it
-        names no zone). Parquet's own timestamps and dates need none.
+      time_unit: one of `times.TIME_UNITS`: `s`, `ms`, `us`, `ns` (numbers, stored as seconds rounded down),
+        `iso` (ISO 8601; UTC where it names no zone), `yyyymmdd`, `yyyymmddhh`, `yymmddhh` (UTC), `index` for a
+        clock that only counts, or `auto`, which tells each file's unit by its first values. All of them but
+        `index` are refused where the middle of the first times is before 1990 or after tomorrow; without
+        the option times are seconds and not checked. Parquet's own timestamps and dates need none.
+      ties: order of a user's events of one time: `file` (as recorded, the default) or `item` (by item, category
+        and behavior type, whatever the order of the file).
       id_type: `auto`, `integer` or `word`, for all ids.
       side_feature_columns: words that events have beside the behavior type, `name=column` each (`name`
         alone where the column is called so), such as `location=city`; an empty cell is an unknown word.
@@ -112,7 +115,9 @@ class TableReader(Reader):
             text_option(options, "behavior_column"),
         )
         self._item_table = text_option(options, "item_table")
-        self._time_unit = _one_of(options, "time_unit", TIME_UNITS)
+        unit = text_option(options, "time_unit")
+        self._time_unit = unit and _one_of(options, "time_unit", times.TIME_UNITS)
+        self.keeps_order = _one_of(options, "ties", (FILE_ORDER, ITEM_ORDER)) == FILE_ORDER
         self._id_type = _one_of(options, "id_type", ID_TYPES)
         self.has_categories = bool(self._columns.category)
         self.behavior_types = _behavior_names(options, self._columns.behavior)
@@ -153,7 +158,8 @@ class TableReader(Reader):
         mandatory = (USER, ITEM, REQUEST)
         words = (*self.side_features, REQUEST)
         for rows in _valid(self._log(piece.path).read(piece), mandatory, words):
-            rows = self._with_impressions(self._with_seconds(rows), piece.path)
+            rows = self._with_seconds(rows, self._units[piece.path])
+            rows = self._with_impressions(rows, piece.path)
             if self.has_behavior_log and piece.path not in self._behavior_paths:
                 yield self._chunk(self._without_event(rows.table), rows)
                 continue
@@ -190,30 +196,48 @@ class TableReader(Reader):
             **dict.fromkeys(self.numeric_features, unknown),
         )
 
-    def _with_seconds(self, rows: Rows) -> Rows:
+    def _with_seconds(self, rows: Rows, unit: str) -> Rows:
         """The rows with their time in whole seconds; rows whose time is none are rejected."""
-        raw = rows.table[TIME]
-        if pd.api.types.is_datetime64_any_dtype(raw.dtype):
-            seconds = raw.to_numpy("datetime64[s]").astype(np.int64)
-            wrong = raw.isna().to_numpy()
-        elif self._time_unit == ISO:
-            times = pd.to_datetime(raw.astype(object), format="ISO8601", utc=True, errors="coerce")
-            seconds = times.to_numpy("datetime64[s]").astype(np.int64)
-            wrong = times.isna().to_numpy()
-        else:
-            number = raw.to_numpy()
-            with np.errstate(invalid="ignore"):
-                # Rounded down, for negative times too.
-                whole = number // _PER_SECOND[self._time_unit]
-                wrong = ~(np.abs(whole) < _LATEST)
-                seconds = np.where(wrong, 0, whole).astype(np.int64)
-        rows = rows.reject(wrong, f"{self._columns.time} is no time in {self._time_unit}")
-        return dataclasses.replace(rows, table=rows.table.assign(**{TIME: seconds[~wrong]}))
+        seconds, microseconds, wrong = times.seconds_of(rows.table[TIME], unit)
+        rows = rows.reject(wrong, f"{self._columns.time} is no time in {unit}")
+        columns = {TIME: seconds[~wrong]}
+        if self.has_microseconds:
+            columns[MICROSECOND] = microseconds[~wrong]
+        return dataclasses.replace(rows, table=rows.table.assign(**columns))
+
+    @property
+    def has_microseconds(self) -> bool:  # type: ignore[override]
+        return any(
+            times.has_microseconds(self._units[path], file.types.get(TIME) == INTEGER)
+            for path, file in self._logs.items()
+        )
+
+    @functools.cached_property
+    def _units(self) -> dict[str, str]:
+        """Path -> unit of the times of a file of the log."""
+        units = {}
+        for path in self.paths:
+            unit = self._time_unit
+            if unit in ("", times.INDEX):
+                units[path] = unit or times.SECONDS
+                continue
+            values = self._open_log(path).first_values(TIME)
+            place = f"{path}: {self._columns.time}"
+            if unit == times.AUTO:
+                unit = times.infer_unit(values, place)
+            times.check_unit(values, unit, place)
+            units[path] = unit
+        return units
 
     def _chunk(self, events: pd.DataFrame, rows: Rows) -> Chunk:
-        more: tuple[tuple[str, ...], ...] = ()
+        more: tuple[list[str], ...] = ()
         if len(events):
-            more = (self.side_features, (*self.numeric_features, *self.impression_columns))
+            more = (
+                [*self.side_features],
+                [*self.numeric_features, *self.impression_columns],
+            )
+            if self.has_microseconds:
+                more[1].append(MICROSECOND)
         chunk = make_chunk(events, rows.lines, bad_rows(rows.bad), *more)
         if not self._item_table:
             return chunk
@@ -233,15 +257,20 @@ class TableReader(Reader):
         types: dict[str, str] = {}
         files = {}
         for path in self.paths:
-            separator = text_option(self.options, "separator")
-            numbers = (*self.numeric_features, LABEL)
-            file = open_table(path, self._names_in(path), separator, numbers)
+            file = self._open_log(path)
             for name, cell_type in self._cell_types(file).items():
                 # Files that disagree: the wider type holds for all.
-                common = DECIMAL if name == TIME else WORD
+                common = (
+                    DECIMAL if name == TIME and WORD not in (types.get(name), cell_type) else WORD
+                )
                 types[name] = cell_type if types.get(name, cell_type) == cell_type else common
             files[path] = file
         return {path: file.with_types(types) for path, file in files.items()}
+
+    def _open_log(self, path: str) -> TableFile:
+        separator = text_option(self.options, "separator")
+        numbers = (*self.numeric_features, LABEL)
+        return open_table(path, self._names_in(path), separator, numbers)
 
     def _names_in(self, path: str) -> dict[str, str]:
         """Canonical name -> name in a file of the log, of the columns that are read from it."""
@@ -276,7 +305,8 @@ class TableReader(Reader):
         """Type of each column of a file, by the options or by its first values."""
         types = {}
         for name in file.names:
-            if name in (BEHAVIOR, SPLIT) or (name == TIME and self._time_unit == ISO):
+            is_text = name == TIME and self._units.get(file.path) == times.ISO
+            if name in (BEHAVIOR, SPLIT) or is_text:
                 types[name] = WORD
             elif name in self.numeric_features:
                 types[name] = NUMERIC

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
@@ -54,6 +55,10 @@ class TableFile(abc.ABC):
     def looks_integer(self, name: str) -> bool:
         """True if a column's first values are all integers."""
 
+    @abc.abstractmethod
+    def first_values(self, name: str) -> pd.Series:
+        """A column's first values, as text or as Parquet has them, without empty ones."""
+
     def check_rows(self) -> None:  # noqa: B027  (only text can turn out not to be what it should)
         """Raises ValueError where not one of the first rows is of the columns' types."""
 
@@ -76,8 +81,12 @@ class TextTable(TableFile):
         rows = self._sample
         return len(rows) > 0 and bool(rows[name].str.fullmatch(r"-?[0-9]{1,19}").all())
 
+    def first_values(self, name: str) -> pd.Series:
+        rows = self._sample
+        return rows.loc[rows[name] != "", name]
+
     @functools.cached_property
-    def _sample(self):
+    def _sample(self) -> pd.DataFrame:
         lines = first_lines(self.path, _SAMPLE_LINES + 1)[1:]
         words = self._parser(dict.fromkeys(self.names, WORD))
         return parse_rows(b"".join(line + b"\n" for line in lines), words).table
@@ -108,6 +117,15 @@ class ParquetTable(TableFile):
     def looks_integer(self, name: str) -> bool:
         return pa.types.is_integer(self._schema.field(self.names[name]).type)
 
+    def first_values(self, name: str) -> pd.Series:
+        with _parquet(self.path) as file:
+            try:
+                for batch in file.iter_batches(_SAMPLE_LINES, columns=[self.names[name]]):
+                    return batch.column(0).to_pandas(date_as_object=False).dropna()
+            except (pa.ArrowException, OSError) as error:
+                raise _damaged(self.path, error) from error
+        return pd.Series(dtype=object)
+
     @functools.cached_property
     def _schema(self) -> pa.Schema:
         with _parquet(self.path) as file:
@@ -126,7 +144,7 @@ class ParquetTable(TableFile):
                 for batch in batches:
                     yield self._rows(batch)
             except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{self.path} is damaged ({error}); write it again.") from error
+                raise _damaged(self.path, error) from error
 
     def _rows(self, batch: pa.RecordBatch) -> Rows:
         """A batch with its columns checked one by one; the first fault of a row is its reason."""
@@ -272,6 +290,10 @@ def _number(name: str, cell: str | None, cell_type: str) -> object:
 
 def _value_type(arrow_type: pa.DataType) -> pa.DataType:
     return arrow_type.value_type if pa.types.is_dictionary(arrow_type) else arrow_type
+
+
+def _damaged(path: str, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged ({error}); write it again.")
 
 
 def _parquet(path: str) -> pa.parquet.ParquetFile:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from data_prep.events import ITEM, TIME
+from data_prep.events import ITEM, MICROSECOND, TIME
 from data_prep.stages.histories import Histories
 from data_prep.stages.targets import Targets
 
@@ -20,6 +20,7 @@ class Candidates:
       label: 1 for the event that happened, int32 [candidates].
       request: key of the request, each of which is one row, int64 [candidates]; None where candidates of
         one cut share rows.
+      microsecond: of the time within its second, int64 [candidates]; None where the log has none.
     """
 
     target: Targets
@@ -27,6 +28,7 @@ class Candidates:
     time: np.ndarray
     label: np.ndarray
     request: np.ndarray | None = None
+    microsecond: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -76,8 +78,15 @@ def lay_out(
     # [targets, 1 + negatives]: only the first column can be positive.
     label = np.zeros((len(order), width), np.int32)
     label[:, 0] = 1 if labels is None else labels[order]
-    time = histories.events[TIME][histories.offsets[target.user] + target.event]
-    return Candidates(target, items, time, label.reshape(-1))
+    event = histories.offsets[target.user] + target.event
+    microsecond = histories.events.get(MICROSECOND)
+    return Candidates(
+        target,
+        items,
+        histories.events[TIME][event],
+        label.reshape(-1),
+        microsecond=None if microsecond is None else microsecond[event],
+    )
 
 
 def positives_of(histories: Histories, targets: Targets) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Sorts the events of a bucket into one history a user, and drops exact duplicates.
 
-The order within a user is (timestamp, item, category, behavior, then what else the log has), all as
-integers: a total order, so that the result does not depend on the order of the log's rows.
+The order within a user is (timestamp, microsecond, item, category, behavior, then what else the log has),
+all as integers: a total order, so that the result does not depend on the order of the log's rows. Where the
+recorded order means something, events of one time keep it instead.
 """
 
 import dataclasses
@@ -9,11 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.events import BEHAVIOR, CATEGORY, ITEM, TIME, USER
+from data_prep.events import BEHAVIOR, CATEGORY, ITEM, MICROSECOND, TIME, USER
+from data_prep.stages.hashing import mix
 from data_prep.storage import Columns
 
 _USERS, _OFFSETS = "users", "offsets"
 _EVENT_COLUMNS = (ITEM, CATEGORY, BEHAVIOR, TIME)
+_TIMES = (TIME, MICROSECOND)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,28 +47,29 @@ class Histories:
 
     @classmethod
     def from_columns(cls, columns: Columns, more: Sequence[str] = ()) -> "Histories":
-        names = (*_EVENT_COLUMNS, *more)
+        names = (*_EVENT_COLUMNS, MICROSECOND, *more)
         events = {name: columns[name] for name in names if name in columns}
         return cls(columns[_USERS], columns[_OFFSETS], events)
 
 
-def build_histories(columns: Columns) -> tuple[Histories, int]:
+def build_histories(columns: Columns, *, keeps_order: bool = False) -> tuple[Histories, int]:
     """Groups events by user and sorts them.
 
     Args:
       columns: every name of `events.COLUMNS`, side and numeric features, in any order of rows.
+      keeps_order: leaves a user's events of one time in the order of the rows.
 
     Returns:
-      The histories, and how many exact duplicates were dropped.
+      The histories, and how many exact duplicates were dropped, of each event all but the first.
     """
-    order = event_order(columns)
+    order = recorded_order(columns) if keeps_order else event_order(columns)
     columns = {name: column[order] for name, column in columns.items()}
-    # Rows are sorted, so equal events are neighbors.
     same_user = _repeats(columns[USER])
-    duplicate = same_user & _repeats(columns[TIME])
-    if duplicate.any():
-        for name in set(columns) - {USER, TIME}:
-            duplicate &= _repeats(columns[name])
+    same_time = same_user & _repeats(columns[TIME])
+    if MICROSECOND in columns:
+        same_time &= _repeats(columns[MICROSECOND])
+    find = _repeated_events if keeps_order else _repeated_neighbors
+    duplicate = find(columns, same_time)
     duplicates = int(duplicate.sum())
     if duplicates:
         columns = {name: column[~duplicate] for name, column in columns.items()}
@@ -78,11 +82,47 @@ def build_histories(columns: Columns) -> tuple[Histories, int]:
 
 
 def event_order(columns: Columns) -> np.ndarray:
-    """Permutation that sorts events by user, timestamp, item, category, behavior and the other columns.
+    """Permutation that sorts events by user, time, item, category, behavior and the other columns.
 
-    One sort of a packed (user, time) key does nearly all the work; only events of one user and one
+    One sort of a packed (user, second) key does nearly all the work; only events of one user and one
     second are compared further.
     """
+    key = _user_and_second(columns)
+    if key is None:
+        return np.lexsort((*_tie_keys(columns), columns[TIME], columns[USER]))
+    order = np.argsort(key)
+    key = key[order]
+    rows = _ties(_repeats(key))  # events that share user and second with a neighbor
+    if len(rows):
+        tied_events = order[rows]
+        ties = {name: column[tied_events] for name, column in columns.items()}
+        order[rows] = tied_events[np.lexsort((*_tie_keys(ties), key[rows]))]
+    return order
+
+
+def recorded_order(columns: Columns) -> np.ndarray:
+    """Permutation that sorts events by user and time, those of one time in the order of the rows."""
+    key = _user_and_second(columns)
+    within_second = [columns[MICROSECOND]] if MICROSECOND in columns else []
+    if key is None:
+        return np.lexsort((*within_second, columns[TIME], columns[USER]))
+    order = np.argsort(key)
+    is_repeat = _repeats(key[order])
+    rows = _ties(is_repeat)
+    if len(rows):
+        tied_events = order[rows]
+        # Number of the second that each belongs to: sorting (second, row) is cheaper than a stable sort.
+        second = np.cumsum(~is_repeat)[rows]
+        if within_second:
+            times = within_second[0][tied_events]
+            order[rows] = tied_events[np.lexsort((tied_events, times, second))]
+        else:
+            order[rows] = np.sort(second * len(key) + tied_events) % len(key)
+    return order
+
+
+def _user_and_second(columns: Columns) -> np.ndarray | None:
+    """One integer an event that sorts by user, then second; None where int64 cannot hold both."""
     user, time = columns[USER], columns[TIME]
     if not len(user):
         return np.zeros(0, np.int64)
@@ -92,28 +132,59 @@ def event_order(columns: Columns) -> np.ndarray:
     # Large keys (digests of words) are replaced by their ranks, which take few bits.
     if user.min() < 0 or int(user.max()).bit_length() + time_bits > 63:
         user = np.unique(user, return_inverse=True)[1]
-    if int(user.max()).bit_length() + time_bits > 63:  # times spread over more than int64 can pack
-        return np.lexsort((*_tie_keys(columns), time, user))
-    # [events]: one integer that sorts by user, then time.
-    key = (user.astype(np.int64) << time_bits) | (time.astype(np.int64) - earliest)
-    order = np.argsort(key)
-    key = key[order]
-    # True for events that share user and second with a neighbor.
-    tied = np.zeros(len(key), bool)
-    tied[1:] = key[1:] == key[:-1]
-    tied[:-1] |= tied[1:]
-    rows = np.flatnonzero(tied)
-    if len(rows):
-        tied_events = order[rows]
-        ties = {name: column[tied_events] for name, column in columns.items()}
-        order[rows] = tied_events[np.lexsort((*_tie_keys(ties), key[rows]))]
-    return order
+    if int(user.max()).bit_length() + time_bits > 63:
+        return None
+    return (user.astype(np.int64) << time_bits) | (time.astype(np.int64) - earliest)
 
 
 def _tie_keys(columns: Columns) -> tuple[np.ndarray, ...]:
     """Columns by which events of one user and second are sorted, the first one last."""
-    more = sorted(set(columns) - {USER, *_EVENT_COLUMNS}, reverse=True)
-    return tuple(columns[name] for name in (*more, BEHAVIOR, CATEGORY, ITEM))
+    more = sorted(set(columns) - {USER, *_EVENT_COLUMNS, MICROSECOND}, reverse=True)
+    names = (*more, BEHAVIOR, CATEGORY, ITEM)
+    if MICROSECOND in columns:
+        names = (*names, MICROSECOND)
+    return tuple(columns[name] for name in names)
+
+
+def _repeated_neighbors(columns: Columns, same_time: np.ndarray) -> np.ndarray:
+    """True for events that equal the one before, bool [events].
+
+    Args:
+      columns: of sorted events, so that equal ones are neighbors.
+      same_time: True for events with user and time of the one before, bool [events].
+    """
+    duplicate = same_time.copy()
+    if duplicate.any():
+        for name in set(columns) - {USER, *_TIMES}:
+            duplicate &= _repeats(columns[name])
+    return duplicate
+
+
+def _repeated_events(columns: Columns, same_time: np.ndarray) -> np.ndarray:
+    """True for events that equal an earlier one of the same user and time, bool [events].
+
+    Args:
+      columns: of events by user and time.
+      same_time: True for events with user and time of the one before, bool [events].
+    """
+    rows = _ties(same_time)
+    ties = {n: c[rows] for n, c in columns.items() if n not in (USER, *_TIMES)}
+    # Equal events have equal hashes: sorted by these they are neighbors, the earliest first.
+    digest = np.cumsum(~same_time)[rows].astype(np.uint64)
+    for name in sorted(ties):
+        digest = mix(ties[name], 0) ^ mix(digest, 1)
+    order = np.argsort(digest, kind="stable")
+    sorted_ties = {name: column[order] for name, column in ties.items()}
+    duplicate = np.zeros(len(same_time), bool)
+    duplicate[rows[order]] = _repeated_neighbors(sorted_ties, _repeats(digest[order]))
+    return duplicate
+
+
+def _ties(repeats: np.ndarray) -> np.ndarray:
+    """Rows that equal a neighbor, int64, where True in `repeats` says that a row equals the one before."""
+    tied = repeats.copy()
+    tied[:-1] |= repeats[1:]
+    return np.flatnonzero(tied)
 
 
 def _repeats(column: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ import dataclasses
 
 import numpy as np
 
-from data_prep.events import NO_IMPRESSION, SPLIT, TIME
+from data_prep.events import MICROSECOND, NO_IMPRESSION, SPLIT, TIME
 from data_prep.stages.examples import Candidates
 from data_prep.stages.hashing import mix, stream
 from data_prep.stages.histories import Histories
 from data_prep.stages.negatives import pack
 from data_prep.stages.splits import split_of_times
-from data_prep.stages.targets import Targets, first_of_second
+from data_prep.stages.targets import Targets, first_of_run, first_of_time
 from dgin_tf.records import LABEL
 from dgin_tf.schema import REQUEST
 
@@ -30,7 +30,7 @@ class Impressions:
       request: key of the request, int64 [impressions].
       user: row of the user, int64 [impressions].
       time: the request's first second, int64 [impressions].
-      cut: how many past events of the user are before that second, int64 [impressions].
+      cut: how many past events of the user are before the request began, int64 [impressions].
       split: 0 train, 1 validation, 2 test, int8 [impressions].
     """
 
@@ -81,12 +81,12 @@ def find_impressions(
         request = log.events[REQUEST][row]
         first = row[_first_equal(request)]
     else:
-        first = first_of_second(log, owner)[row]
+        first = row[first_of_run(user, times[row])]
         seeds = mix(log.users, stream(0, REQUEST))[user]
         request = (mix(times[row], 0) ^ seeds).astype(np.int64) & np.iinfo(np.int64).max
     before = _past_before(is_past)
-    # Past events before the second in which the request began, among those of the user.
-    cut = before[first_of_second(log, owner)[first]] - before[log.offsets[user]]
+    # Past events before the time at which the request began, among those of the user.
+    cut = before[first_of_time(log, owner)[first]] - before[log.offsets[user]]
     if SPLIT in log.events:
         split = log.events[SPLIT][row].astype(np.int8)
     elif user_split is not None:
@@ -131,6 +131,7 @@ def impression_candidates(
         impressions.time,
         log.events[LABEL][impressions.row].astype(np.int32),
         impressions.request,
+        None if MICROSECOND not in log.events else log.events[MICROSECOND][impressions.first],
     )
 
 

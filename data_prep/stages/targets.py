@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from data_prep.events import ITEM, TIME
+from data_prep.events import ITEM, MICROSECOND, TIME
 from data_prep.stages.histories import Histories
 
 
@@ -49,8 +49,8 @@ def last_events(
       histories: of one bucket.
       event_split: split of each event, never falling within a user, int8 [events].
       targets_per_user: at most this many, the newest.
-      strict: the cut excludes events of the target's own second, whose order is not known; otherwise
-        it holds all events that are sorted before the target.
+      strict: the cut excludes events of the target's own time (second, or microsecond where the log has
+        it), whose order is not known; otherwise it holds all events that are sorted before the target.
       eligible: which events may be targets, bool [events]; all where None.
     """
     owner = histories.owner
@@ -93,17 +93,25 @@ def _targets(
     begin = histories.offsets[owner[events]]
     cut = events - begin
     if strict:
-        cut = first_of_second(histories, owner)[events] - begin
+        cut = first_of_time(histories, owner)[events] - begin
     return Targets(owner[events], events - begin, cut, event_split[events])
 
 
-def first_of_second(histories: Histories, owner: np.ndarray) -> np.ndarray:
-    """Index of the first event of the same user and second, int64 [events]."""
-    times = histories.events[TIME]
-    new = np.ones(len(times), bool)
-    new[1:] = (times[1:] != times[:-1]) | (owner[1:] != owner[:-1])
-    # Index of the latest start of a second at or before each event.
-    return np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
+def first_of_time(histories: Histories, owner: np.ndarray) -> np.ndarray:
+    """Index of the first event of the same user and time, to the microsecond where the log has it."""
+    events = histories.events
+    within_second = [events[MICROSECOND]] if MICROSECOND in events else []
+    return first_of_run(owner, events[TIME], *within_second)
+
+
+def first_of_run(*columns: np.ndarray) -> np.ndarray:
+    """Index of the first row of each row's run of equal values in all columns, int64 [rows]."""
+    new = np.ones(len(columns[0]), bool)
+    new[1:] = False
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    # The latest start of a run at or before each row.
+    return np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
 
 
 def targets_of_lines(
