@@ -3,10 +3,14 @@
 from absl import flags
 
 from data_prep.readers import READERS, Reader, times
+from data_prep.readers.side_files import by_pattern
 
 DATASET = flags.DEFINE_enum("dataset", None, sorted(READERS), "Layout of the log.", required=True)
 _INPUT = flags.DEFINE_list(
-    "input", None, "Files of the log, and its side files if it has any.", required=True
+    "input",
+    None,
+    "Files of the log, and its side files if it has any; a folder, or a pattern such as 'day-*.csv'.",
+    required=True,
 )
 BEHAVIOR_TYPES = flags.DEFINE_list("behavior_types", [], "Behavior types to keep; default all.")
 MAX_BAD_FRACTION = flags.DEFINE_float(
@@ -18,7 +22,7 @@ _TIME_WINDOW = flags.DEFINE_list(
     "time_window", [], "taobao: first and last second of an event; others are quarantined."
 )
 _MIN_RATING = flags.DEFINE_float(
-    "min_rating", None, "movielens, amazon: ratings below are no events; default all are."
+    "min_rating", None, "movielens, amazon, table: ratings below are no events; default all are."
 )
 _LIKE_RATING = flags.DEFINE_float(
     "like_rating", None, "movielens: ratings from this on are of type like, others of type dislike."
@@ -57,8 +61,19 @@ _TABLE_OPTIONS = (
         "split_column", "", "table: split of impressions: train, validation or test."
     ),
     flags.DEFINE_string("behaviors", "", "table: past events beside a table of impressions."),
+    flags.DEFINE_string("rating_column", "", "table: ratings, for --min_rating."),
+    flags.DEFINE_list(
+        "columns",
+        [],
+        "table: all columns of a log without a line of names, such as user,item,rating,time; _ for those "
+        "that are not read.",
+    ),
+    flags.DEFINE_list(
+        "item_columns", [], "table: the same of an item table without a line of names."
+    ),
+    flags.DEFINE_string("encoding", "", "table: of text; default utf-8."),
     flags.DEFINE_string("item_table", "", "table: a table item -> category."),
-    flags.DEFINE_string("separator", "", "table: one character or tab; default what fits."),
+    flags.DEFINE_string("separator", "", "table: characters, tab or space; default what fits."),
     flags.DEFINE_enum(
         "time_unit",
         times.AUTO,
@@ -90,7 +105,7 @@ def reader_options() -> dict[str, object]:
 
 def make_reader() -> Reader:
     """The reader of the flags."""
-    return READERS[DATASET.value](_INPUT.value, reader_options())
+    return READERS[DATASET.value](by_pattern(_INPUT.value), reader_options())
 
 
 def integers(name: str, values: list[str], count: int) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
-"""Custom logs: a CSV, TSV or Parquet table, its columns named by options.
+"""Custom logs: a table of text, JSON lines or Parquet, its columns named by options.
 
-Text tables have a first line of column names, and may be compressed. The separator is the one of
-comma, tab, semicolon and bar under which the named columns are all there. Ids are integers or words;
+Text tables have a first line of column names, unless an option names all columns, and may be compressed, as
+JSON lines may. The separator is the one of comma, tab, semicolon, bar and `::` under which the named columns
+are all there. Ids are integers or words;
 which, is told by the first thousand values of each column, so that a later word among integers is a
 bad row (`id_type` decides instead). Where the log has no category column, an item table may tell it.
 """
@@ -35,15 +36,17 @@ from data_prep.readers.base import Piece, Reader
 from data_prep.readers.cells import DECIMAL, INTEGER, NUMERIC, SIDE_FEATURE, UNWRITABLE, WORD
 from data_prep.readers.impressions import ImpressionColumns
 from data_prep.readers.rows import Rows
-from data_prep.readers.side_files import in_folders, text_option
+from data_prep.readers.side_files import in_folders, number_option, text_option
 from data_prep.readers.side_table import CategoryTable
-from data_prep.readers.table_files import TableFile, open_table
+from data_prep.readers.table_files import TableFile, TextForm, open_table
 from dgin_tf.numeric_features import LARGEST, encode_numbers, is_encodable
 from dgin_tf.records import LABEL
 from dgin_tf.schema import REQUEST
 
 ID_TYPES = ("auto", INTEGER, WORD)
 FILE_ORDER, ITEM_ORDER = "file", "item"
+
+_RATING = "rating"
 # Side and numeric features are features `hist_<name>` beside those that batches have of their own.
 _NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
 _RESERVED_NAMES = (*COLUMNS, REQUEST, SPLIT, "users", "offsets", "histogram", "mask")
@@ -75,12 +78,17 @@ class TableReader(Reader):
     """Reads a table with one event a row.
 
     Options:
-      user_column, item_column, time_column: default `user_id`, `item_id`, `timestamp`.
+      user_column, item_column, time_column: default `user_id`, `item_id`, `timestamp`, and `user`, `item`,
+        `time` where `columns` has these.
+      columns, item_columns: names of all columns of files of the log, and of the item table, that have no line of
+        names; `_` for columns that are not read.
+      encoding: of text, default `utf-8`.
+      rating_column, min_rating: rows with lower ratings are no events.
       category_column: of the log, or of the item table where that is given; default none.
       behavior_column, behavior_names: the column of the behavior type, and all its values; rows
         with other values are bad; default none.
       item_table: a table item -> category with the columns `item_column` and `category_column`.
-      separator: one character, `tab`, or empty for the one that fits.
+      separator: some characters, `tab`, `space`, or empty for the one that fits.
       time_unit: one of `times.TIME_UNITS`: `s`, `ms`, `us`, `ns` (numbers, stored as seconds rounded down),
         `iso` (ISO 8601; UTC where it names no zone), `yyyymmdd`, `yyyymmddhh`, `yymmddhh` (UTC), `index` for a
         clock that only counts, or `auto`, which tells each file's unit by its first values. All of them but
@@ -101,19 +109,31 @@ class TableReader(Reader):
         side and numeric features are then columns of it alone.
     """
 
-    where_to_get_it = (
-        "Expected your own log as .csv, .tsv (plain, .gz, .xz, .bz2) or .parquet, one event a row."
-    )
+    where_to_get_it = "Expected your own log as .csv, .tsv, .jsonl (plain, .gz, .xz, .bz2) or .parquet, one event a row."
 
     def __init__(self, paths: Sequence[str], options: Mapping[str, object]):
+        # Files by name, pattern or folder.
         super().__init__(in_folders(paths), options)
+        encoding = text_option(options, "encoding", "utf-8")
+        separator = text_option(options, "separator")
+        self._form, self._item_form = (
+            TextForm(separator, tuple(_texts(options, name)), encoding)
+            for name in ("columns", "item_columns")
+        )
         self._columns = _Columns(
-            text_option(options, "user_column", USER),
-            text_option(options, "item_column", ITEM),
-            text_option(options, "time_column", TIME),
+            self._mandatory(USER, "user"),
+            self._mandatory(ITEM, "item"),
+            self._mandatory(TIME, "time"),
             text_option(options, "category_column"),
             text_option(options, "behavior_column"),
         )
+        self._rating = text_option(options, "rating_column")
+        self._min_rating = number_option(options, "min_rating")
+        if bool(self._rating) != (self._min_rating is not None):
+            raise ValueError(
+                "expected rating_column and min_rating, the lowest rating of an event, together or not at all; "
+                f"got column {self._rating!r} and {self._min_rating}."
+            )
         self._item_table = text_option(options, "item_table")
         unit = text_option(options, "time_unit")
         self._time_unit = unit and _one_of(options, "time_unit", times.TIME_UNITS)
@@ -137,6 +157,12 @@ class TableReader(Reader):
             super().__init__([*self.paths, self._item_table], options)  # checks that it is there
             self.paths = self.paths[:-1]
 
+    def _mandatory(self, name: str, short: str) -> str:
+        """Name in the file of a column that each log has; it may be the short one in a list of all columns."""
+        has_short = short in self._form.columns and name not in self._form.columns
+        option = f"{short}_column"
+        return text_option(self.options, option, short if has_short else name)
+
     def files(self) -> tuple[str, ...]:
         return (*self.paths, *([self._item_table] if self._item_table else []))
 
@@ -158,6 +184,8 @@ class TableReader(Reader):
         mandatory = (USER, ITEM, REQUEST)
         words = (*self.side_features, REQUEST)
         for rows in _valid(self._log(piece.path).read(piece), mandatory, words):
+            if self._min_rating is not None:
+                rows = rows.keep(rows.table[_RATING].to_numpy() >= self._min_rating)
             rows = self._with_seconds(rows, self._units[piece.path])
             rows = self._with_impressions(rows, piece.path)
             if self.has_behavior_log and piece.path not in self._behavior_paths:
@@ -268,13 +296,14 @@ class TableReader(Reader):
         return {path: file.with_types(types) for path, file in files.items()}
 
     def _open_log(self, path: str) -> TableFile:
-        separator = text_option(self.options, "separator")
-        numbers = (*self.numeric_features, LABEL)
-        return open_table(path, self._names_in(path), separator, numbers)
+        numbers = (*self.numeric_features, LABEL, _RATING)
+        return open_table(path, self._names_in(path), self._form, numbers)
 
     def _names_in(self, path: str) -> dict[str, str]:
         """Canonical name -> name in a file of the log, of the columns that are read from it."""
         names = self._columns.by_canonical_name()
+        if self._rating:
+            names[_RATING] = self._rating
         if self._item_table:
             del names[CATEGORY]
         is_behavior_log = path in self._behavior_paths
@@ -289,7 +318,7 @@ class TableReader(Reader):
     def _items(self) -> TableFile:
         """The item table; its items are of the same type as in the log."""
         names = {ITEM: self._columns.item, CATEGORY: self._columns.category}
-        file = open_table(self._item_table, names, text_option(self.options, "separator"))
+        file = open_table(self._item_table, names, self._item_form)
         in_log = next(iter(self._logs.values())).types[ITEM]
         return file.with_types({**self._cell_types(file), ITEM: in_log})
 
@@ -310,7 +339,7 @@ class TableReader(Reader):
                 types[name] = WORD
             elif name in self.numeric_features:
                 types[name] = NUMERIC
-            elif name == LABEL:
+            elif name in (LABEL, _RATING):
                 types[name] = DECIMAL
             elif name in self.side_features:
                 types[name] = SIDE_FEATURE

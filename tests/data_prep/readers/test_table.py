@@ -265,7 +265,10 @@ def test_several_files_agree_on_what_ids_are(tmp_path):
         ("who,who,what,when\n1,1,2,3\n", {}, "who missing or repeated"),
         ("who,what,when\n1,2,yesterday\n", {}, r"expected rows with.*begins '1,2,yesterday'"),
         ("who,what,when\n1,2,3\n", {"item_column": "who"}, "a column for each of"),
-        ("who,what,when\n1,2,3\n", {"separator": "::"}, "one character or tab"),
+        ("who,what,when\n1,2,3\n", {"separator": "::"}, "what, when missing"),
+        ("who,what,when\n1,2,3\n", {"separator": '"'}, "without line ends and quotation marks"),
+        ("who,what,when\n1,2,3\n", {"encoding": "utf-16"}, "an encoding that contains ASCII"),
+        ("who,what,when\n1,2,3\n", {"rating_column": "when"}, "together or not at all; got column"),
         (
             "who,what,when\n1,2,3\n",
             {"time_unit": "h"},
