@@ -288,10 +288,9 @@ class TableReader(Reader):
             file = self._open_log(path)
             for name, cell_type in self._cell_types(file).items():
                 # Files that disagree: the wider type holds for all.
-                common = (
-                    DECIMAL if name == TIME and WORD not in (types.get(name), cell_type) else WORD
-                )
-                types[name] = cell_type if types.get(name, cell_type) == cell_type else common
+                both = {types.get(name, cell_type), cell_type}
+                common = DECIMAL if both == {INTEGER, DECIMAL} else WORD
+                types[name] = cell_type if len(both) == 1 else common
             files[path] = file
         return {path: file.with_types(types) for path, file in files.items()}
 
@@ -339,6 +338,8 @@ class TableReader(Reader):
                 types[name] = WORD
             elif name in self.numeric_features:
                 types[name] = NUMERIC
+            elif name == LABEL and file.looks_integer(name):
+                types[name] = INTEGER  # which are read several times faster
             elif name in (LABEL, _RATING):
                 types[name] = DECIMAL
             elif name in self.side_features:

@@ -9,14 +9,15 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, MICROSECOND, TIME, USER
-from data_prep.stages.hashing import mix
 from data_prep.storage import Columns
 
 _USERS, _OFFSETS = "users", "offsets"
 _EVENT_COLUMNS = (ITEM, CATEGORY, BEHAVIOR, TIME)
 _TIMES = (TIME, MICROSECOND)
+_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)  # odd and with bits of no pattern, as in SplitMix64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,37 +103,37 @@ def event_order(columns: Columns) -> np.ndarray:
 
 def recorded_order(columns: Columns) -> np.ndarray:
     """Permutation that sorts events by user and time, those of one time in the order of the rows."""
-    key = _user_and_second(columns)
     within_second = [columns[MICROSECOND]] if MICROSECOND in columns else []
+    rows = len(columns[USER])
+    key = _user_and_second(columns, rows.bit_length())
     if key is None:
         return np.lexsort((*within_second, columns[TIME], columns[USER]))
-    order = np.argsort(key)
-    is_repeat = _repeats(key[order])
-    rows = _ties(is_repeat)
-    if len(rows):
-        tied_events = order[rows]
-        # Number of the second that each belongs to: sorting (second, row) is cheaper than a stable sort.
-        second = np.cumsum(~is_repeat)[rows]
-        if within_second:
-            times = within_second[0][tied_events]
-            order[rows] = tied_events[np.lexsort((tied_events, times, second))]
-        else:
-            order[rows] = np.sort(second * len(key) + tied_events) % len(key)
+    # The row's number below user and second: sorting numbers is several times faster than a stable argsort.
+    key = (key << rows.bit_length()) | np.arange(rows)
+    key.sort()
+    order = key & ((1 << rows.bit_length()) - 1)
+    if within_second:
+        key >>= rows.bit_length()
+        is_repeat = _repeats(key)
+        tied = _ties(is_repeat)
+        microseconds = within_second[0][order[tied]]
+        order[tied] = order[tied][np.lexsort((microseconds, np.cumsum(~is_repeat)[tied]))]
     return order
 
 
-def _user_and_second(columns: Columns) -> np.ndarray | None:
-    """One integer an event that sorts by user, then second; None where int64 cannot hold both."""
+def _user_and_second(columns: Columns, more_bits: int = 0) -> np.ndarray | None:
+    """One integer an event that sorts by user, then second; None where int64 cannot hold both and more bits."""
     user, time = columns[USER], columns[TIME]
     if not len(user):
         return np.zeros(0, np.int64)
     # Times are shifted to start at 0, so that they take few bits.
     earliest = int(time.min())
     time_bits = (int(time.max()) - earliest).bit_length()
+    user_bits = 63 - more_bits - time_bits
     # Large keys (digests of words) are replaced by their ranks, which take few bits.
-    if user.min() < 0 or int(user.max()).bit_length() + time_bits > 63:
+    if user.min() < 0 or int(user.max()).bit_length() > user_bits:
         user = np.unique(user, return_inverse=True)[1]
-    if int(user.max()).bit_length() + time_bits > 63:
+    if int(user.max()).bit_length() > user_bits:
         return None
     return (user.astype(np.int64) << time_bits) | (time.astype(np.int64) - earliest)
 
@@ -169,14 +170,18 @@ def _repeated_events(columns: Columns, same_time: np.ndarray) -> np.ndarray:
     """
     rows = _ties(same_time)
     ties = {n: c[rows] for n, c in columns.items() if n not in (USER, *_TIMES)}
-    # Equal events have equal hashes: sorted by these they are neighbors, the earliest first.
+    # Equal events have equal digests.
     digest = np.cumsum(~same_time)[rows].astype(np.uint64)
     for name in sorted(ties):
-        digest = mix(ties[name], 0) ^ mix(digest, 1)
-    order = np.argsort(digest, kind="stable")
-    sorted_ties = {name: column[order] for name, column in ties.items()}
+        digest ^= ties[name].astype(np.uint64)
+        digest *= _MULTIPLIER
+        digest ^= digest >> np.uint64(29)
+    some = np.flatnonzero(pd.Series(digest).duplicated(keep=False))
+    # Sorted by digest, equal events are neighbors, the earliest first.
+    some = some[np.argsort(digest[some], kind="stable")]
+    sorted_ties = {name: column[some] for name, column in ties.items()}
     duplicate = np.zeros(len(same_time), bool)
-    duplicate[rows[order]] = _repeated_neighbors(sorted_ties, _repeats(digest[order]))
+    duplicate[rows[some]] = _repeated_neighbors(sorted_ties, _repeats(digest[some]))
     return duplicate
 
 

@@ -8,8 +8,9 @@ past events among the rows before it.
 import dataclasses
 
 import numpy as np
+import pandas as pd
 
-from data_prep.events import MICROSECOND, NO_IMPRESSION, SPLIT, TIME
+from data_prep.events import IMPRESSION_COLUMNS, MICROSECOND, NO_IMPRESSION, SPLIT, TIME
 from data_prep.stages.examples import Candidates
 from data_prep.stages.hashing import mix, stream
 from data_prep.stages.histories import Histories
@@ -27,18 +28,14 @@ class Impressions:
     Attributes:
       row: of the impression in the log, int64 [impressions].
       first: row of the first impression of the same request, int64 [impressions].
-      request: key of the request, int64 [impressions].
       user: row of the user, int64 [impressions].
-      time: the request's first second, int64 [impressions].
       cut: how many past events of the user are before the request began, int64 [impressions].
       split: 0 train, 1 validation, 2 test, int8 [impressions].
     """
 
     row: np.ndarray
     first: np.ndarray
-    request: np.ndarray
     user: np.ndarray
-    time: np.ndarray
     cut: np.ndarray
     split: np.ndarray
 
@@ -59,7 +56,9 @@ def past_events(log: Histories, is_past: np.ndarray) -> Histories:
       is_past: True for past events, bool [rows].
     """
     offsets = _past_before(is_past)[log.offsets]
-    events = {name: column[is_past] for name, column in log.events.items()}
+    rows = np.flatnonzero(is_past)
+    names = set(log.events) - set(IMPRESSION_COLUMNS)
+    events = {name: log.events[name][rows] for name in sorted(names)}
     return Histories(log.users, offsets, events)
 
 
@@ -78,12 +77,9 @@ def find_impressions(
     row = np.flatnonzero(log.events[LABEL] != NO_IMPRESSION)
     user = owner[row]
     if REQUEST in log.events:
-        request = log.events[REQUEST][row]
-        first = row[_first_equal(request)]
+        first = row[_first_equal(log.events[REQUEST][row])]
     else:
         first = row[first_of_run(user, times[row])]
-        seeds = mix(log.users, stream(0, REQUEST))[user]
-        request = (mix(times[row], 0) ^ seeds).astype(np.int64) & np.iinfo(np.int64).max
     before = _past_before(is_past)
     # Past events before the time at which the request began, among those of the user.
     cut = before[first_of_time(log, owner)[first]] - before[log.offsets[user]]
@@ -93,7 +89,19 @@ def find_impressions(
         split = user_split[user]
     else:
         split = split_of_times(times[first], cuts)
-    return Impressions(row, first, request, user, times[first], cut, split)
+    return Impressions(row, first, user, cut, split)
+
+
+def request_keys(log: Histories, impressions: Impressions) -> np.ndarray:
+    """Key of the request of each impression, int64 [impressions].
+
+    A log without requests has one for each user and second.
+    """
+    if REQUEST in log.events:
+        return log.events[REQUEST][impressions.row]
+    seeds = mix(log.users, stream(0, REQUEST))[impressions.user]
+    keys = mix(log.events[TIME][impressions.row], 0) ^ seeds
+    return keys.astype(np.int64) & np.iinfo(np.int64).max
 
 
 def training_rows(log: Histories, is_past: np.ndarray, impressions: Impressions) -> np.ndarray:
@@ -119,18 +127,19 @@ def impression_candidates(
       impressions: of the log.
       item_rows: catalogue row of each row's item, int64 [rows].
     """
-    # Requests rise by user and time, rows rise already: one stable sort of a packed key is enough.
-    key = (impressions.split.astype(np.int64) << 48) | impressions.first
-    if (key[1:] < key[:-1]).any():
-        impressions = impressions.take(np.argsort(key, kind="stable"))
+    # Requests rise by user and time, and rows rise already.
+    if (impressions.first[1:] < impressions.first[:-1]).any():
+        impressions = impressions.take(np.argsort(impressions.first, kind="stable"))
+    if (impressions.split[1:] < impressions.split[:-1]).any():
+        impressions = impressions.take(np.argsort(impressions.split, kind="stable"))
     # An impression is no event of the history: it stands behind all that it sees.
     targets = Targets(impressions.user, impressions.cut, impressions.cut, impressions.split)
     return Candidates(
         targets,
         item_rows[impressions.row],
-        impressions.time,
+        log.events[TIME][impressions.first],
         log.events[LABEL][impressions.row].astype(np.int32),
-        impressions.request,
+        request_keys(log, impressions),
         None if MICROSECOND not in log.events else log.events[MICROSECOND][impressions.first],
     )
 
@@ -142,7 +151,7 @@ def count_impressions(
     labels = log.events[LABEL][impressions.row]
     # The same item twice in one request: neighbors once sorted by request, item and label.
     keys = (pack(impressions.first, item_rows[impressions.row]) << 1) | labels
-    keys.sort()
+    keys.sort(kind="stable")  # fast where requests rise already
     repeated = (keys[1:] >> 1) == (keys[:-1] >> 1)
     return {
         "impressions": len(impressions),
@@ -159,8 +168,11 @@ def _first_equal(values: np.ndarray) -> np.ndarray:
     is_start = np.ones(len(values), bool)
     is_start[1:] = values[1:] != values[:-1]
     starts = np.flatnonzero(is_start)
-    _, first, inverse = np.unique(values[starts], return_index=True, return_inverse=True)
-    return np.repeat(starts[first][inverse], np.diff(np.append(starts, len(values))))
+    first = starts
+    if pd.Series(values[starts]).duplicated().any():
+        _, index, inverse = np.unique(values[starts], return_index=True, return_inverse=True)
+        first = starts[index][inverse]
+    return np.repeat(first, np.diff(np.append(starts, len(values))))
 
 
 def _past_before(is_past: np.ndarray) -> np.ndarray:
