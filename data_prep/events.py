@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from dgin_tf.records import LABEL
-from dgin_tf.schema import REQUEST
+from dgin_tf.schema import NEGATIVE_RATE, REQUEST, SAMPLE_WEIGHT
 
 USER = "user_id"
 ITEM = "item_id"
@@ -33,7 +33,7 @@ MICROSECOND = "microsecond"
 
 # What impressions have besides. Rows of a behavior log beside them have `NO_IMPRESSION` in each.
 SPLIT = "split"
-IMPRESSION_COLUMNS = (LABEL, REQUEST, SPLIT)
+IMPRESSION_COLUMNS = (LABEL, REQUEST, SPLIT, SAMPLE_WEIGHT, NEGATIVE_RATE)
 NO_IMPRESSION = -1
 
 # An event whose category the source does not tell. It becomes the out-of-vocabulary id.

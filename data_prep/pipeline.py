@@ -43,6 +43,7 @@ from data_prep.protocol import EXAMPLES_FILE, GIVEN, IMPRESSIONS, LAST_TIME
 from data_prep.protocol import USER as BY_USER
 from data_prep.quarantine import QUARANTINE_FILE, check_fraction, collect
 from data_prep.readers.base import is_compressed
+from data_prep.stages.impressions import CANDIDATE_COLUMNS
 from data_prep.stages.splits import TEST, TRAIN, time_cuts
 from data_prep.stages.vocabulary import Lookup, range_boundaries
 from data_prep.storage import Columns, load_columns, map_columns, save_columns
@@ -167,7 +168,7 @@ class _Run:
             max(result["longest"] for result in histories),
             reader.side_features,
             reader.numeric_features,
-            (REQUEST,) if self.preparation.protocol.name == IMPRESSIONS else (),
+            self._candidate_fields(),
         )
         write_tasks = [WriteTask(task, schema, self.output_dir) for task in buckets]
         examples = self._run_buckets("examples", write_bucket, write_tasks, events)
@@ -194,6 +195,13 @@ class _Run:
         vocabularies[ITEM].save_titles(folder / f"{ITEM}.titles.txt", reader.titles())
         publish(self.output_dir, schema, vocabularies, examples, card, key)
         return card
+
+    def _candidate_fields(self) -> tuple[str, ...]:
+        """Names of what candidates alone have."""
+        if self.preparation.protocol.name != IMPRESSIONS:
+            return ()
+        names = self.preparation.reader.impression_columns
+        return (REQUEST, *(name for name in CANDIDATE_COLUMNS if name in names))
 
     def _run_buckets(
         self,

@@ -60,6 +60,15 @@ _TABLE_OPTIONS = (
     flags.DEFINE_string(
         "split_column", "", "table: split of impressions: train, validation or test."
     ),
+    flags.DEFINE_string(
+        "weight_column", "", "table: weights of the losses of impressions, not negative."
+    ),
+    flags.DEFINE_float(
+        "negative_rate",
+        None,
+        "table: share of ignored impressions that the log kept, for the calibrated log loss of evaluate.",
+    ),
+    flags.DEFINE_string("negative_rate_column", "", "table: the same, impression by impression."),
     flags.DEFINE_string("behaviors", "", "table: past events beside a table of impressions."),
     flags.DEFINE_string("rating_column", "", "table: ratings, for --min_rating."),
     flags.DEFINE_list(

@@ -32,6 +32,11 @@ SCHEMA_FILE = "schema.json"
 FORMAT_VERSION = 1
 TIMESTAMP, BEHAVIOR_TYPE = "timestamp", "behavior_type"
 USER_ID, ITEM, REQUEST = "user_id", "item_id", "request_id"
+# Of impressions, in millionths: the weight of a sample's loss, and the share of ignored impressions that a log
+# kept.
+SAMPLE_WEIGHT, NEGATIVE_RATE = "sample_weight", "negative_rate"
+MILLIONTHS = 1_000_000
+_OF_IMPRESSIONS = (REQUEST, SAMPLE_WEIGHT, NEGATIVE_RATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Field:
       roles: where the field occurs, a subset of `USER`, `HISTORY`, `CANDIDATE`.
       vocabulary: the vocabulary its ids come from. Fields that name the same vocabulary share one
         embedding table. Empty for timestamps, which are seconds, for numeric features, which are codes of
-        `dgin_tf.numeric_features`, and for the request of impressions; none is ever embedded as an id.
+        `dgin_tf.numeric_features`, and for the request, weight and rate of impressions; none is ever embedded
+        as an id.
     """
 
     name: str
@@ -65,7 +71,7 @@ class Field:
     @property
     def is_numeric(self) -> bool:
         """True for numbers, such as dwell time or price."""
-        return not self.vocabulary and self.name not in (TIMESTAMP, REQUEST)
+        return not self.vocabulary and self.name not in (TIMESTAMP, *_OF_IMPRESSIONS)
 
     @property
     def dtype(self) -> str:

@@ -19,6 +19,7 @@ from data_prep.events import (
     BEHAVIOR,
     CATEGORY,
     COLUMNS,
+    IMPRESSION_COLUMNS,
     ITEM,
     MICROSECOND,
     MISSING,
@@ -41,7 +42,7 @@ from data_prep.readers.side_table import CategoryTable
 from data_prep.readers.table_files import TableFile, TextForm, open_table
 from dgin_tf.numeric_features import LARGEST, encode_numbers, is_encodable
 from dgin_tf.records import LABEL
-from dgin_tf.schema import REQUEST
+from dgin_tf.schema import NEGATIVE_RATE, REQUEST, SAMPLE_WEIGHT
 
 ID_TYPES = ("auto", INTEGER, WORD)
 FILE_ORDER, ITEM_ORDER = "file", "item"
@@ -49,7 +50,15 @@ FILE_ORDER, ITEM_ORDER = "file", "item"
 _RATING = "rating"
 # Side and numeric features are features `hist_<name>` beside those that batches have of their own.
 _NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
-_RESERVED_NAMES = (*COLUMNS, REQUEST, SPLIT, "users", "offsets", "histogram", "mask")
+_RESERVED_NAMES = (
+    *COLUMNS,
+    *IMPRESSION_COLUMNS,
+    MICROSECOND,
+    "users",
+    "offsets",
+    "histogram",
+    "mask",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +114,9 @@ class TableReader(Reader):
         those from `label_threshold` on are clicks; default none.
       request_column, split_column: of impressions: the request (page, session), and `train`,
         `validation` or `test`; default none.
+      weight_column: of impressions: weights of the samples' losses, finite and not negative; default none.
+      negative_rate, negative_rate_column: of impressions: the share of ignored ones that the log kept, above 0
+        up to 1, for calibrated metrics; default none.
       behaviors: a table of past events with the columns of the log but those of impressions. Behavior types,
         side and numeric features are then columns of it alone.
     """
@@ -144,7 +156,7 @@ class TableReader(Reader):
         self._more_columns = _more_columns(options)
         self.side_features, self.numeric_features = (tuple(names) for names in self._more_columns)
         self._impressions = ImpressionColumns.of_options(options)
-        self.impression_columns = tuple(self._impressions.by_canonical_name())
+        self.impression_columns = self._impressions.columns
         behaviors = text_option(options, "behaviors")
         self.has_behavior_log = bool(behaviors)
         self._behavior_paths = tuple(in_folders([behaviors])) if behaviors else ()
@@ -295,7 +307,7 @@ class TableReader(Reader):
         return {path: file.with_types(types) for path, file in files.items()}
 
     def _open_log(self, path: str) -> TableFile:
-        numbers = (*self.numeric_features, LABEL, _RATING)
+        numbers = (*self.numeric_features, LABEL, SAMPLE_WEIGHT, NEGATIVE_RATE, _RATING)
         return open_table(path, self._names_in(path), self._form, numbers)
 
     def _names_in(self, path: str) -> dict[str, str]:
@@ -336,7 +348,7 @@ class TableReader(Reader):
             is_text = name == TIME and self._units.get(file.path) == times.ISO
             if name in (BEHAVIOR, SPLIT) or is_text:
                 types[name] = WORD
-            elif name in self.numeric_features:
+            elif name in (*self.numeric_features, SAMPLE_WEIGHT, NEGATIVE_RATE):
                 types[name] = NUMERIC
             elif name == LABEL and file.looks_integer(name):
                 types[name] = INTEGER  # which are read several times faster

@@ -7,6 +7,7 @@ import numpy as np
 from data_prep.events import ITEM, MICROSECOND, TIME
 from data_prep.stages.histories import Histories
 from data_prep.stages.targets import Targets
+from data_prep.storage import Columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Candidates:
       label: 1 for the event that happened, int32 [candidates].
       request: key of the request, each of which is one row, int64 [candidates]; None where candidates of
         one cut share rows.
+      more: further fields of candidates, each int64 [candidates].
       microsecond: of the time within its second, int64 [candidates]; None where the log has none.
     """
 
@@ -29,6 +31,7 @@ class Candidates:
     label: np.ndarray
     request: np.ndarray | None = None
     microsecond: np.ndarray | None = None
+    more: Columns = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.item)

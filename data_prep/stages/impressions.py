@@ -18,7 +18,10 @@ from data_prep.stages.negatives import pack
 from data_prep.stages.splits import split_of_times
 from data_prep.stages.targets import Targets, first_of_run, first_of_time
 from dgin_tf.records import LABEL
-from dgin_tf.schema import REQUEST
+from dgin_tf.schema import NEGATIVE_RATE, REQUEST, SAMPLE_WEIGHT
+
+#: Fields of candidates that impressions may have besides.
+CANDIDATE_COLUMNS = (SAMPLE_WEIGHT, NEGATIVE_RATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +144,7 @@ def impression_candidates(
         log.events[LABEL][impressions.row].astype(np.int32),
         request_keys(log, impressions),
         None if MICROSECOND not in log.events else log.events[MICROSECOND][impressions.first],
+        {n: log.events[n][impressions.row] for n in CANDIDATE_COLUMNS if n in log.events},
     )
 
 

@@ -30,7 +30,9 @@ def impressions(users=23, requests=13, items=41, seed=0):
     return pd.DataFrame(rows, columns=columns)
 
 
-def prepared(folder, table, workers=1, behaviors=None, choices=None, buckets=3, **options):
+def prepared(
+    folder, table, workers=1, behaviors=None, choices=None, buckets=3, max_bad=0.01, **options
+):
     """Prepares a table; returns the folder of the data set and its card."""
     folder.mkdir(exist_ok=True)
     table.to_csv(folder / "impressions.csv", index=False)
@@ -40,7 +42,7 @@ def prepared(folder, table, workers=1, behaviors=None, choices=None, buckets=3, 
         options["behaviors"] = str(folder / "behaviors.csv")
     reader = TableReader([str(folder / "impressions.csv")], options)
     protocol = make_protocol(IMPRESSIONS, "strict", **(choices or {}))
-    request = Preparation(reader, protocol, Limits(buckets=buckets), 3)
+    request = Preparation(reader, protocol, Limits(buckets=buckets, max_bad_fraction=max_bad), 3)
     return folder / "out", run(request, folder / "out", workers)
 
 
@@ -195,7 +197,7 @@ def test_bad_columns_are_refused_by_a_sentence(tmp_path, change, options, messag
 def test_from_a_table_to_the_metrics_of_a_trained_model(tmp_path):
     impressions(users=31).to_csv(tmp_path / "log.csv", index=False)
     prepare = ["--dataset=table", f"--input={tmp_path / 'log.csv'}", "--time_column=second"]
-    prepare += ["--time_unit=index"]
+    prepare += ["--time_unit=index", "--weight_column=shelf", "--negative_rate=0.5"]
     prepare += ["--protocol=impressions", "--label_column=clicked", "--request_column=page"]
     data = f"--data_dir={tmp_path / 'data'}"
     run_dir = f"--model_dir={tmp_path / 'run'}"
@@ -210,6 +212,8 @@ def test_from_a_table_to_the_metrics_of_a_trained_model(tmp_path):
     commands.close()
     result = json.loads(done.stdout)
     assert all(0.0 < result[name] < 1.0 for name in ("auc", "request_gauc", "ndcg_10", "mrr"))
+    names = ("weighted_auc", "weighted_log_loss", "calibrated_log_loss")
+    assert all(np.isfinite(result[name]) for name in names)
 
 
 def test_the_report_tells_repetitions_and_the_positive_rate(tmp_path):
@@ -230,3 +234,46 @@ def test_ratings_from_the_threshold_on_are_clicks(tmp_path):
     options = {"label_column": "stars", "label_threshold": 3.5, "request_column": "page"}
     _, card = prepared(tmp_path, table, **options)
     assert card["examples"]["positives"] == int((table.stars >= 3.5).sum())
+
+
+def test_weights_and_rates_of_negatives_are_stored_with_their_candidates(tmp_path):
+    table = impressions(users=7)
+    table["cost"] = np.arange(len(table)) / 8 % 5
+    table["kept"] = np.where(table.page % 2, 0.25, 1.0)
+    table.loc[3, "cost"], table.loc[5, "cost"] = -1.0, np.nan
+    table.loc[8, "kept"] = 0.0
+    options = {"weight_column": "cost", "negative_rate_column": "kept", "request_column": "page"}
+    output, card = prepared(tmp_path, table, max_bad=0.1, **options)
+    assert card["partition"]["bad_rows"] == 3
+    items = raw_ids(output, "item_id")
+    expected = {(r.page, str(r.item_id)): (r.cost, r.kept) for r in table.itertuples()}
+    for record in sum(records(output).values(), []):
+        names = ("cand_request_id", "cand_item_id", "cand_sample_weight", "cand_negative_rate")
+        for page, item, weight, rate in zip(*(record[n].tolist() for n in names), strict=True):
+            if item in items:
+                assert (weight / 1e6, rate / 1e6) == expected[page, items[item]]
+
+
+def test_a_behavior_log_has_no_weights_and_a_rate_may_be_one_for_all(tmp_path):
+    table = impressions(users=7).assign(cost=0.5)
+    behaviors = impressions(users=7, seed=1)[["user_id", "item_id", "shelf", "second"]]
+    options = {"weight_column": "cost", "negative_rate": 0.1}
+    output, _ = prepared(tmp_path, table, behaviors=behaviors, **options)
+    for record in sum(records(output).values(), []):
+        assert set(record["cand_sample_weight"].tolist()) == {500_000}
+        assert set(record["cand_negative_rate"].tolist()) == {100_000}
+        assert "hist_sample_weight" not in record
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"negative_rate": 1.5}, "expected negative_rate above 0 up to 1"),
+        ({"negative_rate": 0.0}, "expected negative_rate above 0 up to 1"),
+        ({"negative_rate": 0.5, "negative_rate_column": "x"}, "no negative_rate_column beside it"),
+        ({"label_column": "", "weight_column": "x"}, "weight_column.* beside a label_column"),
+    ],
+)
+def test_weights_and_rates_that_cannot_be_are_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        prepared(tmp_path, impressions(users=5), **options)
