@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_prep.engines import local
+from data_prep.make_events import EventsOfLog
 from data_prep.pipeline import Preparation
 from data_prep.protocol import IMPRESSIONS, Limits, make_protocol
 from data_prep.readers.table import TableReader
@@ -30,17 +32,36 @@ def impressions(users=23, requests=13, items=41, seed=0):
     return pd.DataFrame(rows, columns=columns)
 
 
+def written(folder, name, table, ending):
+    """Writes a table; returns its path."""
+    path = folder / f"{name}.{ending}"
+    if ending == "parquet":
+        table.to_parquet(path, row_group_size=97)
+    elif ending == "jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_csv(path, index=False)
+    return str(path)
+
+
 def prepared(
-    folder, table, workers=1, behaviors=None, choices=None, buckets=3, max_bad=0.01, **options
+    folder,
+    table,
+    workers=1,
+    behaviors=None,
+    choices=None,
+    buckets=3,
+    max_bad=0.01,
+    ending="csv",
+    **options,
 ):
     """Prepares a table; returns the folder of the data set and its card."""
     folder.mkdir(exist_ok=True)
-    table.to_csv(folder / "impressions.csv", index=False)
+    path = written(folder, "impressions", table, ending)
     options = {**NAMES, **options}
     if behaviors is not None:
-        behaviors.to_csv(folder / "behaviors.csv", index=False)
-        options["behaviors"] = str(folder / "behaviors.csv")
-    reader = TableReader([str(folder / "impressions.csv")], options)
+        options["behaviors"] = written(folder, "behaviors", behaviors, ending)
+    reader = TableReader([path], options)
     protocol = make_protocol(IMPRESSIONS, "strict", **(choices or {}))
     request = Preparation(reader, protocol, Limits(buckets=buckets, max_bad_fraction=max_bad), 3)
     return folder / "out", run(request, folder / "out", workers)
@@ -277,3 +298,69 @@ def test_a_behavior_log_has_no_weights_and_a_rate_may_be_one_for_all(tmp_path):
 def test_weights_and_rates_that_cannot_be_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         prepared(tmp_path, impressions(users=5), **options)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_every_form_of_table_gives_the_same_records(tmp_path, ending):
+    table = impressions(users=11).assign(part="train", cost=0.25)
+    table.loc[table.page % 3 == 0, "part"] = "test"
+    options = {"request_column": "page", "split_column": "part", "weight_column": "cost"}
+    past = impressions(users=11, seed=1)[["user_id", "item_id", "shelf", "second"]]
+    options |= {"behaviors": past, "choices": {"split_by": "given"}}
+    text, _ = prepared(tmp_path / "text", table, **options)
+    if ending == "parquet":  # flags are labels too
+        table["clicked"] = table.clicked == 1
+    other, _ = prepared(tmp_path / "other", table, ending=ending, **options)
+    assert stored_examples(text) == stored_examples(other)
+    first, second = all_bytes(text), all_bytes(other)
+    names = {name for name in first if name.endswith((".tfrecord", ".txt"))}
+    assert {n: first[n] for n in names} == {n: second[n] for n in names}
+
+
+class KilledError(Exception):
+    """Stands for a kill between two tasks."""
+
+
+@pytest.mark.parametrize("survived", [1, 4, 8, 12])
+def test_a_run_that_was_killed_gives_the_same_bytes_when_it_is_resumed(
+    tmp_path, monkeypatch, survived
+):
+    path = written(tmp_path, "impressions", impressions(users=11), "csv")
+    reader = TableReader([path], {**NAMES, "request_column": "page"})
+    request = Preparation(reader, make_protocol(IMPRESSIONS, "strict"), Limits(buckets=3), 3)
+    run(request, tmp_path / "whole")
+    original, done = local.write_text, []
+
+    def write_and_die(path, text):
+        if path.suffix == ".json":
+            if len(done) == survived:
+                raise KilledError
+            done.append(path)
+        original(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "write_text", write_and_die)
+        with pytest.raises(KilledError):
+            run(request, tmp_path / "out")
+    run(request, tmp_path / "out")
+    assert all_bytes(tmp_path / "out") == all_bytes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+def test_events_made_of_impressions_are_the_past_events_of_a_preparation(tmp_path, has_log):
+    table = impressions(users=7)
+    past = impressions(users=7, seed=1)[["user_id", "item_id", "shelf", "second"]]
+    path = written(tmp_path, "impressions", table, "csv")
+    options = {**NAMES, "request_column": "page"}
+    if has_log:
+        options["behaviors"] = written(tmp_path, "behaviors", past, "csv")
+    else:
+        past = table[table.clicked == 1]
+    log = EventsOfLog(TableReader([path], options), (), tmp_path, progress=False)
+    events = [json.loads(line) for line in log.lines()]
+    expected = past.drop_duplicates().sort_values("second", kind="stable")
+    assert sorted(events[0]) == ["category_id", "item_id", "sequence", "timestamp", "user_id"]
+    for user, own in expected.groupby("user_id"):
+        items = [event["item_id"] for event in events if event["user_id"] == user]
+        assert items == own.item_id.tolist()
+    assert log.impressions == (len(table) if has_log else int((table.clicked == 0).sum()))
