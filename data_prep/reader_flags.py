@@ -5,12 +5,12 @@ from absl import flags
 from data_prep.readers import READERS, Reader, times
 from data_prep.readers.side_files import by_pattern
 
+FLAGS = flags.FLAGS
 DATASET = flags.DEFINE_enum("dataset", None, sorted(READERS), "Layout of the log.", required=True)
 _INPUT = flags.DEFINE_list(
     "input",
     None,
     "Files of the log, and its side files if it has any; a folder, or a pattern such as 'day-*.csv'.",
-    required=True,
 )
 BEHAVIOR_TYPES = flags.DEFINE_list("behavior_types", [], "Behavior types to keep; default all.")
 MAX_BAD_FRACTION = flags.DEFINE_float(
@@ -26,6 +26,13 @@ _MIN_RATING = flags.DEFINE_float(
 )
 _LIKE_RATING = flags.DEFINE_float(
     "like_rating", None, "movielens: ratings from this on are of type like, others of type dislike."
+)
+# Files by what they are, whatever they are called.
+_RATINGS = flags.DEFINE_list("ratings", [], "movielens: files of ratings, in the place of --input.")
+_SIDE_FILES = (
+    flags.DEFINE_string("movies", "", "movielens: file of the movies; default beside the ratings."),
+    flags.DEFINE_string("users", "", "movielens: file of the users; default beside the ratings."),
+    flags.DEFINE_string("meta", "", "amazon: file of the metadata; default beside the reviews."),
 )
 _TABLE_OPTIONS = (
     flags.DEFINE_string("user_column", "", "table: default user_id."),
@@ -103,10 +110,13 @@ def reader_options() -> dict[str, object]:
     """Options of the reader: its flags that are set."""
     # Readers take the options that they know and ignore the others.
     options: dict[str, object] = {
+        **{flag.name: flag.value for flag in _SIDE_FILES},
         "time_window": integers("time_window", _TIME_WINDOW.value, 2),
         "min_rating": _MIN_RATING.value,
         "like_rating": _LIKE_RATING.value,
     }
+    if DATASET.value == "longctr":
+        options |= {"label_column": FLAGS.label_column, "label_threshold": FLAGS.label_threshold}
     if DATASET.value == "table":
         options |= {flag.name: flag.value for flag in _TABLE_OPTIONS}
     return {name: value for name, value in options.items() if value not in (None, "", (), [])}
@@ -114,7 +124,12 @@ def reader_options() -> dict[str, object]:
 
 def make_reader() -> Reader:
     """The reader of the flags."""
-    return READERS[DATASET.value](by_pattern(_INPUT.value), reader_options())
+    paths = [*(_INPUT.value or []), *_RATINGS.value]
+    if not paths:
+        raise ValueError(
+            "expected --input=FILE[,FILE], or --ratings=FILE with --dataset=movielens."
+        )
+    return READERS[DATASET.value](by_pattern(paths), reader_options())
 
 
 def integers(name: str, values: list[str], count: int) -> tuple[int, ...]:

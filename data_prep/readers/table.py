@@ -2,13 +2,14 @@
 
 Text tables have a first line of column names, unless an option names all columns, and may be compressed, as
 JSON lines may. The separator is the one of comma, tab, semicolon, bar and `::` under which the named columns
-are all there. Ids are integers or words;
+are all there. A feature specification (`.yaml`) stands for the files that it lists. Ids are integers or words;
 which, is told by the first thousand values of each column, so that a later word among integers is a
 bad row (`id_type` decides instead). Where the log has no category column, an item table may tell it.
 """
 
 import dataclasses
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -35,6 +36,7 @@ from data_prep.events import (
 from data_prep.readers import times
 from data_prep.readers.base import Piece, Reader
 from data_prep.readers.cells import DECIMAL, INTEGER, NUMERIC, SIDE_FEATURE, UNWRITABLE, WORD
+from data_prep.readers.feature_specification import is_specification, tables_of
 from data_prep.readers.impressions import ImpressionColumns
 from data_prep.readers.rows import Rows
 from data_prep.readers.side_files import in_folders, number_option, text_option
@@ -124,14 +126,19 @@ class TableReader(Reader):
     where_to_get_it = "Expected your own log as .csv, .tsv, .jsonl (plain, .gz, .xz, .bz2) or .parquet, one event a row."
 
     def __init__(self, paths: Sequence[str], options: Mapping[str, object]):
+        specification: tuple[str, ...] = ()
+        columns: tuple[str, ...] = ()
+        if is_specification(paths) and os.path.isfile(paths[0]):
+            specification = (paths[0],)
+            paths, columns = tables_of(paths[0])
         # Files by name, pattern or folder.
         super().__init__(in_folders(paths), options)
+        self._specification = specification
         encoding = text_option(options, "encoding", "utf-8")
         separator = text_option(options, "separator")
-        self._form, self._item_form = (
-            TextForm(separator, tuple(_texts(options, name)), encoding)
-            for name in ("columns", "item_columns")
-        )
+        columns = tuple(_texts(options, "columns")) or columns
+        self._form = TextForm(separator, columns, encoding)
+        self._item_form = TextForm(separator, tuple(_texts(options, "item_columns")), encoding)
         self._columns = _Columns(
             self._mandatory(USER, "user"),
             self._mandatory(ITEM, "item"),
@@ -176,7 +183,8 @@ class TableReader(Reader):
         return text_option(self.options, option, short if has_short else name)
 
     def files(self) -> tuple[str, ...]:
-        return (*self.paths, *([self._item_table] if self._item_table else []))
+        item_table = [self._item_table] if self._item_table else []
+        return (*self._specification, *self.paths, *item_table)
 
     def pieces(self) -> list[Piece]:
         files = [self._log(path) for path in self.paths]

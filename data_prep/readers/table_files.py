@@ -190,7 +190,7 @@ class ParquetTable(TableFile):
         return pa.types.is_integer(arrow_type)
 
     def first_values(self, name: str) -> pd.Series:
-        with _parquet(self.path) as file:
+        with open_parquet(self.path) as file:
             try:
                 for batch in file.iter_batches(_SAMPLE_LINES, columns=[self.names[name]]):
                     return batch.column(0).to_pandas(date_as_object=False).dropna()
@@ -200,15 +200,15 @@ class ParquetTable(TableFile):
 
     @functools.cached_property
     def _schema(self) -> pa.Schema:
-        with _parquet(self.path) as file:
+        with open_parquet(self.path) as file:
             return file.schema_arrow
 
     def pieces(self) -> list[Piece]:
-        with _parquet(self.path) as file:
+        with open_parquet(self.path) as file:
             return [Piece(self.path, group, group + 1) for group in range(file.num_row_groups)]
 
     def read(self, piece: Piece) -> Iterator[Rows]:
-        with _parquet(self.path) as file:
+        with open_parquet(self.path) as file:
             batches = file.iter_batches(
                 _BATCH_ROWS, range(piece.start, piece.stop), list(self.names.values())
             )
@@ -568,7 +568,7 @@ def _damaged(path: str, error: Exception) -> ValueError:
     return ValueError(f"{path} is damaged ({error}); write it again.")
 
 
-def _parquet(path: str) -> pa.parquet.ParquetFile:
+def open_parquet(path: str) -> pa.parquet.ParquetFile:
     """Opens a Parquet file; raises ValueError where it is none."""
     try:
         return pa.parquet.ParquetFile(path)
