@@ -401,7 +401,9 @@ def open_table(
         return JsonTable(path, names)
     if form.columns:
         _check_names(path, names, list(form.columns))
-        return TextTable(path, names, separator=_headerless_separator(path, form), form=form)
+        headerless = TextTable(path, names, {}, _headerless_separator(path, form), form)
+        _check_first_line(headerless)
+        return headerless
     headers = [_cells(path, text, form) for text in form.separators]
     for text, cells in zip(form.separators, headers, strict=True):
         if set(names.values()) <= set(cells):
@@ -414,6 +416,27 @@ def open_table(
 def _cells(path: str, separator: str, form: TextForm) -> list[str]:
     """Cells of the first line, without blanks around them."""
     return [cell.strip() for cell in header_cells(path, separator, form.encoding)]
+
+
+def _check_first_line(table: TextTable) -> None:
+    """Raises ValueError where the first line of a file without names has a word for its time, and the second none.
+
+    As a row it would make every id a word.
+    """
+    if TIME not in table.names:
+        return
+    times = table.form.columns.index(table.names[TIME])
+    cells = [
+        line.decode(table.form.encoding, "replace").split(table.separator)
+        for line in first_lines(table.path, 2)
+    ]
+    has_digits = [any(map(str.isdigit, line[times])) for line in cells if len(line) > times]
+    if has_digits == [False, True]:
+        raise ValueError(
+            f"{table.path}: expected no line of names where the columns are named; got "
+            f"{table.separator.join(cells[0])[:LONGEST_TEXT]!r}. Leave columns out, and name the columns by "
+            "user_column, item_column, time_column, ..."
+        )
 
 
 def _headerless_separator(path: str, form: TextForm) -> str:

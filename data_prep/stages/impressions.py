@@ -16,7 +16,7 @@ from data_prep.stages.hashing import mix, stream
 from data_prep.stages.histories import Histories
 from data_prep.stages.negatives import pack
 from data_prep.stages.splits import split_of_times
-from data_prep.stages.targets import Targets, first_of_run, first_of_time
+from data_prep.stages.targets import Targets, first_of_time, run_starts
 from dgin_tf.records import LABEL
 from dgin_tf.schema import NEGATIVE_RATE, REQUEST, SAMPLE_WEIGHT
 
@@ -79,19 +79,24 @@ def find_impressions(
     owner, times = log.owner, log.events[TIME]
     row = np.flatnonzero(log.events[LABEL] != NO_IMPRESSION)
     user = owner[row]
+    # Impressions of a request are neighbors, mostly: what they share is found once for each run of them.
     if REQUEST in log.events:
-        first = row[_first_equal(log.events[REQUEST][row])]
+        start, first = _runs(log.events[REQUEST][row])
     else:
-        first = row[first_of_run(user, times[row])]
+        start = run_starts(user, times[row])
+        first = start
+    size = np.diff(np.append(start, len(row)))
+    first = row[first]
     before = _past_before(is_past)
     # Past events before the time at which the request began, among those of the user.
-    cut = before[first_of_time(log, owner)[first]] - before[log.offsets[user]]
+    cut = before[first_of_time(log, first)] - before[log.offsets[owner[first]]]
     if SPLIT in log.events:
         split = log.events[SPLIT][row].astype(np.int8)
     elif user_split is not None:
         split = user_split[user]
     else:
-        split = split_of_times(times[first], cuts)
+        split = np.repeat(split_of_times(times[first], cuts), size)
+    first, cut = np.repeat(first, size), np.repeat(cut, size)
     return Impressions(row, first, user, cut, split)
 
 
@@ -166,17 +171,14 @@ def count_impressions(
     }
 
 
-def _first_equal(values: np.ndarray) -> np.ndarray:
-    """Index of the first value that equals each value, int64 [values]."""
-    # Most equal values are neighbors: runs of them are far fewer than values.
-    is_start = np.ones(len(values), bool)
-    is_start[1:] = values[1:] != values[:-1]
-    starts = np.flatnonzero(is_start)
+def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index at which each run of equal values starts, and that of the first such value of all, int64 [runs]."""
+    starts = run_starts(values)
     first = starts
     if pd.Series(values[starts]).duplicated().any():
         _, index, inverse = np.unique(values[starts], return_index=True, return_inverse=True)
         first = starts[index][inverse]
-    return np.repeat(first, np.diff(np.append(starts, len(values))))
+    return starts, first
 
 
 def _past_before(is_past: np.ndarray) -> np.ndarray:

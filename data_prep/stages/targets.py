@@ -93,25 +93,29 @@ def _targets(
     begin = histories.offsets[owner[events]]
     cut = events - begin
     if strict:
-        cut = first_of_time(histories, owner)[events] - begin
+        cut = first_of_time(histories, events) - begin
     return Targets(owner[events], events - begin, cut, event_split[events])
 
 
-def first_of_time(histories: Histories, owner: np.ndarray) -> np.ndarray:
-    """Index of the first event of the same user and time, to the microsecond where the log has it."""
-    events = histories.events
-    within_second = [events[MICROSECOND]] if MICROSECOND in events else []
-    return first_of_run(owner, events[TIME], *within_second)
+def first_of_time(histories: Histories, events: np.ndarray) -> np.ndarray:
+    """Index of the first event of the same user and time, to the microsecond where the log has it.
+
+    Args:
+      histories: of one bucket.
+      events: indices of some events, int64 [targets].
+    """
+    names = [name for name in (TIME, MICROSECOND) if name in histories.events]
+    starts = run_starts(histories.owner, *(histories.events[name] for name in names))
+    return starts[np.searchsorted(starts, events, side="right") - 1] if len(events) else events
 
 
-def first_of_run(*columns: np.ndarray) -> np.ndarray:
-    """Index of the first row of each row's run of equal values in all columns, int64 [rows]."""
-    new = np.ones(len(columns[0]), bool)
-    new[1:] = False
+def run_starts(*columns: np.ndarray) -> np.ndarray:
+    """Index at which each run of rows that are equal in all columns starts, int64 [runs]."""
+    new = np.zeros(len(columns[0]), bool)
+    new[:1] = True
     for column in columns:
         new[1:] |= column[1:] != column[:-1]
-    # The latest start of a run at or before each row.
-    return np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
+    return np.flatnonzero(new)
 
 
 def targets_of_lines(

@@ -55,6 +55,11 @@ def test_columns_that_are_not_read_need_no_names_and_ratings_choose_the_events(t
     ("text", "columns", "message"),
     [
         ("user,item,rating,time\n1,2,3,4\n", "user,item,rating,time", "got one with item, rating"),
+        (
+            "u,i,when\n1,2,3\n",
+            "user,item,time",
+            "no line of names .*; got 'u,i,when'. Leave columns",
+        ),
         ("1,2,3\n", "user,item,rating,time", r"expected 4 columns, .*got the first line '1,2,3'"),
         ("1,2,3\n", "user,item,item", "expected different names of columns"),
         ("1,2,3\n", "who,item,time", "user_id missing or repeated"),
