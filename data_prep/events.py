@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from dgin_tf.records import LABEL
-from dgin_tf.schema import REQUEST
+from dgin_tf.schema import NEGATIVE_RATE, REQUEST, SAMPLE_WEIGHT
 
 USER = "user_id"
 ITEM = "item_id"
@@ -28,9 +28,12 @@ TIME = "timestamp"
 ID_COLUMNS = (USER, ITEM, CATEGORY)
 COLUMNS = (USER, ITEM, CATEGORY, BEHAVIOR, TIME)
 
+# Microseconds within the second, of logs whose times are finer than seconds: events are sorted by it too.
+MICROSECOND = "microsecond"
+
 # What impressions have besides. Rows of a behavior log beside them have `NO_IMPRESSION` in each.
 SPLIT = "split"
-IMPRESSION_COLUMNS = (LABEL, REQUEST, SPLIT)
+IMPRESSION_COLUMNS = (LABEL, REQUEST, SPLIT, SAMPLE_WEIGHT, NEGATIVE_RATE)
 NO_IMPRESSION = -1
 
 # An event whose category the source does not tell. It becomes the out-of-vocabulary id.
@@ -47,8 +50,8 @@ class Chunk:
 
     Attributes:
       columns: every name of `COLUMNS` -> its values, [events], and after those the reader's
-        `side_features`, which are ids, `numeric_features`, encoded by `dgin_tf.numeric_features`, and those of
-        `IMPRESSION_COLUMNS` that the log has. All of these are int64;
+        `side_features`, which are ids, `numeric_features`, encoded by `dgin_tf.numeric_features`, those of
+        `IMPRESSION_COLUMNS` that the log has, and `MICROSECOND` where it has times within seconds. All of these are int64;
         `behavior_type` is uint8, an index into the reader's `behavior_types` (0 where it has none).
       lines: source lines that were looked at, [] of int: the events, the bad rows and whatever is
         neither (a header).

@@ -7,8 +7,10 @@ The flags about the log are those of `data_prep.prepare`: give the same ones. A 
     {"user_id": 17, "sequence": 12, "item_id": 93, "category_id": 4, "behavior_type": "pv", "timestamp": 1511544070}
 
 with the ids of the log. Lines are in time order. `sequence` numbers each user's events from 1 on in the order
-that a preparation has (time, then item), without exact duplicates. Of a log that grows at its end alone, a later
+that a preparation has (time, then the order of a table or the item), without exact duplicates. Of a log that grows at its end alone, a later
 file repeats an earlier one's lines, which change nothing. docs/events.md has the format.
+
+Of impressions (`--label_column`) the clicked ones are events, or the rows of `--behaviors` where that is given.
 
 The events are sorted in memory, about 100 bytes each.
 """
@@ -31,7 +33,9 @@ from data_prep.events import (
     CATEGORY,
     ID_COLUMNS,
     ITEM,
+    MICROSECOND,
     MISSING,
+    NO_IMPRESSION,
     TIME,
     USER,
     check_names,
@@ -40,11 +44,13 @@ from data_prep.events import (
 from data_prep.quarantine import check_fraction, collect
 from data_prep.readers.base import Piece, Reader
 from data_prep.stages.histories import Histories, build_histories
+from data_prep.stages.impressions import past_events
 from data_prep.tasks.partition import check_id_types, check_layout
 from data_prep.vocabularies import Words
 from dgin_tf.commands import command_line
 from dgin_tf.numeric_features import decode_numbers
 from dgin_tf.ownership import check_claim, claim
+from dgin_tf.records import LABEL
 from dgin_tf.schema import replacing
 
 flags.adopt_module_key_flags(reader_flags)  # --help lists them too
@@ -71,6 +77,7 @@ class EventsOfLog:
     Attributes:
       histories: the events.
       duplicates: number of exact repetitions that were dropped.
+      impressions: number of impressions that are no events: those beside a log of behaviors, or not clicked.
       bad: piece, number of lines and file of bad rows, as `quarantine.collect` takes them.
 
     Raises:
@@ -116,8 +123,16 @@ class EventsOfLog:
                 parts.append(columns)
             self.bad.append((piece, lines, path))
         self._words = {name: Words(check_names(pd.concat(names))) for name, names in words.items()}
+        self.impressions = 0
         self.histories: Histories
-        self.histories, self.duplicates = build_histories(concatenate(parts))
+        self.histories, self.duplicates = build_histories(
+            concatenate(parts), keeps_order=reader.keeps_order
+        )
+        if parts and reader.impression_columns:
+            label = self.histories.events[LABEL]
+            is_past = label == NO_IMPRESSION if reader.has_behavior_log else label == 1
+            self.impressions = int((~is_past).sum())
+            self.histories = past_events(self.histories, is_past)
 
     def lines(self) -> Iterator[str]:
         """The events as JSON, the oldest first."""
@@ -125,7 +140,8 @@ class EventsOfLog:
         columns[USER] = self.histories.users[self.histories.owner]
         starts = np.repeat(self.histories.offsets[:-1], self.histories.lengths)
         columns[SEQUENCE] = np.arange(len(starts)) - starts + 1
-        order = np.argsort(columns[TIME], kind="stable")
+        within_second = [columns.pop(MICROSECOND)] if MICROSECOND in columns else []
+        order = np.lexsort((*within_second, columns[TIME]))
         for start in range(0, len(order), _LINES):
             rows = order[start : start + _LINES]
             chunk = {n: self._raw(n, column[rows]) for n, column in columns.items()}
@@ -165,7 +181,12 @@ def main(_: object) -> None:
         log = EventsOfLog(reader, types, pathlib.Path(folder), _PROGRESS.value)
         bad = collect(log.bad, quarantine)
     events = len(log.histories.owner)
-    check_fraction(bad, events + log.duplicates, reader_flags.MAX_BAD_FRACTION.value, quarantine)
+    check_fraction(
+        bad,
+        events + log.impressions + log.duplicates,
+        reader_flags.MAX_BAD_FRACTION.value,
+        quarantine,
+    )
     if not events:
         raise ValueError(f"{', '.join(reader.paths)} has no events; expected at least one.")
     if not bad:
@@ -174,7 +195,8 @@ def main(_: object) -> None:
         file.writelines(log.lines())
     sys.stdout.write(
         f"{events:,} events of {len(log.histories.users):,} users in {output}; {log.duplicates:,} exact "
-        f"duplicates were dropped, {bad:,} rows were bad{f', see {quarantine}' if bad else ''}.\n"
+        f"duplicates were dropped, {bad:,} rows were bad{f', see {quarantine}' if bad else ''}"
+        f"{f', {log.impressions:,} impressions are no events' if log.impressions else ''}.\n"
     )
 
 

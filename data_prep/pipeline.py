@@ -61,6 +61,7 @@ from data_prep.protocol import USER as BY_USER
 from data_prep.quarantine import QUARANTINE_FILE, check_fraction, collect
 from data_prep.readers.base import is_compressed
 from data_prep.stages.columns import Encoding
+from data_prep.stages.impressions import CANDIDATE_COLUMNS
 from data_prep.stages.splits import TEST, TRAIN, time_cuts
 from data_prep.stages.vocabulary import Lookup, range_boundaries
 from data_prep.storage import Columns, load_columns, map_columns, save_columns
@@ -190,7 +191,7 @@ class _Run:
             max(result["longest"] for result in histories),
             reader.side_features,
             reader.numeric_features,
-            (REQUEST,) if self.preparation.protocol.name == IMPRESSIONS else (),
+            self._candidate_fields(),
             [encoding.field for encoding in encodings],
         )
         write_tasks = [WriteTask(task, schema, self.output_dir) for task in buckets]
@@ -220,6 +221,13 @@ class _Run:
         vocabularies[ITEM].save_titles(folder / f"{ITEM}.titles.txt", reader.titles())
         publish(self.output_dir, schema, vocabularies, examples, card, key)
         return card
+
+    def _candidate_fields(self) -> tuple[str, ...]:
+        """Names of what candidates alone have."""
+        if self.preparation.protocol.name != IMPRESSIONS:
+            return ()
+        names = self.preparation.reader.impression_columns
+        return (REQUEST, *(name for name in CANDIDATE_COLUMNS if name in names))
 
     def _run_buckets(
         self,
@@ -342,6 +350,8 @@ class _Run:
         span, last_of = None, None
         if self.preparation.protocol.split_by not in (BY_USER, GIVEN):
             span = _span(partition)
+        # The positions in a file of examples count events sorted by time and item.
+        keeps_order = self.preparation.reader.keeps_order and not self.preparation.examples
         if self.preparation.protocol.split_by == LAST_TIME:
             last_of = self.preparation.positive_types
         tasks = []
@@ -357,7 +367,11 @@ class _Run:
             target = self.folder / "histories" / f"{bucket:05d}.columns"
             events = sum(last - first for _, first, last in segments)
             tasks.append(
-                Task(build_bucket, HistoryTask(bucket, segments, target, span, last_of), events)
+                Task(
+                    build_bucket,
+                    HistoryTask(bucket, segments, target, span, last_of, keeps_order),
+                    events,
+                )
             )
         return self.engine.run("histories", tasks)
 

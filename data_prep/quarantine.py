@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import pathlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -63,6 +64,12 @@ def name_rows(rows: Iterable[tuple[str, str, str]]) -> str:
     )
 
 
+def advice_on(reasons: str) -> str:
+    """The end of a message about bad rows, where their reasons say that ids are no integers."""
+    wrong_ids = re.search("(user|item|category)_id[^;]* is no integer|negative [a-z]+_id", reasons)
+    return "; ids that are words or negative need --id_type=word" if wrong_ids else ""
+
+
 def check_fraction(bad: int, events: int, largest: float, target: pathlib.Path) -> None:
     """Raises ValueError that names the first bad rows where there are too many of them."""
     if bad <= largest * (bad + events):
@@ -73,5 +80,5 @@ def check_fraction(bad: int, events: int, largest: float, target: pathlib.Path) 
     raise ValueError(
         f"{bad:,} of {bad + events:,} rows cannot be read, more than --max_bad_fraction={largest}; "
         f"the first {len(first)}: {examples}. All are in {target}. Check that --dataset is the layout "
-        "of this file."
+        f"of this file{advice_on(examples)}."
     )

@@ -25,6 +25,8 @@ class Predictions:
       groups: the user of each sample, any integers; GAUC ranks within a group.
       history_lengths: events in the history that the sample was scored with.
       requests: the request (page view) of each sample, any integers; None where the data has none.
+      weights: of the samples, not negative; None where the data has none.
+      negative_rates: share of ignored samples that the data kept, above 0 up to 1; None where it has all.
     """
 
     logits: np.ndarray
@@ -32,6 +34,8 @@ class Predictions:
     groups: np.ndarray
     history_lengths: np.ndarray
     requests: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    negative_rates: np.ndarray | None = None
 
     def __post_init__(self):
         shapes = {name: array.shape for name, array in self._arrays().items()}
@@ -183,6 +187,60 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(np.mean(np.logaddexp(0.0, logits) - np.asarray(labels) * logits))
 
 
+def weighted_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> float:
+    """`auc` of samples that count as many times as they weigh.
+
+    Args:
+      labels: 0 or 1, [samples].
+      scores: [samples].
+      weights: not negative, [samples].
+
+    Returns:
+      The area; NaN where one of the classes weighs nothing.
+    """
+    _, tie = np.unique(scores, return_inverse=True)
+    positive = np.bincount(tie, weights * (np.asarray(labels) == 1))
+    negative = np.bincount(tie, weights * (np.asarray(labels) != 1))
+    pairs = positive.sum() * negative.sum()
+    # Negatives below, and half of those of the same score.
+    outranked = np.cumsum(negative) - negative / 2.0
+    return float(np.sum(positive * outranked) / pairs) if pairs else float("nan")
+
+
+def weighted_log_loss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> float:
+    """`log_loss` as a mean by weight; NaN where nothing weighs anything."""
+    logits = np.asarray(logits, np.float64)
+    losses = np.logaddexp(0.0, logits) - np.asarray(labels) * logits
+    return float(np.average(losses, weights=weights)) if np.sum(weights) else float("nan")
+
+
+def calibrated_log_loss(
+    labels: np.ndarray,
+    logits: np.ndarray,
+    negative_rates: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> float:
+    """Log loss in the log that ignored samples were dropped from.
+
+    Of a model that was trained on a share w of the negatives, p / (p + (1 - p) / w) is the probability among
+    all (He et al., 2014, section 6.3), which is the logit plus log w. Each negative that is there stands for
+    1 / w of them.
+
+    Args:
+      labels: 0 or 1, [samples].
+      logits: of the model, [samples].
+      negative_rates: w, above 0 up to 1, [samples].
+      weights: of the samples besides, [samples]; all 1 by default.
+
+    Returns:
+      The mean over all samples that there were, in float64.
+    """
+    stands_for = np.where(np.asarray(labels) == 1, 1.0, 1.0 / negative_rates)
+    if weights is not None:
+        stands_for = stands_for * weights
+    return weighted_log_loss(labels, logits + np.log(negative_rates), stands_for)
+
+
 def calibration(labels: np.ndarray, logits: np.ndarray) -> float:
     """Ratio of predicted to observed clicks, sum p / sum y: 1.1 predicts a tenth too many.
 
@@ -223,15 +281,23 @@ def summary(predictions: Predictions) -> dict[str, float | int]:
 
     Returns:
       `auc`, `gauc`, `log_loss`, `calibration`, `calibration_error` (NaN where undefined) and
-      `examples`, the number of samples; of samples with requests also `request_gauc`, `ndcg_10` and `mrr`.
+      `examples`, the number of samples; of samples with requests also `request_gauc`, `ndcg_10` and `mrr`, with
+      weights `weighted_auc` and `weighted_log_loss`, with rates of negatives `calibrated_log_loss` (by weight,
+      where there are any).
     """
     labels, logits = predictions.labels, predictions.logits
-    by_request = {}
+    weights, rates = predictions.weights, predictions.negative_rates
+    optional = {}
     if predictions.requests is not None:
         ndcg, mrr = request_ranking(labels, logits, predictions.requests)
-        by_request = {"request_gauc": gauc(labels, logits, predictions.requests)}
-        by_request |= {"ndcg_10": ndcg, "mrr": mrr}
-    return by_request | {
+        optional = {"request_gauc": gauc(labels, logits, predictions.requests)}
+        optional |= {"ndcg_10": ndcg, "mrr": mrr}
+    if weights is not None:
+        optional["weighted_auc"] = weighted_auc(labels, logits, weights)
+        optional["weighted_log_loss"] = weighted_log_loss(labels, logits, weights)
+    if rates is not None:
+        optional["calibrated_log_loss"] = calibrated_log_loss(labels, logits, rates, weights)
+    return optional | {
         "auc": auc(labels, logits),
         "gauc": gauc(labels, logits, predictions.groups),
         "log_loss": log_loss(labels, logits),

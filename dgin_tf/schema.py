@@ -34,6 +34,11 @@ SCHEMA_FILE = "schema.json"
 FORMAT_VERSION = 1
 TIMESTAMP, BEHAVIOR_TYPE = "timestamp", "behavior_type"
 USER_ID, ITEM, REQUEST = "user_id", "item_id", "request_id"
+# Of impressions, in millionths: the weight of a sample's loss, and the share of ignored impressions that a log
+# kept.
+SAMPLE_WEIGHT, NEGATIVE_RATE = "sample_weight", "negative_rate"
+MILLIONTHS = 1_000_000
+_NO_NUMBERS = (TIMESTAMP, REQUEST, SAMPLE_WEIGHT, NEGATIVE_RATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Field:
       roles: where the field occurs, a subset of `USER`, `HISTORY`, `CANDIDATE`, `CONTEXT`.
       vocabulary: the vocabulary its ids come from. Fields that name the same vocabulary share one
         embedding table. Empty for timestamps, which are seconds, for numeric features, which are codes of
-        `dgin_tf.numeric_features`, and for the request of impressions; none is ever embedded as an id.
+        `dgin_tf.numeric_features`, and for the request, weight and rate of impressions; none is ever embedded
+        as an id.
       values: ids of a multi-valued field, such as tags, at most; fewer are padded with 0 at the end. 1 for
         a field of one value, whose features have no axis of values.
       moments: mean and standard deviation of a standardized number, float32 and NaN where unknown; empty for
@@ -86,7 +92,7 @@ class Field:
     @property
     def is_numeric(self) -> bool:
         """True for numbers that events have as integer codes, such as dwell time."""
-        return not (self.vocabulary or self.moments) and self.name not in (TIMESTAMP, REQUEST)
+        return not (self.vocabulary or self.moments) and self.name not in _NO_NUMBERS
 
     @property
     def is_standardized(self) -> bool:

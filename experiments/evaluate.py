@@ -42,7 +42,15 @@ _COLUMNS = {
     "log_loss": "{:.4f}",
     "calibration": "{:.3f}",
 }
-_REQUEST_COLUMNS = {"request_gauc": "{:.4f}", "ndcg_10": "{:.4f}", "mrr": "{:.4f}"}
+# Of data that has requests, weights, or rates of negatives.
+_OPTIONAL_COLUMNS = (
+    "request_gauc",
+    "ndcg_10",
+    "mrr",
+    "weighted_auc",
+    "weighted_log_loss",
+    "calibrated_log_loss",
+)
 
 
 def main(_: object) -> None:
@@ -74,7 +82,7 @@ def main(_: object) -> None:
 
 def _text(result: Mapping[str, Any]) -> str:
     """Metrics as a table: of all examples, and by the number of events in their history."""
-    forms = _COLUMNS | (_REQUEST_COLUMNS if "mrr" in result else {})
+    forms = _COLUMNS | {name: "{:.4f}" for name in _OPTIONAL_COLUMNS if name in result}
     rows = {"all": result, **result["by_history_length"]}
     lines = [["history length", *(name.replace("_", " ") for name in forms)]]
     for name, values in rows.items():

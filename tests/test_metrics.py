@@ -146,3 +146,30 @@ def test_requests_are_ranked_by_their_discounted_gain_and_first_click():
     assert ndcg == pytest.approx((discounts[1] / discounts.sum() + discounts[1]) / 2)
     assert mrr == pytest.approx((1 / 2 + 1 / 2) / 2)
     assert np.isnan(metrics.request_ranking(labels[5:], scores[5:], requests[5:])).all()
+
+
+def test_weights_count_samples_as_often_as_they_weigh():
+    rng = np.random.default_rng(3)
+    labels, logits = rng.integers(0, 2, 41), np.round(rng.normal(size=41), 1)
+    weights = rng.integers(0, 4, 41)
+    repeated = [np.repeat(values, weights) for values in (labels, logits)]
+    assert metrics.weighted_auc(labels, logits, weights) == pytest.approx(metrics.auc(*repeated))
+    loss = metrics.weighted_log_loss(labels, logits, weights)
+    assert loss == pytest.approx(metrics.log_loss(*repeated))
+    assert np.isnan(metrics.weighted_auc(labels, logits, labels * 1.0))
+    assert np.isnan(metrics.weighted_log_loss(labels, logits, 0.0 * weights))
+
+
+def test_calibrated_log_loss_is_that_of_the_log_before_negatives_were_dropped():
+    # Of 1,000 samples with one click in ten, a tenth of the negatives was kept; the model knows the rest.
+    labels = np.repeat([1, 0], [100, 90])
+    logit = np.log(100 / 90)
+    rates = np.full(190, 0.1)
+    expected = -(0.1 * np.log(0.1) + 0.9 * np.log(0.9))
+    loss = metrics.calibrated_log_loss(labels, np.full(190, logit), rates)
+    assert loss == pytest.approx(expected)
+    probability = 100 / 190
+    corrected = probability / (probability + (1 - probability) / 0.1)
+    assert corrected == pytest.approx(0.1)
+    same = metrics.calibrated_log_loss(labels, np.full(190, logit), np.ones(190))
+    assert same == pytest.approx(metrics.log_loss(labels, np.full(190, logit)))

@@ -13,6 +13,7 @@ import pytest
 
 from experiments.running import configs, sweeps
 from tests.data_prep import logs
+from tests.data_prep.layouts import write_layouts
 from tests.pages import PAGES, ROOT, Reader, blocks
 
 LANGUAGES = ("bash", "console")
@@ -121,6 +122,7 @@ def test_every_page_is_in_the_sites_navigation():
 
 def write_logs(folder):
     """The logs that pages take for granted, tiny, under the names that the pages give them."""
+    write_layouts(folder)
     rows = logs.rows_of(users=60, events=20, items=40, seed=5)
     taobao = logs.text_of(rows)
     (folder / "UserBehavior.csv").write_bytes(taobao)

@@ -29,7 +29,7 @@ from data_prep.readers.base import Piece, Reader, file_pieces
 from data_prep.readers.cells import DECIMAL, INTEGER, WORD, checked_value
 from data_prep.readers.parsers import JsonLines, RowParser, load_json, read_json
 from data_prep.readers.rows import Rows, check_layout, read_rows
-from data_prep.readers.side_files import bare_name, beside, number_option, the_only
+from data_prep.readers.side_files import bare_name, beside, number_option, text_option, the_only
 from data_prep.readers.side_table import CategoryTable
 
 _REVIEWER, _ASIN, _SECONDS, _STARS = "reviewerID", "asin", "unixReviewTime", "overall"
@@ -47,7 +47,7 @@ class AmazonReader(Reader):
     The input is the review file (its `meta_` file is looked for beside it), both files, or a folder
     with one review file. Without metadata the log has no categories, and a warning says so.
 
-    Options: `min_rating`, the lowest `overall` that is an event (all reviews if None, as in DIEN).
+    Options: `meta`, the metadata, whatever they are called; `min_rating`, the lowest `overall` that is an event (all reviews if None, as in DIEN).
     """
 
     where_to_get_it = (
@@ -63,7 +63,8 @@ class AmazonReader(Reader):
 
     def __init__(self, paths: Sequence[str], options: Mapping[str, object]):
         super().__init__(_review_files(paths, self.where_to_get_it), options)
-        self._metas = _meta_files(paths, self.paths)
+        named = text_option(options, "meta")
+        self._metas = _meta_files([*paths, *([named] if named else [])], self.paths, named)
         self.has_categories = bool(self._metas)
         self._min_rating = number_option(options, "min_rating")
         if not self.has_categories:
@@ -226,9 +227,9 @@ def _review_files(paths: Sequence[str], where_to_get_it: str) -> list[str]:
     return files
 
 
-def _meta_files(paths: Sequence[str], reviews: Sequence[str]) -> tuple[str, ...]:
-    """The metadata among the input files, or else of each review file by name, beside it."""
-    metas = [path for path in paths if _META.fullmatch(bare_name(path))]
+def _meta_files(paths: Sequence[str], reviews: Sequence[str], named: str) -> tuple[str, ...]:
+    """The metadata among the input files and the named one, or else of each review file by name, beside it."""
+    metas = [path for path in paths if path == named or _META.fullmatch(bare_name(path))]
     for path in metas:
         if not os.path.isfile(path):
             raise FileNotFoundError(f"no metadata file {path!r}; check --input.")

@@ -68,6 +68,10 @@ class Reader(abc.ABC):
     impression_columns: tuple[str, ...] = ()
     #: True where past events are in a log of their own beside the impressions.
     has_behavior_log: bool = False
+    #: True where a user's events of one time are in the order of the log; otherwise they are sorted by item.
+    keeps_order: bool = False
+    #: True where events have their time within the second, `events.MICROSECOND`.
+    has_microseconds: bool = False
     #: False where the source knows no categories; the field is then left out of the schema.
     has_categories: bool = True
     #: Names `user_*` of the profile columns that `profiles` returns.

@@ -1,5 +1,7 @@
-"""MovieLens, in both of its layouts, plain or compressed.
+"""MovieLens, in all of its layouts, plain or compressed.
 
+- 100k: `u.data` `user, movie, rating, timestamp` between tabs, `u.item` `movie|title|date|date|url|19 flags of
+  genres` and `u.user` `user|age|gender|occupation|zip`; no header, Latin-1.
 - `.dat` (1M, 10M): `ratings.dat` `user::movie::rating::timestamp`, `movies.dat` `movie::title::genres`
   and, with 1M, `users.dat` `user::gender::age::occupation::zip`; no header, Latin-1.
 - `.csv` (20M, 25M, 32M, latest): `ratings.csv` `userId,movieId,rating,timestamp` and `movies.csv`
@@ -35,7 +37,7 @@ from data_prep.events import (
 from data_prep.readers.base import Piece, Reader, file_pieces
 from data_prep.readers.cells import DECIMAL, INTEGER, SIDE_FEATURE, WORD
 from data_prep.readers.parsers import Delimited
-from data_prep.readers.rows import Rows, check_layout, header_cells, read_rows
+from data_prep.readers.rows import Rows, check_layout, first_lines, header_cells, read_rows
 from data_prep.readers.side_files import (
     bare_name,
     beside,
@@ -75,7 +77,30 @@ class _Layout:
 
 _RATING_TYPES = {USER: INTEGER, ITEM: INTEGER, RATING: DECIMAL, TIME: INTEGER}
 _MOVIE_TYPES = {ITEM: INTEGER, TITLE: SIDE_FEATURE, GENRES: WORD}
+_FLAGS_100K = (
+    *(
+        "unknown",
+        "Action",
+        "Adventure",
+        "Animation",
+        "Children's",
+        "Comedy",
+        "Crime",
+        "Documentary",
+    ),
+    *("Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi"),
+    *("Thriller", "War", "Western"),
+)
 _LAYOUTS = {
+    "100k": _Layout(
+        Delimited((USER, ITEM, RATING, TIME), _RATING_TYPES, "\t"),
+        Delimited(
+            (ITEM, TITLE, "date", "video_date", "url", *_FLAGS_100K),
+            {ITEM: INTEGER, TITLE: SIDE_FEATURE, **dict.fromkeys(_FLAGS_100K, ("0", "1"))},
+            "|",
+            encoding="latin-1",
+        ),
+    ),
     "dat": _Layout(
         Delimited((USER, ITEM, RATING, TIME), _RATING_TYPES, "::"),
         Delimited((ITEM, TITLE, GENRES), _MOVIE_TYPES, "::", encoding="latin-1"),
@@ -95,10 +120,18 @@ _USERS = Delimited(
 )
 
 
+_USERS_100K = Delimited(
+    (USER, "user_age", "user_gender", "user_occupation", "zip"),
+    _USERS.types,
+    "|",
+    encoding="latin-1",
+)
+
+
 class MovieLensReader(Reader):
     """Reads ratings with the movies (and users) file beside them; the input may be their folder.
 
-    Options: `min_rating`, the lowest rating that is an event (4 for positives only; all if None), and
+    Options: `movies` and `users`, the side files, whatever they are called; `min_rating`, the lowest rating that is an event (4 for positives only; all if None), and
     `like_rating`: with it ratings from it on are of type like, those below of type dislike.
     """
 
@@ -116,8 +149,8 @@ class MovieLensReader(Reader):
 
     def __init__(self, paths: Sequence[str], options: Mapping[str, object]):
         super().__init__(_ratings_files(paths, self.where_to_get_it), options)
-        self._movies = self._side_file(paths, r"movies\.(dat|csv)")
-        self._users = self._side_file(paths, r"users\.dat", optional=True)
+        self._movies = self._side_file(paths, "movies", r"movies\.(dat|csv)|u\.item")
+        self._users = self._side_file(paths, "users", r"users\.dat|u\.user", optional=True)
         self.profile_fields = PROFILE if self._users else ()
         self._min_rating = number_option(options, "min_rating")
         self._like_rating = number_option(options, "like_rating")
@@ -128,8 +161,14 @@ class MovieLensReader(Reader):
             column = Column(GENRES, OF_ITEMS, MULTI_VALUED, GENRES, "|", _MOST_GENRES)
             self.declared = DeclaredColumns((column,), item_table=self._movies)
 
-    def _side_file(self, paths: Sequence[str], pattern: str, optional: bool = False) -> str:
-        """The side file, among the input files or beside the ratings; empty where there is none."""
+    def _side_file(
+        self, paths: Sequence[str], option: str, pattern: str, optional: bool = False
+    ) -> str:
+        """The side file by option, among the input files or beside the ratings; empty where there is none."""
+        if named := text_option(self.options, option):
+            if not os.path.isfile(named):
+                raise FileNotFoundError(f"no file {named!r}; check --{option}.")
+            return named
         files = [path for path in in_folders(paths) if re.fullmatch(pattern, bare_name(path))]
         files = files or beside(self.paths[0], pattern)
         if files:
@@ -137,7 +176,7 @@ class MovieLensReader(Reader):
         if not optional:
             raise FileNotFoundError(
                 f"expected movies.dat or movies.csv, which holds the genres, beside {self.paths[0]!r}; "
-                f"found none. {self.where_to_get_it}"
+                f"found none (--movies=FILE names one). {self.where_to_get_it}"
             )
         return ""
 
@@ -147,11 +186,13 @@ class MovieLensReader(Reader):
     def pieces(self) -> list[Piece]:
         for path in self.paths:
             layout = _layout_of(path)
-            _check(path, layout.ratings, layout.header, "user::movie::rating::timestamp")
+            line = layout.ratings.separator.join(("user", "movie", "rating", "timestamp"))
+            _check(path, layout.ratings, layout.header, line)
         layout = _layout_of(self._movies)
         _check(self._movies, layout.movies, layout.movies_header, "movie::title::genres")
         if self._users:
-            _check(self._users, _USERS, "", "user::gender::age::occupation::zip")
+            users = _users_of(self._users)
+            _check(self._users, users, "", users.separator.join(users.columns))
         return [piece for path in self.files() for piece in file_pieces(path)]
 
     def read(self, piece: Piece) -> Iterator[Chunk]:
@@ -177,7 +218,7 @@ class MovieLensReader(Reader):
         if not self._users:
             return super().profiles()
         tables = [
-            rows.table for piece in file_pieces(self._users) for rows in read_rows(piece, _USERS)
+            rows.table for piece in file_pieces(self._users) for rows in self._side_rows(piece)
         ]
         empty = pd.DataFrame({USER: np.zeros(0, np.int64), **{name: [] for name in PROFILE}})
         # A user that occurs twice has the profile of the first line.
@@ -196,7 +237,7 @@ class MovieLensReader(Reader):
 
     def _side_rows(self, piece: Piece) -> Iterator[Rows]:
         if piece.path == self._users:
-            return read_rows(piece, _USERS)
+            return read_rows(piece, _users_of(piece.path))
         layout = _layout_of(piece.path)
         return read_rows(piece, layout.movies, header=bool(layout.movies_header))
 
@@ -205,8 +246,13 @@ class MovieLensReader(Reader):
         def parts() -> Iterator[tuple[np.ndarray, pd.Series]]:
             for piece in file_pieces(self._movies):
                 for rows in self._side_rows(piece):
-                    # The first of the genres, which bars separate.
-                    genre = rows.table[GENRES].astype(object).str.split("|").str[0]
+                    if GENRES in rows.table:
+                        # The first of the genres, which bars separate.
+                        genre = rows.table[GENRES].astype(object).str.split("|").str[0]
+                    else:
+                        flags = rows.table[list(_FLAGS_100K)].to_numpy()
+                        names = np.array((MISSING_NAME, *_FLAGS_100K[1:]), object)
+                        genre = pd.Series(names[flags.argmax(axis=1)], rows.table.index, object)
                     yield rows.table[ITEM].to_numpy(), genre.replace(_NO_GENRES, MISSING_NAME)
 
         return CategoryTable.build(parts())
@@ -222,7 +268,19 @@ class MovieLensReader(Reader):
 
 
 def _layout_of(path: str) -> _Layout:
-    return _LAYOUTS["csv" if bare_name(path).endswith(".csv") else "dat"]
+    """Layout of ratings or movies: by the ending of the name, else by the first line."""
+    name = bare_name(path)
+    if name.endswith((".csv", ".dat")):
+        return _LAYOUTS[name[-3:]]
+    line = b"".join(first_lines(path, 1))
+    if line.startswith((b"userId,", b"movieId,")):
+        return _LAYOUTS["csv"]
+    return _LAYOUTS["dat" if b"::" in line else "100k"]
+
+
+def _users_of(path: str) -> Delimited:
+    """Layout of users; a name may end as it likes."""
+    return _USERS if b"::" in b"".join(first_lines(path, 1)) else _USERS_100K
 
 
 def _check(path: str, parser: Delimited, header: str, line: str) -> None:
@@ -242,10 +300,10 @@ def _ratings_files(paths: Sequence[str], where_to_get_it: str) -> list[str]:
     files = []
     for path in paths:
         if os.path.isdir(path):
-            inside = beside(os.path.join(path, "ratings"), r"ratings.*\.(dat|csv)")
+            inside = beside(os.path.join(path, "ratings"), r"ratings.*\.(dat|csv)|u\.data")
             if not inside:
                 raise FileNotFoundError(f"no ratings file in {path!r}. {where_to_get_it}")
             files.append(the_only(inside, "ratings file"))
-        elif not re.match("(movies|users)\\.", bare_name(path)):
+        elif not re.match("(movies|users)\\.|u\\.(item|user)$", bare_name(path)):
             files.append(path)
     return files

@@ -80,7 +80,7 @@ class Delimited(RowParser):
 
     def parse_many(self, block: bytes) -> pa.Table | None:
         # Arrow ends a line at a lone carriage return, we do not.
-        if block.count(b"\r") != block.count(b"\r\n"):
+        if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
             return None
         if not block.isascii():  # Arrow checks only the columns that it converts
             try:

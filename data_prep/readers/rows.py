@@ -156,15 +156,18 @@ def check_layout(path: str, parser: RowParser, description: str, header: bool = 
         )
 
 
-def header_cells(path: str, separator: str) -> list[str]:
-    """Names in the first line of a delimited file; empty for an empty file.
+def header_cells(path: str, separator: str, encoding: str = "utf-8") -> list[str]:
+    """Cells of the first line of a delimited file; empty for an empty file.
 
     Raises:
-      ValueError: the line is no UTF-8.
+      ValueError: the line is not of the encoding.
     """
     for line in first_lines(path, 1):
         try:
-            return next(csv.reader([line.decode()], delimiter=separator), [])
+            text = line.decode(encoding)
+            if len(separator) > 1:
+                return text.split(separator)
+            return next(csv.reader([text], delimiter=separator), [])
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(
                 f"{path}: expected a line of column names, got {text_of(line)!r} ({error})."

@@ -1,8 +1,9 @@
 """Side files of a log, recognized by name, and checks of reader options.
 
---input names files, or the folder that holds them.
+--input names files, patterns of names (`day-*.csv`), or the folder that holds them.
 """
 
+import glob
 import os
 import pathlib
 import re
@@ -16,15 +17,38 @@ def bare_name(path: str) -> str:
     return _PACKED.sub("", os.path.basename(path))
 
 
-def in_folders(paths: Sequence[str]) -> list[str]:
-    """The paths, a folder replaced by the files in it, sorted by name."""
+def by_pattern(paths: Sequence[str]) -> list[str]:
+    """The paths, a pattern of names (`*`, `?`, `[...]`, `**` for folders) replaced by the files of such names.
+
+    Files of one pattern are sorted by name; a file that is called like a pattern is meant itself.
+
+    Raises:
+      FileNotFoundError: no file has such a name.
+    """
     files: list[str] = []
     for path in paths:
+        if os.path.exists(path) or not glob.has_magic(path):
+            files.append(path)
+            continue
+        matches = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
+        if not matches:
+            raise FileNotFoundError(f"expected files of names like {path!r}; found none.")
+        files += matches
+    return files
+
+
+def in_folders(paths: Sequence[str]) -> list[str]:
+    """The paths, a pattern and a folder replaced by their files, sorted by name.
+
+    Files of a folder that begin with a dot or an underscore are no data (`_SUCCESS`, `.crc`).
+    """
+    files: list[str] = []
+    for path in by_pattern(paths):
         if os.path.isdir(path):
             files += sorted(
                 os.path.join(path, name)
                 for name in os.listdir(path)
-                if os.path.isfile(os.path.join(path, name)) and not name.startswith(".")
+                if os.path.isfile(os.path.join(path, name)) and not name.startswith((".", "_"))
             )
         else:
             files.append(path)

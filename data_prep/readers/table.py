@@ -1,13 +1,15 @@
-"""Custom logs: a CSV, TSV or Parquet table, its columns named by options.
+"""Custom logs: a table of text, JSON lines or Parquet, its columns named by options.
 
-Text tables have a first line of column names, and may be compressed. The separator is the one of
-comma, tab, semicolon and bar under which the named columns are all there. Ids are integers or words;
+Text tables have a first line of column names, unless an option names all columns, and may be compressed, as
+JSON lines may. The separator is the one of comma, tab, semicolon, bar and `::` under which the named columns
+are all there. A feature specification (`.yaml`) stands for the files that it lists. Ids are integers or words;
 which, is told by the first thousand values of each column, so that a later word among integers is a
 bad row (`id_type` decides instead). Where the log has no category column, an item table may tell it.
 """
 
 import dataclasses
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -19,7 +21,9 @@ from data_prep.events import (
     BEHAVIOR,
     CATEGORY,
     COLUMNS,
+    IMPRESSION_COLUMNS,
     ITEM,
+    MICROSECOND,
     MISSING,
     MISSING_NAME,
     SPLIT,
@@ -30,6 +34,7 @@ from data_prep.events import (
     id_keys,
     make_chunk,
 )
+from data_prep.readers import times
 from data_prep.readers.base import Piece, Reader
 from data_prep.readers.cells import DECIMAL, INTEGER, NUMERIC, SIDE_FEATURE, UNWRITABLE, WORD
 from data_prep.readers.declared_columns import (
@@ -39,24 +44,31 @@ from data_prep.readers.declared_columns import (
     names_in_file,
     valid_attributes,
 )
+from data_prep.readers.feature_specification import is_specification, tables_of
 from data_prep.readers.impressions import ImpressionColumns
 from data_prep.readers.rows import Rows
-from data_prep.readers.side_files import in_folders, text_option
+from data_prep.readers.side_files import in_folders, number_option, text_option
 from data_prep.readers.side_table import CategoryTable
-from data_prep.readers.table_files import TableFile, open_table
+from data_prep.readers.table_files import TableFile, TextForm, open_table
 from dgin_tf.numeric_features import LARGEST, encode_numbers, is_encodable
 from dgin_tf.records import LABEL
-from dgin_tf.schema import REQUEST
+from dgin_tf.schema import NEGATIVE_RATE, REQUEST, SAMPLE_WEIGHT
 
-SECONDS, MILLISECONDS, MICROSECONDS, ISO = "s", "ms", "us", "iso"
-TIME_UNITS = (SECONDS, MILLISECONDS, MICROSECONDS, ISO)
 ID_TYPES = ("auto", INTEGER, WORD)
+FILE_ORDER, ITEM_ORDER = "file", "item"
 
-_PER_SECOND = {SECONDS: 1, MILLISECONDS: 1_000, MICROSECONDS: 1_000_000}
-_LATEST = 1 << 62  # seconds beyond this are no time
+_RATING = "rating"
 # Side and numeric features are features `hist_<name>` beside those that batches have of their own.
 _NAME = re.compile("(?!(group|negative|total)_)[a-z][a-z0-9_]*")
-_RESERVED_NAMES = (*COLUMNS, REQUEST, SPLIT, "users", "offsets", "histogram", "mask")
+_RESERVED_NAMES = (
+    *COLUMNS,
+    *IMPRESSION_COLUMNS,
+    MICROSECOND,
+    "users",
+    "offsets",
+    "histogram",
+    "mask",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +97,25 @@ class TableReader(Reader):
     """Reads a table with one event a row.
 
     Options:
-      user_column, item_column, time_column: default `user_id`, `item_id`, `timestamp`.
+      user_column, item_column, time_column: default `user_id`, `item_id`, `timestamp`, and `user`, `item`,
+        `time` where `columns` has these.
+      columns, item_columns: names of all columns of files of the log, and of the item table, that have no line of
+        names; `_` for columns that are not read.
+      encoding: of text, default `utf-8`.
+      rating_column, min_rating: rows with lower ratings are no events.
       category_column: of the log, or of the item table where that is given; default none.
       behavior_column, behavior_names: the column of the behavior type, and all its values; rows
         with other values are bad; default none.
       item_table: a table item -> category with the columns `item_column` and `category_column`.
       columns_file: a file that declares further columns, see `data_prep.columns`.
-      separator: one character, `tab`, or empty for the one that fits.
-      time_unit: `s`, `ms`, `us` (numbers, rounded down to seconds) or `iso` (ISO 8601; UTC where it
-        names no zone). Parquet's own timestamps and dates need none.
+      separator: some characters, `tab`, `space`, or empty for the one that fits.
+      time_unit: one of `times.TIME_UNITS`: `s`, `ms`, `us`, `ns` (numbers, stored as seconds rounded down),
+        `iso` (ISO 8601; UTC where it names no zone), `yyyymmdd`, `yyyymmddhh`, `yymmddhh` (UTC), `index` for a
+        clock that only counts, or `auto`, which tells each file's unit by its first values. All of them but
+        `index` are refused where the middle of the first times is before 1990 or after tomorrow; without
+        the option times are seconds and not checked. Parquet's own timestamps and dates need none.
+      ties: order of a user's events of one time: `file` (as recorded, the default) or `item` (by item, category
+        and behavior type, whatever the order of the file).
       id_type: `auto`, `integer` or `word`, for all ids.
       side_feature_columns: words that events have beside the behavior type, `name=column` each (`name`
         alone where the column is called so), such as `location=city`; an empty cell is an unknown word.
@@ -103,33 +125,55 @@ class TableReader(Reader):
         those from `label_threshold` on are clicks; default none.
       request_column, split_column: of impressions: the request (page, session), and `train`,
         `validation` or `test`; default none.
+      weight_column: of impressions: weights of the samples' losses, finite and not negative; default none.
+      negative_rate, negative_rate_column: of impressions: the share of ignored ones that the log kept, above 0
+        up to 1, for calibrated metrics; default none.
       behaviors: a table of past events with the columns of the log but those of impressions. Behavior types,
         side and numeric features are then columns of it alone.
     """
 
-    where_to_get_it = (
-        "Expected your own log as .csv, .tsv (plain, .gz, .xz, .bz2) or .parquet, one event a row."
-    )
+    where_to_get_it = "Expected your own log as .csv, .tsv, .jsonl (plain, .gz, .xz, .bz2) or .parquet, one event a row."
 
     def __init__(self, paths: Sequence[str], options: Mapping[str, object]):
+        specification: tuple[str, ...] = ()
+        columns: tuple[str, ...] = ()
+        if is_specification(paths) and os.path.isfile(paths[0]):
+            specification = (paths[0],)
+            paths, columns = tables_of(paths[0])
+        # Files by name, pattern or folder.
         super().__init__(in_folders(paths), options)
+        self._specification = specification
+        encoding = text_option(options, "encoding", "utf-8")
+        separator = text_option(options, "separator")
+        columns = tuple(_texts(options, "columns")) or columns
+        self._form = TextForm(separator, columns, encoding)
+        self._item_form = TextForm(separator, tuple(_texts(options, "item_columns")), encoding)
         self._columns = _Columns(
-            text_option(options, "user_column", USER),
-            text_option(options, "item_column", ITEM),
-            text_option(options, "time_column", TIME),
+            self._mandatory(USER, "user"),
+            self._mandatory(ITEM, "item"),
+            self._mandatory(TIME, "time"),
             text_option(options, "category_column"),
             text_option(options, "behavior_column"),
         )
         self.declared = declared_columns(options)
         self._item_table, self._user_table = self.declared.item_table, self.declared.user_table
-        self._time_unit = _one_of(options, "time_unit", TIME_UNITS)
+        self._rating = text_option(options, "rating_column")
+        self._min_rating = number_option(options, "min_rating")
+        if bool(self._rating) != (self._min_rating is not None):
+            raise ValueError(
+                "expected rating_column and min_rating, the lowest rating of an event, together or not at all; "
+                f"got column {self._rating!r} and {self._min_rating}."
+            )
+        unit = text_option(options, "time_unit")
+        self._time_unit = unit and _one_of(options, "time_unit", times.TIME_UNITS)
+        self.keeps_order = _one_of(options, "ties", (FILE_ORDER, ITEM_ORDER)) == FILE_ORDER
         self._id_type = _one_of(options, "id_type", ID_TYPES)
         self.has_categories = bool(self._columns.category)
         self.behavior_types = _behavior_names(options, self._columns.behavior)
         self._more_columns = _more_columns(options)
         self.side_features, self.numeric_features = (tuple(names) for names in self._more_columns)
         self._impressions = ImpressionColumns.of_options(options)
-        self.impression_columns = tuple(self._impressions.by_canonical_name())
+        self.impression_columns = self._impressions.columns
         behaviors = text_option(options, "behaviors")
         self.has_behavior_log = bool(behaviors)
         self._behavior_paths = tuple(in_folders([behaviors])) if behaviors else ()
@@ -147,9 +191,15 @@ class TableReader(Reader):
     def _side_tables(self) -> tuple[str, ...]:
         return tuple(path for path in (self._item_table, self._user_table) if path)
 
+    def _mandatory(self, name: str, short: str) -> str:
+        """Name in the file of a column that each log has; it may be the short one in a list of all columns."""
+        has_short = short in self._form.columns and name not in self._form.columns
+        option = f"{short}_column"
+        return text_option(self.options, option, short if has_short else name)
+
     def files(self) -> tuple[str, ...]:
         declared = (self.declared.path,) if self.declared.path else ()
-        return (*self.paths, *self._side_tables, *declared)
+        return (*self._specification, *self.paths, *self._side_tables, *declared)
 
     def pieces(self) -> list[Piece]:
         files = [self._log(path) for path in self.paths]
@@ -172,9 +222,12 @@ class TableReader(Reader):
         mandatory = (USER, ITEM, REQUEST)
         words = (*self.side_features, REQUEST)
         for rows in _valid(self._log(piece.path).read(piece), mandatory, words):
+            if self._min_rating is not None:
+                rows = rows.keep(rows.table[_RATING].to_numpy() >= self._min_rating)
             rows, declared, names = encode_log_columns(rows, self.declared.of_log)
             rows = dataclasses.replace(rows, table=rows.table.assign(**declared))
-            rows = self._with_impressions(self._with_seconds(rows), piece.path)
+            rows = self._with_seconds(rows, self._units[piece.path])
+            rows = self._with_impressions(rows, piece.path)
             if self.has_behavior_log and piece.path not in self._behavior_paths:
                 yield self._chunk(self._without_event(rows.table), rows, names)
                 continue
@@ -211,25 +264,38 @@ class TableReader(Reader):
             **dict.fromkeys(self.numeric_features, unknown),
         )
 
-    def _with_seconds(self, rows: Rows) -> Rows:
+    def _with_seconds(self, rows: Rows, unit: str) -> Rows:
         """The rows with their time in whole seconds; rows whose time is none are rejected."""
-        raw = rows.table[TIME]
-        if pd.api.types.is_datetime64_any_dtype(raw.dtype):
-            seconds = raw.to_numpy("datetime64[s]").astype(np.int64)
-            wrong = raw.isna().to_numpy()
-        elif self._time_unit == ISO:
-            times = pd.to_datetime(raw.astype(object), format="ISO8601", utc=True, errors="coerce")
-            seconds = times.to_numpy("datetime64[s]").astype(np.int64)
-            wrong = times.isna().to_numpy()
-        else:
-            number = raw.to_numpy()
-            with np.errstate(invalid="ignore"):
-                # Rounded down, for negative times too.
-                whole = number // _PER_SECOND[self._time_unit]
-                wrong = ~(np.abs(whole) < _LATEST)
-                seconds = np.where(wrong, 0, whole).astype(np.int64)
-        rows = rows.reject(wrong, f"{self._columns.time} is no time in {self._time_unit}")
-        return dataclasses.replace(rows, table=rows.table.assign(**{TIME: seconds[~wrong]}))
+        seconds, microseconds, wrong = times.seconds_of(rows.table[TIME], unit)
+        rows = rows.reject(wrong, f"{self._columns.time} is no time in {unit}")
+        columns = {TIME: seconds[~wrong]}
+        if self.has_microseconds:
+            columns[MICROSECOND] = microseconds[~wrong]
+        return dataclasses.replace(rows, table=rows.table.assign(**columns))
+
+    @property
+    def has_microseconds(self) -> bool:  # type: ignore[override]
+        return any(
+            times.has_microseconds(self._units[path], file.types.get(TIME) == INTEGER)
+            for path, file in self._logs.items()
+        )
+
+    @functools.cached_property
+    def _units(self) -> dict[str, str]:
+        """Path -> unit of the times of a file of the log."""
+        units = {}
+        for path in self.paths:
+            unit = self._time_unit
+            if unit in ("", times.INDEX):
+                units[path] = unit or times.SECONDS
+                continue
+            values = self._open_log(path).first_values(TIME)
+            place = f"{path}: {self._columns.time}"
+            if unit == times.AUTO:
+                unit = times.infer_unit(values, place)
+            times.check_unit(values, unit, place)
+            units[path] = unit
+        return units
 
     def _chunk(
         self, events: pd.DataFrame, rows: Rows, names: Mapping[str, pd.Series] | None = None
@@ -239,7 +305,10 @@ class TableReader(Reader):
         if len(events):
             declared = (column.name for column in self.declared.of_log)
             numbers = (*self.numeric_features, *self.impression_columns, *declared)
-            more = (self.side_features, numbers)
+            more = (
+                self.side_features,
+                (*numbers, MICROSECOND) if self.has_microseconds else numbers,
+            )
         chunk = make_chunk(events, rows.lines, bad_rows(rows.bad), *more)
         chunk = dataclasses.replace(chunk, names={**chunk.names, **(names or {})})
         if not (self._item_table and self.has_categories):
@@ -260,20 +329,25 @@ class TableReader(Reader):
         types: dict[str, str] = {}
         files = {}
         for path in self.paths:
-            separator = text_option(self.options, "separator")
-            numbers = (*self.numeric_features, LABEL)
-            words = tuple(column.name for column in self.declared.of_log)
-            file = open_table(path, self._names_in(path), separator, numbers, words)
+            file = self._open_log(path)
             for name, cell_type in self._cell_types(file).items():
                 # Files that disagree: the wider type holds for all.
-                common = DECIMAL if name == TIME else WORD
-                types[name] = cell_type if types.get(name, cell_type) == cell_type else common
+                both = {types.get(name, cell_type), cell_type}
+                common = DECIMAL if both == {INTEGER, DECIMAL} else WORD
+                types[name] = cell_type if len(both) == 1 else common
             files[path] = file
         return {path: file.with_types(types) for path, file in files.items()}
+
+    def _open_log(self, path: str) -> TableFile:
+        numbers = (*self.numeric_features, LABEL, SAMPLE_WEIGHT, NEGATIVE_RATE, _RATING)
+        words = tuple(column.name for column in self.declared.of_log)
+        return open_table(path, self._names_in(path), self._form, numbers, words)
 
     def _names_in(self, path: str) -> dict[str, str]:
         """Canonical name -> name in a file of the log, of the columns that are read from it."""
         names = self._columns.by_canonical_name()
+        if self._rating:
+            names[_RATING] = self._rating
         if self._item_table:
             names.pop(CATEGORY, None)
         is_behavior_log = path in self._behavior_paths
@@ -307,7 +381,7 @@ class TableReader(Reader):
         self, path: str, names: Mapping[str, str], columns: Sequence[Column]
     ) -> TableFile:
         names = {**names, **names_in_file(columns)}
-        file = open_table(path, names, text_option(self.options, "separator"), (), list(names)[1:])
+        file = open_table(path, names, self._item_form, (), list(names)[1:])
         in_log = next(iter(self._logs.values())).types
         keys = {name: in_log[name] for name in (USER, ITEM) if name in names}
         return file.with_types({**self._cell_types(file), **keys})
@@ -342,13 +416,16 @@ class TableReader(Reader):
         """Type of each column of a file, by the options or by its first values."""
         types, declared = {}, cell_types(self.declared.columns)
         for name in file.names:
+            is_text = name == TIME and self._units.get(file.path) == times.ISO
             if name in declared:
                 types[name] = declared[name]
-            elif name in (BEHAVIOR, SPLIT) or (name == TIME and self._time_unit == ISO):
+            elif name in (BEHAVIOR, SPLIT) or is_text:
                 types[name] = WORD
-            elif name in self.numeric_features:
+            elif name in (*self.numeric_features, SAMPLE_WEIGHT, NEGATIVE_RATE):
                 types[name] = NUMERIC
-            elif name == LABEL:
+            elif name == LABEL and file.looks_integer(name):
+                types[name] = INTEGER  # which are read several times faster
+            elif name in (LABEL, _RATING):
                 types[name] = DECIMAL
             elif name in self.side_features:
                 types[name] = SIDE_FEATURE

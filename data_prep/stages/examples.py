@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_prep.events import ITEM, TIME
+from data_prep.events import ITEM, MICROSECOND, TIME
 from data_prep.stages.histories import Histories
 from data_prep.stages.targets import Targets
+from data_prep.storage import Columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Candidates:
       request: key of the request, each of which is one row, int64 [candidates]; None where candidates of
         one cut share rows.
       context: field of the request -> ids or float32 numbers, [candidates, ...]; a row has one context.
+      more: further fields of candidates, each int64 [candidates].
+      microsecond: of the time within its second, int64 [candidates]; None where the log has none.
     """
 
     target: Targets
@@ -30,6 +33,8 @@ class Candidates:
     time: np.ndarray
     label: np.ndarray
     request: np.ndarray | None = None
+    microsecond: np.ndarray | None = None
+    more: Columns = dataclasses.field(default_factory=dict)
     context: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -84,8 +89,15 @@ def lay_out(
     # [targets, 1 + negatives]: only the first column can be positive.
     label = np.zeros((len(order), width), np.int32)
     label[:, 0] = 1 if labels is None else labels[order]
-    time = histories.events[TIME][histories.offsets[target.user] + target.event]
-    return Candidates(target, items, time, label.reshape(-1))
+    event = histories.offsets[target.user] + target.event
+    microsecond = histories.events.get(MICROSECOND)
+    return Candidates(
+        target,
+        items,
+        histories.events[TIME][event],
+        label.reshape(-1),
+        microsecond=None if microsecond is None else microsecond[event],
+    )
 
 
 def positives_of(histories: Histories, targets: Targets) -> np.ndarray:

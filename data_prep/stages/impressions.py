@@ -8,16 +8,20 @@ past events among the rows before it.
 import dataclasses
 
 import numpy as np
+import pandas as pd
 
-from data_prep.events import NO_IMPRESSION, SPLIT, TIME
+from data_prep.events import IMPRESSION_COLUMNS, MICROSECOND, NO_IMPRESSION, SPLIT, TIME
 from data_prep.stages.examples import Candidates
 from data_prep.stages.hashing import mix, stream
 from data_prep.stages.histories import Histories
 from data_prep.stages.negatives import pack
 from data_prep.stages.splits import split_of_times
-from data_prep.stages.targets import Targets, first_of_second
+from data_prep.stages.targets import Targets, first_of_time, run_starts
 from dgin_tf.records import LABEL
-from dgin_tf.schema import REQUEST
+from dgin_tf.schema import NEGATIVE_RATE, REQUEST, SAMPLE_WEIGHT
+
+#: Fields of candidates that impressions may have besides.
+CANDIDATE_COLUMNS = (SAMPLE_WEIGHT, NEGATIVE_RATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +31,14 @@ class Impressions:
     Attributes:
       row: of the impression in the log, int64 [impressions].
       first: row of the first impression of the same request, int64 [impressions].
-      request: key of the request, int64 [impressions].
       user: row of the user, int64 [impressions].
-      time: the request's first second, int64 [impressions].
-      cut: how many past events of the user are before that second, int64 [impressions].
+      cut: how many past events of the user are before the request began, int64 [impressions].
       split: 0 train, 1 validation, 2 test, int8 [impressions].
     """
 
     row: np.ndarray
     first: np.ndarray
-    request: np.ndarray
     user: np.ndarray
-    time: np.ndarray
     cut: np.ndarray
     split: np.ndarray
 
@@ -59,7 +59,9 @@ def past_events(log: Histories, is_past: np.ndarray) -> Histories:
       is_past: True for past events, bool [rows].
     """
     offsets = _past_before(is_past)[log.offsets]
-    events = {name: column[is_past] for name, column in log.events.items()}
+    rows = np.flatnonzero(is_past)
+    names = set(log.events) - set(IMPRESSION_COLUMNS)
+    events = {name: log.events[name][rows] for name in sorted(names)}
     return Histories(log.users, offsets, events)
 
 
@@ -77,23 +79,37 @@ def find_impressions(
     owner, times = log.owner, log.events[TIME]
     row = np.flatnonzero(log.events[LABEL] != NO_IMPRESSION)
     user = owner[row]
+    # Impressions of a request are neighbors, mostly: what they share is found once for each run of them.
     if REQUEST in log.events:
-        request = log.events[REQUEST][row]
-        first = row[_first_equal(request)]
+        start, first = _runs(log.events[REQUEST][row])
     else:
-        first = first_of_second(log, owner)[row]
-        seeds = mix(log.users, stream(0, REQUEST))[user]
-        request = (mix(times[row], 0) ^ seeds).astype(np.int64) & np.iinfo(np.int64).max
+        start = run_starts(user, times[row])
+        first = start
+    size = np.diff(np.append(start, len(row)))
+    first = row[first]
     before = _past_before(is_past)
-    # Past events before the second in which the request began, among those of the user.
-    cut = before[first_of_second(log, owner)[first]] - before[log.offsets[user]]
+    # Past events before the time at which the request began, among those of the user.
+    cut = before[first_of_time(log, first)] - before[log.offsets[owner[first]]]
     if SPLIT in log.events:
         split = log.events[SPLIT][row].astype(np.int8)
     elif user_split is not None:
         split = user_split[user]
     else:
-        split = split_of_times(times[first], cuts)
-    return Impressions(row, first, request, user, times[first], cut, split)
+        split = np.repeat(split_of_times(times[first], cuts), size)
+    first, cut = np.repeat(first, size), np.repeat(cut, size)
+    return Impressions(row, first, user, cut, split)
+
+
+def request_keys(log: Histories, impressions: Impressions) -> np.ndarray:
+    """Key of the request of each impression, int64 [impressions].
+
+    A log without requests has one for each user and second.
+    """
+    if REQUEST in log.events:
+        return log.events[REQUEST][impressions.row]
+    seeds = mix(log.users, stream(0, REQUEST))[impressions.user]
+    keys = mix(log.events[TIME][impressions.row], 0) ^ seeds
+    return keys.astype(np.int64) & np.iinfo(np.int64).max
 
 
 def training_rows(log: Histories, is_past: np.ndarray, impressions: Impressions) -> np.ndarray:
@@ -119,18 +135,21 @@ def impression_candidates(
       impressions: of the log.
       item_rows: catalogue row of each row's item, int64 [rows].
     """
-    # Requests rise by user and time, rows rise already: one stable sort of a packed key is enough.
-    key = (impressions.split.astype(np.int64) << 48) | impressions.first
-    if (key[1:] < key[:-1]).any():
-        impressions = impressions.take(np.argsort(key, kind="stable"))
+    # Requests rise by user and time, and rows rise already.
+    if (impressions.first[1:] < impressions.first[:-1]).any():
+        impressions = impressions.take(np.argsort(impressions.first, kind="stable"))
+    if (impressions.split[1:] < impressions.split[:-1]).any():
+        impressions = impressions.take(np.argsort(impressions.split, kind="stable"))
     # An impression is no event of the history: it stands behind all that it sees.
     targets = Targets(impressions.user, impressions.cut, impressions.cut, impressions.split)
     candidates = Candidates(
         targets,
         item_rows[impressions.row],
-        impressions.time,
+        log.events[TIME][impressions.first],
         log.events[LABEL][impressions.row].astype(np.int32),
-        impressions.request,
+        request_keys(log, impressions),
+        None if MICROSECOND not in log.events else log.events[MICROSECOND][impressions.first],
+        {n: log.events[n][impressions.row] for n in CANDIDATE_COLUMNS if n in log.events},
     )
     return candidates, impressions.row
 
@@ -142,7 +161,7 @@ def count_impressions(
     labels = log.events[LABEL][impressions.row]
     # The same item twice in one request: neighbors once sorted by request, item and label.
     keys = (pack(impressions.first, item_rows[impressions.row]) << 1) | labels
-    keys.sort()
+    keys.sort(kind="stable")  # fast where requests rise already
     repeated = (keys[1:] >> 1) == (keys[:-1] >> 1)
     return {
         "impressions": len(impressions),
@@ -153,14 +172,14 @@ def count_impressions(
     }
 
 
-def _first_equal(values: np.ndarray) -> np.ndarray:
-    """Index of the first value that equals each value, int64 [values]."""
-    # Most equal values are neighbors: runs of them are far fewer than values.
-    is_start = np.ones(len(values), bool)
-    is_start[1:] = values[1:] != values[:-1]
-    starts = np.flatnonzero(is_start)
-    _, first, inverse = np.unique(values[starts], return_index=True, return_inverse=True)
-    return np.repeat(starts[first][inverse], np.diff(np.append(starts, len(values))))
+def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index at which each run of equal values starts, and that of the first such value of all, int64 [runs]."""
+    starts = run_starts(values)
+    first = starts
+    if pd.Series(values[starts]).duplicated().any():
+        _, index, inverse = np.unique(values[starts], return_index=True, return_inverse=True)
+        first = starts[index][inverse]
+    return starts, first
 
 
 def _past_before(is_past: np.ndarray) -> np.ndarray:

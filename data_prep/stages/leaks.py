@@ -6,7 +6,7 @@ The checks look at the candidates and the histories alone and repeat nothing of 
 import numpy as np
 import pandas as pd
 
-from data_prep.events import TIME
+from data_prep.events import MICROSECOND, TIME
 from data_prep.stages.examples import Candidates
 from data_prep.stages.histories import Histories
 from data_prep.stages.negatives import pack
@@ -31,7 +31,7 @@ def future_events(histories: Histories, candidates: Candidates, *, strict: bool)
     Args:
       histories: of one bucket.
       candidates: of the same bucket.
-      strict: counts `OWN_SECOND`, as the strict form of `last_event` promises; otherwise `OWN_EVENT`,
+      strict: counts `OWN_SECOND` (their own microsecond, where the log has it), as the strict form of `last_event` promises; otherwise `OWN_EVENT`,
         which is all that the paper form and `examples_file` promise.
     """
     target = candidates.target
@@ -39,7 +39,13 @@ def future_events(histories: Histories, candidates: Candidates, *, strict: bool)
     # Row of the newest event that each candidate sees, [candidates]; any row if it sees none.
     newest = histories.offsets[target.user] + np.maximum(target.cut - 1, 0)
     newest_time = histories.events[TIME][newest] if len(newest) else newest
-    late = newest_time >= candidates.time if strict else newest_time > candidates.time
+    late = newest_time > candidates.time
+    same = newest_time == candidates.time
+    if candidates.microsecond is not None and len(newest):
+        newest_within = histories.events[MICROSECOND][newest]
+        late |= same & (newest_within > candidates.microsecond)
+        same &= newest_within == candidates.microsecond
+    late |= strict & same
     return int(np.sum(has_history & (late | (target.cut > target.event))))
 
 

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from data_prep.events import ITEM, TIME
+from data_prep.events import ITEM, MICROSECOND, TIME
 from data_prep.stages.histories import Histories
 
 
@@ -49,8 +49,8 @@ def last_events(
       histories: of one bucket.
       event_split: split of each event, never falling within a user, int8 [events].
       targets_per_user: at most this many, the newest.
-      strict: the cut excludes events of the target's own second, whose order is not known; otherwise
-        it holds all events that are sorted before the target.
+      strict: the cut excludes events of the target's own time (second, or microsecond where the log has
+        it), whose order is not known; otherwise it holds all events that are sorted before the target.
       eligible: which events may be targets, bool [events]; all where None.
     """
     owner = histories.owner
@@ -93,17 +93,29 @@ def _targets(
     begin = histories.offsets[owner[events]]
     cut = events - begin
     if strict:
-        cut = first_of_second(histories, owner)[events] - begin
+        cut = first_of_time(histories, events) - begin
     return Targets(owner[events], events - begin, cut, event_split[events])
 
 
-def first_of_second(histories: Histories, owner: np.ndarray) -> np.ndarray:
-    """Index of the first event of the same user and second, int64 [events]."""
-    times = histories.events[TIME]
-    new = np.ones(len(times), bool)
-    new[1:] = (times[1:] != times[:-1]) | (owner[1:] != owner[:-1])
-    # Index of the latest start of a second at or before each event.
-    return np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
+def first_of_time(histories: Histories, events: np.ndarray) -> np.ndarray:
+    """Index of the first event of the same user and time, to the microsecond where the log has it.
+
+    Args:
+      histories: of one bucket.
+      events: indices of some events, int64 [targets].
+    """
+    names = [name for name in (TIME, MICROSECOND) if name in histories.events]
+    starts = run_starts(histories.owner, *(histories.events[name] for name in names))
+    return starts[np.searchsorted(starts, events, side="right") - 1] if len(events) else events
+
+
+def run_starts(*columns: np.ndarray) -> np.ndarray:
+    """Index at which each run of rows that are equal in all columns starts, int64 [runs]."""
+    new = np.zeros(len(columns[0]), bool)
+    new[:1] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(new)
 
 
 def targets_of_lines(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.engines.local import Result
-from data_prep.events import ITEM
+from data_prep.events import ITEM, TIME
 from data_prep.protocol import EVERY_EVENT, EXAMPLES_FILE, GIVEN, MULTI_BEHAVIOR, POPULARITY, STRICT
 from data_prep.protocol import TIME as BY_TIME
 from data_prep.stages import leaks
@@ -154,7 +154,8 @@ def labeled_candidates(
     if task.protocol.split_by == GIVEN:
         late = np.zeros(0, bool)
         if task.first_test is not None:
-            late = (impressions.split == TRAIN) & (impressions.time >= task.first_test)
+            began = log.events[TIME][impressions.first]
+            late = (impressions.split == TRAIN) & (began >= task.first_test)
         figures[leaks.LATE_TRAINING] = int(late.sum())
     counts = {
         **figures,

@@ -11,7 +11,7 @@ from data_prep.engines.local import Result
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, MISSING, TIME
 from data_prep.protocol import EXAMPLES_FILE, IMPRESSIONS
 from data_prep.stages.histories import Histories
-from data_prep.stages.impressions import Impressions, training_rows
+from data_prep.stages.impressions import Impressions, request_keys, training_rows
 from data_prep.stages.splits import TRAIN
 from data_prep.stages.vocabulary import count_pairs, merge_pairs
 from data_prep.storage import Columns, load_columns, map_columns, save_columns
@@ -102,11 +102,12 @@ def _oldest_known(column: Column, histories: Histories) -> np.ndarray:
 
 def _save_requests(task: BucketTask, log: Histories, impressions: Impressions) -> Result:
     """Writes the bucket's requests by rising key and whether each has several users."""
-    requests = np.sort(impressions.request[impressions.row == impressions.first])
+    keys = request_keys(log, impressions)
+    requests = np.sort(keys[impressions.row == impressions.first])
     # Rows are sorted by user: a request that began at an earlier one has several.
     is_other = impressions.first < log.offsets[impressions.user]
     shared = np.zeros(len(requests), bool)
-    shared[np.searchsorted(requests, impressions.request[is_other])] = True
+    shared[np.searchsorted(requests, keys[is_other])] = True
     path = task.path("requests")
     path.parent.mkdir(exist_ok=True)
     save_columns(path, {"request": requests, "shared": shared})

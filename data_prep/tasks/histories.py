@@ -30,6 +30,7 @@ class HistoryTask:
       span: earliest and latest second of the whole log, for the time histogram; None leaves it out.
       last_of: behavior types of which the histogram counts each user's last event alone; None counts
         all events.
+      keeps_order: leaves a user's events of one time in the order of the log.
     """
 
     bucket: int
@@ -37,6 +38,7 @@ class HistoryTask:
     target: pathlib.Path
     span: tuple[int, int] | None
     last_of: tuple[int, ...] | None = None
+    keeps_order: bool = False
 
 
 def build_bucket(task: HistoryTask) -> Result:
@@ -46,7 +48,7 @@ def build_bucket(task: HistoryTask) -> Result:
     parts = [load_columns(path, rows=(first, last)) for path, first, last in task.segments]
     events = concatenate(parts)
     del parts  # a bucket is as large as memory allows
-    histories, duplicates = build_histories(events)
+    histories, duplicates = build_histories(events, keeps_order=task.keeps_order)
     columns = {
         name: narrow(column.astype(np.int64)) if name != BEHAVIOR else column
         for name, column in histories.to_columns().items()

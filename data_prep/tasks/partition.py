@@ -22,7 +22,7 @@ from data_prep.events import (
     Chunk,
     check_names,
 )
-from data_prep.quarantine import FIRST_BAD, name_rows
+from data_prep.quarantine import FIRST_BAD, advice_on, name_rows
 from data_prep.readers.base import Piece, Reader
 from data_prep.stages.partition import deal
 from data_prep.storage import narrow, save_columns
@@ -137,7 +137,7 @@ def check_layout(chunk: Chunk, path: str) -> None:
     examples = name_rows((f"{name}:{line + 1}", reason, text) for line, reason, text in rows)
     raise ValueError(
         f"none of the first {len(chunk.bad):,} rows of {path} can be read; the first {FIRST_BAD}: "
-        f"{examples}. Check that --dataset is the layout of this file."
+        f"{examples}. Check that --dataset is the layout of this file{advice_on(examples)}."
     )
 
 

@@ -82,6 +82,7 @@ def write_bucket(task: WriteTask) -> Result:
     }
     if candidates.request is not None:
         candidate_columns[REQUEST] = candidates.request
+    candidate_columns |= candidates.more
     # [users of the bucket] -> row in the id tables.
     users = ids.users.rows(histories.users)
     user_columns = {name: column[users] for name, column in ids.user_columns.items()}

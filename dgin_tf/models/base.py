@@ -8,6 +8,7 @@ one graph, so that a positive and its negatives share one encoding.
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,12 +38,14 @@ from dgin_tf.schema import (
     CANDIDATE,
     FIRST_ID,
     HISTORY,
+    MILLIONTHS,
     OF_ROWS,
     PREFIX,
     USER,
     Schema,
     feature_name,
 )
+from dgin_tf.schema import SAMPLE_WEIGHT as STORED_WEIGHT
 
 OUTPUTS, LOGITS, SAMPLE_WEIGHT = "outputs", "logits", "sample_weight"
 HISTORY_SUM = "history_sum"
@@ -193,6 +196,7 @@ class CTRModel(tfrs.models.Model):
         self._encoder_ids = [id(encoder) for encoder in self.encoders.values()]
         self.tower = self.config.tower()
         self._jit_compile_gradients = False
+        self._class_weights: tuple[float, ...] | None = None
         names = ("loss", "target", "regularization", *self.auxiliary_loss_names)
         self._means = {name: tf.keras.metrics.Mean(name=name) for name in names}
 
@@ -441,7 +445,7 @@ class CTRModel(tfrs.models.Model):
         mask, labels = role_mask(features, CANDIDATE, self.schema), features[LABEL]
         parts = {
             "target": losses.target_loss(
-                outputs[LOGITS], labels, mask, features.get(SAMPLE_WEIGHT), self.config.loss_scale
+                outputs[LOGITS], labels, mask, sample_weights(features), self.config.loss_scale
             )
         }
         is_row = tf.reduce_any(mask, axis=1)
@@ -492,11 +496,33 @@ class CTRModel(tfrs.models.Model):
         if hasattr(self.optimizer, "build"):
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, *args: Any, class_weight: Any = None, **kwargs: Any) -> Any:
-        """Fits as Keras does; raises ValueError for a `class_weight`, which takes a row of labels for one label."""
-        if class_weight is not None:
-            raise ValueError("class_weight is for one label a row; pass sample_weight instead.")
-        return super().fit(*args, **kwargs)
+    def fit(
+        self, *args: Any, class_weight: Mapping[int, float] | None = None, **kwargs: Any
+    ) -> Any:
+        """Fits as Keras does.
+
+        Args:
+          *args, **kwargs: of `tf.keras.Model.fit`.
+          class_weight: weight of the loss of ignored candidates, 0, and of clicked ones, 1; as in Keras it
+            multiplies the samples' own weights, and validation has none.
+
+        Raises:
+          ValueError: the weights are not two numbers that are finite and not negative.
+        """
+        if class_weight is None:
+            return super().fit(*args, **kwargs)
+        weights = [class_weight.get(label, math.nan) for label in (0, 1)]
+        if len(class_weight) != 2 or not all(0 <= weight < math.inf for weight in weights):
+            raise ValueError(
+                "expected class_weight as {0: weight, 1: weight}, finite and not negative; got "
+                f"{dict(class_weight)}."
+            )
+        # The step is traced with these weights, and afresh without them.
+        self._class_weights, self.train_function = tuple(weights), None
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            self._class_weights, self.train_function = None, None
 
     @property
     def metrics_names(self) -> list[str]:
@@ -525,6 +551,8 @@ class CTRModel(tfrs.models.Model):
             beside them.
         """
         features = _features(data)
+        if self._class_weights is not None:
+            features = _with_class_weights(features, self._class_weights)
         differentiate = self._losses_and_gradients
         if self._jit_compile_gradients:
             differentiate = tf.function(differentiate, jit_compile=True, autograph=False)
@@ -630,6 +658,29 @@ def example_features(schema: Schema) -> dict[str, tf.Tensor]:
     }
     masks = {PREFIX[role] + "mask": tf.constant([[True]]) for role in (HISTORY, CANDIDATE)}
     return {**features, **masks}
+
+
+def sample_weights(features: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
+    """Weights of the candidates' losses, float32 [users, candidates]: of the data and of `fit`; None for all 1."""
+    weights = features.get(SAMPLE_WEIGHT)
+    stored = features.get(PREFIX[CANDIDATE] + STORED_WEIGHT)
+    if stored is None:
+        return weights
+    stored = tf.cast(stored, tf.float32) / MILLIONTHS
+    return stored if weights is None else stored * tf.cast(weights, tf.float32)
+
+
+def _with_class_weights(features, class_weights):
+    """A batch whose samples have the weights of their classes too."""
+    parts = []
+    for part in parts_of(features):
+        ignored, clicked = class_weights
+        weight = tf.where(part[LABEL] > 0, float(clicked), float(ignored))
+        own = part.get(SAMPLE_WEIGHT)
+        parts.append(
+            {**part, SAMPLE_WEIGHT: weight if own is None else weight * tf.cast(own, weight.dtype)}
+        )
+    return {PARTS: tuple(parts)} if PARTS in features else parts[0]
 
 
 def _loss_kinds(encoder: InterestEncoder) -> list[str]:

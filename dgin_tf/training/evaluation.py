@@ -9,10 +9,24 @@ import tensorflow as tf
 
 from dgin_tf import metrics
 from dgin_tf.inputs.group_features import HISTORY_LENGTH
-from dgin_tf.schema import CANDIDATE, CANDIDATE_MASK, HISTORY_MASK, PREFIX, REQUEST
+from dgin_tf.schema import (
+    CANDIDATE,
+    CANDIDATE_MASK,
+    HISTORY_MASK,
+    MILLIONTHS,
+    NEGATIVE_RATE,
+    PREFIX,
+    REQUEST,
+    SAMPLE_WEIGHT,
+)
 
 CLICK, USER = "label", "user_id"
 _REQUEST = PREFIX[CANDIDATE] + REQUEST
+# Of predictions, the features that hold them in millionths.
+_MILLIONTHS = {
+    "weights": PREFIX[CANDIDATE] + SAMPLE_WEIGHT,
+    "negative_rates": PREFIX[CANDIDATE] + NEGATIVE_RATE,
+}
 
 
 class Evaluator:
@@ -106,6 +120,10 @@ class Evaluator:
         }
         if _REQUEST in features:
             samples["requests"] = tf.boolean_mask(features[_REQUEST], real)
+        for name, feature in _MILLIONTHS.items():
+            if feature in features:
+                values = tf.boolean_mask(features[feature], real)
+                samples[name] = tf.cast(values, tf.float64) / MILLIONTHS
         if USER in features:
             return {**samples, "groups": flat(features[USER])}
         # Every replica has as many rows, so that this numbers the rows of the global batch.

@@ -135,13 +135,47 @@ def test_metrics_are_computed_over_the_real_candidates_alone():
     np.testing.assert_allclose(report["auc"], auc.result(), rtol=1e-6)
 
 
-def test_a_loss_or_class_weights_are_refused_by_a_sentence():
+@pytest.mark.parametrize("form", ["batch", "parts"])
+def test_class_weights_of_fit_are_weights_of_the_samples_by_their_labels(form):
+    features = batch()
+    weights = tf.where(features["label"] > 0, 3.0, 0.5)
+    reports = []
+    for by_class in (True, False):
+        tf.keras.utils.set_random_seed(1)
+        model = make_model("din", make_schema())
+        model.compile(tf.keras.optimizers.SGD(0.1))
+        own = features if by_class else {**features, "sample_weight": weights}
+        own = {"parts": (own,)} if form == "parts" else own
+        data = tf.data.Dataset.from_tensors(own)
+        options = {"class_weight": {0: 0.5, 1: 3.0}} if by_class else {}
+        reports.append(model.fit(data, epochs=2, verbose=0, **options).history["target"])
+        reports[-1] += model.fit(data, verbose=0).history["target"]
+    np.testing.assert_allclose(reports[0][:2], reports[1][:2], rtol=1e-6)
+    assert not np.allclose(reports[0][2], reports[1][2])  # the next fit has none of them
+
+
+def test_weights_stored_with_the_data_multiply_those_of_fit_and_padding_has_none():
+    features = batch()
+    assert not features["cand_mask"].numpy().all()
+    model = make_model("din", make_schema())
+    outputs = model(features)
+    twice = tf.fill(tf.shape(features["label"]), tf.constant(2_000_000, tf.int64))
+    stored = {**features, "cand_sample_weight": twice}
+    half = {**stored, "sample_weight": tf.fill(tf.shape(features["label"]), 0.25)}
+    plain = model.compute_losses(features, outputs)["target"]
+    for weighted, factor in ((stored, 2.0), (half, 0.5)):
+        loss = model.compute_losses(weighted, outputs)["target"]
+        np.testing.assert_allclose(loss, factor * plain, rtol=1e-6)
+
+
+def test_a_loss_or_wrong_class_weights_are_refused_by_a_sentence():
     model = make_model("din", make_schema())
     with pytest.raises(ValueError, match="leave loss out of compile"):
         model.compile("adam", "binary_crossentropy")
     model.compile("adam")
-    with pytest.raises(ValueError, match="pass sample_weight instead"):
-        model.fit(tf.data.Dataset.from_tensors(batch()), class_weight={0: 1.0, 1: 2.0})
+    for wrong in ({0: 1.0}, {0: 1.0, 1: -2.0}, {0: 1.0, 1: float("inf")}, {1: 1.0, 2: 2.0}):
+        with pytest.raises(ValueError, match="expected class_weight as {0: weight, 1: weight}"):
+            model.fit(tf.data.Dataset.from_tensors(batch()), class_weight=wrong)
 
 
 @pytest.mark.parametrize("name", ["din", "dien"])

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.events import BEHAVIOR, CATEGORY, ITEM, MISSING, TIME, USER
-from data_prep.readers import READERS
+from data_prep.events import BEHAVIOR, CATEGORY, ITEM, MICROSECOND, MISSING, TIME, USER
+from data_prep.readers import READERS, times
 from data_prep.readers.table import TableReader
 from tests.data_prep.readers.reading import (
     INT64,
@@ -95,7 +95,16 @@ def test_categories_come_from_the_item_table(tmp_path):
     [
         ("s", "1511539200", 1511539200),
         ("s", "1511539200.9", 1511539200),
-        ("s", "-0.5", -1),
+        ("index", "-0.5", -1),
+        ("auto", "1511539200", 1511539200),
+        ("auto", "1511539200.75", 1511539200),
+        ("auto", "1511539200999", 1511539200),
+        ("auto", "1511539200999999", 1511539200),
+        ("auto", "1511539200999999999", 1511539200),
+        ("auto", "2017-11-24T16:00:00Z", 1511539200),
+        ("auto", "20171124", 1511481600),
+        ("auto", "2017112416", 1511539200),
+        ("auto", "17112416", 1511539200),
         ("ms", "1511539200999", 1511539200),
         ("us", "1511539200999999", 1511539200),
         ("iso", "2017-11-24T16:00:00Z", 1511539200),
@@ -107,6 +116,52 @@ def test_categories_come_from_the_item_table(tmp_path):
 def test_times_of_any_unit_become_seconds(tmp_path, unit, cell, second):
     path = table(tmp_path, f"who,what,when\n1,2,{cell}\n")
     assert rows_of(path, {"time_unit": unit}, TIME) == [(second,)]
+
+
+@pytest.mark.parametrize(
+    ("unit", "cell", "message"),
+    [
+        (
+            "auto",
+            "17",
+            "expected times between 1990 and tomorrow, in one of s, ms.*got 17 .*unit=index",
+        ),
+        ("auto", "99", "expected times between 1990 and tomorrow"),
+        ("auto", "yesterday", "expected times as numbers or in ISO 8601.*got 'yesterday'"),
+        ("auto", "20100512", "may be yyyymmdd or yymmddhh. Say which by --time_unit"),
+        (
+            "s",
+            "1511539200999",
+            "by --time_unit=s the median of the first ones is in the year 49,869",
+        ),
+        ("ms", "1511539200", "by --time_unit=ms the median of the first ones is 1970-01-18"),
+        ("iso", "1969-12-31", "by --time_unit=iso the median of the first ones is 1969-12-31"),
+    ],
+)
+def test_times_before_1990_or_after_tomorrow_are_refused(tmp_path, unit, cell, message):
+    path = table(tmp_path, f"who,what,when\n1,2,{cell}\n1,2,{cell}\n")
+    with pytest.raises(ValueError, match=message):
+        TableReader([path], {**NAMES, "time_unit": unit}).pieces()
+
+
+def test_a_clock_that_only_counts_is_read_as_it_is(tmp_path):
+    path = table(tmp_path, "who,what,when\n1,2,17\n")
+    assert rows_of(path, {"time_unit": "index"}, TIME) == [(17,)]
+
+
+def test_each_file_has_the_unit_of_its_own_times(tmp_path):
+    table(tmp_path, "who,what,when\n1,2,1511539200\n", "a.csv")
+    table(tmp_path, "who,what,when\n1,2,1511539201250\n", "b.csv")
+    found = rows_of(str(tmp_path), {"time_unit": "auto"}, TIME, MICROSECOND)
+    assert found == [(1511539200, 0), (1511539201, 250_000)]
+
+
+def test_floats_give_the_nearest_microsecond():
+    values = pd.Series([1593898068.378, 1593898068.9999999, -0.25])
+    seconds, microseconds, wrong = times.seconds_of(values, "s")
+    assert seconds.tolist() == [1593898068, 1593898069, -1]
+    assert microseconds.tolist() == [378_000, 0, 750_000]
+    assert not wrong.any()
 
 
 def test_times_that_are_none_are_bad_rows(tmp_path):
@@ -210,8 +265,15 @@ def test_several_files_agree_on_what_ids_are(tmp_path):
         ("who,who,what,when\n1,1,2,3\n", {}, "who missing or repeated"),
         ("who,what,when\n1,2,yesterday\n", {}, r"expected rows with.*begins '1,2,yesterday'"),
         ("who,what,when\n1,2,3\n", {"item_column": "who"}, "a column for each of"),
-        ("who,what,when\n1,2,3\n", {"separator": "::"}, "one character or tab"),
-        ("who,what,when\n1,2,3\n", {"time_unit": "h"}, "time_unit to be one of s, ms, us, iso"),
+        ("who,what,when\n1,2,3\n", {"separator": "::"}, "what, when missing"),
+        ("who,what,when\n1,2,3\n", {"separator": '"'}, "without line ends and quotation marks"),
+        ("who,what,when\n1,2,3\n", {"encoding": "utf-16"}, "an encoding that contains ASCII"),
+        ("who,what,when\n1,2,3\n", {"rating_column": "when"}, "together or not at all; got column"),
+        (
+            "who,what,when\n1,2,3\n",
+            {"time_unit": "h"},
+            "time_unit to be one of auto, s, ms, us, ns, iso",
+        ),
         ("who,what,when\n1,2,3\n", {"behavior_column": "when"}, "together or not at all"),
         ("who,what,when\n1,2,3\n", {"item_table": "x.csv"}, "needs the option category_column"),
     ],
