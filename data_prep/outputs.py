@@ -136,6 +136,8 @@ def publish(
     for result in results:
         for shard in result["shards"]:
             splits[shard["path"].split("/")[0]].append(Shard(**shard))
+    whole = [result["whole"] for result in results if result["whole"]]
+    whole_shards = tuple(Shard(**shard) for part in whole for shard in part["shards"])
     settings = card["settings"]
     if settings["form"] == PAPER and settings["name"] != EXAMPLES_FILE:
         # The released code validates on the test split.
@@ -148,4 +150,5 @@ def publish(
         {name: tuple(shards) for name, shards in splits.items()},
         {**settings, "key": key, "time_cuts": card["time_cuts"]},
         facts_of(output_dir, sorted(files)),
+        whole_shards if whole else None,
     ).save(output_dir)

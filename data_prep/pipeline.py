@@ -169,7 +169,8 @@ class _Run:
             reader.numeric_features,
             (REQUEST,) if self.preparation.protocol.name == IMPRESSIONS else (),
         )
-        write_tasks = [WriteTask(task, schema, self.output_dir) for task in buckets]
+        with_whole = self.preparation.whole_histories
+        write_tasks = [WriteTask(task, schema, self.output_dir, with_whole) for task in buckets]
         examples = self._run_buckets("examples", write_bucket, write_tasks, events)
         card = {
             "settings": self.preparation.settings(),

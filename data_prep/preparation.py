@@ -9,7 +9,7 @@ from data_prep.events import SPLIT
 from data_prep.protocol import EXAMPLES_FILE, GIVEN, IMPRESSIONS, Limits, Protocol
 from data_prep.readers.base import Reader
 
-FORMAT = 4  # raise it when the same flags give other bytes or other intermediate files
+FORMAT = 5  # raise it when the same flags give other bytes or other intermediate files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Preparation:
       limits: buckets and tolerance.
       seed: of splits and negatives.
       examples: path of the file of protocol `examples_file`, else empty.
+      whole_histories: whether all events of all users are written too, for what serves requests.
     """
 
     reader: Reader
@@ -29,6 +30,7 @@ class Preparation:
     limits: Limits = Limits()
     seed: int = 1
     examples: str = ""
+    whole_histories: bool = True
 
     def __post_init__(self):
         if bool(self.examples) != (self.protocol.name == EXAMPLES_FILE):
@@ -90,6 +92,8 @@ class Preparation:
             "behavior_types": list(self.limits.behavior_types),
             "seed": self.seed,
             "examples": os.path.basename(self.examples),
+            # Data sets with whole histories have what earlier versions wrote, and these besides.
+            **({} if self.whole_histories else {"whole_histories": False}),
         }
 
     @property

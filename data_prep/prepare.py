@@ -93,6 +93,12 @@ _MIN_HISTORY = flags.DEFINE_integer(
 _MAX_HISTORY = flags.DEFINE_integer(
     "max_history", 0, "Events stored before a user's first target; 0 stores all."
 )
+_WHOLE_HISTORIES = flags.DEFINE_boolean(
+    "whole_histories",
+    True,
+    "Also write every user with all events, which indexes, states and scores of new rows are made of. About "
+    "as many bytes again as the splits have.",
+)
 _SEED = flags.DEFINE_integer("seed", 1, "Of splits and negatives.")
 _WORKERS = flags.DEFINE_integer(
     "workers", 0, "Processes; 0 is one a core. The output does not depend on it."
@@ -142,7 +148,14 @@ def preparation_from_flags() -> Preparation:
         max_bad_fraction=reader_flags.MAX_BAD_FRACTION.value,
         behavior_types=tuple(reader_flags.BEHAVIOR_TYPES.value),
     )
-    return Preparation(reader, protocol_from_flags(reader), limits, _SEED.value, _EXAMPLES.value)
+    return Preparation(
+        reader,
+        protocol_from_flags(reader),
+        limits,
+        _SEED.value,
+        _EXAMPLES.value,
+        _WHOLE_HISTORIES.value,
+    )
 
 
 def main(_: object) -> None:

@@ -40,7 +40,9 @@ CATALOGUE_FILE = "catalogue.npz"
 POSITION = "cand_position"
 LABEL = "label"
 SPLITS = ("train", "validation", "test")
+WHOLE = "whole"  # folder of the records of whole histories, which no split has
 
+_WHOLE_HISTORIES = "whole_histories"
 _PREPARE = "prepare the data again with python -m data_prep.prepare"
 # Endings of the files of a data set that programs read.
 _READ = (SCHEMA_FILE, CATALOGUE_FILE, ".txt", ".tfrecord")
@@ -80,17 +82,23 @@ class Manifest:
       protocol: settings of the preparation, as plain JSON values.
       files: name of every other file of the data set -> {"bytes", "crc32c"}; empty where it was prepared
         by a version before 0.7.
+      whole_histories: files with one record a user of the log, of all events and no candidate, for what
+        serves requests; None where they were left out, or prepared by a version before 0.7.
     """
 
     schema_fingerprint: str
     splits: Mapping[str, tuple[Shard, ...]]
     protocol: Mapping[str, object] = dataclasses.field(default_factory=dict)
     files: Facts = dataclasses.field(default_factory=dict)
+    whole_histories: tuple[Shard, ...] | None = None
 
     def save(self, data_dir: str | os.PathLike) -> None:
-        write_text(
-            pathlib.Path(data_dir) / MANIFEST_FILE, sealed(dataclasses.asdict(self), sort_keys=True)
-        )
+        content = dataclasses.asdict(self)
+        if (
+            self.whole_histories is None
+        ):  # the manifest of a data set without them, as it always was
+            del content[_WHOLE_HISTORIES]
+        write_text(pathlib.Path(data_dir) / MANIFEST_FILE, sealed(content, sort_keys=True))
 
     @classmethod
     def load(cls, data_dir: str | os.PathLike, schema: Schema) -> "Manifest":
@@ -107,8 +115,13 @@ class Manifest:
                 name: tuple(Shard(**shard) for shard in shards)
                 for name, shards in content["splits"].items()
             }
+            whole = content.get(_WHOLE_HISTORIES)
             manifest = cls(
-                content["schema_fingerprint"], splits, content["protocol"], content.get("files", {})
+                content["schema_fingerprint"],
+                splits,
+                content["protocol"],
+                content.get("files", {}),
+                None if whole is None else tuple(Shard(**shard) for shard in whole),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             path = pathlib.Path(data_dir) / MANIFEST_FILE
@@ -124,10 +137,27 @@ class Manifest:
         manifest._check_files(pathlib.Path(data_dir))
         return manifest
 
+    def whole_shards(self, data_dir: str | os.PathLike) -> tuple[Shard, ...]:
+        """Files of the whole histories.
+
+        Args:
+          data_dir: of the data set, for the message.
+
+        Raises:
+          ValueError: the data set has none.
+        """
+        if self.whole_histories is None:
+            raise ValueError(
+                f"the data in {os.fspath(data_dir)!r} have no whole histories, which serving reads: they were "
+                f"prepared by an earlier version or with --nowhole_histories; {_PREPARE}."
+            )
+        return self.whole_histories
+
     def _check_files(self, data_dir: pathlib.Path) -> None:
         # Reports and the like are for people, who may do with them what they want.
         files = {name: facts for name, facts in self.files.items() if name.endswith(_READ)}
-        paths = {shard.path for shards in self.splits.values() for shard in shards}
+        all_shards = (*self.splits.values(), self.whole_histories or ())
+        paths = {shard.path for shards in all_shards for shard in shards}
         small = {name: facts for name, facts in files.items() if name not in paths}
         size = sum(facts["bytes"] for facts in files.values())
         check_files(data_dir, files, _PREPARE, contents=size <= CHECKED_BYTES)

@@ -103,6 +103,28 @@ def plan_records(
     )
 
 
+def plan_whole_records(histories: Histories, max_history: int) -> Layout:
+    """Decides what each user's record of a whole history stores: all events, and no candidate.
+
+    Args:
+      histories: of the bucket.
+      max_history: newest events to store, as a target after all of them would see; 0 stores all.
+    """
+    first, last = histories.offsets[:-1], histories.offsets[1:]
+    none = np.zeros(len(histories.users), np.int64)
+    return Layout(
+        split=none,
+        user=np.arange(len(histories.users)),
+        first_event=np.maximum(first, last - max_history) if max_history else first,
+        last_event=last,
+        first_candidate=none,
+        last_candidate=none,
+        position=np.zeros(0, np.int32),
+        rows=none,
+        widest_row=none,
+    )
+
+
 def group_records(layout: Layout, users: np.ndarray, sizes: np.ndarray) -> list[Group]:
     """Sorts records by split and history length and deals them to files.
 

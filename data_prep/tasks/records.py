@@ -17,6 +17,7 @@ from data_prep.stages.shards import (
     group_records,
     pack_records,
     plan_records,
+    plan_whole_records,
     record_columns,
     record_sizes,
 )
@@ -29,7 +30,7 @@ from data_prep.tasks.candidates import (
 )
 from data_prep.tasks.histories import BucketTask, load_histories
 from data_prep.tasks.id_tables import IdTables, load_id_tables
-from dgin_tf.records import LABEL, POSITION, SPLITS, write_records
+from dgin_tf.records import LABEL, POSITION, SPLITS, WHOLE, write_records
 from dgin_tf.schema import REQUEST, UNKNOWN_ID, Schema
 
 
@@ -41,15 +42,21 @@ class WriteTask:
       bucket: its histories and the protocol.
       schema: of the records.
       output_dir: of the data set.
+      whole_histories: whether to write these too, for what serves requests.
     """
 
     bucket: BucketTask
     schema: Schema
     output_dir: pathlib.Path
+    whole_histories: bool = True
 
 
 def write_bucket(task: WriteTask) -> Result:
-    """Writes the bucket's records; returns their shards, figures by split and leak checks."""
+    """Writes the bucket's records; returns their shards, figures by split and leak checks.
+
+    What is cut for an honest evaluation must not be what serving knows: whole histories are records of
+    their own, which hold every user's newest events too, those of the targets among them.
+    """
     schema, protocol = task.schema, task.bucket.protocol
     more = (*schema.side_features, *schema.numeric_features)
     ids = load_id_tables(task.bucket.folder, schema.side_features, schema.fingerprint())
@@ -78,10 +85,20 @@ def write_bucket(task: WriteTask) -> Result:
     history_columns = _history_columns(schema, histories, ids, item_rows)
     columns = record_columns(schema, history_columns, candidate_columns, user_columns)
     starts = candidates.row_starts(protocol.row_width)
+    whole: Result = {}
+    if task.whole_histories:
+        whole_layout = plan_whole_records(histories, protocol.max_history)
+        whole = {
+            "shards": _write_shards(task, whole_layout, histories.users, columns, (WHOLE,)),
+            "users": len(histories.users),
+            "events": int(whole_layout.history_lengths.sum()),
+            "events_left_out": int((histories.lengths - whole_layout.history_lengths).sum()),
+        }
     return {
         "counts": counts,
         "leaks": count_leaks(task.bucket, histories, candidates, item_rows),
-        "shards": _write_shards(task, layout, histories.users[layout.user], columns),
+        "shards": _write_shards(task, layout, histories.users[layout.user], columns, SPLITS),
+        "whole": whole,
         "splits": _split_figures(layout, starts, candidates, candidate_columns),
         "unknown_category_events": int((history_columns[CATEGORY] == UNKNOWN_ID).sum()),
     }
@@ -103,13 +120,17 @@ def _history_columns(
 
 
 def _write_shards(
-    task: WriteTask, layout: Layout, users: np.ndarray, columns: RecordColumns
+    task: WriteTask,
+    layout: Layout,
+    users: np.ndarray,
+    columns: RecordColumns,
+    folders: Sequence[str],
 ) -> list[dict]:
-    """Writes one file for each split and history length; returns the fields of each `Shard`."""
+    """Writes one file for each split, into its folder, and history length; returns each `Shard`'s fields."""
     shards = []
     for number, group in enumerate(group_records(layout, users, record_sizes(layout, columns))):
         name = f"{task.bucket.bucket:05d}-{number:05d}-len{group.bucket:04d}.tfrecord"
-        path = f"{SPLITS[group.split]}/{name}"
+        path = f"{folders[group.split]}/{name}"
         (task.output_dir / path).parent.mkdir(exist_ok=True)
         write_records(task.output_dir / path, pack_records(layout, group.records, columns))
         sizes = layout.last_candidate - layout.first_candidate

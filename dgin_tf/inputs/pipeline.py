@@ -104,11 +104,14 @@ class PreparedData:
             )
         return shards
 
+    def whole_shards(self) -> tuple[Shard, ...]:
+        """Files of the whole histories, one record a user; raises ValueError where there are none."""
+        return self.manifest.whole_shards(self.data_dir)
+
     def check_records(self) -> None:
         """Reads all records, which takes minutes for large data; raises ValueError for a damaged file."""
-        for shard in {
-            shard.path: shard for split in SPLITS for shard in self._shards_of(split)
-        }.values():
+        splits = [*map(self._shards_of, SPLITS), self.manifest.whole_histories or ()]
+        for shard in {shard.path: shard for shards in splits for shard in shards}.values():
             path = os.path.join(self.data_dir, shard.path)
             try:
                 users = sum(1 for p in read_records(path) if decode_record(self.schema, p))
