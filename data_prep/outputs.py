@@ -114,6 +114,7 @@ def publish(
     results: Sequence[Result],
     card: Result,
     key: str,
+    earlier_schemas: tuple[str, ...] = (),
 ) -> None:
     """Writes vocabularies, schema, data card and report, and the manifest when all else is there.
 
@@ -124,6 +125,7 @@ def publish(
       results: of `write_bucket`, one a bucket.
       card: the data card.
       key: of the preparation, before its inputs were read.
+      earlier_schemas: of the data sets whose ids are kept.
     """
     folder = output_dir / FOLDER
     folder.mkdir(exist_ok=True)
@@ -151,4 +153,5 @@ def publish(
         {**settings, "key": key, "time_cuts": card["time_cuts"]},
         facts_of(output_dir, sorted(files)),
         whole_shards if whole else None,
+        earlier_schemas,
     ).save(output_dir)

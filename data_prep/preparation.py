@@ -6,6 +6,7 @@ import json
 import os
 
 from data_prep.events import SPLIT
+from data_prep.id_policy import VocabularyOptions
 from data_prep.protocol import EXAMPLES_FILE, GIVEN, IMPRESSIONS, Limits, Protocol
 from data_prep.readers.base import Reader
 
@@ -23,6 +24,7 @@ class Preparation:
       seed: of splits and negatives.
       examples: path of the file of protocol `examples_file`, else empty.
       whole_histories: whether all events of all users are written too, for what serves requests.
+      vocabulary: which values have an id of their own, and which one.
     """
 
     reader: Reader
@@ -31,6 +33,7 @@ class Preparation:
     seed: int = 1
     examples: str = ""
     whole_histories: bool = True
+    vocabulary: VocabularyOptions = VocabularyOptions()
 
     def __post_init__(self):
         if bool(self.examples) != (self.protocol.name == EXAMPLES_FILE):
@@ -78,8 +81,9 @@ class Preparation:
         )
 
     def files(self) -> tuple[str, ...]:
-        """Every input file, the examples file among them."""
-        return (*self.reader.files(), *([self.examples] if self.examples else []))
+        """Every input file, the examples file and those of an earlier data set's ids among them."""
+        examples = [self.examples] if self.examples else []
+        return (*self.reader.files(), *examples, *self.vocabulary.files())
 
     def settings(self) -> dict[str, object]:
         """All choices as plain JSON values; the manifest carries them."""
@@ -94,6 +98,7 @@ class Preparation:
             "examples": os.path.basename(self.examples),
             # Data sets with whole histories have what earlier versions wrote, and these besides.
             **({} if self.whole_histories else {"whole_histories": False}),
+            **self.vocabulary.settings(),
         }
 
     @property

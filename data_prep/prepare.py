@@ -13,6 +13,7 @@ from absl import flags, logging
 from data_prep import reader_flags
 from data_prep.engines.local import LocalEngine
 from data_prep.events import SPLIT
+from data_prep.id_policy import VocabularyOptions
 from data_prep.pipeline import Preparation, prepare, work_folder
 from data_prep.protocol import (
     GIVEN,
@@ -99,6 +100,17 @@ _WHOLE_HISTORIES = flags.DEFINE_boolean(
     "Also write every user with all events, which indexes, states and scores of new rows are made of. About "
     "as many bytes again as the splits have.",
 )
+_VOCABULARY_FROM = flags.DEFINE_string(
+    "vocabulary_from",
+    "",
+    "Folder of a prepared data set, such as yesterday's: its ids stay, and new values get the ids behind them.",
+)
+_MIN_COUNT = flags.DEFINE_integer(
+    "min_count", 1, "Training events that an item, category or word needs for an id of its own.", 1
+)
+_HASH_BUCKETS = flags.DEFINE_integer(
+    "hash_buckets", 0, "Ids that rarer ones share, by a hash; 0: they are all unknown.", 0
+)
 _SEED = flags.DEFINE_integer("seed", 1, "Of splits and negatives.")
 _WORKERS = flags.DEFINE_integer(
     "workers", 0, "Processes; 0 is one a core. The output does not depend on it."
@@ -155,12 +167,20 @@ def preparation_from_flags() -> Preparation:
         _SEED.value,
         _EXAMPLES.value,
         _WHOLE_HISTORIES.value,
+        VocabularyOptions(_VOCABULARY_FROM.value, _MIN_COUNT.value, _HASH_BUCKETS.value),
     )
 
 
 def main(_: object) -> None:
     """Prepares a data set as the flags say."""
     began = time.monotonic()
+    if _VOCABULARY_FROM.value and os.path.realpath(_VOCABULARY_FROM.value) == os.path.realpath(
+        _OUTPUT_DIR.value
+    ):
+        raise ValueError(
+            "expected --vocabulary_from to be another folder than --output_dir, which is replaced; got "
+            f"{_OUTPUT_DIR.value!r} for both."
+        )
     preparation = preparation_from_flags()
     engine = LocalEngine(
         work_folder(_OUTPUT_DIR.value),
@@ -169,6 +189,8 @@ def main(_: object) -> None:
     )
     card = prepare(preparation, _OUTPUT_DIR.value, engine)
     seconds = time.monotonic() - began
+    for name, counts in card.get("vocabulary_from", {}).items():
+        logging.info("%s: %s ids kept, %s new", name, f"{counts['kept']:,}", f"{counts['new']:,}")
     rows = card["partition"]["lines"]
     logging.info(
         "%s rows, %s users, %s in %.1f s (%s rows/s); see %s",

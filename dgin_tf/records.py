@@ -42,7 +42,7 @@ LABEL = "label"
 SPLITS = ("train", "validation", "test")
 WHOLE = "whole"  # folder of the records of whole histories, which no split has
 
-_WHOLE_HISTORIES = "whole_histories"
+_WHOLE_HISTORIES, _EARLIER_SCHEMAS = "whole_histories", "earlier_schemas"
 _PREPARE = "prepare the data again with python -m data_prep.prepare"
 # Endings of the files of a data set that programs read.
 _READ = (SCHEMA_FILE, CATALOGUE_FILE, ".txt", ".tfrecord")
@@ -84,6 +84,8 @@ class Manifest:
         by a version before 0.7.
       whole_histories: files with one record a user of the log, of all events and no candidate, for what
         serves requests; None where they were left out, or prepared by a version before 0.7.
+      earlier_schemas: JSON of the schemas whose ids this data set keeps, the newest first: a model that was
+        trained under one of them reads these records, with later ids as unknown ones.
     """
 
     schema_fingerprint: str
@@ -91,6 +93,7 @@ class Manifest:
     protocol: Mapping[str, object] = dataclasses.field(default_factory=dict)
     files: Facts = dataclasses.field(default_factory=dict)
     whole_histories: tuple[Shard, ...] | None = None
+    earlier_schemas: tuple[str, ...] = ()
 
     def save(self, data_dir: str | os.PathLike) -> None:
         content = dataclasses.asdict(self)
@@ -98,6 +101,8 @@ class Manifest:
             self.whole_histories is None
         ):  # the manifest of a data set without them, as it always was
             del content[_WHOLE_HISTORIES]
+        if not self.earlier_schemas:
+            del content[_EARLIER_SCHEMAS]
         write_text(pathlib.Path(data_dir) / MANIFEST_FILE, sealed(content, sort_keys=True))
 
     @classmethod
@@ -122,6 +127,7 @@ class Manifest:
                 content["protocol"],
                 content.get("files", {}),
                 None if whole is None else tuple(Shard(**shard) for shard in whole),
+                tuple(content.get(_EARLIER_SCHEMAS, ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             path = pathlib.Path(data_dir) / MANIFEST_FILE

@@ -93,6 +93,8 @@ def main(_: object) -> None:
         "event\n"
         f"{rate:,.0f} keys looked up in a second of one core, in requests of up to {_KEYS_A_REQUEST}\n"
     )
+    if summary.records_skipped:
+        sys.stdout.write(f"{summary.records_skipped:,} records without a user id were left out\n")
     if totals:
         # Events that were appended while the index was being built.
         beyond = BehaviorEngine(index, totals).catch_up()

@@ -190,8 +190,8 @@ def _warm_up() -> None:
         versions = StateVersions(store, model.name)
         versions.mark_warm(model.metadata, sink.incomplete)
         sys.stdout.write(
-            f"{report.users:,} states of {states.namespace} were written; they are warm. Live "
-            f"is {versions.live or 'none'}.\n"
+            f"{report.users:,} states of {states.namespace} were written, {report.current:,} were up to date; "
+            f"they are warm. Live is {versions.live or 'none'}.\n"
         )
 
 

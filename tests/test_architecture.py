@@ -12,6 +12,7 @@ BASE = (
     "dgin_tf.integrity",
     "dgin_tf.records",
     "dgin_tf.numeric_features",
+    "dgin_tf.hashed_ids",
     "dgin_tf.group_spec",
     "dgin_tf.commands",
 )
@@ -34,6 +35,7 @@ ALLOWED = {
     "dgin_tf/integrity.py": (),
     "dgin_tf/records.py": ("dgin_tf.schema", "dgin_tf.integrity"),
     "dgin_tf/numeric_features.py": (),
+    "dgin_tf/hashed_ids.py": ("dgin_tf.schema",),
     "dgin_tf/group_spec.py": (),
     "dgin_tf/commands": ("dgin_tf.commands.start_up",),
     "dgin_tf/ops": OPS,
@@ -142,6 +144,7 @@ def test_nothing_evaluates_pickles_or_reaches_the_network(path):
             "integrity.py",
             "records.py",
             "numeric_features.py",
+            "hashed_ids.py",
             "group_spec.py",
         )
     ],

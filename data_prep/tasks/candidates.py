@@ -28,7 +28,6 @@ from data_prep.stages.targets import Targets, every_event, last_events, targets_
 from data_prep.storage import load_columns
 from data_prep.tasks.histories import BucketTask, event_splits, is_of_type, load_impressions
 from data_prep.tasks.id_tables import IdTables
-from dgin_tf.schema import FIRST_ID
 
 
 def sampled_candidates(
@@ -81,9 +80,10 @@ def _choose_targets(task: BucketTask, histories: Histories) -> Targets:
 def _draw(
     task: BucketTask, histories: Histories, targets: Targets, ids: IdTables, item_rows: np.ndarray
 ) -> np.ndarray:
-    """Vocabulary items (id - 2) as negatives, [targets, negatives]."""
+    """Vocabulary items (id - first id) as negatives, [targets, negatives]."""
     protocol = task.protocol
-    items = ids.item_id.astype(np.int64) - FIRST_ID
+    # -1 for items without an id of their own, which are no negatives.
+    items = np.maximum(ids.item_id.astype(np.int64) - ids.first_item_id, -1)
     sampler = Sampler(len(ids.count))
     if protocol.negative_distribution == POPULARITY:
         sampler = Sampler.by_weight(ids.count)

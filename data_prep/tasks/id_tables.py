@@ -16,6 +16,7 @@ from data_prep.vocabularies import (
     USERS_FILE,
     VOCABULARY_FILE,
 )
+from dgin_tf.schema import FIRST_ID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,12 @@ class IdTables:
     Attributes:
       items, users: raw key -> row.
       item_id, category_id: of each item row.
-      row_of_id: item row of each vocabulary item (id - 2).
+      row_of_id: item row of each vocabulary item (id - `first_item_id`).
       count: training events of each vocabulary item, [vocabulary items].
       user_columns: field -> id of each user row.
       behavior_id: id of each behavior type of the reader.
       side_features: name -> raw key to row, and the id of each row.
+      first_item_id: of the items with an id of their own; those before are shared by rare items.
     """
 
     items: Lookup
@@ -41,6 +43,7 @@ class IdTables:
     user_columns: Columns
     behavior_id: np.ndarray
     side_features: Mapping[str, tuple[Lookup, np.ndarray]]
+    first_item_id: int = FIRST_ID
 
     def side_feature_ids(self, name: str, keys: np.ndarray) -> np.ndarray:
         """Ids of a side feature's keys, int32 [events]."""
@@ -65,4 +68,5 @@ def load_id_tables(folder: pathlib.Path, side_features: tuple[str, ...], _key: s
         user_columns=users,
         behavior_id=load_columns(folder / BEHAVIORS_FILE)["behavior_id"],
         side_features={n: (Lookup.build(t["key"]), t["id"]) for n, t in side_tables.items()},
+        first_item_id=int(vocabulary["first_id"][0]),
     )

@@ -212,6 +212,40 @@ class PreparedData:
             steps += count
         return _with_settings(batches, steps)
 
+    def of_records(
+        self,
+        chunks: Callable[[], Iterator[tuple[list[bytes], int]]],
+        options: BatchOptions,
+        width: int,
+        transforms: Sequence[Transform] = (),
+    ) -> tf.data.Dataset:
+        """Batches of records that are in no file, such as new candidates of known users, in their order.
+
+        Args:
+          chunks: gives an iterator of records and the length that none of their histories exceeds.
+          options: as for `evaluation`.
+          width: candidates of a row at most; more of one position are several rows.
+          transforms: as for `evaluation`.
+        """
+        signature = (tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32))
+        records = tf.data.Dataset.from_generator(chunks, output_signature=signature)
+        make = self._batch_maker(options, None, width, False, tuple(transforms))
+
+        def batches_of(records, length):
+            rows = parse_rows(records, self.schema, width)
+            index = batch_index(tf.range(tf.size(rows.user)), options.batch_rows)
+            return self._uncut_rows(rows, length, index)
+
+        uncut = records.flat_map(batches_of)
+        return uncut.map(lambda *rows: make(tf.zeros(2, tf.int64), (rows,)))
+
+    def _uncut_rows(self, rows, length, index):
+        """The uncut batches of parsed rows: (rows, length), chosen rows."""
+        return tf.data.Dataset.zip(
+            tf.data.Dataset.from_tensors((rows, length)).repeat(),
+            tf.data.Dataset.from_tensor_slices(index),
+        )
+
     def _plan(self, options, replicas):
         """Length and shards of each stream of rows, number of batches, and rows of each stream."""
         buckets: dict[int, list[Shard]] = {}
@@ -277,10 +311,7 @@ class PreparedData:
                 order = tf.random.experimental.stateless_shuffle(order, file["seed"])
             index = spread_batches(batch_index(order, batch_rows), file["spare"])
             rows = parse_rows(records.get_single_element(), self.schema, file["width"])
-            return tf.data.Dataset.zip(
-                tf.data.Dataset.from_tensors((rows, file["length"])).repeat(),
-                tf.data.Dataset.from_tensor_slices(index),
-            )
+            return self._uncut_rows(rows, file["length"], index)
 
         return tf.function(open_shard, autograph=False)
 
