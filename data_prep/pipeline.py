@@ -354,7 +354,18 @@ class _Run:
             target = self.folder / "histories" / f"{bucket:05d}.columns"
             events = sum(last - first for _, first, last in segments)
             tasks.append(
-                Task(build_bucket, HistoryTask(bucket, segments, target, span, last_of), events)
+                Task(
+                    build_bucket,
+                    HistoryTask(
+                        bucket,
+                        segments,
+                        target,
+                        span,
+                        last_of,
+                        self.preparation.protocol.targets_from,
+                    ),
+                    events,
+                )
             )
         return self.engine.run("histories", tasks)
 

@@ -87,11 +87,14 @@ class Preparation:
 
     def settings(self) -> dict[str, object]:
         """All choices as plain JSON values; the manifest carries them."""
+        protocol = dataclasses.asdict(self.protocol)
+        if not self.protocol.targets_from:
+            del protocol["targets_from"]  # all events may be targets, as in earlier versions
         options = {name: value for name, value in self.reader.options.items() if value is not None}
         return {
             "reader": type(self.reader).__name__,
             "reader_options": json.loads(json.dumps(options, default=list)),
-            **json.loads(json.dumps(dataclasses.asdict(self.protocol))),  # tuples become lists
+            **json.loads(json.dumps(protocol)),  # tuples become lists
             "max_bad_fraction": self.limits.max_bad_fraction,
             "behavior_types": list(self.limits.behavior_types),
             "seed": self.seed,

@@ -88,6 +88,12 @@ _TIME_CUTS = flags.DEFINE_list(
 _TARGETS_PER_USER = flags.DEFINE_integer(
     "targets_per_user", 1, "Number of targets, the newest events."
 )
+_TARGETS_FROM = flags.DEFINE_integer(
+    "targets_from",
+    0,
+    "Second from which on events are targets; earlier ones are histories alone. For examples of one day.",
+    0,
+)
 _MIN_HISTORY = flags.DEFINE_integer(
     "min_history", None, "Events that a target needs before it; default 1, for impressions 0."
 )
@@ -148,6 +154,7 @@ def protocol_from_flags(reader: Reader) -> Protocol:
         fractions=None if _FRACTIONS.value is None else _fractions(_FRACTIONS.value),
         time_cuts=reader_flags.integers("time_cuts", _TIME_CUTS.value, 2),
         history_types=tuple(_HISTORY_TYPES.value),
+        targets_from=_TARGETS_FROM.value,
     )
 
 

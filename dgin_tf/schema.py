@@ -34,6 +34,10 @@ TIMESTAMP, BEHAVIOR_TYPE = "timestamp", "behavior_type"
 USER_ID, ITEM, REQUEST = "user_id", "item_id", "request_id"
 
 
+RECORDED_IDS = (USER_ID, PREFIX[CANDIDATE] + ITEM)
+"""Features that a batch has twice where a model knows earlier ids alone, see `recorded`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Field:
     """One attribute of users, past events or candidates.
@@ -215,6 +219,11 @@ def feature_name(role: str, field: Field) -> str:
     # `user_id` and `user_gender` carry the prefix already.
     prefix = PREFIX[role]
     return field.name if role == USER and field.name.startswith(prefix) else prefix + field.name
+
+
+def recorded(feature: str) -> str:
+    """Name of a feature with the ids of the data set, in batches where later ids are unknown ones."""
+    return f"recorded_{feature}"
 
 
 def check_features(features: Mapping, names: Iterable[str], role: str = "") -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from dgin_tf.commands import command_line
-from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
+from dgin_tf.inputs.pipeline import BatchOptions
 from dgin_tf.records import SPLITS
 from dgin_tf.training import loop
 from dgin_tf.training.evaluation import Evaluator, predictions_of, summary_of
@@ -44,7 +44,7 @@ def main(_: object) -> None:
     """Scores the split, prints its metrics, and writes the predictions where they are asked for."""
     if _PREDICTIONS.value:
         predictions.claim_file(_PREDICTIONS.value)
-    data = PreparedData(_DATA_DIR.value)
+    data = runs.open_data(_DATA_DIR.value, _MODEL_DIR.value)
     model, config = runs.load_model(_MODEL_DIR.value, data)
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
     columns = predictions.columns(data) if _PREDICTIONS.value else {}

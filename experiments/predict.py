@@ -51,7 +51,7 @@ def main(_: object) -> None:
     if _INPUT.value:
         rows = own_tables.read_table(_INPUT.value, _names())
         seconds = own_tables.seconds_of(rows["time"], _TIME_UNIT.value)
-    data = PreparedData(_DATA_DIR.value)
+    data = runs.open_data(_DATA_DIR.value, _MODEL_DIR.value)
     if _INPUT.value:
         data.whole_shards()  # before seconds of loading
     model, config = runs.load_model(_MODEL_DIR.value, data)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.engines.local import Result
-from data_prep.events import ITEM
+from data_prep.events import ITEM, TIME
 from data_prep.protocol import EVERY_EVENT, EXAMPLES_FILE, GIVEN, MULTI_BEHAVIOR, POPULARITY, STRICT
 from data_prep.protocol import TIME as BY_TIME
 from data_prep.stages import leaks
@@ -43,6 +43,9 @@ def sampled_candidates(
     """
     protocol = task.protocol
     targets = _choose_targets(task, histories)
+    if protocol.targets_from:
+        events = histories.offsets[targets.user] + targets.event
+        targets = targets.take(histories.events[TIME][events] >= protocol.targets_from)
     all_targets = len(targets)
     targets = targets.take(targets.cut >= protocol.min_history)
     with_history = len(targets)
@@ -144,6 +147,8 @@ def labeled_candidates(
       more: side and numeric features of past events.
     """
     log, is_past, impressions = load_impressions(task, more)
+    if task.protocol.targets_from:
+        impressions = impressions.take(impressions.time >= task.protocol.targets_from)
     item_rows = ids.items.rows(log.events[ITEM]).astype(np.int64)
     figures = count_impressions(log, impressions, item_rows)
     with_history = impressions

@@ -29,6 +29,7 @@ class HistoryTask:
       span: earliest and latest second of the whole log, for the time histogram; None leaves it out.
       last_of: behavior types of which the histogram counts each user's last event alone; None counts
         all events.
+      targets_from: second before which no event is a target, nor counted in the histogram.
     """
 
     bucket: int
@@ -36,6 +37,7 @@ class HistoryTask:
     target: pathlib.Path
     span: tuple[int, int] | None
     last_of: tuple[int, ...] | None = None
+    targets_from: int = 0
 
 
 def build_bucket(task: HistoryTask) -> Result:
@@ -57,6 +59,8 @@ def build_bucket(task: HistoryTask) -> Result:
             target_times = times[histories.events[LABEL] != NO_IMPRESSION]
         elif task.last_of is not None:
             target_times = last_times(histories, is_of_type(histories, task.last_of))
+        if task.targets_from:
+            target_times = target_times[target_times >= task.targets_from]
         columns["histogram"] = time_histogram(target_times, *task.span)
     save_columns(task.target, columns)
     return {

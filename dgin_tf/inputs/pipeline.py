@@ -30,7 +30,7 @@ from dgin_tf.records import (
     load_catalogue,
     read_records,
 )
-from dgin_tf.schema import ITEM, Schema, check_positive
+from dgin_tf.schema import ITEM, RECORDED_IDS, UNKNOWN_ID, Schema, check_positive, recorded
 
 TRAIN = "train"
 _PREPARE = "prepare the data again with python -m data_prep.prepare"
@@ -75,19 +75,46 @@ class PreparedData:
 
     Args:
       data_dir: where `data_prep.prepare` wrote it.
+      trained_under: fingerprint of the schema of the model that is to read it, where that may be one of the
+        earlier schemas whose ids the data set keeps. The data set then has this schema, and later ids are
+        unknown ones in its batches, as they are where the model serves; "" for its own schema.
+
+    Attributes:
+      keeps_later_ids: True where the schema is an earlier one. Batches then have user and item ids as they
+        are recorded besides, see `recorded`.
 
     Raises:
       FileNotFoundError: there is no finished preparation.
-      ValueError: records and schema do not belong together.
+      ValueError: records and schema do not belong together, or the data set does not keep the ids of the
+        schema that is asked for.
     """
 
-    def __init__(self, data_dir: str | os.PathLike):
+    def __init__(self, data_dir: str | os.PathLike, trained_under: str = ""):
         self.data_dir = os.fspath(data_dir)
         self.schema = Schema.load(data_dir)
         self.manifest = Manifest.load(data_dir, self.schema)
+        self.keeps_later_ids = trained_under not in ("", self.schema.fingerprint())
+        if self.keeps_later_ids:
+            self.schema = self.earlier_schema(trained_under)
         # Each gives the same function for the same arguments, so that nothing is traced twice.
         self._shard_opener = functools.cache(self._make_shard_opener)
         self._batch_maker = functools.cache(self._make_batch_maker)
+
+    def earlier_schema(self, fingerprint: str) -> Schema:
+        """The schema of this fingerprint, whose ids the data set keeps; its own one among them.
+
+        Raises:
+          ValueError: it keeps none such.
+        """
+        earlier = [self.schema, *map(Schema.from_json, self.manifest.earlier_schemas)]
+        for schema in earlier:
+            if schema.fingerprint() == fingerprint:
+                return schema
+        raise ValueError(
+            f"the model was trained under schema {fingerprint}, and the data in {self.data_dir!r} keep the ids of "
+            f"{', '.join(schema.fingerprint() for schema in earlier)}; prepare them with "
+            "--vocabulary_from=FOLDER, the data that the model was trained on."
+        )
 
     @functools.cached_property
     def catalogue(self) -> Mapping[str, np.ndarray]:
@@ -327,6 +354,8 @@ class PreparedData:
                 longest = tf.minimum(bucket, options.max_history) if length is None else length
                 cuts.append(cut(rows, self.schema, chosen, longest, width))
             features = {name: tf.concat([part[name] for part in cuts], axis=0) for name in cuts[0]}
+            if self.keeps_later_ids:
+                features = _without_later_ids(features, self.schema)
             if add_negatives is not None:
                 features = add_negatives(features, seed)
             for transform in transforms:
@@ -342,6 +371,16 @@ class PreparedData:
             vocabulary = self.schema.field(ITEM).vocabulary
             sampler = uniform_sampler(self.schema.vocabulary_sizes[vocabulary])
         return HistoryNegatives(self.schema, self.catalogue, sampler)
+
+
+def _without_later_ids(features, schema):
+    """A batch whose ids beyond the schema's vocabularies are unknown, with users and items as recorded."""
+    kept = {recorded(name): features[name] for name in RECORDED_IDS if name in features}
+    for name, field in schema.features().items():
+        if field.is_categorical:
+            ids, size = features[name], schema.vocabulary_sizes[field.vocabulary]
+            features[name] = tf.where(ids < size, ids, UNKNOWN_ID)
+    return {**features, **kept}
 
 
 def _with_settings(batches, steps):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from dgin_tf import metrics
 from dgin_tf.inputs.group_features import HISTORY_LENGTH
-from dgin_tf.schema import CANDIDATE, CANDIDATE_MASK, HISTORY_MASK, PREFIX, REQUEST
+from dgin_tf.schema import CANDIDATE, CANDIDATE_MASK, HISTORY_MASK, PREFIX, REQUEST, recorded
 
 CLICK, USER = "label", "user_id"
 _REQUEST = PREFIX[CANDIDATE] + REQUEST
@@ -106,8 +106,9 @@ class Evaluator:
         }
         if _REQUEST in features:
             samples["requests"] = tf.boolean_mask(features[_REQUEST], real)
-        if USER in features:
-            return {**samples, "groups": flat(features[USER])}
+        # Users whom an earlier model does not know are groups of their own all the same.
+        if (users := features.get(recorded(USER), features.get(USER))) is not None:
+            return {**samples, "groups": flat(users)}
         # Every replica has as many rows, so that this numbers the rows of the global batch.
         return {**samples, "row": flat(tf.range(rows) + rows * replica)}
 

@@ -67,8 +67,8 @@ class Counts:
     """Rows of a table that a model knows little of.
 
     Attributes:
-      unknown_users: rows of users that the data set does not have.
-      unknown_items: rows of items out of the vocabulary.
+      unknown_users: rows of users that the model does not know.
+      unknown_items: rows of items that it does not know.
       without_history: rows before which their user has no event.
     """
 
@@ -174,8 +174,8 @@ def score_table(
     score, length = np.empty(len(rows)), np.empty(len(rows), np.int64)
     score[order], length[order] = probabilities(scores), scores["history_lengths"]
     counts = Counts(
-        int((candidates.users == UNKNOWN_ID).sum()),
-        int((candidates.fields[ITEM] == UNKNOWN_ID).sum()),
+        candidates.unknown(USER_ID, candidates.users),
+        candidates.unknown(ITEM, candidates.fields[ITEM]),
         int((length == 0).sum()),
     )
     return rows.assign(**{SCORE: score, HISTORY_LENGTH: length}), counts
@@ -236,6 +236,11 @@ class _Candidates:
                 yield records, shard.bucket
         for number, rows in own.items():  # of a vocabulary that has more users than the log
             yield [self._record({**blank, USER_ID: np.array([number], np.int32)}, rows)], 1
+
+    def unknown(self, name: str, ids: np.ndarray) -> int:
+        """Number of rows whose id the model does not know."""
+        size = self._schema.vocabulary_sizes[self._schema.field(name).vocabulary]
+        return int(((ids == UNKNOWN_ID) | (ids >= size)).sum())
 
     def _record(self, user: Arrays, rows: np.ndarray) -> bytes:
         """One user's record with candidates, each of which sees the events before its second."""

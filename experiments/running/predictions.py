@@ -14,11 +14,14 @@ from dgin_tf.ownership import claim
 from dgin_tf.schema import (
     CANDIDATE,
     ITEM,
+    RECORDED_IDS,
     REQUEST,
     TIMESTAMP,
     USER,
     USER_ID,
+    Field,
     feature_name,
+    recorded,
     replacing,
 )
 from dgin_tf.serving.export.vocabularies import Vocabularies
@@ -36,8 +39,13 @@ _WANTED = {
 
 def columns(data: PreparedData) -> dict[str, str]:
     """Column of the table -> feature of a batch, of those that the data set has."""
+
+    def name_of(role: str, field: Field) -> str:
+        name = feature_name(role, field)
+        return recorded(name) if data.keeps_later_ids and name in RECORDED_IDS else name
+
     return {
-        column: feature_name(role, field)
+        column: name_of(role, field)
         for column, (role, name) in _WANTED.items()
         for field in data.schema.with_role(role)
         if field.name == name

@@ -199,3 +199,20 @@ def test_rare_items_are_unknown_without_hashed_ids(tmp_path):
     catalogue = load_catalogue(tmp_path / "out")
     assert catalogue["count"][2:].min() >= 9
     assert Vocabularies(tmp_path / "out")["item_id"].get("none", 1) == 1
+
+
+@pytest.mark.parametrize("name", ["last_event", "every_event"])
+def test_examples_of_one_day_have_the_history_of_all_days(tmp_path, name):
+    rows, first = [*day(0), *day(1)], logs.START + DAY
+    choices = {"name": name, "targets_from": first}
+    if name == "every_event":
+        choices |= {"split_by": "time", "fractions": (0.5, 0.2, 0.3)}
+    path = logs.write_log(tmp_path, rows)
+    card = logs.run(logs.preparation(path, **choices), tmp_path / "out")
+    splits = logs.records(tmp_path / "out")
+    assert set(splits) == {"train", "validation", "test"}
+    for records in splits.values():
+        assert min(record["cand_timestamp"].min() for record in records) >= first
+    oldest = min(r["hist_timestamp"].min() for r in splits["train"] if len(r["hist_timestamp"]))
+    assert oldest < first
+    assert card["settings"]["targets_from"] == first
