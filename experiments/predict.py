@@ -49,7 +49,7 @@ def main(_: object) -> None:
         raise ValueError("expected one of --split and --input; got both.")
     predictions.claim_file(_OUTPUT.value)
     if _INPUT.value:
-        rows = own_tables.read_table(_INPUT.value, _names())
+        rows, more = own_tables.read_table(_INPUT.value, _names())
         seconds = own_tables.seconds_of(rows["time"], _TIME_UNIT.value)
     data = runs.open_data(_DATA_DIR.value, _MODEL_DIR.value)
     if _INPUT.value:
@@ -58,11 +58,13 @@ def main(_: object) -> None:
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
     with data.naming_damage():
         if _INPUT.value:
-            table, counts = own_tables.score_table(rows, seconds, data, model, options)
+            table, counts = own_tables.score_table(rows, seconds, data, model, options, more)
             text = (
                 f"; of unknown users {counts.unknown_users:,}, of unknown items {counts.unknown_items:,}, without "
                 f"an event before their time {counts.without_history:,}"
             )
+            if counts.unknown_fields:
+                text += f"; without a column of its name, unknown in all rows: {', '.join(counts.unknown_fields)}"
         else:
             table, text = _split_table(data, model, options), ""
     predictions.write(table, _OUTPUT.value)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import CTRModel
+from dgin_tf.numeric_features import encode_numbers
 from dgin_tf.records import (
     LABEL,
     POSITION,
@@ -24,6 +25,7 @@ from dgin_tf.schema import (
     HISTORY,
     ITEM,
     PREFIX,
+    REQUEST,
     TIMESTAMP,
     UNKNOWN_ID,
     USER,
@@ -70,15 +72,20 @@ class Counts:
       unknown_users: rows of users that the model does not know.
       unknown_items: rows of items that it does not know.
       without_history: rows before which their user has no event.
+      unknown_fields: candidate fields that neither the catalogue nor a column of the table has.
     """
 
     unknown_users: int
     unknown_items: int
     without_history: int
+    unknown_fields: tuple[str, ...] = ()
 
 
-def read_table(path: str | os.PathLike, names: ColumnNames) -> pd.DataFrame:
-    """Reads `user`, `item`, `time`, and where they are there `request` and `label`, in the order of the file.
+def read_table(path: str | os.PathLike, names: ColumnNames) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reads a table, in the order of the file.
+
+    Returns:
+      `user`, `item`, `time`, and where they are there `request` and `label`; and all columns as they are.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -111,7 +118,7 @@ def read_table(path: str | os.PathLike, names: ColumnNames) -> pd.DataFrame:
         )
     if not len(raw):
         raise ValueError(f"{path} has no rows; expected at least one.")
-    return pd.DataFrame({column: raw[name] for column, name in wanted.items()})
+    return pd.DataFrame({column: raw[name] for column, name in wanted.items()}), raw
 
 
 def seconds_of(times: pd.Series, unit: str) -> np.ndarray:
@@ -148,6 +155,7 @@ def score_table(
     data: PreparedData,
     model: CTRModel,
     options: BatchOptions,
+    more: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, Counts]:
     """Scores rows by what their users did strictly before, and keeps their order.
 
@@ -157,6 +165,7 @@ def score_table(
       data: with whole histories, of which those before a row's time count.
       model: built, of the same schema.
       options: how batches are made.
+      more: columns by the names of candidate fields that the catalogue does not have, [rows].
 
     Returns:
       The rows with `score` and `history_length`, the events that each was scored with; and `Counts`.
@@ -164,7 +173,7 @@ def score_table(
     Raises:
       ValueError: the data have no whole histories or no vocabularies.
     """
-    candidates = _Candidates(rows, seconds, data)
+    candidates = _Candidates(rows, seconds, data, pd.DataFrame() if more is None else more)
     batches = data.of_records(
         candidates.chunks, options, candidates.row_width, model.input_transforms
     )
@@ -177,6 +186,7 @@ def score_table(
         candidates.unknown(USER_ID, candidates.users),
         candidates.unknown(ITEM, candidates.fields[ITEM]),
         int((length == 0).sum()),
+        tuple(candidates.unknown_fields),
     )
     return rows.assign(**{SCORE: score, HISTORY_LENGTH: length}), counts
 
@@ -186,18 +196,22 @@ class _Candidates:
 
     Attributes:
       users: dense id of each row's user, [rows].
+      unknown_fields: candidate fields that nothing tells.
       fields: candidate field -> values, [rows].
       order: rows in the order of the records that `chunks` gave last.
     """
 
-    def __init__(self, rows: pd.DataFrame, seconds: np.ndarray, data: PreparedData):
-        self._data, self._schema = data, data.schema
+    def __init__(
+        self, rows: pd.DataFrame, seconds: np.ndarray, data: PreparedData, more: pd.DataFrame
+    ):
+        self._data, self._schema, self._more = data, data.schema, more
+        self.unknown_fields: list[str] = []
         self._vocabularies = Vocabularies(data.data_dir)
         data.whole_shards()  # before anything is looked up
         self.users = self._ids(USER_ID, rows["user"])
         items = self._ids(ITEM, rows["item"])
         self.fields = {
-            field.name: self._values(field, items, seconds, rows)
+            field.name: self._values(field, items, seconds)
             for field in self._schema.with_role(CANDIDATE)
         }
         # Rows of one user follow each other by time, and those of one time share a row of a batch.
@@ -258,20 +272,26 @@ class _Candidates:
         ids = np.array([vocabulary.get(value, UNKNOWN_ID) for value in distinct], np.int32)
         return np.append(ids, np.int32(UNKNOWN_ID))[values]  # -1, of missing values, is the last
 
-    def _values(
-        self, field: Field, items: np.ndarray, seconds: np.ndarray, rows: pd.DataFrame
-    ) -> np.ndarray:
+    def _values(self, field: Field, items: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         """Values of a candidate field, [rows]."""
         if field.name == ITEM:
             return items
         if field.name == TIMESTAMP:
             return seconds
-        if not field.is_categorical:  # of a request, which tells rows apart and is not scored
-            return np.zeros(len(rows), np.int64)
+        if field.name == REQUEST:  # tells rows apart and is not scored
+            return np.zeros(len(items), np.int64)
+        if field.name in self._more:
+            column = self._more[field.name]
+            if field.is_categorical:
+                return self._ids(field.name, column)
+            return encode_numbers(pd.to_numeric(column, errors="coerce").to_numpy(np.float64))
         attributes = self._data.catalogue.get(field.name)
-        if attributes is None:
-            return np.full(len(rows), UNKNOWN_ID, np.int32)
-        return attributes[items].astype(np.int32)
+        if attributes is not None:
+            return attributes[items].astype(np.int32)
+        self.unknown_fields.append(field.name)
+        if field.is_categorical:
+            return np.full(len(items), UNKNOWN_ID, np.int32)
+        return encode_numbers(np.full(len(items), np.nan))
 
 
 def _blank_user(schema: Schema) -> Arrays:

@@ -22,7 +22,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     write_prepared(folder, users=13, cuts=2)
     (folder / "vocabulary").mkdir()
-    for name, raw in (("item_id", "B"), ("user_id", "U")):
+    for name, raw in (("item_id", "B"), ("user_id", "U"), ("category_id", "C")):
         lines = [f"{raw}{number:03}\n" for number in range(99)]
         (folder / "vocabulary" / f"{name}.txt").write_text("".join(lines))
     return PreparedData(folder)
@@ -112,8 +112,8 @@ def rows_of(users, items, times):
     return pd.DataFrame({"user": users, "item": items, "time": times})
 
 
-def score(data, model, rows, options=OPTIONS):
-    return own_tables.score_table(rows, rows["time"].to_numpy(), data, model, options)
+def score(data, model, rows, options=OPTIONS, more=None):
+    return own_tables.score_table(rows, rows["time"].to_numpy(), data, model, options, more)
 
 
 def test_rows_of_a_table_are_scored_by_what_came_strictly_before(data, model):
@@ -164,6 +164,17 @@ def test_unknown_ids_are_scored_and_counted(data, model):
     assert table["history_length"].tolist()[1:3] == [0, 0]
 
 
+def test_a_column_of_a_candidates_field_tells_what_the_catalogue_does_not(data, model):
+    rows = rows_of(["U001"] * 2, ["B005", "new"], [1_600_000_000] * 2)
+    plain, _ = score(data, model, rows)
+    category = f"C{data.catalogue['category_id'][7] - 2:03}"
+    more = pd.DataFrame({"category_id": [category, category]})
+    told, counts = score(data, model, rows, more=more)
+    assert counts.unknown_fields == ()
+    assert told["score"][0] == pytest.approx(plain["score"][0])
+    assert abs(told["score"][1] - plain["score"][1]) > 1e-4
+
+
 def test_times_of_a_table_have_a_unit():
     numbers = pd.Series(["1500000000000", "1500000000999"])
     assert own_tables.seconds_of(numbers, "ms").tolist() == [1_500_000_000] * 2
@@ -195,6 +206,6 @@ def test_ids_of_a_parquet_table_may_be_missing(tmp_path):
     content = {"user_id": [7, None], "item_id": ["a", "b"], "timestamp": [5, 6], "label": [0, 1]}
     table = pd.DataFrame(content).astype({"user_id": "Int64"})
     table.to_parquet(tmp_path / "my.parquet")
-    rows = own_tables.read_table(tmp_path / "my.parquet", own_tables.ColumnNames())
+    rows, _ = own_tables.read_table(tmp_path / "my.parquet", own_tables.ColumnNames())
     assert list(rows) == ["user", "item", "time", "label"]
     assert rows["user"].astype("string").tolist() == ["7", pd.NA]
