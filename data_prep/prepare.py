@@ -103,8 +103,8 @@ _MAX_HISTORY = flags.DEFINE_integer(
 _WHOLE_HISTORIES = flags.DEFINE_boolean(
     "whole_histories",
     True,
-    "Also write every user with all events, which indexes, states and scores of new rows are made of. About "
-    "as many bytes again as the splits have.",
+    "Also write what every user did behind the newest record, so that indexes, states and scores of new rows "
+    "are made of all events.",
 )
 _VOCABULARY_FROM = flags.DEFINE_string(
     "vocabulary_from",

@@ -40,7 +40,7 @@ CATALOGUE_FILE = "catalogue.npz"
 POSITION = "cand_position"
 LABEL = "label"
 SPLITS = ("train", "validation", "test")
-WHOLE = "whole"  # folder of the records of whole histories, which no split has
+WHOLE = "whole"  # folder of what whole histories have beside the records of the splits
 
 _WHOLE_HISTORIES, _EARLIER_SCHEMAS = "whole_histories", "earlier_schemas"
 _PREPARE = "prepare the data again with python -m data_prep.prepare"
@@ -82,8 +82,9 @@ class Manifest:
       protocol: settings of the preparation, as plain JSON values.
       files: name of every other file of the data set -> {"bytes", "crc32c"}; empty where it was prepared
         by a version before 0.7.
-      whole_histories: files with one record a user of the log, of all events and no candidate, for what
-        serves requests; None where they were left out, or prepared by a version before 0.7.
+      whole_histories: files with the events of every user of the log behind the newest of the user's records,
+        for what serves requests, see `dgin_tf.whole_histories`; None where they were left out, or prepared by
+        a version before 0.7.
       earlier_schemas: JSON of the schemas whose ids this data set keeps, the newest first: a model that was
         trained under one of them reads these records, with later ids as unknown ones.
     """
@@ -242,18 +243,32 @@ def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
     """Parses a serialized record; raises ValueError where the bytes are no record of `schema`."""
     dtypes = record_features(schema)
     try:
-        (example,) = _fields(payload)
-        arrays = {}
-        for entry in _fields(example):
-            key, feature = _fields(entry)
-            (bytes_list,) = _fields(feature)
-            (value,) = _fields(bytes_list)
-            name = bytes(key).decode()
-            arrays[name] = np.frombuffer(value, dtype=np.dtype(dtypes[name]).newbyteorder("<"))
+        arrays = {
+            name: np.frombuffer(value, dtype=np.dtype(dtypes[name]).newbyteorder("<"))
+            for name, value in _values(payload).items()
+        }
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"these bytes are no record of the schema ({error!r}).") from error
     check_record(schema, arrays)
     return arrays
+
+
+def record_values(payload: bytes) -> dict[str, memoryview]:
+    """Feature name -> little-endian bytes of a serialized record; raises ValueError where it is none."""
+    try:
+        return _values(payload)
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"these bytes are no record ({error!r}).") from error
+
+
+def _values(payload: bytes) -> dict[str, memoryview]:
+    (example,) = _fields(payload)
+    values = {}
+    for entry in _fields(example):
+        key, feature = _fields(entry)
+        (bytes_list,) = _fields(feature)
+        (values[bytes(key).decode()],) = _fields(bytes_list)
+    return values
 
 
 def frame(payload: bytes) -> bytes:

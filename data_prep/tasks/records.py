@@ -17,7 +17,7 @@ from data_prep.stages.shards import (
     group_records,
     pack_records,
     plan_records,
-    plan_whole_records,
+    plan_tails,
     record_columns,
     record_sizes,
 )
@@ -30,8 +30,9 @@ from data_prep.tasks.candidates import (
 )
 from data_prep.tasks.histories import BucketTask, load_histories
 from data_prep.tasks.id_tables import IdTables, load_id_tables
-from dgin_tf.records import LABEL, POSITION, SPLITS, WHOLE, write_records
+from dgin_tf.records import LABEL, POSITION, SPLITS, write_records
 from dgin_tf.schema import REQUEST, UNKNOWN_ID, Schema
+from dgin_tf.whole_histories import HEADS, tail_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,8 @@ class WriteTask:
 def write_bucket(task: WriteTask) -> Result:
     """Writes the bucket's records; returns their shards, figures by split and leak checks.
 
-    What is cut for an honest evaluation must not be what serving knows: whole histories are records of
-    their own, which hold every user's newest events too, those of the targets among them.
+    What is cut for an honest evaluation must not be what serving knows: of whole histories the tails behind
+    the records are files of their own, with every user's newest events, those of the targets among them.
     """
     schema, protocol = task.schema, task.bucket.protocol
     more = (*schema.side_features, *schema.numeric_features)
@@ -87,17 +88,23 @@ def write_bucket(task: WriteTask) -> Result:
     starts = candidates.row_starts(protocol.row_width)
     whole: Result = {}
     if task.whole_histories:
-        whole_layout = plan_whole_records(histories, protocol.max_history)
+        tails = plan_tails(histories, layout, protocol.max_history)
+        without_candidates = dataclasses.replace(columns, candidate={})
+        lengths = histories.lengths
+        if protocol.max_history:
+            lengths = np.minimum(lengths, protocol.max_history)
         whole = {
-            "shards": _write_shards(task, whole_layout, histories.users, columns, (WHOLE,)),
+            "shards": _write_shards(
+                task, tails, histories.users, without_candidates, is_tails=True
+            ),
             "users": len(histories.users),
-            "events": int(whole_layout.history_lengths.sum()),
-            "events_left_out": int((histories.lengths - whole_layout.history_lengths).sum()),
+            "events": int(lengths.sum()),
+            "events_left_out": int((histories.lengths - lengths).sum()),
         }
     return {
         "counts": counts,
         "leaks": count_leaks(task.bucket, histories, candidates, item_rows),
-        "shards": _write_shards(task, layout, histories.users[layout.user], columns, SPLITS),
+        "shards": _write_shards(task, layout, histories.users[layout.user], columns),
         "whole": whole,
         "splits": _split_figures(layout, starts, candidates, candidate_columns),
         "unknown_category_events": int((history_columns[CATEGORY] == UNKNOWN_ID).sum()),
@@ -124,13 +131,17 @@ def _write_shards(
     layout: Layout,
     users: np.ndarray,
     columns: RecordColumns,
-    folders: Sequence[str],
+    is_tails: bool = False,
 ) -> list[dict]:
-    """Writes one file for each split, into its folder, and history length; returns each `Shard`'s fields."""
+    """Writes one file for each split, or head of tails, and length; returns each `Shard`'s fields."""
     shards = []
     for number, group in enumerate(group_records(layout, users, record_sizes(layout, columns))):
         name = f"{task.bucket.bucket:05d}-{number:05d}-len{group.bucket:04d}.tfrecord"
-        path = f"{folders[group.split]}/{name}"
+        path = (
+            tail_path(task.bucket.bucket, number, HEADS[group.split])
+            if is_tails
+            else f"{SPLITS[group.split]}/{name}"
+        )
         (task.output_dir / path).parent.mkdir(exist_ok=True)
         write_records(task.output_dir / path, pack_records(layout, group.records, columns))
         sizes = layout.last_candidate - layout.first_candidate

@@ -24,6 +24,7 @@ from dgin_tf.inputs.parts import merge_lengths, plan_parts, plan_streams, spread
 from dgin_tf.ops.parts import PARTS
 from dgin_tf.records import (
     SPLITS,
+    WHOLE,
     Manifest,
     Shard,
     decode_record,
@@ -31,6 +32,7 @@ from dgin_tf.records import (
     read_records,
 )
 from dgin_tf.schema import ITEM, RECORDED_IDS, UNKNOWN_ID, Schema, check_positive, recorded
+from dgin_tf.whole_histories import whole_records
 
 TRAIN = "train"
 _PREPARE = "prepare the data again with python -m data_prep.prepare"
@@ -132,8 +134,12 @@ class PreparedData:
         return shards
 
     def whole_shards(self) -> tuple[Shard, ...]:
-        """Files of the whole histories, one record a user; raises ValueError where there are none."""
+        """Files of the whole histories, in which every user is once; raises ValueError where there are none."""
         return self.manifest.whole_shards(self.data_dir)
+
+    def whole_records(self) -> Iterator[tuple[int, bytes]]:
+        """Records of all users with all of their events, see `dgin_tf.whole_histories.whole_records`."""
+        return whole_records(self.data_dir, self.manifest, self.schema)
 
     def check_records(self) -> None:
         """Reads all records, which takes minutes for large data; raises ValueError for a damaged file."""
@@ -141,7 +147,10 @@ class PreparedData:
         for shard in {shard.path: shard for shards in splits for shard in shards}.values():
             path = os.path.join(self.data_dir, shard.path)
             try:
-                users = sum(1 for p in read_records(path) if decode_record(self.schema, p))
+                is_tail = shard.path.startswith(f"{WHOLE}/")  # which is no whole record
+                users = sum(
+                    1 for p in read_records(path) if is_tail or decode_record(self.schema, p)
+                )
             except FileNotFoundError as error:
                 raise ValueError(f"{path} is missing; {_PREPARE}.") from error
             except ValueError as error:

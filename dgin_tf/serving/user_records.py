@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.cutting import whole_histories
 from dgin_tf.inputs.pipeline import PreparedData
-from dgin_tf.records import Arrays, read_records
+from dgin_tf.records import Arrays
 from dgin_tf.schema import FIRST_ID, HISTORY, HISTORY_MASK, PREFIX, TIMESTAMP, USER_ID
 from dgin_tf.serving.export.signatures import UPDATE_USER
 
@@ -87,7 +87,7 @@ class RecordUsers:
         """All users, histories of one length or one bucket of lengths in a batch."""
         since = self._since(batch_users) if self._days else 0
         total = sum(shard.users for shard in self._shards)
-        parts = self._parse(progress(self._records(), total, "users"), batch_users)
+        parts = self._parse(progress(self._data.whole_records(), total, "users"), batch_users)
         parts = _with_ids(parts)
         if self._only is not None:
             parts = _only_of(parts, self._only)
@@ -99,16 +99,10 @@ class RecordUsers:
 
     def _since(self, batch_users: int) -> int:
         """Second from which on events count."""
-        parts = self._parse(self._records(), batch_users)
+        parts = self._parse(self._data.whole_records(), batch_users)
         return max((max(_newest_seconds(arrays)) for _, arrays in parts), default=0) - (
             self._days * _DAY
         )
-
-    def _records(self) -> Iterator[tuple[int, bytes]]:
-        """The bucket of each record's shard, and the record."""
-        for shard in self._shards:
-            for payload in read_records(f"{self._data.data_dir}/{shard.path}"):
-                yield shard.bucket, payload
 
     def _parse(
         self, records: Iterable[tuple[int, bytes]], batch_users: int
@@ -133,12 +127,12 @@ def _chunks(
 ) -> Iterator[tuple[int, list[bytes]]]:
     """Padded lengths, and records that are to be padded to them.
 
-    The length is the shard's, not the batch's, so that a user's state does not depend on who else is
-    in the batch, and few shapes are compiled.
+    The length is not the batch's, so that a user's state does not depend on who else is in the batch, and few
+    shapes are compiled.
     """
     waiting: dict[int, list[bytes]] = {}
-    for bucket, record in records:
-        time = bucket if max_history is None else min(bucket, max_history)
+    for length, record in records:
+        time = length if max_history is None else min(length, max_history)
         chunk = waiting.setdefault(time, [])
         chunk.append(record)
         if len(chunk) == batch_users:

@@ -6,7 +6,6 @@ readers see the old index or the new one.
 """
 
 import contextlib
-import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +23,7 @@ from dgin_tf.stores.behavior_index import (
     OFFSETS_FILE,
     IndexMetadata,
 )
+from dgin_tf.whole_histories import whole_records
 
 MAX_EVENTS_PER_KEY = 200  # where SIM cuts the lists that it serves
 PART_BYTES = 256 << 20  # of records that are sorted in memory at a time
@@ -69,12 +69,14 @@ def build_index(
     output = pathlib.Path(output_dir).absolute()
     shards = manifest.whole_shards(data_dir)
     with replacing_folder(output, _own_files, "a behavior index") as folder:
-        paths = [pathlib.Path(data_dir) / shard.path for shard in shards]
-        size = sum(path.stat().st_size for path in paths)
+        files = {shard.path for split in (shards, *manifest.splits.values()) for shard in split}
+        size = sum((pathlib.Path(data_dir) / path).stat().st_size for path in files)
         # As many parts as memory needs, but no more files than may be open.
         parts = min(size // part_bytes + 1, _MAX_PARTS, users)
         records = sum(shard.users for shard in shards)
-        payloads: Iterable[bytes] = itertools.chain.from_iterable(map(read_records, paths))
+        payloads: Iterable[bytes] = (
+            payload for _, payload in whole_records(data_dir, manifest, schema)
+        )
         payloads = progress(payloads, records, "reading records")
         records_skipped = _deal(payloads, schema, folder, parts, users)
         counts, sizes = _write_blocks(
@@ -87,15 +89,15 @@ def build_index(
             on_history,
         )
         np.append(0, np.cumsum(sizes)).astype("<i8").tofile(folder / OFFSETS_FILE)
-        files = facts_of(folder, (BLOCKS_FILE, OFFSETS_FILE))
+        facts = facts_of(folder, (BLOCKS_FILE, OFFSETS_FILE))
         metadata = IndexMetadata(
             schema=schema.fingerprint(),
             key=key,
             max_events_per_key=max_events_per_key,
             **counts,
             records_skipped=records_skipped,
-            bytes=sum(facts["bytes"] for facts in files.values()),
-            files=files,
+            bytes=sum(file["bytes"] for file in facts.values()),
+            files=facts,
         )
         write_text(folder / METADATA_FILE, metadata.to_json())
     return metadata

@@ -17,7 +17,6 @@ from dgin_tf.records import (
     Arrays,
     decode_record,
     encode_record,
-    read_records,
     record_features,
 )
 from dgin_tf.schema import (
@@ -236,18 +235,17 @@ class _Candidates:
         unknown = own.pop(UNKNOWN_ID, np.zeros(0, np.int64))
         for first in range(0, len(unknown), _CHUNK_RECORDS):
             yield [self._record(blank, unknown[first : first + _CHUNK_RECORDS])], 1
-        for shard in self._data.whole_shards():
-            records: list[bytes] = []
-            for payload in read_records(f"{self._data.data_dir}/{shard.path}"):
-                user = decode_record(self._schema, payload)
-                rows = own.pop(int(user[USER_ID][0]), None)
-                if rows is not None:
-                    records.append(self._record(user, rows))
+        waiting: dict[int, list[tuple[Arrays, np.ndarray]]] = {}
+        for length, payload in self._data.whole_records():
+            user = decode_record(self._schema, payload)
+            rows = own.pop(int(user[USER_ID][0]), None)
+            if rows is not None:
+                records = waiting.setdefault(length, [])
+                records.append((user, rows))
                 if len(records) == _CHUNK_RECORDS:
-                    yield records, shard.bucket
-                    records = []
-            if records:
-                yield records, shard.bucket
+                    yield [self._record(*pair) for pair in waiting.pop(length)], length
+        for length, records in waiting.items():
+            yield [self._record(*pair) for pair in records], length
         for number, rows in own.items():  # of a vocabulary that has more users than the log
             yield [self._record({**blank, USER_ID: np.array([number], np.int32)}, rows)], 1
 

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from dgin_tf.records import Manifest, decode_record, read_records, shard_paths
+from dgin_tf.records import Manifest, decode_record
 from dgin_tf.schema import Schema
+from dgin_tf.whole_histories import LENGTHS, whole_records
 from tests.data_prep import logs
 from tests.data_prep.test_impressions import impressions, prepared
 
@@ -14,6 +15,7 @@ PROTOCOLS = {
     "last_event": {},
     "multi_behavior": {"name": "multi_behavior", "positive_types": ("pv",)},
     "every_event": {"name": "every_event", "split_by": "time", "fractions": (0.6, 0.2, 0.2)},
+    "some_users": {"min_history": 5, "targets_per_user": 2},
     "paper": {"name": "every_event", "form": "paper", "split_by": "time", "min_history": 0},
 }
 
@@ -21,15 +23,14 @@ PROTOCOLS = {
 def whole_of(output):
     """Raw user -> (second, raw item) of each event of the whole history."""
     schema = Schema.load(output)
-    shards = Manifest.load(output, schema).whole_shards(output)
+    manifest = Manifest.load(output, schema)
     users, items = (logs.raw_ids(output, name) for name in ("user_id", "item_id"))
-    records = [
-        decode_record(schema, payload)
-        for path in shard_paths(output, shards)
-        for payload in read_records(path)
-    ]
-    assert all(len(record["label"]) == 0 for record in records)
-    assert len(records) == sum(shard.users for shard in shards)
+    records = []
+    for length, payload in whole_records(output, manifest, schema):
+        records.append(decode_record(schema, payload))
+        assert len(records[-1]["label"]) == 0
+        assert length == min(n for n in LENGTHS if n >= len(records[-1]["hist_item_id"]))
+    assert len(records) == sum(shard.users for shard in manifest.whole_histories or ())
     return {
         users[int(r["user_id"][0])]: [
             (int(second), items.get(int(item), "unknown"))
@@ -63,6 +64,16 @@ def test_no_split_has_them(tmp_path):
     in_splits = {shard.path for shards in manifest.splits.values() for shard in shards}
     assert not in_splits & {shard.path for shard in manifest.whole_histories}
     assert "whole" not in manifest.splits
+
+
+def test_a_history_is_stored_once(tmp_path):
+    rows = logs.rows_of(users=11, events=300, items=5000)
+    path = logs.write_log(tmp_path, rows)
+    logs.run(logs.preparation(path), tmp_path / "out")
+    sizes = {name: len(content) for name, content in logs.all_bytes(tmp_path / "out").items()}
+    of_tails = sum(size for name, size in sizes.items() if name.startswith("whole/"))
+    of_splits = sum(size for name, size in sizes.items() if name.endswith(".tfrecord")) - of_tails
+    assert of_tails < 0.1 * of_splits
 
 
 def test_a_limit_of_the_data_set_holds_for_them_and_is_counted(tmp_path):
