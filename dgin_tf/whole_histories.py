@@ -48,6 +48,21 @@ def tail_path(bucket: int, number: int, head: str) -> str:
     return f"{WHOLE}/{bucket:05d}-{number:05d}-{head}.tfrecord"
 
 
+def history_limit(manifest: Manifest) -> int:
+    """Newest events that whole histories have, as the data set's own limit has it; 0 for all."""
+    return int(str(manifest.protocol.get("max_history") or 0))
+
+
+def limit_sentence(manifest: Manifest) -> str:
+    """Line for those who read counts of a data set whose histories are cut; empty where they are whole."""
+    limit = history_limit(manifest)
+    return (
+        f"of each user the newest {limit:,} events, to which data_prep.prepare --max_history cut the data\n"
+        if limit
+        else ""
+    )
+
+
 def whole_records(
     data_dir: str | os.PathLike, manifest: Manifest, schema: Schema
 ) -> Iterator[tuple[int, bytes]]:
@@ -60,7 +75,7 @@ def whole_records(
       ValueError: the data set has no whole histories, or a file is damaged.
     """
     shards = manifest.whole_shards(data_dir)
-    longest = int(str(manifest.protocol.get("max_history") or 0))  # of the data set; 0 for no limit
+    longest = history_limit(manifest)
     sizes = {name: np.dtype(dtype).itemsize for name, dtype in record_features(schema).items()}
     history, user, candidate = (
         [feature_name(role, field) for field in schema.with_role(role)]

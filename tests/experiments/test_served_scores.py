@@ -163,7 +163,12 @@ ROADS = {
 }
 
 
-@pytest.mark.parametrize("name", ROADS)
+SLOW = ("mimn", "dgin")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in ROADS]
+)
 def test_served_scores_equal_a_recomputation_from_the_raw_log(world, name):
     bundle = exported.export(name, world.data, world.folder / name, **MODELS[name])
     ranker = RawRanker(ROADS[name](world, bundle.version.parent))
