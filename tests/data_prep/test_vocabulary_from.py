@@ -3,9 +3,13 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from data_prep.id_policy import VocabularyOptions
+from data_prep.preparation import Preparation
+from data_prep.protocol import Limits, Protocol
+from data_prep.readers.table import TableReader
 from dgin_tf.hashed_ids import RawIds, hashed_number
 from dgin_tf.records import Manifest, load_catalogue
 from dgin_tf.schema import Schema
@@ -216,3 +220,45 @@ def test_examples_of_one_day_have_the_history_of_all_days(tmp_path, name):
     oldest = min(r["hist_timestamp"].min() for r in splits["train"] if len(r["hist_timestamp"]))
     assert oldest < first
     assert card["settings"]["targets_from"] == first
+
+
+def worded(folder, number, output, earlier="", hashed=0):
+    """A table with words as ids and a side feature, prepared; with titles of no item."""
+    folder.mkdir()
+    names = [
+        (f"u{u}", f"i{i}", f"c{c}", f"at {i % (2 + number)}", t) for u, i, c, _, t in day(number)
+    ]
+    table = pd.DataFrame(names, columns=["user_id", "item_id", "shelf", "place", "timestamp"])
+    table.to_csv(folder / "log.csv", index=False)
+    options = {"category_column": "shelf", "side_feature_columns": ["location=place"]}
+    reader = TableReader([str(folder / "log.csv")], options)
+    vocabulary = VocabularyOptions(str(earlier) if earlier else "", 5 if hashed else 1, hashed)
+    request = Preparation(reader, Protocol(), Limits(buckets=2), 3, vocabulary=vocabulary)
+    return logs.run(request, output)
+
+
+@pytest.mark.parametrize("hashed", [0, 3])
+def test_words_keep_their_ids_too(tmp_path, hashed):
+    worded(tmp_path / "a", 0, tmp_path / "day0", hashed=hashed)
+    card = worded(tmp_path / "b", 1, tmp_path / "day1", tmp_path / "day0", hashed)
+    for name in ("user_id", "item_id", "category_id", "location"):
+        before, after = (logs.raw_ids(tmp_path / d, name) for d in ("day0", "day1"))
+        assert {number: after[number] for number in before} == before
+        assert card["vocabulary_from"][name]["new"] == len(after) - len(before)
+    assert card["vocabulary_from"]["location"]["new"] == 1
+    vocabulary = Vocabularies(tmp_path / "day1")["item_id"]
+    users = logs.raw_ids(tmp_path / "day1", "user_id")
+    for split in logs.records(tmp_path / "day1").values():
+        for record in split:
+            raw = users[int(record["user_id"][0])].removeprefix("u")
+            history = logs.history_of(day(1), raw)[: len(record["hist_item_id"])]
+            expected = [vocabulary.get(f"i{item}", 1) for _, item, *_ in history]
+            assert sorted(record["hist_item_id"].tolist()) == sorted(expected)
+
+
+def test_words_of_an_earlier_data_set_are_no_integers_of_a_log(tmp_path):
+    worded(tmp_path / "a", 0, tmp_path / "words")
+    with pytest.raises(
+        ValueError, match=r"holds words, and this log integers; give --id_type=word"
+    ):
+        prepare(tmp_path / "b", day(1), tmp_path / "out", tmp_path / "words")
