@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from dgin_tf.inputs.pipeline import PreparedData
+from dgin_tf.records import decode_record
 from dgin_tf.serving.online.ranker import Ranker, RawRanker
 from dgin_tf.stores.addresses import open_store
 from dgin_tf.stores.behavior_engine import BehaviorEngine
@@ -214,3 +215,28 @@ def test_data_without_whole_histories_are_one_sentence(world, command):
     assert (done.returncode, len(done.errors)) == (2, 1), done.text
     assert "have no whole histories, which serving reads" in done.errors[0]
     assert not (world.folder / "no").exists()
+
+
+def test_a_bundle_gives_rare_ids_the_hashed_ids_that_they_were_trained_with(world):
+    folder = world.folder / "hashed"
+    world.commands.succeed(
+        "data_prep.prepare",
+        "--dataset=table",
+        f"--input={world.folder / 'log.csv'}",
+        "--category_column=category_id",
+        "--min_count=5",
+        "--hash_buckets=4",
+        f"--output_dir={folder}",
+        "--noprogress",
+        "--workers=1",
+    )
+    data = PreparedData(folder)
+    bundle = exported.export("base_model", data, world.folder / "export_hashed")
+    ranker = RawRanker(Ranker(bundle.version))
+    items = [*sorted(set(world.log["item_id"])), "never seen"]
+    ids = ranker.to_ids({"item_id": items})["item_id"].tolist()
+    assert 2 <= min(ids) < 6 < max(ids)  # none is unknown, some share the first four
+    in_records = [
+        decode_record(data.schema, payload)["hist_item_id"] for _, payload in data.whole_records()
+    ]
+    assert set(np.concatenate(in_records).tolist()) <= set(ids)
