@@ -74,6 +74,7 @@ def data_card(
         "examples": dict(left_out),
         "leaks": dict(leak_counts),
         "splits": _merge_splits([result["splits"] for result in examples]),
+        **_whole_histories([result["whole"] for result in examples if result["whole"]]),
     }
 
 
@@ -95,6 +96,13 @@ def column_figures(
     }
     tables = {"item_table": of_items.figures, "user_table": of_users.figures}
     return {"columns": columns, **{name: dict(facts) for name, facts in tables.items() if facts}}
+
+
+def _whole_histories(parts: Sequence[Result]) -> Result:
+    """Counts of the whole histories that serving reads; empty where none were written."""
+    names = ("users", "events", "events_left_out")
+    counts = {name: sum(part[name] for part in parts) for name in names}
+    return {"whole_histories": counts} if parts else {}
 
 
 def _merge_splits(parts: Sequence[Mapping[str, Result]]) -> dict[str, Result]:

@@ -217,19 +217,22 @@ def vocabularies_of(encodings: Sequence[Encoding]) -> dict[str, Vocabulary]:
     }
 
 
-def catalogue_values(values: Columns, encodings: Sequence[Encoding], rows: np.ndarray) -> Columns:
+def catalogue_values(
+    values: Columns, encodings: Sequence[Encoding], rows: np.ndarray, shared: int = 0
+) -> Columns:
     """Attributes of items for the catalogue, by item id; padding has none and the unknown item unknown ones.
 
     Args:
       values: name -> of every item of the log, [items, ...].
       encodings: of the columns.
-      rows: item of each id from `FIRST_ID` on.
+      rows: item of each id behind the shared ones.
+      shared: ids from `FIRST_ID` on that several rare items have; their values are unknown too.
     """
     arrays = {}
     for encoding in encodings:
         field, of_items = encoding.field, values[encoding.field.name]
         padding = np.full(field.shape, PADDING_ID, of_items.dtype)
-        first = np.stack([padding, unknown_value(field)])
+        first = np.stack([padding, *[unknown_value(field)] * (1 + shared)])
         arrays[field.name] = np.concatenate([first, of_items[rows]])
     return arrays
 

@@ -114,6 +114,7 @@ def publish(
     results: Sequence[Result],
     card: Result,
     key: str,
+    earlier_schemas: tuple[str, ...] = (),
 ) -> None:
     """Writes vocabularies, schema, data card and report, and the manifest when all else is there.
 
@@ -124,6 +125,7 @@ def publish(
       results: of `write_bucket`, one a bucket.
       card: the data card.
       key: of the preparation, before its inputs were read.
+      earlier_schemas: of the data sets whose ids are kept.
     """
     folder = output_dir / FOLDER
     folder.mkdir(exist_ok=True)
@@ -136,6 +138,8 @@ def publish(
     for result in results:
         for shard in result["shards"]:
             splits[shard["path"].split("/")[0]].append(Shard(**shard))
+    whole = [result["whole"] for result in results if result["whole"]]
+    whole_shards = tuple(Shard(**shard) for part in whole for shard in part["shards"])
     settings = card["settings"]
     if settings["form"] == PAPER and settings["name"] != EXAMPLES_FILE:
         # The released code validates on the test split.
@@ -148,4 +152,6 @@ def publish(
         {name: tuple(shards) for name, shards in splits.items()},
         {**settings, "key": key, "time_cuts": card["time_cuts"]},
         facts_of(output_dir, sorted(files)),
+        whole_shards if whole else None,
+        earlier_schemas,
     ).save(output_dir)

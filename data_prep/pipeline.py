@@ -46,6 +46,13 @@ from data_prep.events import (
     concatenate,
     id_keys,
 )
+from data_prep.id_policy import (
+    EarlierData,
+    IdPolicy,
+    keys_of,
+    with_earlier_items,
+    with_words,
+)
 from data_prep.outputs import (
     COMPLETE_FOLDER,
     WORK_FOLDER,
@@ -158,6 +165,10 @@ class _Run:
         is_impressions = preparation.protocol.name == IMPRESSIONS
         per_event = 1 if is_impressions else preparation.protocol.row_width
         self.buckets = preparation.limits.bucket_count(sizes, per_event)
+        self.earlier: EarlierData | None = None
+        if preparation.vocabulary.earlier:
+            options = preparation.vocabulary
+            self.earlier = EarlierData(options.earlier, options.hashed)
 
     def run(self, key: str) -> Result:
         """Runs every stage and writes the data set; returns the data card."""
@@ -177,7 +188,11 @@ class _Run:
             raise ValueError(
                 f"none of the {sum(result['users'] for result in histories)} users falls into "
                 "training; give a longer log, another --seed or another split."
+                if self.preparation.vocabulary.min_count == 1
+                else f"no item has --min_count={self.preparation.vocabulary.min_count} training events; give "
+                "a smaller one, or a longer log."
             )
+        items = self._keep_earlier(items, words)
         of_items = self._item_values(items)
         vocabularies = self._number_items(items, words, of_items)
         user_vocabularies, of_users = self._number_users(words)
@@ -194,7 +209,10 @@ class _Run:
             self._candidate_fields(),
             [encoding.field for encoding in encodings],
         )
-        write_tasks = [WriteTask(task, schema, self.output_dir) for task in buckets]
+        if self.earlier is not None:
+            self.earlier.check(schema)
+        with_whole = self.preparation.whole_histories
+        write_tasks = [WriteTask(task, schema, self.output_dir, with_whole) for task in buckets]
         examples = self._run_buckets("examples", write_bucket, write_tasks, events)
         card = {
             "settings": self.preparation.settings(),
@@ -210,6 +228,9 @@ class _Run:
         # A made-up log is no partial copy of the public file whose layout it has.
         is_synthetic = any(truth_path(path).exists() for path in reader.paths)
         official = {} if is_synthetic else reader.official_counts
+        if self.earlier is not None:
+            sizes = {name: len(vocabulary.values) for name, vocabulary in vocabularies.items()}
+            card["vocabulary_from"] = self.earlier.appended(sizes)
         card["official"] = compare_with_official(card, official)
         check_leaks(card)
         check_examples(card)
@@ -218,8 +239,12 @@ class _Run:
         schema = dataclasses.replace(schema, max_history=longest)
         folder = self.output_dir / vocabulary_files.FOLDER
         folder.mkdir(exist_ok=True)
-        vocabularies[ITEM].save_titles(folder / f"{ITEM}.titles.txt", reader.titles())
-        publish(self.output_dir, schema, vocabularies, examples, card, key)
+        titles = reader.titles()
+        if self.earlier is not None:
+            titles = pd.concat([titles, self.earlier.titles(titles.columns)])
+        vocabularies[ITEM].save_titles(folder / f"{ITEM}.titles.txt", titles)
+        chain = () if self.earlier is None else self.earlier.chain()
+        publish(self.output_dir, schema, vocabularies, examples, card, key, chain)
         return card
 
     def _candidate_fields(self) -> tuple[str, ...]:
@@ -369,7 +394,15 @@ class _Run:
             tasks.append(
                 Task(
                     build_bucket,
-                    HistoryTask(bucket, segments, target, span, last_of, keeps_order),
+                    HistoryTask(
+                        bucket,
+                        segments,
+                        target,
+                        span,
+                        last_of,
+                        keeps_order,
+                        self.preparation.protocol.targets_from,
+                    ),
                     events,
                 )
             )
@@ -428,8 +461,9 @@ class _Run:
         self.engine.run("items", tasks)
         items = concatenate([load_columns(target) for target in targets])
         # Strict: items of training events. Paper: all items of the log.
-        items["in_vocabulary"] = items["training_events"] > 0
-        if not self.preparation.protocol.strict:
+        min_count = self.preparation.vocabulary.min_count
+        items["in_vocabulary"] = items["training_events"] >= min_count
+        if not self.preparation.protocol.strict and min_count == 1:
             items["in_vocabulary"][:] = True
         return items if lines is None else _with_items_of_lines(items, lines)
 
@@ -469,20 +503,42 @@ class _Run:
         self, items: Columns, words: dict[str, Words], of_items: EntityValues
     ) -> dict[str, Vocabulary]:
         """Numbers items and categories and saves the workers' tables and the catalogue."""
-        vocabularies = {ITEM: item_vocabulary(items, words[ITEM], self.folder)}
+        vocabulary, item_id = item_vocabulary(
+            items, words[ITEM], self.folder, self._policy(ITEM, words[ITEM])
+        )
         rows = load_columns(self.folder / vocabulary_files.VOCABULARY_FILE, ["row"])["row"]
-        category, category_id = category_vocabulary(items, words[CATEGORY])
-        save_columns(
-            self.folder / vocabulary_files.ITEMS_FILE,
-            vocabulary_files.item_ids(items, rows, category_id),
+        category, category_id = category_vocabulary(
+            items, words[CATEGORY], self._policy(CATEGORY, words[CATEGORY])
         )
+        columns = {"key": items["item"], "item_id": item_id, "category_id": category_id}
+        save_columns(self.folder / vocabulary_files.ITEMS_FILE, columns)
         has_categories = self.preparation.reader.has_categories
-        arrays = catalogue_arrays(
-            rows, vocabularies[ITEM].counts, category_id if has_categories else None
-        )
-        arrays |= catalogue_values(of_items.values, of_items.encodings, rows)
+        arrays = catalogue_arrays(rows, vocabulary, category_id if has_categories else None)
+        shared = len(vocabulary.hashed)
+        arrays |= catalogue_values(of_items.values, of_items.encodings, rows, shared)
         save_catalogue(self.output_dir, arrays)
-        return vocabularies | ({CATEGORY: category} if has_categories else {})
+        return {ITEM: vocabulary} | ({CATEGORY: category} if has_categories else {})
+
+    def _policy(self, name: str, words: Words | None, is_rare_shared: bool = True) -> IdPolicy:
+        """How a vocabulary's values get their ids; `words` is None for names, which are no ids of the log."""
+        options = self.preparation.vocabulary
+        policy = IdPolicy()
+        if is_rare_shared:
+            policy = IdPolicy(hashed=options.hashed, min_count=options.min_count)
+        if self.earlier is None:
+            return policy
+        raw = self.earlier.raw(name, words is None or words.by_key is not None)
+        return dataclasses.replace(policy, earlier=keys_of(raw), raw=raw)
+
+    def _keep_earlier(self, items: Columns, words: dict[str, Words]) -> Columns:
+        """Adds the words and items of the earlier data set."""
+        if self.earlier is None:
+            return items
+        for name, column in words.items():
+            raw = self.earlier.raw(name, column.by_key is not None)
+            words[name] = Words(with_words(column.by_key, raw))
+        by_key = {name: words[name].by_key for name in (ITEM, CATEGORY)}
+        return with_earlier_items(items, self.earlier.items(by_key))
 
     def _number_behaviors(self, counts: Sequence[Result]) -> dict[str, Vocabulary]:
         """Numbers behavior types, most frequent first, if more than one is kept."""
@@ -490,7 +546,8 @@ class _Run:
         total = add_up(result["training_behaviors"] for result in counts)
         # Types after the last one that occurs have no count yet.
         total = np.pad(total, (0, max(0, len(names) - len(total))))
-        vocabulary, behavior_id = behavior_vocabulary(names, total)
+        policy = self._policy(BEHAVIOR, None, is_rare_shared=False)
+        vocabulary, behavior_id = behavior_vocabulary(names, total, policy)
         save_columns(self.folder / vocabulary_files.BEHAVIORS_FILE, {"behavior_id": behavior_id})
         return {BEHAVIOR: vocabulary} if len(self.preparation.behavior_types) > 1 else {}
 
@@ -499,7 +556,9 @@ class _Run:
         vocabularies = {}
         for name in self.preparation.reader.side_features:
             counts = self._load_all(f"side_feature.{name}")
-            vocabularies[name], table = side_feature_vocabulary(counts, words[name])
+            vocabularies[name], table = side_feature_vocabulary(
+                counts, words[name], self._policy(name, words[name])
+            )
             save_columns(self.folder / vocabulary_files.SIDE_FEATURE_FILE.format(name), table)
         return vocabularies
 
@@ -509,8 +568,12 @@ class _Run:
         users = self._load_all("users")
         order = np.argsort(users["key"])
         users = {name: column[order] for name, column in users.items()}
-        vocabulary, user_id = user_vocabulary(users, words[USER])
-        profile, profile_ids = profile_columns(reader.profiles(), reader.profile_fields, users)
+        policy = self._policy(USER, words[USER], is_rare_shared=False)
+        vocabulary, user_id = user_vocabulary(users, words[USER], policy)
+        policies = {n: self._policy(n, None, is_rare_shared=False) for n in reader.profile_fields}
+        profile, profile_ids = profile_columns(
+            reader.profiles(), reader.profile_fields, users, policies
+        )
         declared, parts = reader.declared, reader.user_attributes()
         if declared.user_table:
             table, weights = declared.user_table, users["training"].astype(np.int64)

@@ -6,10 +6,11 @@ import json
 import os
 
 from data_prep.events import SPLIT
+from data_prep.id_policy import VocabularyOptions
 from data_prep.protocol import EXAMPLES_FILE, GIVEN, IMPRESSIONS, Limits, Protocol
 from data_prep.readers.base import Reader
 
-FORMAT = 4  # raise it when the same flags give other bytes or other intermediate files
+FORMAT = 5  # raise it when the same flags give other bytes or other intermediate files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Preparation:
       limits: buckets and tolerance.
       seed: of splits and negatives.
       examples: path of the file of protocol `examples_file`, else empty.
+      whole_histories: whether all events of all users are written too, for what serves requests.
+      vocabulary: which values have an id of their own, and which one.
     """
 
     reader: Reader
@@ -29,6 +32,8 @@ class Preparation:
     limits: Limits = Limits()
     seed: int = 1
     examples: str = ""
+    whole_histories: bool = True
+    vocabulary: VocabularyOptions = VocabularyOptions()
 
     def __post_init__(self):
         if bool(self.examples) != (self.protocol.name == EXAMPLES_FILE):
@@ -76,20 +81,27 @@ class Preparation:
         )
 
     def files(self) -> tuple[str, ...]:
-        """Every input file, the examples file among them."""
-        return (*self.reader.files(), *([self.examples] if self.examples else []))
+        """Every input file, the examples file and those of an earlier data set's ids among them."""
+        examples = [self.examples] if self.examples else []
+        return (*self.reader.files(), *examples, *self.vocabulary.files())
 
     def settings(self) -> dict[str, object]:
         """All choices as plain JSON values; the manifest carries them."""
+        protocol = dataclasses.asdict(self.protocol)
+        if not self.protocol.targets_from:
+            del protocol["targets_from"]  # all events may be targets, as in earlier versions
         options = {name: value for name, value in self.reader.options.items() if value is not None}
         return {
             "reader": type(self.reader).__name__,
             "reader_options": json.loads(json.dumps(options, default=list)),
-            **json.loads(json.dumps(dataclasses.asdict(self.protocol))),  # tuples become lists
+            **json.loads(json.dumps(protocol)),  # tuples become lists
             "max_bad_fraction": self.limits.max_bad_fraction,
             "behavior_types": list(self.limits.behavior_types),
             "seed": self.seed,
             "examples": os.path.basename(self.examples),
+            # Data sets with whole histories have what earlier versions wrote, and these besides.
+            **({} if self.whole_histories else {"whole_histories": False}),
+            **self.vocabulary.settings(),
         }
 
     @property

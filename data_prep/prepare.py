@@ -13,6 +13,7 @@ from absl import flags, logging
 from data_prep import reader_flags
 from data_prep.engines.local import LocalEngine
 from data_prep.events import SPLIT
+from data_prep.id_policy import VocabularyOptions
 from data_prep.pipeline import Preparation, prepare, work_folder
 from data_prep.protocol import (
     GIVEN,
@@ -87,11 +88,34 @@ _TIME_CUTS = flags.DEFINE_list(
 _TARGETS_PER_USER = flags.DEFINE_integer(
     "targets_per_user", 1, "Number of targets, the newest events."
 )
+_TARGETS_FROM = flags.DEFINE_integer(
+    "targets_from",
+    0,
+    "Second from which on events are targets; earlier ones are histories alone. For examples of one day.",
+    0,
+)
 _MIN_HISTORY = flags.DEFINE_integer(
     "min_history", None, "Events that a target needs before it; default 1, for impressions 0."
 )
 _MAX_HISTORY = flags.DEFINE_integer(
     "max_history", 0, "Events stored before a user's first target; 0 stores all."
+)
+_WHOLE_HISTORIES = flags.DEFINE_boolean(
+    "whole_histories",
+    True,
+    "Also write what every user did behind the newest record, so that indexes, states and scores of new rows "
+    "are made of all events.",
+)
+_VOCABULARY_FROM = flags.DEFINE_string(
+    "vocabulary_from",
+    "",
+    "Folder of a prepared data set, such as yesterday's: its ids stay, and new values get the ids behind them.",
+)
+_MIN_COUNT = flags.DEFINE_integer(
+    "min_count", 1, "Training events that an item, category or word needs for an id of its own.", 1
+)
+_HASH_BUCKETS = flags.DEFINE_integer(
+    "hash_buckets", 0, "Ids that rarer ones share, by a hash; 0: they are all unknown.", 0
 )
 _SEED = flags.DEFINE_integer("seed", 1, "Of splits and negatives.")
 _WORKERS = flags.DEFINE_integer(
@@ -130,6 +154,7 @@ def protocol_from_flags(reader: Reader) -> Protocol:
         fractions=None if _FRACTIONS.value is None else _fractions(_FRACTIONS.value),
         time_cuts=reader_flags.integers("time_cuts", _TIME_CUTS.value, 2),
         history_types=tuple(_HISTORY_TYPES.value),
+        targets_from=_TARGETS_FROM.value,
     )
 
 
@@ -142,12 +167,27 @@ def preparation_from_flags() -> Preparation:
         max_bad_fraction=reader_flags.MAX_BAD_FRACTION.value,
         behavior_types=tuple(reader_flags.BEHAVIOR_TYPES.value),
     )
-    return Preparation(reader, protocol_from_flags(reader), limits, _SEED.value, _EXAMPLES.value)
+    return Preparation(
+        reader,
+        protocol_from_flags(reader),
+        limits,
+        _SEED.value,
+        _EXAMPLES.value,
+        _WHOLE_HISTORIES.value,
+        VocabularyOptions(_VOCABULARY_FROM.value, _MIN_COUNT.value, _HASH_BUCKETS.value),
+    )
 
 
 def main(_: object) -> None:
     """Prepares a data set as the flags say."""
     began = time.monotonic()
+    if _VOCABULARY_FROM.value and os.path.realpath(_VOCABULARY_FROM.value) == os.path.realpath(
+        _OUTPUT_DIR.value
+    ):
+        raise ValueError(
+            "expected --vocabulary_from to be another folder than --output_dir, which is replaced; got "
+            f"{_OUTPUT_DIR.value!r} for both."
+        )
     preparation = preparation_from_flags()
     engine = LocalEngine(
         work_folder(_OUTPUT_DIR.value),
@@ -156,6 +196,8 @@ def main(_: object) -> None:
     )
     card = prepare(preparation, _OUTPUT_DIR.value, engine)
     seconds = time.monotonic() - began
+    for name, counts in card.get("vocabulary_from", {}).items():
+        logging.info("%s: %s ids kept, %s new", name, f"{counts['kept']:,}", f"{counts['new']:,}")
     rows = card["partition"]["lines"]
     logging.info(
         "%s rows, %s users, %s in %.1f s (%s rows/s); see %s",

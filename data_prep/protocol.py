@@ -49,6 +49,8 @@ class Protocol:
       time_cuts: seconds at which validation and test begin; empty takes them from `fractions`.
       history_types: behavior types of past events in `impressions`; empty takes clicked impressions, or all
         events of a behavior log.
+      targets_from: second from which on events are targets; earlier ones are histories alone, as in a data set
+        of one day's examples.
     """
 
     name: str = LAST_EVENT
@@ -64,6 +66,7 @@ class Protocol:
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     time_cuts: tuple[int, ...] = ()
     history_types: tuple[str, ...] = ()
+    targets_from: int = 0
 
     def __post_init__(self):
         for name, choices in (
@@ -122,6 +125,10 @@ class Protocol:
             (
                 not self.own_negatives or self.name == MULTI_BEHAVIOR,
                 f"own_negatives with {MULTI_BEHAVIOR} only",
+            ),
+            (
+                self.targets_from >= 0 and (not self.targets_from or self.name != EXAMPLES_FILE),
+                f"a second as targets_from, and none with {EXAMPLES_FILE}, which names its targets",
             ),
             (0.0 <= self.own_negatives <= 1.0, "own_negatives between 0 and 1"),
             (

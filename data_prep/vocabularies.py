@@ -6,6 +6,7 @@ Everything here is of the size of the vocabularies, not of the log.
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,11 @@ import pyarrow as pa
 import pyarrow.csv
 
 from data_prep.events import BEHAVIOR, CATEGORY, ITEM, MISSING, MISSING_NAME, TIME, USER, id_keys
-from data_prep.stages.vocabulary import Lookup, dense_ids, frequency_order
+from data_prep.id_policy import FOLDER as FOLDER
+from data_prep.id_policy import IdPolicy, assign_ids, keys_of
+from data_prep.stages.vocabulary import Lookup, frequency_order
 from data_prep.storage import Columns, save_columns
+from dgin_tf.hashed_ids import hashed_lines
 from dgin_tf.schema import (
     CANDIDATE,
     FIRST_ID,
@@ -27,12 +31,12 @@ from dgin_tf.schema import (
 )
 from dgin_tf.schema import USER as USER_ROLE
 
-FOLDER = "vocabulary"
 ITEMS_FILE = "items.columns"
 USERS_FILE = "users.columns"
 VOCABULARY_FILE = "vocabulary.columns"
 BEHAVIORS_FILE = "behaviors.columns"
 SIDE_FEATURE_FILE = "side_feature.{}.columns"
+NO_POLICY = IdPolicy()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +67,23 @@ class Vocabulary:
     """Raw values by id and how often each occurs in training.
 
     Attributes:
-      values: of id 2, 3, ...: integers or words, [values].
+      values: of the ids behind the hashed ones, or of id 2, 3, ...: integers or words, [values].
       counts: training events (users, for profile fields), int64 [values].
+      hashed: training events of the hashed ids, which rare values share, int64 [hashed ids].
     """
 
     values: np.ndarray
     counts: np.ndarray
+    hashed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def size(self) -> int:
-        return len(self.values) + FIRST_ID
+        return FIRST_ID + len(self.hashed) + len(self.values)
 
     def save(self, path: pathlib.Path) -> None:
         """Writes one raw value a line."""
         with replacing(path) as temporary, open(temporary, "wb") as file:
+            file.writelines(f"{line}\n".encode() for line in hashed_lines(len(self.hashed)))
             if self.values.dtype == object:
                 file.writelines(f"{word}\n".encode() for word in self.values)
             elif len(self.values):
@@ -96,26 +103,66 @@ class Vocabulary:
         by_value = names.set_axis(raw).groupby(level=0).first()
         lines = by_value.reindex(self.values).fillna("")
         with replacing(path) as temporary, open(temporary, "wb") as file:
+            file.write(b"\n" * len(self.hashed))
             file.writelines(f"{' '.join(str(line).split())}\n".encode() for line in lines)
 
 
-def item_vocabulary(items: Columns, words: Words, folder: pathlib.Path) -> Vocabulary:
+def _numbered(
+    keys: np.ndarray, counts: np.ndarray, chosen: np.ndarray, words: Words, policy: IdPolicy
+) -> tuple[Vocabulary, np.ndarray, np.ndarray]:
+    """Gives the chosen rows of a table of values ids of their own, most frequent first.
+
+    Args:
+      keys: of distinct values, int64 [rows].
+      counts: training events of each, int64 [rows].
+      chosen: rows with an id of their own, int64 [values].
+      words: of the column.
+      policy: of the vocabulary.
+
+    Returns:
+      The vocabulary, the id of every row, int32 [rows], and the row of each value of the vocabulary, -1 where
+      the table lacks it, int64 [values].
+    """
+    order = chosen[frequency_order(counts[chosen], words.ranks(keys[chosen]))]
+    raw = words.raw(keys) if policy.hashed else keys
+    ids = assign_ids(keys, raw, counts, order, policy)
+    new = ids.order[len(policy.earlier) :]
+    values, total = words.raw(keys[new]), counts[new]
+    if len(policy.earlier):
+        places = ids.order[: len(policy.earlier)]
+        values = np.concatenate([policy.raw, values])
+        total = np.concatenate([np.where(places >= 0, counts[places], 0), total])
+    return Vocabulary(values, total, ids.hashed), ids.row_ids, ids.order
+
+
+def item_vocabulary(
+    items: Columns, words: Words, folder: pathlib.Path, policy: IdPolicy = NO_POLICY
+) -> tuple[Vocabulary, np.ndarray]:
     """Gives items their ids and saves the vocabulary's rows for the workers.
 
     Args:
-      items: `item`, `training_events` and `in_vocabulary`, by rising item key, [items].
+      items: `item`, `training_events` and `in_vocabulary`, by rising item key, those of the policy among
+        them, [items].
       words: of the item column.
       folder: of the intermediate files.
+      policy: of the vocabulary.
+
+    Returns:
+      The vocabulary, and the id of every item row, int32 [items].
     """
-    rows = np.flatnonzero(items["in_vocabulary"])
-    counts = items["training_events"][rows]
-    order = frequency_order(counts, words.ranks(items["item"][rows]))
-    rows = rows[order]
-    save_columns(folder / VOCABULARY_FILE, {"row": rows, "count": counts[order]})
-    return Vocabulary(words.raw(items["item"][rows]), counts[order])
+    chosen = np.flatnonzero(items["in_vocabulary"])
+    vocabulary, ids, rows = _numbered(
+        items["item"], items["training_events"], chosen, words, policy
+    )
+    first = np.array([FIRST_ID + policy.hashed])
+    columns = {"row": rows, "count": vocabulary.counts, "first_id": first}
+    save_columns(folder / VOCABULARY_FILE, columns)
+    return vocabulary, ids
 
 
-def category_vocabulary(items: Columns, words: Words) -> tuple[Vocabulary, np.ndarray]:
+def category_vocabulary(
+    items: Columns, words: Words, policy: IdPolicy = NO_POLICY
+) -> tuple[Vocabulary, np.ndarray]:
     """Gives categories their ids; a category counts the training events of its items.
 
     Returns:
@@ -125,66 +172,72 @@ def category_vocabulary(items: Columns, words: Words) -> tuple[Vocabulary, np.nd
     codes, keys = pd.factorize(items["category"], sort=True)
     counts = np.bincount(codes, items["training_events"], len(keys)).astype(np.int64)
     has_items = np.bincount(codes, items["in_vocabulary"], len(keys)) > 0
-    rows = np.flatnonzero(has_items & (keys != MISSING))
-    rows = rows[frequency_order(counts[rows], words.ranks(keys[rows]))]
-    ids = dense_ids(rows, len(keys))[codes]
-    return Vocabulary(words.raw(keys[rows]), counts[rows]), ids
+    is_frequent = has_items if policy.min_count == 1 else counts >= policy.min_count
+    rows = np.flatnonzero(is_frequent & (keys != MISSING))
+    vocabulary, ids, _ = _numbered(keys, counts, rows, words, policy)
+    return vocabulary, ids[codes]
 
 
-def item_ids(items: Columns, rows_by_id: np.ndarray, category_id: np.ndarray) -> Columns:
-    """The workers' table: key, item id and category id of every item of the log, [items]."""
-    return {
-        "key": items["item"],
-        "item_id": dense_ids(rows_by_id, len(items["item"])),
-        "category_id": category_id,
-    }
-
-
-def user_vocabulary(users: Columns, words: Words) -> tuple[Vocabulary, np.ndarray]:
+def user_vocabulary(
+    users: Columns, words: Words, policy: IdPolicy = NO_POLICY
+) -> tuple[Vocabulary, np.ndarray]:
     """Gives every user of the log an id, so that each record's user can be told apart.
 
     Args:
       users: `key` (rising) and `events`, [users].
       words: of the user column.
+      policy: of the vocabulary.
 
     Returns:
       The vocabulary, and the id of every user row, int32 [users].
     """
     # Every user has an id, training or not: records are told apart by it.
-    order = frequency_order(users["events"], words.ranks(users["key"]))
-    vocabulary = Vocabulary(words.raw(users["key"][order]), users["events"][order])
-    return vocabulary, dense_ids(order, len(order))
+    chosen = np.arange(len(users["key"]))
+    return _numbered(users["key"], users["events"], chosen, words, policy)[:2]
 
 
-def behavior_vocabulary(names: Sequence[str], counts: np.ndarray) -> tuple[Vocabulary, np.ndarray]:
+def behavior_vocabulary(
+    names: Sequence[str], counts: np.ndarray, policy: IdPolicy = NO_POLICY
+) -> tuple[Vocabulary, np.ndarray]:
     """Gives the behavior types that occur in training their ids, and every type one, [types]."""
-    values = np.array(names, dtype=object)
-    types = np.flatnonzero(counts[: len(names)])
-    # argsort twice gives the ranks of the names, by which ties are broken.
-    types = types[frequency_order(counts[types], np.argsort(np.argsort(values[types])))]
-    return Vocabulary(values[types], counts[types]), dense_ids(types, len(names))
+    return _numbered_names(np.array(names, dtype=object), counts[: len(names)], policy)
 
 
-def side_feature_vocabulary(counts: Columns, words: Words) -> tuple[Vocabulary, Columns]:
+def _numbered_names(
+    names: np.ndarray, counts: np.ndarray, policy: IdPolicy
+) -> tuple[Vocabulary, np.ndarray]:
+    """Gives names that occur in training their ids, and every name one, [names]."""
+    keys = keys_of(names)
+    words = Words(pd.Series(names, index=keys, dtype=object).sort_index())
+    chosen = np.flatnonzero((counts > 0) & (names != MISSING_NAME))
+    return _numbered(keys, counts, chosen, words, policy)[:2]
+
+
+def side_feature_vocabulary(
+    counts: Columns, words: Words, policy: IdPolicy = NO_POLICY
+) -> tuple[Vocabulary, Columns]:
     """Gives the words of a side feature that occur in training their ids.
 
     Args:
       counts: `key` and `count` of training events; a key may occur several times.
       words: behind the keys.
+      policy: of the vocabulary.
 
     Returns:
       The vocabulary, and the workers' table: `key` (rising) and `id` of every word.
     """
     keys, row = np.unique(counts["key"], return_inverse=True)
     total = np.bincount(row, counts["count"], len(keys)).astype(np.int64)
-    rows = np.flatnonzero((total > 0) & (keys != MISSING))
-    rows = rows[frequency_order(total[rows], words.ranks(keys[rows]))]
-    vocabulary = Vocabulary(words.raw(keys[rows]), total[rows])
-    return vocabulary, {"key": keys, "id": dense_ids(rows, len(keys))}
+    rows = np.flatnonzero((total >= policy.min_count) & (keys != MISSING))
+    vocabulary, ids, _ = _numbered(keys, total, rows, words, policy)
+    return vocabulary, {"key": keys, "id": ids}
 
 
 def profile_columns(
-    profiles: pd.DataFrame, fields: Sequence[str], users: Columns
+    profiles: pd.DataFrame,
+    fields: Sequence[str],
+    users: Columns,
+    policies: Mapping[str, IdPolicy] = MappingProxyType({}),
 ) -> tuple[dict[str, Vocabulary], Columns]:
     """Gives profile values their ids; they count training users.
 
@@ -192,6 +245,7 @@ def profile_columns(
       profiles: `user_id` and `fields` as words.
       fields: names `user_*`.
       users: `key` (rising) and `training`, [users].
+      policies: of the fields' vocabularies, where there are any.
 
     Returns:
       Field -> vocabulary, and field -> id of every user row, int32 [users].
@@ -207,10 +261,9 @@ def profile_columns(
         values[rows[in_log]] = profiles[field].astype(str).to_numpy(object)[in_log]
         names, codes = np.unique(values, return_inverse=True)
         counts = np.bincount(codes, users["training"], len(names)).astype(np.int64)
-        values_by_id = np.flatnonzero((counts > 0) & (names != MISSING_NAME))
-        values_by_id = values_by_id[frequency_order(counts[values_by_id], values_by_id)]
-        vocabularies[field] = Vocabulary(names[values_by_id], counts[values_by_id])
-        columns[field] = dense_ids(values_by_id, len(names))[codes]
+        policy = policies.get(field, NO_POLICY)
+        vocabularies[field], ids = _numbered_names(names, counts, policy)
+        columns[field] = ids[codes]
     return vocabularies, columns
 
 
@@ -248,12 +301,13 @@ def make_schema(
 
 
 def catalogue_arrays(
-    rows_by_id: np.ndarray, counts: np.ndarray, category_id: np.ndarray | None
+    rows_by_id: np.ndarray, items: Vocabulary, category_id: np.ndarray | None
 ) -> Columns:
     """Attributes of items for `dgin_tf.records.save_catalogue`, indexed by item id."""
-    # Ids 0 and 1 are padding and unknown items: no events, and the same category ids.
-    arrays = {"count": np.concatenate([np.zeros(FIRST_ID, np.int64), counts])}
+    # Ids 0 and 1 are padding and unknown items: no events, and the same category ids. Items of one hashed
+    # id are of several categories.
+    arrays = {"count": np.concatenate([np.zeros(FIRST_ID, np.int64), items.hashed, items.counts])}
     if category_id is not None:
-        no_items = np.array([PADDING_ID, UNKNOWN_ID], np.int32)
+        no_items = np.array([PADDING_ID, *[UNKNOWN_ID] * (1 + len(items.hashed))], np.int32)
         arrays[CATEGORY] = np.concatenate([no_items, category_id[rows_by_id]])
     return arrays

@@ -43,7 +43,9 @@ CATALOGUE_FILE = "catalogue.npz"
 POSITION = "cand_position"
 LABEL = "label"
 SPLITS = ("train", "validation", "test")
+WHOLE = "whole"  # folder of what whole histories have beside the records of the splits
 
+_WHOLE_HISTORIES, _EARLIER_SCHEMAS = "whole_histories", "earlier_schemas"
 _PREPARE = "prepare the data again with python -m data_prep.prepare"
 # Endings of the files of a data set that programs read.
 _READ = (SCHEMA_FILE, CATALOGUE_FILE, ".txt", ".tfrecord")
@@ -83,17 +85,29 @@ class Manifest:
       protocol: settings of the preparation, as plain JSON values.
       files: name of every other file of the data set -> {"bytes", "crc32c"}; empty where it was prepared
         by a version before 0.7.
+      whole_histories: files with the events of every user of the log behind the newest of the user's records,
+        for what serves requests, see `dgin_tf.whole_histories`; None where they were left out, or prepared by
+        a version before 0.7.
+      earlier_schemas: JSON of the schemas whose ids this data set keeps, the newest first: a model that was
+        trained under one of them reads these records, with later ids as unknown ones.
     """
 
     schema_fingerprint: str
     splits: Mapping[str, tuple[Shard, ...]]
     protocol: Mapping[str, object] = dataclasses.field(default_factory=dict)
     files: Facts = dataclasses.field(default_factory=dict)
+    whole_histories: tuple[Shard, ...] | None = None
+    earlier_schemas: tuple[str, ...] = ()
 
     def save(self, data_dir: str | os.PathLike) -> None:
-        write_text(
-            pathlib.Path(data_dir) / MANIFEST_FILE, sealed(dataclasses.asdict(self), sort_keys=True)
-        )
+        content = dataclasses.asdict(self)
+        if (
+            self.whole_histories is None
+        ):  # the manifest of a data set without them, as it always was
+            del content[_WHOLE_HISTORIES]
+        if not self.earlier_schemas:
+            del content[_EARLIER_SCHEMAS]
+        write_text(pathlib.Path(data_dir) / MANIFEST_FILE, sealed(content, sort_keys=True))
 
     @classmethod
     def load(cls, data_dir: str | os.PathLike, schema: Schema) -> "Manifest":
@@ -110,8 +124,14 @@ class Manifest:
                 name: tuple(Shard(**shard) for shard in shards)
                 for name, shards in content["splits"].items()
             }
+            whole = content.get(_WHOLE_HISTORIES)
             manifest = cls(
-                content["schema_fingerprint"], splits, content["protocol"], content.get("files", {})
+                content["schema_fingerprint"],
+                splits,
+                content["protocol"],
+                content.get("files", {}),
+                None if whole is None else tuple(Shard(**shard) for shard in whole),
+                tuple(content.get(_EARLIER_SCHEMAS, ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             path = pathlib.Path(data_dir) / MANIFEST_FILE
@@ -127,10 +147,27 @@ class Manifest:
         manifest._check_files(pathlib.Path(data_dir))
         return manifest
 
+    def whole_shards(self, data_dir: str | os.PathLike) -> tuple[Shard, ...]:
+        """Files of the whole histories.
+
+        Args:
+          data_dir: of the data set, for the message.
+
+        Raises:
+          ValueError: the data set has none.
+        """
+        if self.whole_histories is None:
+            raise ValueError(
+                f"the data in {os.fspath(data_dir)!r} have no whole histories, which serving reads: they were "
+                f"prepared by an earlier version or with --nowhole_histories; {_PREPARE}."
+            )
+        return self.whole_histories
+
     def _check_files(self, data_dir: pathlib.Path) -> None:
         # Reports and the like are for people, who may do with them what they want.
         files = {name: facts for name, facts in self.files.items() if name.endswith(_READ)}
-        paths = {shard.path for shards in self.splits.values() for shard in shards}
+        all_shards = (*self.splits.values(), self.whole_histories or ())
+        paths = {shard.path for shards in all_shards for shard in shards}
         small = {name: facts for name, facts in files.items() if name not in paths}
         size = sum(facts["bytes"] for facts in files.values())
         check_files(data_dir, files, _PREPARE, contents=size <= CHECKED_BYTES)
@@ -248,19 +285,32 @@ def decode_record(schema: Schema, payload: bytes) -> dict[str, np.ndarray]:
     """Parses a serialized record; raises ValueError where the bytes are no record of `schema`."""
     dtypes, shapes = record_features(schema), record_shapes(schema)
     try:
-        (example,) = _fields(payload)
         arrays = {}
-        for entry in _fields(example):
-            key, feature = _fields(entry)
-            (bytes_list,) = _fields(feature)
-            (value,) = _fields(bytes_list)
-            name = bytes(key).decode()
+        for name, value in _values(payload).items():
             values = np.frombuffer(value, dtype=np.dtype(dtypes[name]).newbyteorder("<"))
             arrays[name] = values.reshape(-1, *shapes[name]) if shapes[name] else values
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"these bytes are no record of the schema ({error!r}).") from error
     check_record(schema, arrays)
     return arrays
+
+
+def record_values(payload: bytes) -> dict[str, memoryview]:
+    """Feature name -> little-endian bytes of a serialized record; raises ValueError where it is none."""
+    try:
+        return _values(payload)
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"these bytes are no record ({error!r}).") from error
+
+
+def _values(payload: bytes) -> dict[str, memoryview]:
+    (example,) = _fields(payload)
+    values = {}
+    for entry in _fields(example):
+        key, feature = _fields(entry)
+        (bytes_list,) = _fields(feature)
+        (values[bytes(key).decode()],) = _fields(bytes_list)
+    return values
 
 
 def frame(payload: bytes) -> bytes:

@@ -41,6 +41,10 @@ MILLIONTHS = 1_000_000
 _NO_NUMBERS = (TIMESTAMP, REQUEST, SAMPLE_WEIGHT, NEGATIVE_RATE)
 
 
+RECORDED_IDS = (USER_ID, PREFIX[CANDIDATE] + ITEM)
+"""Features that a batch has twice where a model knows earlier ids alone, see `recorded`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Field:
     """One attribute of users, past events, candidates or requests.
@@ -295,6 +299,11 @@ def feature_name(role: str, field: Field) -> str:
     # `user_id`, `user_gender` and `context_hour` carry the prefix already.
     prefix = PREFIX[role]
     return field.name if role in OF_ROWS and field.name.startswith(prefix) else prefix + field.name
+
+
+def recorded(feature: str) -> str:
+    """Name of a feature with the ids of the data set, in batches where later ids are unknown ones."""
+    return f"recorded_{feature}"
 
 
 def check_features(features: Mapping, names: Iterable[str], role: str = "") -> None:

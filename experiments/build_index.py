@@ -20,11 +20,13 @@ from absl import flags
 from tqdm import tqdm
 
 from dgin_tf.commands import command_line
+from dgin_tf.records import Manifest
 from dgin_tf.schema import Schema
 from dgin_tf.stores.behavior_blocks import Events
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.index_building import MAX_EVENTS_PER_KEY, build_index
+from dgin_tf.whole_histories import limit_sentence
 from experiments.running import store_flags
 
 flags.adopt_module_key_flags(store_flags)  # --help lists them too
@@ -93,6 +95,9 @@ def main(_: object) -> None:
         "event\n"
         f"{rate:,.0f} keys looked up in a second of one core, in requests of up to {_KEYS_A_REQUEST}\n"
     )
+    sys.stdout.write(limit_sentence(Manifest.load(_DATA_DIR.value, schema)))
+    if summary.records_skipped:
+        sys.stdout.write(f"{summary.records_skipped:,} records without a user id were left out\n")
     if totals:
         # Events that were appended while the index was being built.
         beyond = BehaviorEngine(index, totals).catch_up()

@@ -2,14 +2,11 @@
 
     python -m experiments.evaluate --data_dir=D --model_dir=M --split=test
 
-`--json` prints the metrics as JSON. `--predictions=FILE.csv` writes a line for every candidate: `user` and
-`item`, the ids that the model sees, `timestamp` in seconds, `history_length` (events that the
-candidate was scored with), `label`, `probability`, and `raw_user` and `raw_item`, the ids of the log, where
-the data set has vocabularies.
+`--json` prints the metrics as JSON. `--predictions=FILE` writes the score of every example as CSV or Parquet, the
+table of `experiments.predict`.
 """
 
 import json
-import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -18,10 +15,8 @@ import numpy as np
 from absl import flags
 
 from dgin_tf.commands import command_line
-from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.ownership import claim
+from dgin_tf.inputs.pipeline import BatchOptions
 from dgin_tf.records import SPLITS
-from dgin_tf.schema import replacing
 from dgin_tf.training import loop
 from dgin_tf.training.evaluation import Evaluator, predictions_of, summary_of
 from experiments.running import predictions, runs
@@ -32,7 +27,7 @@ _MODEL_DIR = flags.DEFINE_string("model_dir", None, "A run, or a folder of seeds
 _SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "Split to score.")
 _JSON = flags.DEFINE_boolean("json", False, "Print the metrics as JSON.")
 _PREDICTIONS = flags.DEFINE_string(
-    "predictions", None, "CSV file for every candidate's probability."
+    "predictions", None, "A .csv or .parquet file for the score of every example."
 )
 
 _COLUMNS = {
@@ -56,9 +51,8 @@ _OPTIONAL_COLUMNS = (
 def main(_: object) -> None:
     """Scores the split, prints its metrics, and writes the predictions where they are asked for."""
     if _PREDICTIONS.value:
-        path = pathlib.Path(_PREDICTIONS.value)
-        claim(path.parent, "predictions of a run", [path.name])
-    data = PreparedData(_DATA_DIR.value)
+        predictions.claim_file(_PREDICTIONS.value)
+    data = runs.open_data(_DATA_DIR.value, _MODEL_DIR.value)
     model, config = runs.load_model(_MODEL_DIR.value, data)
     options = BatchOptions(config["evaluation_rows"], config["data"]["max_history"])
     columns = predictions.columns(data) if _PREDICTIONS.value else {}
@@ -69,15 +63,14 @@ def main(_: object) -> None:
     result = summary_of(predictions_of(scores))
     if _PREDICTIONS.value:
         table = predictions.table(scores, columns, data)
-        with replacing(_PREDICTIONS.value) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.7g")
+        predictions.write(table, _PREDICTIONS.value)
     if _JSON.value:
         content = {**loop.without_nan(result), "versions": versions()}
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
         return
     sys.stdout.write(f"{config['model']['name']}, {_SPLIT.value} split\n{_text(result)}")
     if _PREDICTIONS.value:
-        sys.stdout.write(f"{len(table):,} predictions in {_PREDICTIONS.value}\n")
+        sys.stdout.write(f"{len(table):,} scores in {_PREDICTIONS.value}\n")
 
 
 def _text(result: Mapping[str, Any]) -> str:

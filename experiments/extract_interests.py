@@ -32,6 +32,7 @@ from dgin_tf.serving.export.versions import state_version
 from dgin_tf.serving.online.bundle_model import BundleModel
 from dgin_tf.serving.user_records import RecordUsers
 from dgin_tf.stores.addresses import open_store
+from dgin_tf.whole_histories import limit_sentence
 from experiments.running import runs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
@@ -87,7 +88,7 @@ def main(_: object) -> None:
             f", of which {report.first.seconds:.1f} for the first {report.first.users:,}, compiling "
             f"included; then {report.users_per_second:,.0f} users/s"
         )
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(f"{text}\n{limit_sentence(data.manifest)}")
 
 
 if __name__ == "__main__":

@@ -175,13 +175,15 @@ def _warm_up() -> None:
     from dgin_tf.serving.export.signatures import ENCODE_USER
     from dgin_tf.serving.online.bundle_model import BundleModel
     from dgin_tf.serving.user_records import RecordUsers
+    from dgin_tf.whole_histories import limit_sentence
 
     def bar(items, total, description):
         return tqdm(items, description, total, disable=not FLAGS.progress, file=sys.stderr)
 
     model = BundleModel(FLAGS.export_dir)
     check_is_incremental(model.metadata)
-    users = RecordUsers(PreparedData(FLAGS.data_dir), model.metadata, days=FLAGS.days)
+    data = PreparedData(FLAGS.data_dir)
+    users = RecordUsers(data, model.metadata, days=FLAGS.days)
     encode = functools.partial(model.run, ENCODE_USER)
     with open_store(FLAGS.store) as store:
         states = UserStates(store, model.metadata)
@@ -190,8 +192,8 @@ def _warm_up() -> None:
         versions = StateVersions(store, model.name)
         versions.mark_warm(model.metadata, sink.incomplete)
         sys.stdout.write(
-            f"{report.users:,} states of {states.namespace} were written; they are warm. Live "
-            f"is {versions.live or 'none'}.\n"
+            f"{report.users:,} states of {states.namespace} were written, {report.current:,} were up to date; "
+            f"they are warm. Live is {versions.live or 'none'}.\n{limit_sentence(data.manifest)}"
         )
 
 

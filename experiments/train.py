@@ -10,6 +10,9 @@ a module; `defaults:din` is for data of one's own. `M/result.json` holds the met
 A finished run is trained longer by larger limits, `--config.loop.epochs=60` or `--config.loop.patience=5`, and
 ends as one that had them from the start.
 
+`--init_from=RUN` starts from the best weights of another run, such as yesterday's: new ids get new rows, all else
+goes on (`--init_optimizer=kept` with the optimizer's state too).
+
 `--sweep="network.embedding_dim=8,18;optimizer.learning_rate=1e-3,2e-3"` trains every point of a grid, in folders of
 M, and writes `M/sweep.md` and `M/sweep.json`. The best mean of `loop.monitor` on validation chooses;
 test metrics are shown of the chosen point alone. Finished points are not trained again.
@@ -22,7 +25,7 @@ from absl import flags, logging
 
 from dgin_tf.commands import command_line
 from dgin_tf.training import distribution
-from experiments.running import configs, runs, sweeps
+from experiments.running import configs, earlier_runs, runs, sweeps
 
 _CONFIG = configs.define_config()
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
@@ -38,6 +41,18 @@ _CPUS = flags.DEFINE_integer(
 )
 _SWEEP = flags.DEFINE_string(
     "sweep", None, "Grid of settings, setting=value,value;setting=value,value: trains every point."
+)
+_INIT_FROM = flags.DEFINE_string(
+    "init_from",
+    None,
+    "A run, or a folder of seeds, whose weights training starts from; --data_dir has to keep its ids, see "
+    "data_prep.prepare --vocabulary_from.",
+)
+_INIT_OPTIMIZER = flags.DEFINE_enum(
+    "init_optimizer",
+    earlier_runs.FRESH,
+    [earlier_runs.FRESH, earlier_runs.KEPT],
+    "State of the optimizer after --init_from.",
 )
 flags.mark_flag_as_required("config")
 REPLACED_SETTINGS = {
@@ -57,6 +72,16 @@ def main(_: object) -> None:
         distribution.serve()
     seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
     model_dir = pathlib.Path(_MODEL_DIR.value)
+    if _INIT_FROM.value:
+        if pathlib.Path(_INIT_FROM.value).resolve() == model_dir.resolve():
+            raise ValueError(
+                f"expected --init_from to be another run than --model_dir; got {model_dir} for both."
+            )
+        runs.find_run(_INIT_FROM.value)
+        with _CONFIG.value.unlocked():
+            _CONFIG.value[earlier_runs.INIT_FROM] = earlier_runs.init_settings(
+                _INIT_FROM.value, _INIT_OPTIMIZER.value
+            )
     if _SWEEP.value is not None:
         summary = _sweep(_SWEEP.value, model_dir, seeds)
     elif _STRATEGY.value == "default":

@@ -10,10 +10,10 @@ from data_prep.stages.examples import Candidates
 from data_prep.stages.hashing import mix
 from data_prep.stages.histories import Histories
 from data_prep.storage import Columns
-from dgin_tf.records import LABEL, POSITION, RecordPacker
+from dgin_tf.records import LABEL, POSITION, SPLITS, RecordPacker
 from dgin_tf.schema import CANDIDATE, CONTEXT, HISTORY, USER, Schema, feature_name
+from dgin_tf.whole_histories import LENGTHS
 
-BUCKET_LENGTHS = tuple(25 * 2**power for power in range(20))
 SHARD_USERS = 8192
 SHARD_BYTES = 32 << 20
 _RECORD_OVERHEAD = 512  # names and lengths of a record's features, about
@@ -104,6 +104,40 @@ def plan_records(
     )
 
 
+def plan_tails(histories: Histories, layout: Layout, max_history: int) -> Layout:
+    """Decides what lies behind the newest record of each user, so that with it a history is whole.
+
+    Args:
+      histories: of the bucket.
+      layout: of the records.
+      max_history: newest events of whole histories, as many as a target after all of them would see; 0 for
+        all. It matters for users without a record alone.
+
+    Returns:
+      One record for each user, whose `split` is the place in `HEADS` of the record that it continues.
+    """
+    first, last = histories.offsets[:-1].copy(), histories.offsets[1:]
+    if max_history:
+        first = np.maximum(first, last - max_history)
+    head = np.full(len(histories.users), len(SPLITS), np.int64)
+    # Of a user's records the one that ends last counts, and of several the later split's: assigned last.
+    order = np.lexsort((layout.split, layout.last_event))
+    head[layout.user[order]] = layout.split[order]
+    first[layout.user[order]] = layout.last_event[order]
+    none = np.zeros(len(histories.users), np.int64)
+    return Layout(
+        split=head,
+        user=np.arange(len(histories.users)),
+        first_event=first,
+        last_event=last,
+        first_candidate=none,
+        last_candidate=none,
+        position=np.zeros(0, np.int32),
+        rows=none,
+        widest_row=none,
+    )
+
+
 def group_records(layout: Layout, users: np.ndarray, sizes: np.ndarray) -> list[Group]:
     """Sorts records by split and history length and deals them to files.
 
@@ -116,7 +150,7 @@ def group_records(layout: Layout, users: np.ndarray, sizes: np.ndarray) -> list[
       users: key of each record's user, int64 [records].
       sizes: bytes of each record, int64 [records].
     """
-    bucket = np.searchsorted(BUCKET_LENGTHS, layout.history_lengths)
+    bucket = np.searchsorted(LENGTHS, layout.history_lengths)
     order = np.argsort(mix(users, _ORDER_SEED), kind="stable")
     groups = []
     for split in np.unique(layout.split):
@@ -124,7 +158,7 @@ def group_records(layout: Layout, users: np.ndarray, sizes: np.ndarray) -> list[
             is_member = (layout.split == split) & (bucket == number)
             records = order[is_member[order]]
             for part in _parts(sizes[records]):
-                groups.append(Group(int(split), BUCKET_LENGTHS[number], records[part]))
+                groups.append(Group(int(split), LENGTHS[number], records[part]))
     return groups
 
 

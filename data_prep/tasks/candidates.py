@@ -29,7 +29,6 @@ from data_prep.stages.targets import Targets, every_event, last_events, targets_
 from data_prep.storage import load_columns
 from data_prep.tasks.histories import BucketTask, event_splits, is_of_type, load_impressions
 from data_prep.tasks.id_tables import IdTables
-from dgin_tf.schema import FIRST_ID
 
 
 def sampled_candidates(
@@ -45,6 +44,9 @@ def sampled_candidates(
     """
     protocol = task.protocol
     targets = _choose_targets(task, histories)
+    if protocol.targets_from:
+        events = histories.offsets[targets.user] + targets.event
+        targets = targets.take(histories.events[TIME][events] >= protocol.targets_from)
     all_targets = len(targets)
     targets = targets.take(targets.cut >= protocol.min_history)
     with_history = len(targets)
@@ -82,9 +84,10 @@ def _choose_targets(task: BucketTask, histories: Histories) -> Targets:
 def _draw(
     task: BucketTask, histories: Histories, targets: Targets, ids: IdTables, item_rows: np.ndarray
 ) -> np.ndarray:
-    """Vocabulary items (id - 2) as negatives, [targets, negatives]."""
+    """Vocabulary items (id - first id) as negatives, [targets, negatives]."""
     protocol = task.protocol
-    items = ids.item_id.astype(np.int64) - FIRST_ID
+    # -1 for items without an id of their own, which are no negatives.
+    items = np.maximum(ids.item_id.astype(np.int64) - ids.first_item_id, -1)
     sampler = Sampler(len(ids.count))
     if protocol.negative_distribution == POPULARITY:
         sampler = Sampler.by_weight(ids.count)
@@ -146,6 +149,9 @@ def labeled_candidates(
     """
     of_requests = (column.name for column in task.declared.of_requests)
     log, is_past, impressions = load_impressions(task, (*more, *of_requests))
+    if task.protocol.targets_from:
+        began = log.events[TIME][impressions.first]
+        impressions = impressions.take(began >= task.protocol.targets_from)
     item_rows = ids.items.rows(log.events[ITEM]).astype(np.int64)
     figures = count_impressions(log, impressions, item_rows)
     with_history = impressions

@@ -31,6 +31,7 @@ class HistoryTask:
       last_of: behavior types of which the histogram counts each user's last event alone; None counts
         all events.
       keeps_order: leaves a user's events of one time in the order of the log.
+      targets_from: second before which no event is a target, nor counted in the histogram.
     """
 
     bucket: int
@@ -39,6 +40,7 @@ class HistoryTask:
     span: tuple[int, int] | None
     last_of: tuple[int, ...] | None = None
     keeps_order: bool = False
+    targets_from: int = 0
 
 
 def build_bucket(task: HistoryTask) -> Result:
@@ -60,6 +62,8 @@ def build_bucket(task: HistoryTask) -> Result:
             target_times = times[histories.events[LABEL] != NO_IMPRESSION]
         elif task.last_of is not None:
             target_times = last_times(histories, is_of_type(histories, task.last_of))
+        if task.targets_from:
+            target_times = target_times[target_times >= task.targets_from]
         columns["histogram"] = time_histogram(target_times, *task.span)
     save_columns(task.target, columns)
     return {

@@ -18,7 +18,7 @@ from data_prep.vocabularies import (
     USERS_FILE,
     VOCABULARY_FILE,
 )
-from dgin_tf.schema import Schema
+from dgin_tf.schema import FIRST_ID, Schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,13 @@ class IdTables:
     Attributes:
       items, users: raw key -> row.
       item_id, category_id: of each item row.
-      row_of_id: item row of each vocabulary item (id - 2).
+      row_of_id: item row of each vocabulary item (id - `first_item_id`).
       count: training events of each vocabulary item, [vocabulary items].
       user_columns: field -> id of each user row.
       behavior_id: id of each behavior type of the reader.
       side_features: name -> raw key to row, and the id of each row.
       columns: values of declared columns of items and of the log.
+      first_item_id: of the items with an id of their own; those before are shared by rare items.
     """
 
     items: Lookup
@@ -46,6 +47,7 @@ class IdTables:
     behavior_id: np.ndarray
     side_features: Mapping[str, tuple[Lookup, np.ndarray]]
     columns: ColumnLookup
+    first_item_id: int = FIRST_ID
 
     def side_feature_ids(self, name: str, keys: np.ndarray) -> np.ndarray:
         """Ids of a side feature's keys, int32 [events]."""
@@ -80,4 +82,5 @@ def load_id_tables(folder: pathlib.Path, declared: DeclaredColumns, schema_text:
         behavior_id=load_columns(folder / BEHAVIORS_FILE)["behavior_id"],
         side_features={n: (Lookup.build(t["key"]), t["id"]) for n, t in side_tables.items()},
         columns=ColumnLookup(folder, fields, of_items, [*of_rows, *of_events]),
+        first_item_id=int(vocabulary["first_id"][0]),
     )

@@ -17,6 +17,7 @@ from data_prep.stages.shards import (
     group_records,
     pack_records,
     plan_records,
+    plan_tails,
     record_columns,
     record_sizes,
 )
@@ -32,6 +33,7 @@ from data_prep.tasks.histories import BucketTask, load_histories
 from data_prep.tasks.id_tables import IdTables, load_id_tables
 from dgin_tf.records import LABEL, POSITION, SPLITS, write_records
 from dgin_tf.schema import REQUEST, UNKNOWN_ID, Schema
+from dgin_tf.whole_histories import HEADS, tail_path
 
 UNKNOWN_COLUMNS = "unknown_columns"  # of the figures of a split
 
@@ -44,15 +46,21 @@ class WriteTask:
       bucket: its histories and the protocol.
       schema: of the records.
       output_dir: of the data set.
+      whole_histories: whether to write these too, for what serves requests.
     """
 
     bucket: BucketTask
     schema: Schema
     output_dir: pathlib.Path
+    whole_histories: bool = True
 
 
 def write_bucket(task: WriteTask) -> Result:
-    """Writes the bucket's records; returns their shards, figures by split and leak checks."""
+    """Writes the bucket's records; returns their shards, figures by split and leak checks.
+
+    What is cut for an honest evaluation must not be what serving knows: of whole histories the tails behind
+    the records are files of their own, with every user's newest events, those of the targets among them.
+    """
     schema, protocol = task.schema, task.bucket.protocol
     declared = task.bucket.declared
     more = (*schema.side_features, *schema.numeric_features)
@@ -91,10 +99,26 @@ def write_bucket(task: WriteTask) -> Result:
     starts = candidates.row_starts(protocol.row_width)
     of_candidates = {n: values[candidates.target.user] for n, values in user_columns.items()}
     unknown = _unknown_columns(schema, {**of_candidates, **candidate_columns})
+    whole: Result = {}
+    if task.whole_histories:
+        tails = plan_tails(histories, layout, protocol.max_history)
+        without_candidates = dataclasses.replace(columns, candidate={})
+        lengths = histories.lengths
+        if protocol.max_history:
+            lengths = np.minimum(lengths, protocol.max_history)
+        whole = {
+            "shards": _write_shards(
+                task, tails, histories.users, without_candidates, is_tails=True
+            ),
+            "users": len(histories.users),
+            "events": int(lengths.sum()),
+            "events_left_out": int((histories.lengths - lengths).sum()),
+        }
     return {
         "counts": counts,
         "leaks": count_leaks(task.bucket, histories, candidates, item_rows),
         "shards": _write_shards(task, layout, histories.users[layout.user], columns),
+        "whole": whole,
         "splits": _split_figures(layout, starts, candidates, candidate_columns, unknown),
         "unknown_category_events": int((history_columns[CATEGORY] == UNKNOWN_ID).sum()),
     }
@@ -120,13 +144,21 @@ def _history_columns(
 
 
 def _write_shards(
-    task: WriteTask, layout: Layout, users: np.ndarray, columns: RecordColumns
+    task: WriteTask,
+    layout: Layout,
+    users: np.ndarray,
+    columns: RecordColumns,
+    is_tails: bool = False,
 ) -> list[dict]:
-    """Writes one file for each split and history length; returns the fields of each `Shard`."""
+    """Writes one file for each split, or head of tails, and length; returns each `Shard`'s fields."""
     shards = []
     for number, group in enumerate(group_records(layout, users, record_sizes(layout, columns))):
         name = f"{task.bucket.bucket:05d}-{number:05d}-len{group.bucket:04d}.tfrecord"
-        path = f"{SPLITS[group.split]}/{name}"
+        path = (
+            tail_path(task.bucket.bucket, number, HEADS[group.split])
+            if is_tails
+            else f"{SPLITS[group.split]}/{name}"
+        )
         (task.output_dir / path).parent.mkdir(exist_ok=True)
         write_records(task.output_dir / path, pack_records(layout, group.records, columns))
         sizes = layout.last_candidate - layout.first_candidate

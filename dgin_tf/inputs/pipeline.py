@@ -24,13 +24,15 @@ from dgin_tf.inputs.parts import merge_lengths, plan_parts, plan_streams, spread
 from dgin_tf.ops.parts import PARTS
 from dgin_tf.records import (
     SPLITS,
+    WHOLE,
     Manifest,
     Shard,
     decode_record,
     load_catalogue,
     read_records,
 )
-from dgin_tf.schema import ITEM, Schema, check_positive
+from dgin_tf.schema import ITEM, RECORDED_IDS, UNKNOWN_ID, Schema, check_positive, recorded
+from dgin_tf.whole_histories import whole_records
 
 TRAIN = "train"
 _PREPARE = "prepare the data again with python -m data_prep.prepare"
@@ -75,19 +77,46 @@ class PreparedData:
 
     Args:
       data_dir: where `data_prep.prepare` wrote it.
+      trained_under: fingerprint of the schema of the model that is to read it, where that may be one of the
+        earlier schemas whose ids the data set keeps. The data set then has this schema, and later ids are
+        unknown ones in its batches, as they are where the model serves; "" for its own schema.
+
+    Attributes:
+      keeps_later_ids: True where the schema is an earlier one. Batches then have user and item ids as they
+        are recorded besides, see `recorded`.
 
     Raises:
       FileNotFoundError: there is no finished preparation.
-      ValueError: records and schema do not belong together.
+      ValueError: records and schema do not belong together, or the data set does not keep the ids of the
+        schema that is asked for.
     """
 
-    def __init__(self, data_dir: str | os.PathLike):
+    def __init__(self, data_dir: str | os.PathLike, trained_under: str = ""):
         self.data_dir = os.fspath(data_dir)
         self.schema = Schema.load(data_dir)
         self.manifest = Manifest.load(data_dir, self.schema)
+        self.keeps_later_ids = trained_under not in ("", self.schema.fingerprint())
+        if self.keeps_later_ids:
+            self.schema = self.earlier_schema(trained_under)
         # Each gives the same function for the same arguments, so that nothing is traced twice.
         self._shard_opener = functools.cache(self._make_shard_opener)
         self._batch_maker = functools.cache(self._make_batch_maker)
+
+    def earlier_schema(self, fingerprint: str) -> Schema:
+        """The schema of this fingerprint, whose ids the data set keeps; its own one among them.
+
+        Raises:
+          ValueError: it keeps none such.
+        """
+        earlier = [self.schema, *map(Schema.from_json, self.manifest.earlier_schemas)]
+        for schema in earlier:
+            if schema.fingerprint() == fingerprint:
+                return schema
+        raise ValueError(
+            f"the model was trained under schema {fingerprint}, and the data in {self.data_dir!r} keep the ids of "
+            f"{', '.join(schema.fingerprint() for schema in earlier)}; prepare them with "
+            "--vocabulary_from=FOLDER, the data that the model was trained on."
+        )
 
     @functools.cached_property
     def catalogue(self) -> Mapping[str, np.ndarray]:
@@ -104,14 +133,24 @@ class PreparedData:
             )
         return shards
 
+    def whole_shards(self) -> tuple[Shard, ...]:
+        """Files of the whole histories, in which every user is once; raises ValueError where there are none."""
+        return self.manifest.whole_shards(self.data_dir)
+
+    def whole_records(self) -> Iterator[tuple[int, bytes]]:
+        """Records of all users with all of their events, see `dgin_tf.whole_histories.whole_records`."""
+        return whole_records(self.data_dir, self.manifest, self.schema)
+
     def check_records(self) -> None:
         """Reads all records, which takes minutes for large data; raises ValueError for a damaged file."""
-        for shard in {
-            shard.path: shard for split in SPLITS for shard in self._shards_of(split)
-        }.values():
+        splits = [*map(self._shards_of, SPLITS), self.manifest.whole_histories or ()]
+        for shard in {shard.path: shard for shards in splits for shard in shards}.values():
             path = os.path.join(self.data_dir, shard.path)
             try:
-                users = sum(1 for p in read_records(path) if decode_record(self.schema, p))
+                is_tail = shard.path.startswith(f"{WHOLE}/")  # which is no whole record
+                users = sum(
+                    1 for p in read_records(path) if is_tail or decode_record(self.schema, p)
+                )
             except FileNotFoundError as error:
                 raise ValueError(f"{path} is missing; {_PREPARE}.") from error
             except ValueError as error:
@@ -209,6 +248,40 @@ class PreparedData:
             steps += count
         return _with_settings(batches, steps)
 
+    def of_records(
+        self,
+        chunks: Callable[[], Iterator[tuple[list[bytes], int]]],
+        options: BatchOptions,
+        width: int,
+        transforms: Sequence[Transform] = (),
+    ) -> tf.data.Dataset:
+        """Batches of records that are in no file, such as new candidates of known users, in their order.
+
+        Args:
+          chunks: gives an iterator of records and the length that none of their histories exceeds.
+          options: as for `evaluation`.
+          width: candidates of a row at most; more of one position are several rows.
+          transforms: as for `evaluation`.
+        """
+        signature = (tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32))
+        records = tf.data.Dataset.from_generator(chunks, output_signature=signature)
+        make = self._batch_maker(options, None, width, False, tuple(transforms))
+
+        def batches_of(records, length):
+            rows = parse_rows(records, self.schema, width)
+            index = batch_index(tf.range(tf.size(rows.user)), options.batch_rows)
+            return self._uncut_rows(rows, length, index)
+
+        uncut = records.flat_map(batches_of)
+        return uncut.map(lambda *rows: make(tf.zeros(2, tf.int64), (rows,)))
+
+    def _uncut_rows(self, rows, length, index):
+        """The uncut batches of parsed rows: (rows, length), chosen rows."""
+        return tf.data.Dataset.zip(
+            tf.data.Dataset.from_tensors((rows, length)).repeat(),
+            tf.data.Dataset.from_tensor_slices(index),
+        )
+
     def _plan(self, options, replicas):
         """Length and shards of each stream of rows, number of batches, and rows of each stream."""
         buckets: dict[int, list[Shard]] = {}
@@ -274,10 +347,7 @@ class PreparedData:
                 order = tf.random.experimental.stateless_shuffle(order, file["seed"])
             index = spread_batches(batch_index(order, batch_rows), file["spare"])
             rows = parse_rows(records.get_single_element(), self.schema, file["width"])
-            return tf.data.Dataset.zip(
-                tf.data.Dataset.from_tensors((rows, file["length"])).repeat(),
-                tf.data.Dataset.from_tensor_slices(index),
-            )
+            return self._uncut_rows(rows, file["length"], index)
 
         return tf.function(open_shard, autograph=False)
 
@@ -293,6 +363,8 @@ class PreparedData:
                 longest = tf.minimum(bucket, options.max_history) if length is None else length
                 cuts.append(cut(rows, self.schema, chosen, longest, width))
             features = {name: tf.concat([part[name] for part in cuts], axis=0) for name in cuts[0]}
+            if self.keeps_later_ids:
+                features = _without_later_ids(features, self.schema)
             if add_negatives is not None:
                 features = add_negatives(features, seed)
             for transform in transforms:
@@ -308,6 +380,16 @@ class PreparedData:
             vocabulary = self.schema.field(ITEM).vocabulary
             sampler = uniform_sampler(self.schema.vocabulary_sizes[vocabulary])
         return HistoryNegatives(self.schema, self.catalogue, sampler)
+
+
+def _without_later_ids(features, schema):
+    """A batch whose ids beyond the schema's vocabularies are unknown, with users and items as recorded."""
+    kept = {recorded(name): features[name] for name in RECORDED_IDS if name in features}
+    for name, field in schema.features().items():
+        if field.is_categorical:
+            ids, size = features[name], schema.vocabulary_sizes[field.vocabulary]
+            features[name] = tf.where(ids < size, ids, UNKNOWN_ID)
+    return {**features, **kept}
 
 
 def _with_settings(batches, steps):

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -36,6 +37,7 @@ from dgin_tf.optimizers import restore_optimizer
 from dgin_tf.records import LABEL
 from dgin_tf.schema import (
     CANDIDATE,
+    CANDIDATE_MASK,
     FIRST_ID,
     HISTORY,
     MILLIONTHS,
@@ -48,6 +50,7 @@ from dgin_tf.schema import (
 from dgin_tf.schema import SAMPLE_WEIGHT as STORED_WEIGHT
 
 OUTPUTS, LOGITS, SAMPLE_WEIGHT = "outputs", "logits", "sample_weight"
+PROBABILITIES = "probabilities"
 HISTORY_SUM = "history_sum"
 
 MODELS: dict[str, type["CTRModel"]] = {}
@@ -581,9 +584,26 @@ class CTRModel(tfrs.models.Model):
         return self._report(parts, features, outputs[LOGITS])
 
     def predict_step(self, data):
-        """Probabilities [users, candidates]."""
+        """Probabilities [users, candidates], and the mask of the candidates that are real."""
         features, _, _ = tf.keras.utils.unpack_x_y_sample_weight(data)
-        return tf.sigmoid(self(features, training=False)[LOGITS])
+        probabilities = tf.sigmoid(self(features, training=False)[LOGITS])
+        mask = role_mask(join_rows(features), CANDIDATE, self.schema)
+        return {PROBABILITIES: probabilities, CANDIDATE_MASK: mask}
+
+    def predict(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Probabilities [users, candidates] of the examples alone, in their order; arguments are Keras' own.
+
+        Batches have a static shape, which rows without any candidate fill up; those rows are left out. NaN
+        stands where a row has fewer candidates than the widest one, so that `scores[~np.isnan(scores)]` is one
+        score an example.
+        """
+        outputs = super().predict(*args, **kwargs)
+        probabilities, mask = outputs[PROBABILITIES], outputs[CANDIDATE_MASK]
+        return np.where(mask, probabilities, np.nan)[mask.any(axis=1)]
+
+    def predict_on_batch(self, x: Any) -> np.ndarray:
+        """Probabilities [users, candidates] of one batch, padding among them."""
+        return super().predict_on_batch(x)[PROBABILITIES]
 
     def _report(self, parts, features, logits):
         """Means since the epoch began. Replicas hold shares of a sum, the metric averages them."""

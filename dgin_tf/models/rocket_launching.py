@@ -124,6 +124,6 @@ class RocketLaunching(CTRModel, registry_name="rocket_launching"):
             "hint": self.hint_weight * losses.global_mean(distance, mask),
         }
 
-    def predict_step(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Probabilities [users, candidates] of the light net; the booster is not run."""
+    def predict_step(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Probabilities [users, candidates] of the light net, and their mask; the booster is not run."""
         return self.light.predict_step(features)

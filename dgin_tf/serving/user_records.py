@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.cutting import whole_histories
 from dgin_tf.inputs.pipeline import PreparedData
-from dgin_tf.records import SPLITS, Arrays, read_records
+from dgin_tf.records import Arrays
 from dgin_tf.schema import FIRST_ID, HISTORY, HISTORY_MASK, PREFIX, TIMESTAMP, USER_ID
 from dgin_tf.serving.export.signatures import UPDATE_USER
 
@@ -34,9 +34,7 @@ class UserBatch(NamedTuple):
 
 
 class RecordUsers:
-    """Users of a prepared data set, with their histories; a revision is the second of the newest event.
-
-    Of a user who is in several splits the newest record counts.
+    """Users of a prepared data set, with their whole histories; a revision is the second of the newest event.
 
     Args:
       data: the data set.
@@ -46,8 +44,8 @@ class RecordUsers:
       only: users; None for all. All records are read until these are found.
 
     Raises:
-      ValueError: the data follow another schema or have no user ids, or no times to cut by; or the model
-        has groups.
+      ValueError: the data follow another schema or have no whole histories, no user ids, or no times to cut
+        by; or the model has groups.
     """
 
     def __init__(
@@ -77,6 +75,7 @@ class RecordUsers:
         if days and TIMESTAMP not in [field.name for field in schema.with_role(HISTORY)]:
             raise ValueError("the data hold no times of events to cut by; leave --days out.")
         self._data, self._max_history, self._days = data, max_history, days
+        self._shards = data.whole_shards()
         self._only = only
         # An update appends to a state that grows, which must not have padding in its middle.
         self._exact_lengths = (
@@ -85,12 +84,11 @@ class RecordUsers:
         )
 
     def batches(self, batch_users: int, progress: Progress) -> Iterator[UserBatch]:
-        """All users of all splits, histories of one length or one bucket of lengths in a batch."""
+        """All users, histories of one length or one bucket of lengths in a batch."""
         since = self._since(batch_users) if self._days else 0
-        shards = self._data.manifest.splits.values()
-        total = sum(shard.users for split in shards for shard in split)
-        parts = self._parse(progress(self._records(), total, "users"), batch_users)
-        parts = _newest_records(parts)
+        total = sum(shard.users for shard in self._shards)
+        parts = self._parse(progress(self._data.whole_records(), total, "users"), batch_users)
+        parts = _with_ids(parts)
         if self._only is not None:
             parts = _only_of(parts, self._only)
         if since:
@@ -101,20 +99,13 @@ class RecordUsers:
 
     def _since(self, batch_users: int) -> int:
         """Second from which on events count."""
-        parts = self._parse(self._records(), batch_users)
+        parts = self._parse(self._data.whole_records(), batch_users)
         return max((max(_newest_seconds(arrays)) for _, arrays in parts), default=0) - (
             self._days * _DAY
         )
 
-    def _records(self) -> Iterator[tuple[str, int, bytes]]:
-        """Split, the bucket of each record's shard, and the record; the newest split first."""
-        for split in reversed(SPLITS):
-            for shard in self._data.manifest.splits.get(split, ()):
-                for payload in read_records(f"{self._data.data_dir}/{shard.path}"):
-                    yield split, shard.bucket, payload
-
     def _parse(
-        self, records: Iterable[tuple[str, int, bytes]], batch_users: int
+        self, records: Iterable[tuple[int, bytes]], batch_users: int
     ) -> Iterator[tuple[int, Arrays]]:
         """Lengths to which histories are padded, and users' features of that length.
 
@@ -132,21 +123,16 @@ class RecordUsers:
 
 
 def _chunks(
-    records: Iterable[tuple[str, int, bytes]], batch_users: int, max_history: int | None
+    records: Iterable[tuple[int, bytes]], batch_users: int, max_history: int | None
 ) -> Iterator[tuple[int, list[bytes]]]:
-    """Padded lengths, and records of one split that are to be padded to them.
+    """Padded lengths, and records that are to be padded to them.
 
-    The length is the shard's, not the batch's, so that a user's state does not depend on who else is
-    in the batch, and few shapes are compiled. No record waits for those of an older split, because
-    of a user's records the first one counts.
+    The length is not the batch's, so that a user's state does not depend on who else is in the batch, and few
+    shapes are compiled.
     """
     waiting: dict[int, list[bytes]] = {}
-    current = ""
-    for split, bucket, record in records:
-        if split != current:
-            yield from waiting.items()
-            waiting, current = {}, split
-        time = bucket if max_history is None else min(bucket, max_history)
+    for length, record in records:
+        time = length if max_history is None else min(length, max_history)
         chunk = waiting.setdefault(time, [])
         chunk.append(record)
         if len(chunk) == batch_users:
@@ -154,17 +140,11 @@ def _chunks(
     yield from waiting.items()
 
 
-def _newest_records(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int, Arrays]]:
-    """The rows of each user's first record, which is the newest, before batches mix the splits.
-
-    The unknown id, which many users share, has no state.
-    """
-    earlier_users = set(range(FIRST_ID))
+def _with_ids(parts: Iterable[tuple[int, Arrays]]) -> Iterator[tuple[int, Arrays]]:
+    """Users with an id of their own; the unknown id, which many users share, has no state."""
     for time, arrays in parts:
-        users = arrays[USER_ID].tolist()
-        rows = [row for row, user in enumerate(users) if user not in earlier_users]
-        earlier_users.update(users)
-        yield time, _rows(arrays, rows) if len(rows) < len(users) else arrays
+        rows = np.flatnonzero(arrays[USER_ID] >= FIRST_ID)
+        yield time, _rows(arrays, rows) if len(rows) < len(arrays[USER_ID]) else arrays
 
 
 def _only_of(

@@ -5,9 +5,7 @@ blocks of a range of users. The index is written into a temporary folder and ren
 readers see the old index or the new one.
 """
 
-import collections
 import contextlib
-import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +23,7 @@ from dgin_tf.stores.behavior_index import (
     OFFSETS_FILE,
     IndexMetadata,
 )
+from dgin_tf.whole_histories import whole_records
 
 MAX_EVENTS_PER_KEY = 200  # where SIM cuts the lists that it serves
 PART_BYTES = 256 << 20  # of records that are sorted in memory at a time
@@ -44,9 +43,7 @@ def build_index(
     progress: Progress = lambda items, total, description: items,
     on_history: OnHistory = lambda user, events: None,
 ) -> IndexMetadata:
-    """Indexes the histories of all splits of a prepared data set.
-
-    A user's records, of several splits, are windows of one history and are joined.
+    """Indexes the whole histories of a prepared data set: every user with all events.
 
     Args:
       data_dir: where `data_prep.prepare` wrote it.
@@ -61,8 +58,8 @@ def build_index(
 
     Raises:
       FileNotFoundError: `data_dir` is no finished preparation.
-      ValueError: there is no such key, the records are damaged or name no users, or `output_dir`
-        holds something else.
+      ValueError: there is no such key, the data have no whole histories, the records are damaged or name
+        no users, or `output_dir` holds something else.
     """
     schema = Schema.load(data_dir)
     manifest = Manifest.load(data_dir, schema)
@@ -70,14 +67,16 @@ def build_index(
     check_positive(max_events_per_key=max_events_per_key)
     users = schema.vocabulary_sizes[_user_field(schema)]
     output = pathlib.Path(output_dir).absolute()
-    shards = [shard for split in manifest.splits.values() for shard in split]
+    shards = manifest.whole_shards(data_dir)
     with replacing_folder(output, _own_files, "a behavior index") as folder:
-        paths = [pathlib.Path(data_dir) / shard.path for shard in shards]
-        size = sum(path.stat().st_size for path in paths)
+        files = {shard.path for split in (shards, *manifest.splits.values()) for shard in split}
+        size = sum((pathlib.Path(data_dir) / path).stat().st_size for path in files)
         # As many parts as memory needs, but no more files than may be open.
         parts = min(size // part_bytes + 1, _MAX_PARTS, users)
         records = sum(shard.users for shard in shards)
-        payloads: Iterable[bytes] = itertools.chain.from_iterable(map(read_records, paths))
+        payloads: Iterable[bytes] = (
+            payload for _, payload in whole_records(data_dir, manifest, schema)
+        )
         payloads = progress(payloads, records, "reading records")
         records_skipped = _deal(payloads, schema, folder, parts, users)
         counts, sizes = _write_blocks(
@@ -90,45 +89,18 @@ def build_index(
             on_history,
         )
         np.append(0, np.cumsum(sizes)).astype("<i8").tofile(folder / OFFSETS_FILE)
-        files = facts_of(folder, (BLOCKS_FILE, OFFSETS_FILE))
+        facts = facts_of(folder, (BLOCKS_FILE, OFFSETS_FILE))
         metadata = IndexMetadata(
             schema=schema.fingerprint(),
             key=key,
             max_events_per_key=max_events_per_key,
             **counts,
             records_skipped=records_skipped,
-            bytes=sum(facts["bytes"] for facts in files.values()),
-            files=files,
+            bytes=sum(file["bytes"] for file in facts.values()),
+            files=facts,
         )
         write_text(folder / METADATA_FILE, metadata.to_json())
     return metadata
-
-
-def join_windows(windows: Iterable[Events]) -> Events:
-    """Joins windows of one history, as the records of different splits store them.
-
-    A record holds a user's events up to its last candidate. Of an older window, the events before the
-    beginning of the newer one are used; where that is within a second, the events themselves are compared.
-
-    Args:
-      windows: each oldest first, in any order.
-    """
-    older, *newer = sorted(
-        windows, key=lambda events: (*events[TIME][-1:].tolist(), len(events[TIME]))
-    )
-    for window in newer:
-        if not len(window[TIME]):
-            continue
-        first = window[TIME][0]
-        begin, end = np.searchsorted(older[TIME], first, "left"), len(older[TIME])
-        stop = begin
-        # The first row from which on both windows agree.
-        for row in range(begin, int(np.searchsorted(older[TIME], first, "right"))):
-            if all(np.array_equal(older[n][row:], window[n][: end - row]) for n in older):
-                stop = row
-                break
-        older = {name: np.append(older[name][:stop], window[name]) for name in older}
-    return older
 
 
 def _user_field(schema: Schema) -> str:
@@ -190,15 +162,14 @@ def _write_blocks(
 
 def _histories(path: pathlib.Path, schema: Schema) -> Iterator[tuple[int, Events]]:
     """Users of a part, by rising id, with their whole histories."""
-    # A user may have a record in each split, anywhere in the part.
-    windows: dict[int, list[Events]] = collections.defaultdict(list)
+    histories: dict[int, Events] = {}
     names = {field.name: feature_name(HISTORY, field) for field in schema.stored_fields}
     user_feature = feature_name(USER, schema.field("user_id"))
     for payload in read_records(path):
         record = decode_record(schema, payload)
-        windows[int(record[user_feature][0])].append({n: record[f] for n, f in names.items()})
-    for user in sorted(windows):
-        yield user, join_windows(windows.pop(user))
+        histories[int(record[user_feature][0])] = {n: record[f] for n, f in names.items()}
+    for user in sorted(histories):
+        yield user, histories.pop(user)
 
 
 def _part_path(folder: pathlib.Path, part: int) -> pathlib.Path:

@@ -18,6 +18,7 @@ from dgin_tf.schema import (
     PREFIX,
     REQUEST,
     SAMPLE_WEIGHT,
+    recorded,
 )
 
 CLICK, USER = "label", "user_id"
@@ -124,8 +125,9 @@ class Evaluator:
             if feature in features:
                 values = tf.boolean_mask(features[feature], real)
                 samples[name] = tf.cast(values, tf.float64) / MILLIONTHS
-        if USER in features:
-            return {**samples, "groups": flat(features[USER])}
+        # Users whom an earlier model does not know are groups of their own all the same.
+        if (users := features.get(recorded(USER), features.get(USER))) is not None:
+            return {**samples, "groups": flat(users)}
         # Every replica has as many rows, so that this numbers the rows of the global batch.
         return {**samples, "row": flat(tf.range(rows) + rows * replica)}
 

@@ -30,6 +30,7 @@ from dgin_tf.training import distribution
 from dgin_tf.training.callbacks import StopOnNan
 from dgin_tf.training.checkpoints import FOLDER, Checkpoints
 from dgin_tf.training.evaluation import Evaluator
+from dgin_tf.training.grown_weights import Start
 from dgin_tf.training.observers import CURVES, Observer, Run, StepForwarder
 
 CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
@@ -58,6 +59,7 @@ class Task:
       config: plain JSON values that describe all of this; kept with the run, and a run directory is
         only continued under the same ones.
       examples: real candidates of the training split, for the throughput that observers show.
+      start: gives a new run's model its first weights, those of another run; None for its initializers'.
     """
 
     make_model: Callable[[], tf.keras.Model]
@@ -67,6 +69,7 @@ class Task:
     schema: str
     config: Mapping[str, Any]
     examples: int = 0
+    start: Start | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +230,8 @@ class _Session:
             state = self.checkpoints.restore_state()
             if state is None:  # what a model takes from the data is in later checkpoints
                 self.model.adapt(self._epoch_batches(0))
+                if task.start is not None:
+                    task.start(self.model)
             self.progress = Progress(**(state or {}))
         self.writes = writes
         self.observers = observers if writes else ()

@@ -82,7 +82,7 @@ def write_users(workload: TimedWorkload, data_dir: pathlib.Path) -> None:
         data_dir, {"category_id": workload.category_of(item), "count": np.ones_like(item)}
     )
     schema.save(data_dir)
-    Manifest(schema.fingerprint(), {"train": (shard,)}).save(data_dir)
+    Manifest(schema.fingerprint(), {"train": (shard,)}, whole_histories=(shard,)).save(data_dir)
 
 
 class Service:

@@ -200,7 +200,8 @@ def write_data_set(workload: Workload, data_dir: pathlib.Path, users: int, candi
     count = np.maximum(1, users * workload.history // np.maximum(item, 1))
     records.save_catalogue(data_dir, {"category_id": workload.category_of(item), "count": count})
     schema.save(data_dir)
-    Manifest(schema.fingerprint(), {"train": tuple(shards)}).save(data_dir)
+    files = tuple(shards)
+    Manifest(schema.fingerprint(), {"train": files}, whole_histories=files).save(data_dir)
 
 
 def _records(

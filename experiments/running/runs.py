@@ -33,8 +33,9 @@ from dgin_tf.training.loop import (
     train,
     write_json,
 )
+from experiments.running.earlier_runs import INIT_FROM, resolve
 from experiments.running.program import PROGRAM, program_digest, versions
-from experiments.running.tasks import make_model, make_task
+from experiments.running.tasks import DATA_SCHEMA, make_model, make_task
 from experiments.running.watching import observers
 
 SPLITS = ("validation", "test")
@@ -59,7 +60,14 @@ def train_seed(
     tf.keras.mixed_precision.set_global_policy(config["precision"])
     data = PreparedData(data_dir)
     options = LoopOptions(**{**config["loop"], "seed": seed})
-    task = make_task(config, data, seed, strategy.num_replicas_in_sync)
+    start = None
+    if INIT_FROM in config:
+        earlier_dir = pathlib.Path(config[INIT_FROM]["run"]) / f"seed-{seed}"
+        if not earlier_dir.is_dir():  # it is a run itself, or has other seeds
+            earlier_dir = find_run(config[INIT_FROM]["run"])
+        steps = data.steps("train", BatchOptions(**config["data"]), strategy.num_replicas_in_sync)
+        config, start = resolve(config, data, earlier_dir, steps)
+    task = make_task(config, data, seed, strategy.num_replicas_in_sync, start)
     with data.naming_damage():
         return train(task, options, run_dir, strategy, observers(config, data, run_dir))
 
@@ -246,6 +254,20 @@ def load_model(run_dir: str | os.PathLike, data: PreparedData) -> tuple[CTRModel
     call.get_concrete_function(spec)
     checkpoints.load_best(model, directory, data.schema.fingerprint())
     return model, config
+
+
+def open_data(data_dir: str | os.PathLike, model_dir: str | os.PathLike) -> PreparedData:
+    """Opens a data set to be read by a run's model: of the run's schema, or with the ids of that one kept.
+
+    Args:
+      data_dir: prepared data set, such as that of the day after.
+      model_dir: as for `load_model`.
+
+    Raises:
+      FileNotFoundError: there is no trained run, or no data set.
+      ValueError: the data set does not keep the ids that the run was trained on.
+    """
+    return PreparedData(data_dir, read_config(find_run(model_dir)).get(DATA_SCHEMA, ""))
 
 
 def find_run(model_dir: str | os.PathLike) -> pathlib.Path:

@@ -10,6 +10,7 @@ from dgin_tf.models import registry
 from dgin_tf.models.base import CTRModel, ModelConfig
 from dgin_tf.optimizers import OPTIMIZERS
 from dgin_tf.schema import Schema
+from dgin_tf.training.grown_weights import Start
 from dgin_tf.training.loop import Task
 from experiments.running.program import PROGRAM, program_digest
 
@@ -28,24 +29,41 @@ def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
     return registry.make_model(arguments.pop("name"), schema, ModelConfig(**network), **arguments)
 
 
-def make_task(config: Mapping[str, Any], data: PreparedData, seed: int, replicas: int = 1) -> Task:
-    """Model, optimizer and batches of one seed, the batches for so many replicas."""
-    batches = BatchOptions(**config["data"])
-    evaluation_batches = BatchOptions(config["evaluation_rows"], batches.max_history)
+def make_optimizer(config: Mapping[str, Any], model: CTRModel, steps: int) -> Any:
+    """The optimizer of a model that a config describes, for epochs of so many steps."""
     settings = config["optimizer"]
     if settings["name"] not in OPTIMIZERS:
         raise ValueError(
             f"expected an optimizer among {', '.join(OPTIMIZERS)}; got {settings['name']!r}."
         )
+    rate = settings["learning_rate"]
+    if settings["decay"] != 1.0:
+        # Once an epoch, in a staircase.
+        rate = tf.keras.optimizers.schedules.ExponentialDecay(
+            rate, steps, settings["decay"], staircase=True
+        )
+    return OPTIMIZERS[settings["name"]](model, rate)
 
-    def make_optimizer(model):
-        rate = settings["learning_rate"]
-        if settings["decay"] != 1.0:
-            # Once an epoch, in a staircase.
-            rate = tf.keras.optimizers.schedules.ExponentialDecay(
-                rate, data.steps("train", batches, replicas), settings["decay"], staircase=True
-            )
-        return OPTIMIZERS[settings["name"]](model, rate)
+
+def make_task(
+    config: Mapping[str, Any],
+    data: PreparedData,
+    seed: int,
+    replicas: int = 1,
+    start: Start | None = None,
+) -> Task:
+    """Model, optimizer and batches of one seed.
+
+    Args:
+      config: settings as `experiments.running.defaults` has them, as plain values.
+      data: the data set.
+      seed: of the run.
+      replicas: that share a batch.
+      start: gives the model its first weights; None for those of the initializers.
+    """
+    batches = BatchOptions(**config["data"])
+    evaluation_batches = BatchOptions(config["evaluation_rows"], batches.max_history)
+    steps = data.steps(TRAIN, batches, replicas)
 
     def training(epoch, transforms=()):
         return data.training(batches, seed, epoch, transforms, replicas)
@@ -55,7 +73,7 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int, replicas
 
     return Task(
         make_model=lambda: make_model(config, data.schema),
-        make_optimizer=make_optimizer,
+        make_optimizer=lambda model: make_optimizer(config, model, steps),
         training=training,
         evaluation=evaluation,
         schema=data.schema.fingerprint(),
@@ -66,6 +84,7 @@ def make_task(config: Mapping[str, Any], data: PreparedData, seed: int, replicas
             PROGRAM: program_digest(config["model"]["name"]),
         },
         examples=sum(shard.candidates for shard in data.shards(TRAIN)),
+        start=start,
     )
 
 

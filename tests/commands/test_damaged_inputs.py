@@ -22,6 +22,7 @@ COMMANDS = {
     "train": (DATA, "--model_dir={0}/new", *SMALL),
     "train again": (DATA, RUN, *SMALL),
     "evaluate": (DATA, RUN),
+    "predict": (DATA, RUN, "--output={0}/new/scores.csv"),
     "export": (DATA, RUN, "--export_dir={0}/new"),
     "inspect_model": (DATA, RUN, "--output_dir={0}/new", "--users=1"),
     "inspect_groups": (DATA, "--output_dir={0}/new"),
@@ -38,7 +39,8 @@ READERS = {
     **dict.fromkeys(("D/schema.json", "D/manifest.json", "D/catalogue.npz"), OF_DATA),
     "D/vocabulary/item_id.txt": OF_DATA,
     "D/train/*.tfrecord": ("train", "inspect_groups", "build_index"),
-    "D/test/*.tfrecord": ("evaluate", "inspect_model"),
+    "D/test/*.tfrecord": ("evaluate", "inspect_model", "predict"),
+    "D/whole/*.tfrecord": ("build_index", "extract_interests"),
     "M/seed-1/config.json": OF_RUN,
     **{
         f"M/seed-1/checkpoints/best-0001/{name}": OF_RUN[1:]

@@ -66,6 +66,12 @@ CASES = (
         DATA + " --model_dir={world}/run",
     ),
     Case(
+        "experiments.predict",
+        "--output={out}/scores.csv",
+        ("scores.csv",),
+        DATA + " --model_dir={world}/run",
+    ),
+    Case(
         "experiments.train",
         "--model_dir={out}",
         ("sweep.json", "sweep.md"),

@@ -1,10 +1,13 @@
 """The command that builds the behavior index: what it prints, and what it refuses."""
 
+import dataclasses
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from dgin_tf.records import Manifest
 from dgin_tf.schema import Schema
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from tests.prepared import write_prepared
@@ -55,6 +58,15 @@ def test_a_mistake_is_one_sentence(data_dir, tmp_path, flag, message):
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_limit_of_the_data_is_said(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / "data")
+    manifest = Manifest.load(data_dir, Schema.load(data_dir))
+    dataclasses.replace(manifest, protocol={"max_history": 7}).save(tmp_path / "data")
+    done = run(f"--data_dir={tmp_path / 'data'}", f"--output_dir={tmp_path / 'index'}")
+    assert done.returncode == 0, done.stderr
+    assert "\nof each user the newest 7 events, to which data_prep.prepare" in done.stdout
 
 
 def test_an_index_without_users_answers_nothing(tmp_path):

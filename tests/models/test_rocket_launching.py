@@ -89,7 +89,7 @@ def test_predictions_are_the_light_nets():
     model, features = make(), make_batch()
     logits = model(features)["logits"]
     np.testing.assert_array_equal(model.light(features)["logits"], logits)
-    np.testing.assert_array_equal(model.predict_step(features), tf.sigmoid(logits))
+    np.testing.assert_array_equal(model.predict_on_batch(features), tf.sigmoid(logits))
 
 
 def test_serving_touches_no_variable_of_the_booster():

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models import registry
-from dgin_tf.records import SPLITS, Manifest, Shard, encode_record, write_records
+from dgin_tf.records import Manifest
 from dgin_tf.serving.center.progress import Progress
 from dgin_tf.serving.center.user_states import UserStates
 from dgin_tf.serving.encode_users import (
@@ -28,7 +28,7 @@ from dgin_tf.serving.user_records import RecordUsers
 from dgin_tf.stores.state_store import InMemoryStore
 from dgin_tf.stores.values import StaleValueError
 from tests.conformance.catalogue import BACKBONE
-from tests.prepared import make_record, write_prepared
+from tests.prepared import write_prepared
 from tests.serving import exported
 
 MAX_HISTORY, USERS = 23, 29
@@ -107,7 +107,7 @@ def test_the_rate_is_that_behind_the_first_batch(model, data):
 
 def test_a_job_that_was_stopped_continues_and_ends_the_same(model, data, store):
     def stopped(items, total, text):
-        assert (total, text) == (3 * USERS, "users")
+        assert (total, text) == (USERS, "users")
         return itertools.islice(items, 20)
 
     again = InMemoryStore()
@@ -129,32 +129,6 @@ def test_states_of_other_weights_are_stale_and_written_anew(model, data):
 
 def test_somebody_unknown_has_no_state(model, data, store):
     assert load(store, 10**6, model) is None
-
-
-def short(record):
-    """The same record with nine events at most."""
-    actual = {n: v[:9] if n.startswith("hist_") else v for n, v in record.items()}
-    return {**actual, "cand_position": np.minimum(actual["cand_position"], 9)}
-
-
-def test_of_a_user_in_several_splits_the_newest_record_counts_whatever_its_length(model, tmp_path):
-    schema, random = write_prepared(tmp_path, users=3), np.random.default_rng(5)
-    shards = {}
-    for split in SPLITS:
-        # A whole batch of older records is ready before that of the newest one is full.
-        users, bucket = ([7], 47) if split == "test" else ([7, *range(20, 27)], 16)
-        records = [make_record(schema, user, random) for user in users]
-        records = records if split == "test" else [short(record) for record in records]
-        write_records(tmp_path / split / "all", [encode_record(schema, r) for r in records])
-        shards[split] = (Shard(f"{split}/all", bucket, len(users), len(users), 2 * len(users), 2),)
-    Manifest(schema.fingerprint(), shards).save(tmp_path)
-    store, alone = InMemoryStore(), InMemoryStore()
-    encode_all(model, PreparedData(tmp_path), store)
-    Manifest(schema.fingerprint(), {"test": shards["test"]}).save(tmp_path)
-    encode_all(model, PreparedData(tmp_path), alone)
-    store, alone = (part.scoped("interests.weights") for part in (store, alone))
-    assert list(alone.users()) == [7]
-    assert store.get(7) == alone.get(7)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +227,7 @@ def test_states_of_a_bundle_of_other_weights_are_refused_and_written_anew(served
 def test_data_of_another_schema_are_refused(served, tmp_path):
     schema = dataclasses.replace(write_prepared(tmp_path, users=3), max_history=48)
     schema.save(tmp_path)
-    manifest = Manifest(schema.fingerprint(), {})
+    manifest = Manifest(schema.fingerprint(), {}, whole_histories=())
     manifest.save(tmp_path)
     with pytest.raises(ValueError, match="encode users of the data that the model was trained on"):
         encode_for(served, InMemoryStore(), PreparedData(tmp_path))

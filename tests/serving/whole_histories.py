@@ -14,7 +14,8 @@ def one_split(data, folder):
     shutil.copytree(pathlib.Path(data.data_dir) / "test", folder / "test")
     shutil.copy(pathlib.Path(data.data_dir) / "catalogue.npz", folder)
     data.schema.save(folder)
-    Manifest(data.schema.fingerprint(), {"test": data.shards("test")}).save(folder)
+    shards = data.shards("test")
+    Manifest(data.schema.fingerprint(), {"test": shards}, whole_histories=shards).save(folder)
 
 
 def histories(data):

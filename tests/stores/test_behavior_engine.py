@@ -41,7 +41,7 @@ class World:
         write_records(data_dir / "train" / "a.tfrecord", [encode_record(SCHEMA, record)])
         SCHEMA.save(data_dir)
         shard = Shard("train/a.tfrecord", 97, 1, 1, 1, 1)
-        Manifest(SCHEMA.fingerprint(), {"train": (shard,)}).save(data_dir)
+        Manifest(SCHEMA.fingerprint(), {}, whole_histories=(shard,)).save(data_dir)
         with self.totals.loading() as load:
             index_dir = self._folder / "index"
             build_index(data_dir, index_dir, self._key, self._limit, on_history=load)

@@ -11,7 +11,7 @@ from dgin_tf.integrity import read_json, sealed
 from dgin_tf.records import Manifest, Shard, encode_record, write_records
 from dgin_tf.schema import FIRST_ID, HISTORY
 from dgin_tf.stores.behavior_index import BLOCKS_FILE, METADATA_FILE, OFFSETS_FILE, BehaviorIndex
-from dgin_tf.stores.index_building import build_index, join_windows
+from dgin_tf.stores.index_building import build_index
 from dgin_tf.stores.state_store import InMemoryStore
 from dgin_tf.stores.values import StaleValueError
 from tests.oracles.behavior_tree import histories_of, lookup, tree_of
@@ -31,8 +31,9 @@ def write_records_of(data_dir, records_of_splits):
         count = len(records)
         splits[split] = (Shard(f"{split}/a.tfrecord", 47, count, count, 2 * count, 2),)
     SCHEMA.save(data_dir)
-    Manifest(SCHEMA.fingerprint(), splits).save(data_dir)
-    return [shard for shards in splits.values() for shard in shards]
+    shards = tuple(shard for shards in splits.values() for shard in shards)
+    Manifest(SCHEMA.fingerprint(), splits, whole_histories=shards).save(data_dir)
+    return shards
 
 
 def crowded_record(user, rng):
@@ -179,18 +180,12 @@ def events_at(times, items):
     return {"item_id": items, "category_id": category_of(items), "timestamp": np.array(times)}
 
 
-def test_the_windows_of_several_splits_are_joined_to_one_history(tmp_path):
-    whole = events_at([10, 11, 11, 12, 13, 13, 13, 14, 15], [7, 8, 9, 7, 5, 6, 5, 4, 3])
-    windows = [slice(0, 6), slice(2, 7), slice(5, 9), slice(2, 7)]
-    whole_history = join_windows([{n: v[w] for n, v in whole.items()} for w in reversed(windows)])
-    for name, values in whole.items():
-        np.testing.assert_array_equal(whole_history[name], values)
-
-
-def test_windows_that_do_not_touch_follow_each_other():
-    first, second = events_at([10, 11], [7, 8]), events_at([20, 21], [5, 6])
-    whole_history = join_windows([second, events_at([], []), first])
-    assert whole_history["item_id"].tolist() == [7, 8, 5, 6]
+def test_data_without_whole_histories_are_one_sentence(data, tmp_path):
+    shutil.copytree(data[0], tmp_path / "data")
+    Manifest(SCHEMA.fingerprint(), Manifest.load(data[0], SCHEMA).splits).save(tmp_path / "data")
+    with pytest.raises(ValueError, match="have no whole histories, which serving reads: .* again"):
+        build_index(tmp_path / "data", tmp_path / "index", "category_id")
+    assert os.listdir(tmp_path) == ["data"]
 
 
 def test_records_without_a_user_of_their_own_are_counted_and_left_out(tmp_path):

@@ -5,8 +5,9 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+from dgin_tf.hashed_ids import RawIds
 from dgin_tf.integrity import damage_in
-from dgin_tf.schema import FIRST_ID, UNKNOWN_ID
+from dgin_tf.schema import UNKNOWN_ID
 
 VOCABULARY = "vocabulary"
 _UNKNOWN_USERS = 1 << 62  # above any dense id
@@ -21,13 +22,13 @@ class Vocabularies:
 
     def __init__(self, folder: str | os.PathLike):
         self._folder = pathlib.Path(folder) / VOCABULARY
-        self._cache: dict[str, Mapping[str, int]] = {}
+        self._cache: dict[str, RawIds] = {}
 
     def __contains__(self, name: str) -> bool:
         return (self._folder / f"{name}.txt").is_file()
 
-    def __getitem__(self, name: str) -> Mapping[str, int]:
-        """Raw value -> id.
+    def __getitem__(self, name: str) -> RawIds:
+        """Raw value -> id; values that share hashed ids are looked up as the preparation did.
 
         Raises:
           ValueError: there is no such vocabulary.
@@ -36,7 +37,7 @@ class Vocabularies:
             self._cache[name] = self._load(name)
         return self._cache[name]
 
-    def _load(self, name: str) -> Mapping[str, int]:
+    def _load(self, name: str) -> RawIds:
         if name not in self:
             raise ValueError(
                 f"the bundle has no vocabulary {name!r}, since the model reads none of its ids or the "
@@ -45,8 +46,7 @@ class Vocabularies:
         path = self._folder / f"{name}.txt"
         with damage_in(path, "a vocabulary", "take it from the data set, or prepare that again"):
             text = path.read_text(encoding="utf-8")
-        lines = text.rstrip("\n").split("\n")
-        return {line: FIRST_ID + number for number, line in enumerate(lines)}
+        return RawIds(text.rstrip("\n").split("\n"))
 
 
 def user_key(raw_user: str, vocabulary: Mapping[str, int]) -> int:

@@ -219,7 +219,7 @@ def test_people_whose_events_came_before_their_history_are_counted(updater, data
 def test_data_of_another_schema_warm_nothing_up(base_model, tmp_path):
     schema = make_schema(max_history=53)
     schema.save(tmp_path)
-    Manifest(schema.fingerprint(), {}).save(tmp_path)
+    Manifest(schema.fingerprint(), {}, whole_histories=()).save(tmp_path)
     updater = StateUpdater(base_model.version)
     with pytest.raises(ValueError, match="follow schema .*, but the model follows"):
         warm_up(updater, UserStates(InMemoryStore(), updater.metadata), PreparedData(tmp_path))

@@ -1,5 +1,6 @@
 """Scores of cached groups and of one list of the index are those of the whole history in the graph."""
 
+import dataclasses
 import functools
 import itertools
 import pathlib
@@ -199,8 +200,8 @@ def typed_data(data, tmp_path_factory):
             records.append(encode_record(schema, {**record, **more}))
         write_records(folder / path / pathlib.Path(shard.path).name, records)
     schema.save(folder)
-    splits = Manifest.load(data.data_dir, data.schema).splits
-    Manifest(schema.fingerprint(), splits).save(folder)
+    manifest = Manifest.load(data.data_dir, data.schema)
+    dataclasses.replace(manifest, schema_fingerprint=schema.fingerprint()).save(folder)
     (folder / "vocabulary" / "behavior_type.txt").write_text("\n".join(TYPES) + "\n")
     (folder / "vocabulary" / "location.txt").write_text("\n".join("abcde") + "\n")
     return PreparedData(folder)

@@ -1,14 +1,12 @@
 """Scores from the behavior index are those of the whole history in the graph."""
 
 import dataclasses
-import pathlib
-import shutil
 
 import numpy as np
 import pytest
 
 from dgin_tf.inputs.pipeline import BatchOptions
-from dgin_tf.records import Manifest, decode_record, read_records
+from dgin_tf.records import decode_record, read_records
 from dgin_tf.serving.online.ranker import Ranker
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.index_building import build_index
@@ -26,12 +24,8 @@ def sim(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def index(data, tmp_path_factory):
-    # The splits of this random data tell different stories of the same users: take one.
-    alone, folder = tmp_path_factory.mktemp("test"), tmp_path_factory.mktemp("index") / "category"
-    shutil.copytree(pathlib.Path(data.data_dir) / "test", alone / "test")
-    data.schema.save(alone)
-    Manifest(data.schema.fingerprint(), {"test": data.shards("test")}).save(alone)
-    build_index(alone, folder, "category_id", NEWEST + FOUND)
+    folder = tmp_path_factory.mktemp("index") / "category"
+    build_index(data.data_dir, folder, "category_id", NEWEST + FOUND)
     return BehaviorIndex(folder, data.schema, "category_id", InMemoryStore())
 
 
