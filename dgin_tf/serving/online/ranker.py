@@ -181,7 +181,10 @@ class Ranker:
         if SCORE_MASK in scores:
             return probabilities, scores[SCORE_MASK][0, :count]
         # A bundle of an earlier version does not say what padding is.
-        mask = features[feature_name(CANDIDATE, self.model.schema.field(ITEM))][0, :count] != PADDING_ID
+        mask = (
+            features[feature_name(CANDIDATE, self.model.schema.field(ITEM))][0, :count]
+            != PADDING_ID
+        )
         return np.where(mask, probabilities, np.float32(0.0)), mask
 
     def _divided(

@@ -131,12 +131,13 @@ class HistoryStates:
         columns = by_field(history)
         events = np.size(columns.get(ITEM, ()))
         times = np.asarray(columns.get(TIMESTAMP, ())).reshape(-1)
-        facts = {
-            "source": HISTORY,
-            "newest": int(times[-1]) if len(times) else None,
-            "events": min(events, newest),
-            "cut": max(events - newest, 0),
-        }
+        lookup = Lookup(
+            {},
+            HISTORY,
+            newest=int(times[-1]) if len(times) else None,
+            events=min(events, newest),
+            cut=max(events - newest, 0),
+        )
         inputs = self._model.features(HISTORY, history, ENCODE_USER, newest)
         inputs |= self._model.user_features(profile, ENCODE_USER)
         digest = hashlib.blake2b(digest_size=16)
@@ -146,13 +147,13 @@ class HistoryStates:
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
-                return Lookup(self._cache[key], is_cached=True, **facts)
+                return lookup._replace(state=self._cache[key], is_cached=True)
         state = self._model.run(ENCODE_USER, inputs)  # not under the lock: others may encode too
         with self._lock:
             self._cache[key] = state
             while len(self._cache) > self._size:
                 self._cache.popitem(last=False)
-        return Lookup(state, **facts)
+        return lookup._replace(state=state)
 
 
 class IndexStates(StateSource):
@@ -222,7 +223,10 @@ class GroupStates(StateSource):
     def state(self, request: Request) -> Lookup:
         _check_is_of_now(request, self.model)
         # Groups from the cache, then the events that only these candidates search for.
-        lookup, history_slice = self._group_lookup(request.user), self.model.metadata["history_slice"]
+        lookup, history_slice = (
+            self._group_lookup(request.user),
+            self.model.metadata["history_slice"],
+        )
         if ENCODE_RETRIEVED not in self.model.inputs:
             return lookup
         keys: Sequence[int] | np.ndarray = []
