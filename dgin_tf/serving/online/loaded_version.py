@@ -134,6 +134,8 @@ def _checked(name: str, value: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
 def _cause(error: Exception) -> str:
     """The sentence of a failed check, without TensorFlow's report of its place in the graph."""
     text = str(getattr(error, "message", error))
+    if isinstance(error, UnicodeDecodeError):  # TensorFlow's message quotes bytes of the request
+        text = error.object.decode("utf-8", "backslashreplace")
     if match := re.search(r"assertion failed: \[([^\]]*)\]", text):
         return match[1]
     lines = (line for line in text.splitlines() if not _NOISE.match(line))
