@@ -136,7 +136,7 @@ class Command:
 
     def end(self, number=signal.SIGTERM):
         """Sends a signal; gives the exit code and what was written to standard error."""
-        if self.process.poll() is None:
+        if self.announcements[-1] and self.process.poll() is None:
             self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=60)
         return self.process.returncode, errors
