@@ -153,7 +153,7 @@ async def _serve(service, token) -> bool:
     if FLAGS.grpc_port >= 0:
         from dgin_tf.serving.online.grpc_service import GrpcServer
 
-        grpc_server = GrpcServer(service, (FLAGS.host, FLAGS.grpc_port), token, tls)
+        grpc_server = GrpcServer(service, (FLAGS.host, FLAGS.grpc_port), token, tls, _complain)
     signals: list[int] = []
 
     def end(number):

@@ -3,8 +3,10 @@
 Needs the package tensorflow-serving-api (`pip install dgin_tf[serve]`), which holds the protocol.
 """
 
+import asyncio
 import hmac
 import math
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -148,6 +150,7 @@ class GrpcServer:
       address: host and port; port 0 takes a free one.
       token: bearer token that calls must carry in `authorization`; empty for none.
       tls: files of certificate and key; None for plain gRPC.
+      say: takes tracebacks of faults.
 
     Attributes:
       port: that it listens on.
@@ -162,10 +165,11 @@ class GrpcServer:
         address: tuple[str, int],
         token: str = "",
         tls: tuple[str, str] | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ):
-        limits, interceptors = service.limits, [_TokenCheck(token)] if token else []
+        limits = service.limits
         self._server = grpc.aio.server(
-            interceptors=interceptors,
+            interceptors=[_Guard(token, say)],
             maximum_concurrent_rpcs=limits.threads + limits.queue + limits.connections,
             options=[
                 ("grpc.max_receive_message_length", limits.body_bytes),
@@ -214,11 +218,11 @@ class GrpcServer:
             await self._health.set(name, status)
 
 
-class _TokenCheck(grpc.aio.ServerInterceptor):
-    """Refuses calls without the bearer token."""
+class _Guard(grpc.aio.ServerInterceptor):
+    """Refuses calls without the bearer token and messages that do not parse, and answers for faults."""
 
-    def __init__(self, token: str):
-        self._expected = f"Bearer {token}".encode()
+    def __init__(self, token: str, say: Callable[[str], None]):
+        self._expected, self._say = f"Bearer {token}".encode() if token else b"", say
 
         async def refuse(request: Any, context: Any) -> None:
             await context.abort(
@@ -231,13 +235,39 @@ class _TokenCheck(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
-        metadata = dict(handler_call_details.invocation_metadata or ())
-        token = metadata.get("authorization", "")
+        if not self._is_allowed(handler_call_details):
+            return self._refusal
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        parse, answer = handler.request_deserializer, handler.unary_unary
+
+        async def guarded(data: bytes, context: Any) -> Any:
+            try:
+                request = parse(data)
+            except Exception:  # here, since grpc logs a traceback for such a message
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, "the message is not of this method's type."
+                )
+            try:
+                return await answer(request, context)
+            except (grpc.aio.AbortError, asyncio.CancelledError):
+                raise
+            except Exception as error:
+                self._say("".join(traceback.format_exception(error)))
+                await context.abort(
+                    grpc.StatusCode.INTERNAL,
+                    "this should not happen; the service's log has the cause.",
+                )
+
+        return handler._replace(request_deserializer=None, unary_unary=guarded)
+
+    def _is_allowed(self, details: Any) -> bool:
+        if not self._expected or details.method.startswith(_NO_TOKEN):
+            return True
+        token = dict(details.invocation_metadata or ()).get("authorization", "")
         token = token.encode("utf-8", "replace") if isinstance(token, str) else token
-        is_open = handler_call_details.method.startswith(_NO_TOKEN)
-        if is_open or hmac.compare_digest(token, self._expected):
-            return await continuation(handler_call_details)
-        return self._refusal
+        return hmac.compare_digest(token, self._expected)
 
 
 async def _answered(answer: Awaitable[Any], context: Any) -> Any:

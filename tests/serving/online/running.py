@@ -81,7 +81,7 @@ def running(model, limits=Limits(), intake=None, token="", with_grpc=False):  # 
         if with_grpc:
             from dgin_tf.serving.online.grpc_service import GrpcServer
 
-            grpc_server = GrpcServer(service, ("127.0.0.1", 0), token)
+            grpc_server = GrpcServer(service, ("127.0.0.1", 0), token, say=faults.append)
             await grpc_server.start()
             ports.append(grpc_server.port)
         task = asyncio.create_task(server.serve())
