@@ -85,7 +85,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("tls_certificate", "", "PEM file of the certificate; plain HTTP where empty.")
 flags.DEFINE_string("tls_key", "", "PEM file of its key.")
-flags.DEFINE_integer("max_body_bytes", 8 << 20, "Largest body of a request.", 1024)
+flags.DEFINE_integer("max_body_bytes", 4 << 20, "Largest body of a request.", 1024)
 flags.DEFINE_integer("max_candidates", 5_000, "Most candidates of a user.", 1)
 flags.DEFINE_integer("max_connections", 4_096, "Most connections at a time.", 1)
 flags.DEFINE_integer("max_queue", 256, "Most requests that wait; further ones get 429.", 0)
@@ -176,6 +176,8 @@ async def _serve(service, token) -> bool:
     if grpc_server is not None:
         await grpc_server.start()
         _say(f"gRPC on {FLAGS.host}:{grpc_server.port}")
+    if not token and FLAGS.host not in ("127.0.0.1", "localhost", "::1"):
+        _complain(f"listening on {FLAGS.host} without --token_file: everybody there may ask.")
     model = service.model
     address = f"{'https' if tls else 'http'}://{FLAGS.host}:{server.port}/v1/models/{model.name}"
     _say(f"version {model.current.number} of {model.name} on {address}")

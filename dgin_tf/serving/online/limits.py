@@ -34,7 +34,7 @@ class Limits:
       queue: most requests that wait for a thread.
     """
 
-    body_bytes: int = 8 << 20
+    body_bytes: int = 4 << 20
     json_depth: int = 16
     candidates: int = 5_000
     pairs: int = 20_000_000

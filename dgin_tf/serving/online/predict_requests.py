@@ -23,7 +23,9 @@ from dgin_tf.serving.online.loaded_version import LoadedVersion
 
 Status = tuple[int, str, int, str]  # version, state, error code, error message
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# One that does not end goes to the end of the body: what has been read is never read again.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_MOST_PARTS = 100_000  # lists and objects of a body, which take longer to make than to send
 _BINARY = "_bytes"  # ending of outputs whose strings are no text
 _ERROR_CODES = {0: "OK", 3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 13: "INTERNAL"}
 
@@ -36,10 +38,18 @@ def parse_json(body: bytes, depth: int = Limits.json_depth) -> Any:
       depth: deepest nesting that is read.
 
     Raises:
-      ValueError: it is no JSON, or nested too deeply.
+      ValueError: it is no JSON, nested too deeply, or of too many parts.
     """
-    if body.count(b"[") + body.count(b"{") > depth and _depth(body) > depth:
-        raise ValueError(f"expected JSON of at most {depth} nested lists and objects; got more.")
+    if body.count(b"[") + body.count(b"{") > depth:
+        parts, deepest = _nesting(body)
+        if deepest > depth:
+            raise ValueError(
+                f"expected JSON of at most {depth} nested lists and objects; got more."
+            )
+        if parts > _MOST_PARTS:
+            raise ValueError(
+                f"expected JSON of at most {_MOST_PARTS:,} lists and objects; got {parts:,}."
+            )
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -118,12 +128,13 @@ def status_json(states: list[Status]) -> dict[str, Any]:
     }
 
 
-def _depth(body: bytes) -> int:
-    """Deepest nesting of lists and objects outside of strings."""
+def _nesting(body: bytes) -> tuple[int, int]:
+    """Number of lists and objects outside of strings, and how deeply they are nested."""
     codes = np.frombuffer(_STRING.sub(b"", body), np.uint8)
     opens = (codes == ord("[")) | (codes == ord("{"))
     closes = (codes == ord("]")) | (codes == ord("}"))
-    return int(np.max(np.cumsum(opens.astype(np.int64) - closes), initial=0))
+    depths = np.cumsum(opens.astype(np.int32) - closes)
+    return int(np.count_nonzero(opens)), int(np.max(depths, initial=0))
 
 
 def _columns(content: Any, specs: Specs) -> dict[str, np.ndarray]:

@@ -206,7 +206,8 @@ class ServedModel:
             if not isinstance(error, ValueError | OSError):
                 reason = f"{type(error).__name__}: {reason}"
                 self._say(traceback.format_exc())
-            self._failures[number] = (facts, reason)
+            # A store or an address that fails may be back at the next look, the files being the same.
+            self._failures[number] = (object() if isinstance(error, OSError) else facts, reason)
             if self._table is not None:
                 self._say_once(f"version {number} of {self.name} is passed over: {reason}")
             return None

@@ -154,7 +154,7 @@ class _as_statuses:  # noqa: N801  (used as a function)
             raise RequestError(
                 503, "not enough memory for this request; send fewer events."
             ) from error
-        if isinstance(error, ValueError):
+        if isinstance(error, ValueError | OverflowError):  # a number that no tensor holds
             raise RequestError(400, str(error)) from error
 
 

@@ -1,6 +1,9 @@
 """Events over HTTP: durable when acknowledged, into states, index or engine; stores that fail and come back."""
 
+import http.client
 import json
+import signal
+import threading
 import time
 
 import numpy as np
@@ -9,13 +12,14 @@ import pytest
 from dgin_tf.serving.center.user_states import UserStates
 from dgin_tf.serving.online.event_intake import CenterSink, EventIntake, IndexSink
 from dgin_tf.serving.online.limits import Limits
-from dgin_tf.serving.online.ranker import RawRanker
+from dgin_tf.serving.online.ranker import Ranker, RawRanker
 from dgin_tf.stores.addresses import open_store
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.index_building import build_index
 from dgin_tf.stores.state_store import InMemoryStore
 from tests.redis_server import RedisServer
-from tests.serving.online.running import running, served
+from tests.serving.exported import export
+from tests.serving.online.running import Command, running, served
 
 LATER = 1_600_000_000
 
@@ -91,8 +95,6 @@ def test_what_holds_no_events_is_refused(serve, body, message):
 
 
 def test_events_go_to_an_index(data, tmp_path, request):
-    from tests.serving.exported import export
-
     sim = export("sim_hard", data, tmp_path / "sim", short_events=3, k=4, time=True)
     build_index(data.data_dir, tmp_path / "index", "category_id", 7)
     index = BehaviorIndex(tmp_path / "index", data.schema, "category_id", InMemoryStore())
@@ -146,3 +148,69 @@ def test_a_damaged_state_is_its_users_affair_alone(serve, base_model):
         # The next event of the user begins the state anew.
         assert handle.ask("POST", "/events", event(5, 2, 27))[0] == 200
         assert rank(handle, 5)[0] == 200
+
+
+def test_two_services_on_one_store_count_every_event_once(serve, base_model):
+    store = InMemoryStore()
+    with serve(store) as one, serve(store) as other:
+        answers = []
+
+        def send(handle, numbers):
+            for number in numbers:
+                answers.append(handle.ask("POST", "/events", event(8, number, number))[0])
+
+        # Both get every event, as from a producer that is not sure.
+        threads = [
+            threading.Thread(target=send, args=(handle, range(2, 12))) for handle in (one, other)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(answers) <= {200, 400}  # one that comes behind a later one is told
+        scores = rank(one, 8)[1]
+        assert scores["probabilities"] == rank(other, 8)[1]["probabilities"]
+        (state,) = UserStates(store, one.service.model.current.metadata).read([8])
+        assert state.progress.sequence == 11
+
+
+@pytest.mark.slow
+def test_a_killed_service_loses_no_acknowledged_event_and_counts_none_twice(base_model, tmp_path):
+    users, acknowledged = range(2, 22), {}
+    flags = (
+        f"--export_dir={base_model.version.parent}",
+        f"--user_states=lmdb:{tmp_path / 'states'}",
+        "--take_events",
+    )
+    for round_number in range(3):
+        command = Command(*flags)
+
+        def send(user, handle=command.running):
+            number = acknowledged.get(user, 0)
+            while True:  # an event without an answer is sent again after the kill
+                try:
+                    status, _ = handle.ask("POST", "/events", event(user, number + 1, user))
+                except (OSError, http.client.HTTPException):
+                    return
+                assert status == 200
+                number += 1
+                acknowledged[user] = number
+
+        threads = [threading.Thread(target=send, args=(user,)) for user in users]
+        for thread in threads:
+            thread.start()
+        time.sleep(1.0 + 0.3 * round_number)
+        command.end(signal.SIGKILL)
+        for thread in threads:
+            thread.join()
+    with open_store(f"lmdb:{tmp_path / 'states'}") as store:
+        ranker = Ranker(base_model.version, states=store)
+        states = UserStates(store, ranker.model.metadata)
+        for user, state in zip(users, states.read(users), strict=True):
+            # What was stored and not answered before the last kill is at most one more.
+            assert state.progress.sequence - acknowledged[user] in (0, 1)
+            history = [user] * state.progress.sequence
+            reference = ranker.histories.encode(history, {"user_id": user}, newest=10**6)
+            for name, array in state.arrays.items():
+                np.testing.assert_allclose(array, reference[name][0], rtol=1e-4, atol=1e-5)
+    assert min(acknowledged.values()) > 3

@@ -1,11 +1,13 @@
 """Our service answers as TF Serving's REST interface does: rows and columns, versions, labels, errors."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from dgin_tf.serving.online import openapi, rank_requests
+from dgin_tf.serving.online.predict_requests import parse_json
 from tests.serving.online.running import running, served
 
 
@@ -64,6 +66,7 @@ def test_status_and_metadata_are_told(ask):
         ("/v1/models/din:predict", {}, 400, 'either "instances"'),
         ("/v1/models/din:predict", [[]], 400, 'either "instances"'),
         ("/v1/models/din:predict", "[" * 3_000, 400, "at most 16 nested lists"),
+        ("/v1/models/din:predict", {"inputs": [{}] * 100_001}, 400, "100,000 lists and objects"),
         ("/v1/models/din:predict", {"inputs": 1, "instances": [1]}, 400, 'either "instances"'),
         ("/v1/models/din:predict", {"signature_name": [1], "inputs": {}}, 400, "must be a text"),
         ("/v1/models/din:predict", {"signature_name": {}, "inputs": {}}, 400, "must be a text"),
@@ -148,6 +151,15 @@ def test_too_many_candidates_are_refused_before_the_model_sees_them(ask):
     status, answer = ask("POST", "/v1/models/din:predict", {"inputs": inputs})
     assert status == 400
     assert "pairs of an event and a candidate" in answer["error"]
+
+
+def test_a_text_without_end_is_read_once():
+    body = b"[" * 20 + b'"' + rb"\"" * (1 << 21)
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="at most 16 nested"):
+        parse_json(body)
+    assert time.perf_counter() - start < 5  # minutes where every quote begins anew
+    assert parse_json(b'["[[[[[[[[[[[[[[[[[[[[", "\\"[[[[["]') == ["[" * 20, '"' + "[" * 5]
 
 
 def test_health_metrics_and_descriptions_are_served(din_service):

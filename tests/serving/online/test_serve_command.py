@@ -40,9 +40,14 @@ class Load:
     def _ask(self, port):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         while True:
+            is_new = connection.sock is None
             try:
                 status, _, headers = exchange(connection, "POST", "/rank", RANK)
             except ConnectionRefusedError:  # it no longer listens
+                return
+            except ConnectionResetError as error:
+                if not is_new:  # a new one may not have been taken before the end
+                    self.failures.append(error)
                 return
             except OSError as error:
                 self.failures.append(error)
