@@ -27,6 +27,7 @@ import asyncio
 import contextlib
 import importlib.util
 import pathlib
+import re
 import resource
 import signal
 import sys
@@ -193,15 +194,16 @@ async def _serve(service, token) -> bool:
 
 def _service(limits):
     """The service of the flags, with at least one version loaded and warmed up."""
-    # TensorFlow takes seconds: after the flags were checked.
     from dgin_tf.serving.export.versions import open_bundle
+
+    name = FLAGS.model_name or open_bundle(FLAGS.export_dir)[1]["name"]
+    # TensorFlow takes seconds: after the flags were checked.
     from dgin_tf.serving.online import loaded_version, predict_requests, served_model
     from dgin_tf.serving.online.functions import LocalFunctions, MergedFunctions
     from dgin_tf.serving.online.ranker import Ranker
     from dgin_tf.serving.online.server_configs import read_rollout
     from dgin_tf.serving.online.service import Service
 
-    name = FLAGS.model_name or open_bundle(FLAGS.export_dir)[1]["name"]
     index = _index()
     states = None
     if address := FLAGS.user_states or FLAGS.groups_store:
@@ -293,6 +295,10 @@ def _check_flags():
         raise ValueError(
             "--take_events needs a place for events: --user_states, or --index_dir with --state_store or "
             "--totals_store."
+        )
+    if FLAGS.tf_serving and not re.fullmatch(r"(grpc|https?)://[^/\s]+", FLAGS.tf_serving):
+        raise ValueError(
+            f"--tf_serving needs grpc://host:port or http://host:port; got {FLAGS.tf_serving!r}."
         )
     if bool(FLAGS.tls_certificate) != bool(FLAGS.tls_key):
         raise ValueError("TLS needs both --tls_certificate and --tls_key.")

@@ -251,8 +251,8 @@ class _Guard(grpc.aio.ServerInterceptor):
                 )
             try:
                 return await answer(request, context)
-            except (grpc.aio.AbortError, asyncio.CancelledError):
-                raise
+            except (grpc.aio.BaseError, asyncio.CancelledError):
+                raise  # the end of the call, which the client may have gone from already
             except Exception as error:
                 self._say("".join(traceback.format_exception(error)))
                 await context.abort(

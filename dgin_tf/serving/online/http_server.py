@@ -128,6 +128,7 @@ class HttpServer(uvicorn.Server):
                 app,
                 *address,
                 http=_protocol(limits, on_reject),
+                interface="asgi3",
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -39,8 +39,7 @@ def at_once(functions, count):
     return results
 
 
-@pytest.mark.parametrize("name", ["din", "mimn"])
-@pytest.mark.parametrize("wait", [0.0, 0.05])
+@pytest.mark.parametrize(("name", "wait"), [("din", 0.0), ("din", 0.05), ("mimn", 0.05)])
 def test_merged_requests_are_ranked_as_single_ones(name, wait, request):
     version = request.getfixturevalue(name).version
     sizes = []
@@ -48,7 +47,7 @@ def test_merged_requests_are_ranked_as_single_ones(name, wait, request):
     merged = Ranker(BundleModel(version, functions=functions), cached_states=0)
     single = Ranker(version, cached_states=0)
     reference = [single.rank(*request) for request in REQUESTS]
-    for _ in range(5):
+    for _ in range(3):
         results = at_once(lambda n: merged.rank(*REQUESTS[n]), len(REQUESTS))
         for actual, expected in zip(results, reference, strict=True):
             np.testing.assert_allclose(actual, expected, atol=1e-6)

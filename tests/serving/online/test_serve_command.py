@@ -1,5 +1,6 @@
 """The command: its announcements, signals under load, tokens, TLS, and flags that do not fit."""
 
+import asyncio
 import http.client
 import json
 import shlex
@@ -15,6 +16,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dgin_tf.serving.export.bundle import usage
+from dgin_tf.serving.online.http_server import HttpServer
+from dgin_tf.serving.online.limits import Limits
 from tests.redis_server import make_certificates
 from tests.serving.online.running import Command, exchange
 
@@ -64,7 +67,14 @@ class Load:
             thread.join(60)
 
 
-def test_sigterm_under_load_cuts_no_request(command):
+def test_the_printed_curl_line_works_and_sigterm_under_load_cuts_no_request(command, din):
+    if shutil.which("curl") is not None:
+        address = command.announcements[1].split()[-1]
+        line = usage(din.version).splitlines()[-1].split("score:")[1]
+        line = line.replace("http://127.0.0.1:8501/v1/models/din", address)
+        arguments = ["curl", "-s", *shlex.split(line)[1:]]
+        answer = subprocess.run(arguments, capture_output=True, check=True)
+        assert len(json.loads(answer.stdout)["outputs"]["probabilities"][0]) == 3
     load = Load(command.running.port)
     while len(load.statuses) < 100:
         time.sleep(0.05)
@@ -78,6 +88,7 @@ def test_sigterm_under_load_cuts_no_request(command):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_its_own_code(command):
     assert command.running.ask("POST", "/rank", RANK)[0] == 200
     code, errors = command.end(signal.SIGINT)
@@ -85,16 +96,7 @@ def test_ctrl_c_ends_with_its_own_code(command):
     assert errors.endswith("interrupted.\n")
 
 
-def test_the_printed_curl_line_works(command, din):
-    if shutil.which("curl") is None:
-        pytest.skip("needs curl")
-    address = command.announcements[1].split()[-1]
-    line = usage(din.version).splitlines()[-1].split("score:")[1]
-    line = line.replace("http://127.0.0.1:8501/v1/models/din", address)
-    answer = subprocess.run(["curl", "-s", *shlex.split(line)[1:]], capture_output=True, check=True)
-    assert len(json.loads(answer.stdout)["outputs"]["probabilities"][0]) == 3
-
-
+@pytest.mark.slow
 def test_tls_and_tokens_by_files(din_base, tmp_path):
     make_certificates(tmp_path)
     (tmp_path / "token").write_text("s3cret\n")
@@ -132,7 +134,7 @@ def test_tls_and_tokens_by_files(din_base, tmp_path):
         (["--model_config_file=x"], "--model_config_file=x is no file"),
         (["--token_file=/dev/null"], "expected one token of printable ASCII characters"),
         (["--max_batch_rows=0"], "max_batch_rows=0"),
-        (["--tf_serving=ftp://x"], "expected grpc://host:port or http://host:port"),
+        (["--tf_serving=ftp://x"], "--tf_serving needs grpc://host:port"),
         (["--export_dir=nowhere"], "expected exported versions"),
     ],
 )
@@ -142,8 +144,10 @@ def test_flags_that_do_not_fit_are_one_sentence(din_base, flags, sentence):
     assert sentence in errors.splitlines()[-1]
 
 
-def test_a_port_in_use_is_one_sentence(command, din_base):
-    port = command.running.port
-    code, errors = Command(f"--export_dir={din_base}", f"--rest_port={port}").end()
-    assert code == 2
-    assert "address already in use" in errors
+def test_a_port_in_use_is_an_error_with_its_address(din_service):
+    def app(*_):
+        raise AssertionError("nothing is served")
+
+    server = HttpServer(app, ("127.0.0.1", din_service.port), Limits())
+    with pytest.raises(OSError, match="address already in use"):
+        asyncio.run(server.serve())
