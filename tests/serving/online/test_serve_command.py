@@ -145,7 +145,7 @@ def test_flags_that_do_not_fit_are_one_sentence(din_base, flags, sentence):
 
 
 def test_a_port_in_use_is_an_error_with_its_address(din_service):
-    def app(*_):
+    async def app(scope, receive, send):
         raise AssertionError("nothing is served")
 
     server = HttpServer(app, ("127.0.0.1", din_service.port), Limits())
