@@ -7,6 +7,11 @@ import setuptools
 _SERVE = [
     "tensorflow-serving-api>=2.19,<2.22",
     "grpcio>=1.60,<2",
+    "grpcio-health-checking>=1.60,<2",
+    "fastapi>=0.115,<1",
+    "uvicorn[standard]>=0.30,<1",
+    "prometheus-client>=0.20,<1",
+    "httpx>=0.27,<1",
     "lmdb>=1.4,<4",
     "redis>=5,<9",
 ]
@@ -52,6 +57,7 @@ setuptools.setup(
             "pytest>=8,<10",
             "pytest-xdist>=3.5,<4",
             "hypothesis>=6,<7",
+            "schemathesis>=4,<5",
             "ruff>=0.15,<0.18",
             "mypy>=1.15,<3",
             "pandas-stubs>=2.2,<4",

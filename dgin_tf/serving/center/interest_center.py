@@ -15,13 +15,12 @@ history that a prepared data set has, or else from the empty state.
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 
 from dgin_tf.records import Arrays
-from dgin_tf.serving.center.dead_letters import DeadLetters
 from dgin_tf.serving.center.event_sources import EventSource
 from dgin_tf.serving.center.events import BadEventError, Event, EventParser
 from dgin_tf.serving.center.progress import FORGOTTEN, LATE, REPEATED, Progress
@@ -48,6 +47,13 @@ class Updater(Protocol):
         self, states: Sequence[Arrays], events: Sequence[Mapping[str, np.ndarray]]
     ) -> list[Arrays]:
         """States with newer events folded in."""
+
+
+class Letters(Protocol):
+    """Takes lines that cannot be folded in; see `DeadLetters`, which writes them to a file."""
+
+    def write(self, letters: Iterable[tuple[bytes, str]]) -> None:
+        """Takes lines with their reasons."""
 
 
 @dataclasses.dataclass
@@ -144,7 +150,7 @@ class InterestCenter:
         updater: Updater,
         states: UserStates,
         parser: EventParser,
-        dead_letters: DeadLetters,
+        dead_letters: Letters,
         limits: Limits = Limits(),  # noqa: B008  (it is frozen)
         say: Say = lambda line: None,
         rebuild: Rebuild = lambda users: {},

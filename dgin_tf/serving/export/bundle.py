@@ -362,7 +362,8 @@ model_config_list {{
 """,
     "batching_parameters.txt": """\
 # For --enable_batching --batching_parameters_file=. The server merges requests only if their tensors
-# have one shape: send histories and candidates padded with 0 to constant lengths.
+# have one shape: send histories and candidates padded with 0 to constant lengths. Answers have a mask beside
+# the scores, false for padded candidates, whose probability is 0.
 max_batch_size {{ value: 64 }}
 batch_timeout_micros {{ value: 1000 }}
 max_enqueued_batches {{ value: 1000 }}

@@ -1,9 +1,9 @@
 """Signatures of an exported model, which is cut where serving cuts it.
 
-    serving_default    histories and candidates -> probabilities, logits
+    serving_default    histories and candidates -> probabilities, logits, mask
     predict_examples   serialized records -> the same, one row a record
     encode_user        histories -> state
-    score_candidates   state and candidates -> probabilities, logits
+    score_candidates   state and candidates -> the same as serving_default
     update_user        state and newer events -> state, where the model is incremental
     encode_groups      the newest events of each group and its statistics, `hist_total_*` -> the state of
                        groups, where the model has groups that are cached ahead of requests
@@ -11,8 +11,9 @@
 
 Inputs have the names of a batch (`hist_item_id`, `cand_category_id`, `user_id`, ...), and only those that
 the model reads are inputs: DIN needs no timestamps. Candidates come with the context of their request
-(`context_hour`). There are no masks: an item id of 0 is padding, at
-either end of a row. An id outside its vocabulary becomes the unknown id. State tensors have the names of
+(`context_hour`). There are no masks: an item id of 0 is padding, at either end of a row. Scores come with a
+`mask`, true for real candidates: padding has the probability 0 and the lowest finite logit, so that it is
+never ranked above one. An id outside its vocabulary becomes the unknown id. State tensors have the names of
 `flatten_state`; every floating-point output is float32, whatever the model computes in, so that a state
 can be stored, or sent as JSON, without loss.
 """
@@ -56,6 +57,7 @@ ENCODE_RETRIEVED = "encode_retrieved"
 EXAMPLES = "examples"
 PROBABILITIES = "probabilities"
 LOGITS = "logits"
+SCORE_MASK = "mask"
 
 GROUP_ENCODER = "group_module"
 """The encoder whose state is cached where a model's `serving_spec` has groups."""
@@ -145,7 +147,8 @@ class _Bodies:
         self._state_dtypes: dict[str, tf.DType] = {}
 
     def predict(self, **raw) -> Tensors:
-        return _results(self._logits(self._features(raw)))
+        features = self._features(raw)
+        return _results(self._logits(features), features[CANDIDATE_MASK])
 
     def predict_examples(self, examples: tf.Tensor) -> Tensors:
         rows = parse_rows(examples, self.schema)
@@ -159,7 +162,8 @@ class _Bodies:
         # server that merges requests needs as many rows as there were records.
         counts = tf.math.unsorted_segment_sum(rows.count, rows.user, tf.size(examples))
         record_logits = tf.boolean_mask(logits, features[_MASKS[CANDIDATE]])
-        return _results(tf.RaggedTensor.from_row_lengths(record_logits, counts).to_tensor())
+        record_logits = tf.RaggedTensor.from_row_lengths(record_logits, counts).to_tensor()
+        return _results(record_logits, tf.sequence_mask(counts, tf.shape(record_logits)[1]))
 
     def encode(self, **raw) -> Tensors:
         state = flatten_state(self.model.encode_user(self._features(raw)))
@@ -184,7 +188,7 @@ class _Bodies:
 
     def score(self, **raw) -> Tensors:
         state, features = self._split(raw)
-        return _results(self.model.score(state, features)[LOGITS])
+        return _results(self.model.score(state, features)[LOGITS], features[CANDIDATE_MASK])
 
     def update(self, **raw) -> Tensors:
         state, features = self._split(raw)
@@ -210,7 +214,7 @@ class _Bodies:
 
     def _features(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
         """A batch with masks, ids within their vocabularies, and zeros for features that `raw` lacks."""
-        raw = _check_shapes(raw, self.schema)
+        raw = _padded_to_one(_check_shapes(raw, self.schema), self.schema)
         features: Tensors = {}
         for role, mask in _MASKS.items():
             item = raw.get(feature_name(role, self.schema.field(ITEM)))
@@ -308,6 +312,15 @@ def _check_shapes(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
         return {name: tf.identity(tensor) for name, tensor in raw.items()}
 
 
+def _padded_to_one(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
+    """Histories of no events at all as one column of padding: not every operation takes an empty axis."""
+    padded = dict(raw)
+    for name in set(_role_specs(schema, HISTORY)) & set(raw):
+        missing = tf.cast(tf.equal(tf.shape(raw[name])[1], 0), tf.int32)
+        padded[name] = tf.pad(raw[name], [[0, 0], [0, missing]])
+    return padded
+
+
 def _clip_ids(features: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
     """Sets ids outside their vocabulary to the unknown id, so that no lookup fails."""
     batch = dict(features)
@@ -326,6 +339,8 @@ def _outgoing(state: Mapping[str, tf.Tensor]) -> Tensors:
     }
 
 
-def _results(logits: tf.Tensor) -> Tensors:
-    logits = tf.cast(logits, tf.float32)
-    return {PROBABILITIES: tf.sigmoid(logits), LOGITS: logits}
+def _results(logits: tf.Tensor, mask: tf.Tensor) -> Tensors:
+    """Scores of candidates, those of padding below all others; logits and mask [users, candidates]."""
+    # Not minus infinity, which JSON cannot hold; its sigmoid is 0 as well.
+    logits = tf.where(mask, tf.cast(logits, tf.float32), tf.float32.min)
+    return {PROBABILITIES: tf.sigmoid(logits), LOGITS: logits, SCORE_MASK: mask}

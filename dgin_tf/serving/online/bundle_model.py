@@ -20,9 +20,9 @@ from dgin_tf.schema import (
     Schema,
     feature_name,
 )
-from dgin_tf.serving.export.signatures import load_signatures, signature_specs
 from dgin_tf.serving.export.versions import ASSETS, open_bundle
 from dgin_tf.serving.export.vocabularies import Vocabularies
+from dgin_tf.serving.online.functions import Functions, LocalFunctions
 
 Values = Mapping[str, Any] | Sequence[Any] | np.ndarray
 Profile = Mapping[str, Any]  # field of the user or the request -> its one value
@@ -38,7 +38,7 @@ class BundleModel:
     Args:
       bundle: base path of the exported versions, or the directory of one version.
       schema: of the caller's ids, to be compared with the bundle's; None to compare nothing.
-      signatures: those of the version, where they are loaded already; None to load them.
+      functions: those of the version's signatures, such as behind TF Serving's address; None to load them.
 
     Raises:
       FileNotFoundError: there is no bundle.
@@ -49,7 +49,7 @@ class BundleModel:
         self,
         bundle: str | os.PathLike,
         schema: Schema | None = None,
-        signatures: Mapping[str, Any] | None = None,
+        functions: Functions | None = None,
     ):
         self.version_dir, self.metadata = open_bundle(bundle)
         self.name = self.metadata["name"]
@@ -60,10 +60,14 @@ class BundleModel:
                 f"{self.version_dir} was exported under {self.schema.fingerprint()}. Export the model "
                 "that was trained on these data."
             )
-        if signatures is None:
-            signatures = load_signatures(self.version_dir)
-        self._signatures = signatures
-        self.inputs = {n: signature_specs(f)[0] for n, f in signatures.items()}
+        self._functions = functions or LocalFunctions.load(self.version_dir)
+        self.inputs = {
+            signature: {
+                name: tf.TensorSpec(spec["shape"], spec["dtype"], name)
+                for name, spec in description["inputs"].items()
+            }
+            for signature, description in self.metadata["signatures"].items()
+        }
 
     @property
     def assets(self) -> pathlib.Path:
@@ -181,15 +185,18 @@ class BundleModel:
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
         """Outputs of a signature as arrays."""
-        return {name: tensor.numpy() for name, tensor in self.call(signature, inputs).items()}
+        return {name: np.asarray(value) for name, value in self.call(signature, inputs).items()}
 
-    def call(self, signature: str, inputs: Mapping[str, Any]) -> Mapping[str, tf.Tensor]:
-        """Outputs of a signature for arrays, or for tensors that another signature gave."""
+    def call(self, signature: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Outputs of a signature for arrays, or for what another signature gave."""
         specs = self.inputs[signature]
-        tensors = {
-            name: tf.convert_to_tensor(inputs[name], spec.dtype) for name, spec in specs.items()
+        values = {
+            name: value
+            if isinstance(value := inputs[name], tf.Tensor)
+            else np.asarray(value, spec.dtype.as_numpy_dtype)
+            for name, spec in specs.items()
         }
-        return self._signatures[signature](**tensors)
+        return self._functions(signature, values)
 
 
 def by_field(values: Values) -> Mapping[str, Any]:

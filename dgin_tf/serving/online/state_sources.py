@@ -17,7 +17,7 @@ import numpy as np
 
 from dgin_tf.group_spec import TOTAL
 from dgin_tf.records import Arrays, stack_padded, unknown_value
-from dgin_tf.schema import CANDIDATE, HISTORY, USER_ID
+from dgin_tf.schema import CANDIDATE, HISTORY, ITEM, TIMESTAMP, USER_ID
 from dgin_tf.serving.center.user_states import UserStates
 from dgin_tf.serving.export.signatures import (
     ENCODE_GROUPS,
@@ -25,13 +25,35 @@ from dgin_tf.serving.export.signatures import (
     ENCODE_USER,
     total_feature,
 )
-from dgin_tf.serving.online.bundle_model import BundleModel, Profile, Values, pad_row
+from dgin_tf.serving.online.bundle_model import BundleModel, Profile, Values, by_field, pad_row
 from dgin_tf.serving.online.cached_groups import CachedGroups
 from dgin_tf.stores.behavior_engine import BehaviorEngine
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.state_store import StateStore
 
 State = Mapping[str, Any]  # name -> array or tensor, [1, ...]
+
+
+class Lookup(NamedTuple):
+    """A state, and facts about where it came from.
+
+    Attributes:
+      state: name -> [1, ...].
+      source: "history", "index", "groups" or "store".
+      is_known: false for a user of whom nothing is stored, who is ranked for with the empty state.
+      is_cached: true where nothing had to be encoded.
+      newest: second of the newest event in the state; None where that is not known.
+      events: events that were read for the request; None where a stored state holds them.
+      cut: events that did not count, because they are older than the newest that training saw.
+    """
+
+    state: State
+    source: str
+    is_known: bool = True
+    is_cached: bool = False
+    newest: int | None = None
+    events: int | None = None
+    cut: int = 0
 
 
 class Request(NamedTuple):
@@ -61,8 +83,8 @@ class StateSource(abc.ABC):
     """States by user id."""
 
     @abc.abstractmethod
-    def state(self, request: Request) -> State:
-        """The user's state, name -> [1, ...].
+    def state(self, request: Request) -> Lookup:
+        """The user's state.
 
         Raises:
           StoreError: a store cannot be read.
@@ -91,7 +113,7 @@ class HistoryStates:
 
     def encode(
         self, history: Values, profile: Profile | None = None, newest: int | None = None
-    ) -> Arrays:
+    ) -> State:
         """The state of one user, name -> [1, ...].
 
         Args:
@@ -99,7 +121,23 @@ class HistoryStates:
           profile: one value of each user field that the model reads.
           newest: how many of the newest events count; None for as many as training saw.
         """
+        return self.look_up(history, profile, newest).state
+
+    def look_up(
+        self, history: Values, profile: Profile | None = None, newest: int | None = None
+    ) -> Lookup:
+        """The state of `encode`, and facts about it."""
         newest = self._model.metadata["max_history"] if newest is None else newest
+        columns = by_field(history)
+        events = np.size(columns.get(ITEM, ()))
+        times = np.asarray(columns.get(TIMESTAMP, ())).reshape(-1)
+        lookup = Lookup(
+            {},
+            HISTORY,
+            newest=int(times[-1]) if len(times) else None,
+            events=min(events, newest),
+            cut=max(events - newest, 0),
+        )
         inputs = self._model.features(HISTORY, history, ENCODE_USER, newest)
         inputs |= self._model.user_features(profile, ENCODE_USER)
         digest = hashlib.blake2b(digest_size=16)
@@ -109,13 +147,13 @@ class HistoryStates:
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
-                return self._cache[key]
+                return lookup._replace(state=self._cache[key], is_cached=True)
         state = self._model.run(ENCODE_USER, inputs)  # not under the lock: others may encode too
         with self._lock:
             self._cache[key] = state
             while len(self._cache) > self._size:
                 self._cache.popitem(last=False)
-        return state
+        return lookup._replace(state=state)
 
 
 class IndexStates(StateSource):
@@ -139,7 +177,7 @@ class IndexStates(StateSource):
         _check_index(index, model)
         self._model, self._index, self._histories = model, index, histories
 
-    def state(self, request: Request) -> State:
+    def state(self, request: Request) -> Lookup:
         history_slice = self._model.metadata["history_slice"]
         keys = _candidate_keys(self._model, history_slice["key"], request.candidates)
         events = self._index.history_slice(
@@ -147,7 +185,8 @@ class IndexStates(StateSource):
         )
         # All events of the slice count, however many: training's limit is one of whole histories.
         count = len(events[history_slice["key"]])
-        return self._histories.encode(events, request.user_fields, newest=count)
+        lookup = self._histories.look_up(events, request.user_fields, newest=count)
+        return lookup._replace(source="index", is_known=count > 0)
 
 
 class GroupStates(StateSource):
@@ -181,12 +220,15 @@ class GroupStates(StateSource):
             )
         self.model, self.engine, self.cache = model, engine, CachedGroups(store, model.metadata)
 
-    def state(self, request: Request) -> State:
+    def state(self, request: Request) -> Lookup:
         _check_is_of_now(request, self.model)
         # Groups from the cache, then the events that only these candidates search for.
-        groups, history_slice = self.group_state(request.user), self.model.metadata["history_slice"]
+        lookup, history_slice = (
+            self._group_lookup(request.user),
+            self.model.metadata["history_slice"],
+        )
         if ENCODE_RETRIEVED not in self.model.inputs:
-            return groups
+            return lookup
         keys: Sequence[int] | np.ndarray = []
         if history_slice:
             keys = _candidate_keys(self.model, history_slice["key"], request.candidates)
@@ -194,17 +236,23 @@ class GroupStates(StateSource):
         inputs = self.model.features(HISTORY, events, ENCODE_RETRIEVED)
         inputs |= self.model.user_features(request.user_fields, ENCODE_RETRIEVED)
         # Of these candidates alone: not worth a place in a cache, nor a way through numpy.
-        return {**groups, **self.model.call(ENCODE_RETRIEVED, inputs)}
+        state = {**lookup.state, **self.model.call(ENCODE_RETRIEVED, inputs)}
+        return lookup._replace(state=state, events=len(events[ITEM]))
 
-    def group_state(self, user: int) -> Arrays:
+    def group_state(self, user: int) -> State:
         """The state of a user's groups, cached unless model or user have changed since."""
-        state = self.cache.read(user, self.engine.version(user))
-        if state is None:
-            (version,), inputs = self.inputs([user])
-            state = self.model.run(ENCODE_GROUPS, inputs)
-            if version:  # nothing is cached for unknown users: anybody can make up ids
-                self.cache.write({user: (version, state)})
-        return state
+        return self._group_lookup(user).state
+
+    def _group_lookup(self, user: int) -> Lookup:
+        version = self.engine.version(user)
+        state = self.cache.read(user, version)
+        if state is not None:
+            return Lookup(state, "groups", is_cached=True)
+        (version,), inputs = self.inputs([user])
+        state = self.model.run(ENCODE_GROUPS, inputs)
+        if version:  # nothing is cached for unknown users: anybody can make up ids
+            self.cache.write({user: (version, state)})
+        return Lookup(state, "groups", is_known=version != 0)
 
     def inputs(self, users: Sequence[int]) -> tuple[list[int], Arrays]:
         """Versions of users' groups, and inputs of `encode_groups` [users, events] of these versions."""
@@ -233,17 +281,20 @@ class StoredStates(StateSource):
         self._model, self._histories = model, histories
         self._states = UserStates(store, model.metadata)
 
-    def state(self, request: Request) -> State:
+    def state(self, request: Request) -> Lookup:
         _check_is_of_now(request, self._model)
         (stored_state,) = self._states.read([request.user])
         if stored_state is not None:
             # A stored state has no axis of users.
-            return {name: array[np.newaxis] for name, array in stored_state.arrays.items()}
+            state = {name: array[np.newaxis] for name, array in stored_state.arrays.items()}
+            newest = stored_state.progress.newest or None
+            return Lookup(state, "store", is_cached=True, newest=newest)
         # A user of whom nothing is stored has no events and an unknown profile.
         unknown = {field.name: unknown_value(field) for field in self._model.schema.user_fields}
         profile = {**unknown, **request.user_fields}
         no_events: Values = {field.name: [] for field in self._model.schema.with_role(HISTORY)}
-        return self._histories.encode(no_events, profile)
+        lookup = self._histories.look_up(no_events, profile)
+        return lookup._replace(source="store", is_known=False)
 
 
 def _candidate_keys(model: BundleModel, key: str, candidates: Values) -> np.ndarray:

@@ -1,26 +1,18 @@
 """Ranking over HTTP by a user's id, from a behavior index, and by a history."""
 
-import http.client
-import json
-import os
-import pathlib
-import subprocess
-import sys
-import threading
-
 import numpy as np
 import pytest
 
 from dgin_tf.integrity import read_json, sealed
 from dgin_tf.serving.online.ranker import Ranker
-from dgin_tf.serving.online.service import Servable, make_server
 from dgin_tf.stores.addresses import open_store
 from dgin_tf.stores.behavior_index import BehaviorIndex
 from dgin_tf.stores.index_building import build_index
 from dgin_tf.stores.state_store import InMemoryStore, StoreError
 from tests.serving.exported import export
+from tests.serving.online.running import Command, running, served
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+PATH = "/v1/models/sim:rank"
 NEWEST, FOUND = 3, 4
 LATER = 2_000_000_000
 USER = 7
@@ -46,25 +38,19 @@ def index(data, index_dir):
 
 
 @pytest.fixture(scope="module")
-def servable(sim, index):
-    return Servable("sim", sim.version.parent, index)
+def ask(sim, index):
+    """Status and answer of a request, on the path that says which model and on the one that does not."""
+    with running(served("sim", sim.version.parent, index)) as handle:
 
+        def both(content):
+            status, answer = handle.ask("POST", PATH, content)
+            other_status, other = handle.ask("POST", "/rank", content)
+            assert other_status == status
+            key = "error" if status != 200 else "probabilities"
+            assert other[key] == answer[key]
+            return status, answer
 
-def send(port, content, path="/v1/models/sim:rank"):
-    """Status and answer of one request."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("POST", path, content if isinstance(content, str) else json.dumps(content))
-    response = connection.getresponse()
-    return response.status, json.loads(response.read())
-
-
-@pytest.fixture(scope="module")
-def ask(servable):
-    server = make_server(servable, "127.0.0.1", 0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield lambda content: send(server.server_port, content)
-    server.shutdown()
-    server.server_close()
+        yield both
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +118,12 @@ def test_somebody_unknown_is_ranked_for_as_a_newcomer(ask, ranker):
         ({"user_id": 7, "candidates": {"category_id": [5]}}, "expected item_id among the fields"),
         ({"user_id": 7, "candidates": [5]}, "reads timestamp of the candidate"),
         ({"user_id": 7, "candidates": CANDIDATES, "user": [5]}, "user must be single values"),
+        ({"user_id": 7, "candidates": CANDIDATES, "context": [5]}, "context must be single values"),
+        ({"user_id": 7, "candidates": [5], "context": {"color": 5}}, "['color'] are no fields"),
+        ({"user_id": 7, "candidates": [5], "raw_ids": 1}, "raw_ids must be true or false"),
+        ({"user_id": 7, "candidates": [5], "top_n": -1}, "top_n must hold whole numbers"),
+        ({"user_id": 7, "candidates": [5], "label": 7}, "label must be a text"),
+        ({"user_id": 7, "candidates": [5], "label": "a", "version": 1}, "give one of"),
         ({"user_id": 7, "candidates": CANDIDATES, "before": "noon"}, "before must hold whole"),
         ({"history": {"itm": ["a"]}, "candidates": [5], "raw_ids": True}, "no field 'itm'"),
     ],
@@ -142,17 +134,39 @@ def test_requests_that_cannot_be_answered_get_one_sentence(ask, request_body, me
     assert message in answer["error"]
 
 
-def test_without_an_index_users_cannot_be_named_but_histories_rank(din):
-    with make_server(Servable("sim", din.version.parent), "127.0.0.1", 0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        status, answer = send(server.server_port, {"user_id": 7, "candidates": [5]})
-        assert status == 400
-        assert "by a user's id needs an index or stored states" in answer["error"]
-        status, answer = send(server.server_port, {"history": [5, 6], "candidates": [5, 9]})
-        assert status == 200
-        reference = Ranker(din.version).rank([5, 6], [5, 9])
-        np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
-        server.shutdown()
+def test_what_is_the_same_for_all_candidates_may_stand_in_the_context(ask, ranker):
+    context = {"timestamp": LATER}
+    request = {"user_id": USER, "candidates": CANDIDATES["item_id"], "context": context}
+    status, answer = ask(request)
+    assert status == 200, answer
+    reference = ranker.rank(USER, CANDIDATES)
+    np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
+    scores = ranker.rank(USER, CANDIDATES["item_id"], context)
+    np.testing.assert_array_equal(scores, reference)
+
+
+def test_the_report_says_what_was_read(ranker):
+    report = ranker.answer(USER, {**CANDIDATES, "item_id": [5, 1, 0, 100]}).report
+    facts = report.to_json()
+    assert facts["source"] == "index"
+    assert facts["is_known"]
+    assert 0 < facts["events"] <= NEWEST + 3 * FOUND
+    assert facts["state_age_seconds"] > 0
+    assert (facts["unknown_candidates"], facts["absent_candidates"]) == (1, 1)
+    assert set(facts["milliseconds"]) == {"state", "score"}
+    assert not ranker.answer(10**9, CANDIDATES).report.lookup.is_known
+    history = {"item_id": [5] * 40, "timestamp": [*range(40)]}
+    assert ranker.answer(history, CANDIDATES).report.lookup.cut == 40 - 23
+
+
+def test_without_an_index_users_cannot_be_named_but_histories_rank(din_service, din):
+    status, answer = din_service.ask("POST", "/rank", {"user_id": 7, "candidates": [5]})
+    assert status == 400
+    assert "by a user's id needs an index or stored states" in answer["error"]
+    status, answer = din_service.ask("POST", "/rank", {"history": [5, 6], "candidates": [5, 9]})
+    assert status == 200
+    reference = Ranker(din.version).rank([5, 6], [5, 9])
+    np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
 
 
 def test_a_store_that_fails_is_an_error_of_the_server(ask, index, monkeypatch):
@@ -177,14 +191,7 @@ def test_an_index_that_does_not_fit_the_model_is_refused_at_the_start(
     build_index(data.data_dir, tmp_path / "index", key, longest)
     index = BehaviorIndex(tmp_path / "index", data.schema, key)
     with pytest.raises(ValueError, match=message):
-        Servable("sim", sim.version.parent, index)
-
-
-def serve(*arguments):
-    command = [sys.executable, "-m", "experiments.serve", "--rest_port=0", *arguments]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+        served("sim", sim.version.parent, index)
 
 
 def test_the_command_serves_users_with_what_came_since(sim, data, index_dir, tmp_path):
@@ -195,17 +202,19 @@ def test_the_command_serves_users_with_what_came_since(sim, data, index_dir, tmp
         assert index.append(USER, event, sequence=1)
         reference = Ranker(sim.version, index=index).rank(USER, CANDIDATES)
     export_dir = f"--export_dir={sim.version.parent}"
-    process = serve(export_dir, f"--index_dir={index_dir}", f"--state_store={store}")
-    try:
-        address = process.stdout.readline().split()[-1]
-        port = int(address.split("/")[2].split(":")[1])
-        request = {"user_id": USER, "candidates": CANDIDATES}
-        status, answer = send(port, request, "/v1/models/sim_hard:rank")
-    finally:
-        process.terminate()
-        process.communicate()
+    command = Command(
+        export_dir, f"--index_dir={index_dir}", f"--state_store={store}", "--take_events"
+    )
+    request = {"user_id": USER, "candidates": CANDIDATES}
+    status, answer = command.running.ask("POST", "/v1/models/sim_hard:rank", request)
+    event = {"user_id": "u7", "sequence": 2, "item_id": "item 16", "timestamp": LATER // 2}
+    taken = [command.running.ask("POST", "/events", event) for _ in range(2)]
+    after = command.running.ask("POST", "/rank", request)[1]["probabilities"]
+    assert command.end()[0] == 0
     assert status == 200, answer
     np.testing.assert_allclose(answer["probabilities"], reference, atol=1e-6)
+    assert taken == [(200, {"applied": 1, "refused": []})] * 2  # a repeated one changes nothing
+    assert np.abs(np.array(after) - reference).max() > 1e-5
 
 
 def test_the_command_refuses_an_index_of_another_schema(sim, data, tmp_path):
@@ -213,8 +222,7 @@ def test_the_command_refuses_an_index_of_another_schema(sim, data, tmp_path):
     path = tmp_path / "index" / "index.json"
     content = read_json(path, "", "")
     path.write_text(sealed({**content, "schema": f"0{content['schema']}"}))
-    process = serve(f"--export_dir={sim.version.parent}", f"--index_dir={path.parent}")
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == 2
+    code, errors = Command(f"--export_dir={sim.version.parent}", f"--index_dir={path.parent}").end()
+    assert code == 2
     assert "error: the behavior index in" in errors
     assert "was built for schema '0" in errors
