@@ -10,6 +10,7 @@ import pandas as pd
 from data_prep.columns import Column
 from data_prep.events import MISSING_NAME
 from data_prep.stages.columns import (
+    EarlierColumn,
     Encoding,
     Sample,
     encode_numbers,
@@ -27,6 +28,7 @@ KEY_TABLE_FILE = "column.{}.columns"
 ITEM_VALUES_FILE = "item_values.columns"
 
 Parts = Iterable[tuple[np.ndarray, pd.DataFrame]]
+EarlierColumns = Mapping[str, EarlierColumn]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +49,8 @@ class EntityValues:
 class _Cells:
     """One column's cells by row of the entity: words by number, or numbers."""
 
-    def __init__(self, column: Column, entities: int):
-        self.column = column
+    def __init__(self, column: Column, entities: int, earlier: EarlierColumn | None):
+        self.column, self._earlier = column, earlier
         self.numbers = np.full(entities if column.is_number else 0, np.nan)
         self.codes = np.zeros(0 if column.is_number else entities, np.int64)
         self.words: dict[str, int] = {MISSING_NAME: 0}
@@ -68,15 +70,22 @@ class _Cells:
     def encoding(self, weights: np.ndarray) -> tuple[Encoding, np.ndarray]:
         """The encoding, and the value of each entity, which counts `weights` training rows."""
         if self.column.is_number:
-            encoding = encode_numbers(self.column, [Sample.draw(self.numbers, weights)])
+            encoding = encode_numbers(
+                self.column, [Sample.draw(self.numbers, weights)], self._earlier
+            )
             return encoding, number_values(encoding.field, self.numbers)
         counts = np.bincount(self.codes, weights, len(self.words)).astype(np.int64)
-        encoding = encode_words(self.column, list(self.words), counts)
+        encoding = encode_words(self.column, list(self.words), counts, self._earlier)
         return encoding, encoding.table[self.codes]
 
 
 def entity_values(
-    columns: Sequence[Column], parts: Parts, keys: np.ndarray, weights: np.ndarray, where: str
+    columns: Sequence[Column],
+    parts: Parts,
+    keys: np.ndarray,
+    weights: np.ndarray,
+    where: str,
+    earlier: EarlierColumns,
 ) -> EntityValues:
     """Joins a table with one line an entity; the first line of an entity counts.
 
@@ -86,6 +95,7 @@ def entity_values(
       keys: of the log's items or users, rising, [entities].
       weights: training rows of each, int64 [entities].
       where: the table in words, for errors.
+      earlier: columns of an earlier data set by name.
 
     Raises:
       ValueError: the table has a line of none of them, or a column without a number.
@@ -93,7 +103,7 @@ def entity_values(
     if not columns:
         return EntityValues()
     lookup, has_line = Lookup.build(keys), np.zeros(len(keys), bool)
-    cells = [_Cells(column, len(keys)) for column in columns]
+    cells = [_Cells(column, len(keys), earlier.get(column.name)) for column in columns]
     lines = repeated = contradictory = 0
     for part_keys, table in parts:
         lines += len(part_keys)
@@ -142,7 +152,10 @@ def check_table(figures: Mapping[str, object], where: str, max_bad_fraction: flo
 
 
 def log_user_values(
-    columns: Sequence[Column], users: Columns, words: Mapping[str, Words]
+    columns: Sequence[Column],
+    users: Columns,
+    words: Mapping[str, Words],
+    earlier: EarlierColumns,
 ) -> EntityValues:
     """Columns of users that stand in the log: the oldest known value of each user.
 
@@ -150,11 +163,12 @@ def log_user_values(
       columns: of the log.
       users: `training`, and keys or bits by name, [users].
       words: behind the keys, by name.
+      earlier: columns of an earlier data set by name.
     """
     encodings, values = [], {}
     weights = users["training"].astype(np.int64)
     for column in columns:
-        cells = _Cells(column, len(weights))
+        cells = _Cells(column, len(weights), earlier.get(column.name))
         if column.is_number:
             cells.numbers = users[column.name].view(np.float64)
         else:
@@ -167,7 +181,11 @@ def log_user_values(
 
 
 def log_encoding(
-    column: Column, parts: Sequence[Columns], words: Words | None, folder: pathlib.Path
+    column: Column,
+    parts: Sequence[Columns],
+    words: Words | None,
+    folder: pathlib.Path,
+    earlier: EarlierColumn | None = None,
 ) -> Encoding:
     """The encoding of a column of requests or events; saves the workers' table of its keys.
 
@@ -176,12 +194,13 @@ def log_encoding(
       parts: what each bucket counted, see `count_values`.
       words: behind the keys; None for numbers.
       folder: of the intermediate files.
+      earlier: the column of an earlier data set.
     """
     if words is None:
-        return encode_numbers(column, [_sample_of(part) for part in parts])
+        return encode_numbers(column, [_sample_of(part) for part in parts], earlier)
     keys, row = np.unique(np.concatenate([part["key"] for part in parts]), return_inverse=True)
     counts = np.bincount(row, np.concatenate([p["count"] for p in parts]), len(keys))
-    encoding = encode_words(column, words.raw(keys).tolist(), counts.astype(np.int64))
+    encoding = encode_words(column, words.raw(keys).tolist(), counts.astype(np.int64), earlier)
     table = {"key": keys, "id": encoding.table.reshape(-1)}
     save_columns(folder / KEY_TABLE_FILE.format(column.name), table)
     return encoding

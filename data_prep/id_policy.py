@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep.events import CATEGORY, ITEM, MISSING, check_names, id_keys
+from data_prep.stages.columns import EarlierColumn
 from data_prep.stages.vocabulary import dense_ids
 from data_prep.storage import Columns
 from dgin_tf.hashed_ids import hashed_count, hashed_number
@@ -187,6 +188,14 @@ class EarlierData:
                 f"the vocabulary {name} of {str(self._folder)!r} holds words, and this log integers; give "
                 "--id_type=word, or a vocabulary of the same log."
             ) from None
+
+    def column(self, name: str) -> EarlierColumn | None:
+        """A declared column; None where the data set has none of that name."""
+        if name not in {field.name for field in self.schema.fields}:
+            return None
+        field = self.schema.field(name)
+        words = [] if field.boundaries else self._values.get(field.vocabulary, [])
+        return EarlierColumn(field, np.array(words, dtype=object))
 
     def items(self, words: Mapping[str, pd.Series | None]) -> Columns:
         """Key and category key of every item, in the order of their ids, [items].

@@ -67,7 +67,7 @@ from data_prep.protocol import EXAMPLES_FILE, GIVEN, IMPRESSIONS, LAST_TIME
 from data_prep.protocol import USER as BY_USER
 from data_prep.quarantine import QUARANTINE_FILE, check_fraction, collect
 from data_prep.readers.base import is_compressed
-from data_prep.stages.columns import Encoding
+from data_prep.stages.columns import EarlierColumn, Encoding
 from data_prep.stages.impressions import CANDIDATE_COLUMNS
 from data_prep.stages.splits import TEST, TRAIN, time_cuts
 from data_prep.stages.vocabulary import Lookup, range_boundaries
@@ -482,7 +482,9 @@ class _Run:
         declared, where = reader.declared, reader.declared.item_table or "the item table"
         weights = items["training_events"]
         parts = reader.item_attributes()
-        values = entity_values(declared.of_items, parts, items["item"], weights, where)
+        values = entity_values(
+            declared.of_items, parts, items["item"], weights, where, self._earlier_columns()
+        )
         if values.encodings:
             check_table(values.figures, where, self.preparation.limits.max_bad_fraction)
             flat = {name: column.reshape(-1) for name, column in values.values.items()}
@@ -491,12 +493,16 @@ class _Run:
 
     def _log_encodings(self, words: dict[str, Words]) -> list[Encoding]:
         """Learns the columns of requests and events from what all buckets counted."""
-        declared = self.preparation.reader.declared
+        declared, earlier = self.preparation.reader.declared, self._earlier_columns()
         encodings = []
         for column in (*declared.of_requests, *declared.of_events):
             paths = [task.path(f"column.{column.name}") for task in self._bucket_tasks()]
             parts = [load_columns(path) for path in paths]
-            encodings.append(log_encoding(column, parts, words.get(column.name), self.folder))
+            encodings.append(
+                log_encoding(
+                    column, parts, words.get(column.name), self.folder, earlier.get(column.name)
+                )
+            )
         return encodings
 
     def _number_items(
@@ -529,6 +535,14 @@ class _Run:
             return policy
         raw = self.earlier.raw(name, words is None or words.by_key is not None)
         return dataclasses.replace(policy, earlier=keys_of(raw), raw=raw)
+
+    def _earlier_columns(self) -> dict[str, EarlierColumn]:
+        """Declared columns that the earlier data set has, by name."""
+        if self.earlier is None:
+            return {}
+        columns = self.preparation.reader.declared.columns
+        found = {column.name: self.earlier.column(column.name) for column in columns}
+        return {name: column for name, column in found.items() if column is not None}
 
     def _keep_earlier(self, items: Columns, words: dict[str, Words]) -> Columns:
         """Adds the words and items of the earlier data set."""
@@ -577,11 +591,13 @@ class _Run:
         declared, parts = reader.declared, reader.user_attributes()
         if declared.user_table:
             table, weights = declared.user_table, users["training"].astype(np.int64)
-            of_users = entity_values(declared.of_user_table, parts, users["key"], weights, table)
+            of_users = entity_values(
+                declared.of_user_table, parts, users["key"], weights, table, self._earlier_columns()
+            )
             if of_users.encodings:
                 check_table(of_users.figures, table, self.preparation.limits.max_bad_fraction)
         else:
-            of_users = log_user_values(declared.of_log_users, users, words)
+            of_users = log_user_values(declared.of_log_users, users, words, self._earlier_columns())
         columns = {name: values.reshape(-1) for name, values in of_users.values.items()}
         save_columns(
             self.folder / vocabulary_files.USERS_FILE,

@@ -512,7 +512,7 @@ def typed(name: str, column: pa.Array, cell_type: str) -> tuple[pa.Array, np.nda
 
     Of a list of categories, the last one counts.
     """
-    if pa.types.is_list(column.type):
+    if pa.types.is_list(column.type) and cell_type != SIDE_FEATURE:
         column = _last_of_lists(column)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

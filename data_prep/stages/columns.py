@@ -15,7 +15,7 @@ from data_prep.columns import BUCKETED, LIST_SEPARATOR, MULTI_VALUED, Column
 from data_prep.events import MISSING_NAME
 from data_prep.stages.vocabulary import dense_ids, frequency_order
 from dgin_tf.numeric_features import bucket_ids
-from dgin_tf.schema import PADDING_ID, Field
+from dgin_tf.schema import FIRST_ID, PADDING_ID, Field
 
 #: Words that stand for an unknown number, whatever their case.
 UNKNOWN_NUMBERS = ("", "nan", "na", "n/a", "null", "none")
@@ -39,6 +39,19 @@ class Encoding:
     counts: np.ndarray
     table: np.ndarray
     figures: dict[str, object]
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlierColumn:
+    """A column of an earlier data set, whose ids and scales stay.
+
+    Attributes:
+      field: of its schema.
+      words: in the order of their ids, objects [words]; none for numbers.
+    """
+
+    field: Field
+    words: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,13 +103,16 @@ class Sample:
         )
 
 
-def encode_words(column: Column, cells: Sequence[str], counts: np.ndarray) -> Encoding:
+def encode_words(
+    column: Column, cells: Sequence[str], counts: np.ndarray, earlier: EarlierColumn | None = None
+) -> Encoding:
     """Ids of a column of words or lists.
 
     Args:
       column: categorical or multi-valued.
       cells: all distinct cells, "" where unknown.
       counts: training rows of each, int64 [cells].
+      earlier: its words keep their ids, and new ones come behind them.
     """
     lists = column.kind == MULTI_VALUED
     values = [_members(column, cell) for cell in cells] if lists else [[cell] for cell in cells]
@@ -108,15 +124,25 @@ def encode_words(column: Column, cells: Sequence[str], counts: np.ndarray) -> En
     total = np.bincount(codes, counts[owner], len(names)).astype(np.int64)
     rows = np.flatnonzero((total > 0) & (names != MISSING_NAME))
     rows = rows[frequency_order(total[rows], rows)]
-    ids = dense_ids(rows, len(names))[codes]
+    kept = np.zeros(0, object) if earlier is None else earlier.words
+    place = pd.Index(names).get_indexer(pd.Index(kept))
+    rows = rows[~np.isin(rows, place)]
+    ids = dense_ids(rows, len(names))
+    ids[rows] += np.int32(len(kept))
+    ids[place[place >= 0]] = FIRST_ID + np.flatnonzero(place >= 0)
+    ids = ids[codes]
+    words = np.concatenate([kept, names[rows]])
+    word_counts = np.concatenate([np.where(place >= 0, total[place], 0), total[rows]])
     width = 1
-    if lists:
+    if earlier is not None:
+        width = earlier.field.values
+    elif lists:
         width = max(1, min(column.values, int(sizes.max(initial=1))))
     table = np.full((len(cells), width), PADDING_ID, np.int32)
-    place = np.arange(len(flat)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    inside = place < width
-    table[owner[inside], place[inside]] = ids[inside]
-    figures: dict[str, object] = {"values": len(rows)}
+    position = np.arange(len(flat)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    inside = position < width
+    table[owner[inside], position[inside]] = ids[inside]
+    figures: dict[str, object] = {"values": len(words)}
     if lists:
         figures |= {
             "longest_list": int(sizes.max(initial=0)),
@@ -127,20 +153,27 @@ def encode_words(column: Column, cells: Sequence[str], counts: np.ndarray) -> En
     field = Field(column.name, column.roles, column.name, values=width, is_column=True)
     return Encoding(
         field,
-        names[rows],
-        total[rows],
+        words,
+        word_counts.astype(np.int64),
         table if width > 1 else table[:, 0],
         figures,
     )
 
 
-def encode_numbers(column: Column, samples: Sequence[Sample]) -> Encoding:
-    """Boundaries or moments of a column of numbers, from samples of all parts.
+def encode_numbers(
+    column: Column, samples: Sequence[Sample], earlier: EarlierColumn | None = None
+) -> Encoding:
+    """Boundaries or moments of a column of numbers, from samples of all parts; an earlier column's stay.
 
     Raises:
       ValueError: no number is known.
     """
     known, unknown = (sum(getattr(s, name) for s in samples) for name in ("known", "unknown"))
+    if earlier is not None:
+        field, share = earlier.field, _share(unknown, known + unknown)
+        buckets = None if field.is_standardized else bucket_words(field.boundaries)
+        counts = np.zeros(0 if buckets is None else len(buckets), np.int64)
+        return Encoding(field, buckets, counts, np.zeros(0, np.int32), {"missing": share})
     if not known:
         raise ValueError(
             f"column {column.column!r} has no number in training; expected some, or declare it as "

@@ -1,11 +1,13 @@
 """A small impression log with declared columns of every role and kind."""
 
+import dataclasses
 import textwrap
 
 import numpy as np
 import pandas as pd
 
 from data_prep.engines.local import LocalEngine
+from data_prep.id_policy import VocabularyOptions
 from data_prep.pipeline import prepare, work_folder
 from data_prep.preparation import Preparation
 from data_prep.protocol import Limits, make_protocol
@@ -53,17 +55,20 @@ def write_log(folder, items=None, file=FILE, **changes) -> dict[str, pd.DataFram
     return {"log": log, "items": items.set_index("item_id")}
 
 
-def run(folder, protocol="impressions", output="prepared", workers=1, **options) -> dict:
+def run(
+    folder, protocol="impressions", output="prepared", workers=1, earlier="", **options
+) -> dict:
     """The data card of a preparation."""
     options = {**OPTIONS, "columns_file": str(folder / "columns.yaml"), **options}
     if protocol != "impressions":
         del options["label_column"]
     reader = TableReader([str(folder / "log.csv")], options)
     preparation = Preparation(reader, make_protocol(protocol, "strict"), Limits(buckets=3), seed=1)
+    preparation = dataclasses.replace(preparation, vocabulary=VocabularyOptions(str(earlier)))
     path = folder / output
     return prepare(preparation, path, LocalEngine(work_folder(path), workers, progress=False))
 
 
-def names_of(folder, vocabulary):
-    lines = (folder / "prepared/vocabulary" / f"{vocabulary}.txt").read_text().splitlines()
+def names_of(folder, vocabulary, output="prepared"):
+    lines = (folder / output / "vocabulary" / f"{vocabulary}.txt").read_text().splitlines()
     return ["", "?", *lines]

@@ -207,6 +207,28 @@ def test_cells_are_numbers_unknown_or_wrong():
     assert wrong.tolist() == [False, False, False, True, True, False]
 
 
+def test_a_second_day_keeps_ids_boundaries_and_moments_of_columns(tmp_path):
+    write_log(tmp_path)
+    run(tmp_path)
+    tags = ["new|b", "b", "", "a| |a", "c|b", "a", "b|c", "newer", "a", "b", "c"]
+    items = {**ITEMS, "tags": tags, "price": np.arange(11) * 7.0}
+    cities = np.where(np.arange(400) % 2, "Oslo", "Bern")
+    write_log(tmp_path, items, city=cities, age=np.arange(400) % 90)
+    run(tmp_path, output="next", earlier=tmp_path / "prepared")
+    first, second = (PreparedData(tmp_path / name).schema for name in ("prepared", "next"))
+    assert second.fields == first.fields
+    for name in ("place", "tags", "context_words"):
+        before, after = names_of(tmp_path, name), names_of(tmp_path, name, "next")
+        assert after[: len(before)] == before
+    assert {"Oslo"} < set(names_of(tmp_path, "place", "next"))
+    catalogue, names = load_catalogue(tmp_path / "next"), names_of(tmp_path, "tags", "next")
+    raw = names_of(tmp_path, "item_id", "next")
+    for number in range(2, len(raw)):
+        words = [names[n] for n in catalogue["tags"][number] if n]
+        expected = dict.fromkeys(t for t in tags[ITEMS["item_id"].index(raw[number])].split("|"))
+        assert words == [tag for tag in expected if tag.strip()][:2]
+
+
 def test_json_files_declare_columns_too(tmp_path):
     path = tmp_path / "columns.json"
     path.write_text(json.dumps({"columns": {"hour": {"role": "context", "kind": "categorical"}}}))
