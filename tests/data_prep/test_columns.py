@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from data_prep.columns import LIST_SEPARATOR, Column, DeclaredColumns
+from data_prep.make_events import EventsOfLog
 from data_prep.readers.table import TableReader
 from data_prep.stages.columns import (
     Sample,
@@ -205,6 +206,21 @@ def test_cells_are_numbers_unknown_or_wrong():
     numbers, wrong = parse_numbers(pd.Series(["1e3", "", " NaN", "inf", "1,5", "-2"]))
     np.testing.assert_array_equal(numbers, [1000, np.nan, np.nan, np.nan, np.nan, -2])
     assert wrong.tolist() == [False, False, False, True, True, False]
+
+
+def test_events_for_the_stream_have_columns_of_events_alone(tmp_path):
+    write_log(tmp_path)
+    options = {"category_column": "shelf", "columns_file": str(tmp_path / "columns.yaml")}
+    log = EventsOfLog(TableReader([str(tmp_path / "log.csv")], options), (), tmp_path, False)
+    events = [json.loads(line) for line in log.lines()]
+    assert {event.get("place") for event in events} == {"Bern", "Rome", None}
+    assert set(events[0]) - {"place"} == {
+        "user_id",
+        "sequence",
+        "item_id",
+        "category_id",
+        "timestamp",
+    }
 
 
 def test_json_files_declare_columns_too(tmp_path):
