@@ -37,6 +37,7 @@ setuptools.setup(
         "google-crc32c>=1.5,<2",
         "scipy>=1.11,<2",
         "pillow>=10,<14",
+        "pyyaml>=6,<7",
     ],
     extras_require={
         "serve": _SERVE,
