@@ -43,6 +43,7 @@ setuptools.setup(
         "ml-dtypes>=0.4,<1",
         "scipy>=1.11,<2",
         "pillow>=10,<14",
+        "pyyaml>=6,<7",
     ],
     extras_require={
         "serve": _SERVE,

@@ -136,7 +136,10 @@ class EventsOfLog:
 
     def lines(self) -> Iterator[str]:
         """The events as JSON, the oldest first."""
-        columns = dict(self.histories.events)
+        declared = self._reader.declared
+        # Columns of users and requests are no fields of events.
+        others = {column.name for column in (*declared.of_log_users, *declared.of_requests)}
+        columns = {n: c for n, c in self.histories.events.items() if n not in others}
         columns[USER] = self.histories.users[self.histories.owner]
         starts = np.repeat(self.histories.offsets[:-1], self.histories.lengths)
         columns[SEQUENCE] = np.arange(len(starts)) - starts + 1
@@ -154,7 +157,11 @@ class EventsOfLog:
             return [self._types[n] for n in column] if self._types else [None] * len(column)
         if name in self._reader.numeric_features:
             return [None if np.isnan(number) else number for number in decode_numbers(column)]
-        if name in (*ID_COLUMNS, *self._reader.side_features):
+        declared = {column.name: column.is_number for column in self._reader.declared.of_events}
+        if declared.get(name):
+            numbers = column.astype(np.int64).view(np.float64)
+            return [None if np.isnan(number) else number for number in numbers.tolist()]
+        if name in (*ID_COLUMNS, *self._reader.side_features, *declared):
             raw = self._words.get(name, Words()).raw(column).tolist()
             return [None if key == MISSING else v for key, v in zip(column, raw, strict=True)]
         return column.tolist()

@@ -35,6 +35,7 @@ def report_page(card: Result) -> str:
         ("Rows in quarantine", _quarantine(card)),
         ("Impressions", _impressions(card)),
         ("Splits", _splits(card)),
+        ("Columns", _columns(card)),
         ("History lengths", _length_charts(card)),
         ("Behavior types", _behaviors(card)),
         ("Leak checks", _leaks(card)),
@@ -215,6 +216,36 @@ def _official(card: Result) -> str:
 
 def _has_categories(card: Result) -> bool:
     return CATEGORY in card["vocabulary_sizes"]
+
+
+def _columns(card: Result) -> str:
+    """Declared columns with roles and shares of missing and unknown values; empty without them."""
+    if "columns" not in card:
+        return ""
+    splits = _ordered_splits(card)
+    rows = []
+    for name, figures in sorted(card["columns"]["columns"].items()):
+        unknown = [
+            f"{split['unknown_columns'][name] / split['candidates']:.2%}"
+            if name in split["unknown_columns"]
+            else ""
+            for _, split in splits
+        ]
+        missing = f"{figures['missing']:.2%}"
+        rows.append((name, figures["role"], figures["kind"], missing, *unknown))
+    header = (
+        "column",
+        "role",
+        "kind",
+        "missing in training",
+        *(f"unknown, {n}" for n, _ in splits),
+    )
+    tables = [
+        (f"{table}: {name}", value)
+        for table in ("item_table", "user_table")
+        for name, value in sorted(card["columns"].get(table, {}).items())
+    ]
+    return _table(header, rows) + (_table(("figure", ""), tables) if tables else "")
 
 
 def _ordered_splits(card: Result) -> list[tuple[str, Result]]:

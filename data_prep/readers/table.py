@@ -381,7 +381,8 @@ class TableReader(Reader):
         self, path: str, names: Mapping[str, str], columns: Sequence[Column]
     ) -> TableFile:
         names = {**names, **names_in_file(columns)}
-        file = open_table(path, names, self._item_form, (), list(names)[1:])
+        declared = [column.name for column in columns]
+        file = open_table(path, names, self._item_form, (), declared)
         in_log = next(iter(self._logs.values())).types
         keys = {name: in_log[name] for name in (USER, ITEM) if name in names}
         return file.with_types({**self._cell_types(file), **keys})

@@ -1,12 +1,14 @@
 """Declared columns of a log: from a YAML file and its tables to records and a catalogue."""
 
 import json
+import textwrap
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from data_prep.columns import LIST_SEPARATOR, Column, DeclaredColumns
+from data_prep.make_events import EventsOfLog
 from data_prep.readers.table import TableReader
 from data_prep.stages.columns import (
     Sample,
@@ -17,7 +19,7 @@ from data_prep.stages.columns import (
 )
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.records import load_catalogue
-from tests.data_prep.column_logs import ITEMS, OPTIONS, names_of, run, write_log
+from tests.data_prep.column_logs import FILE, ITEMS, OPTIONS, names_of, run, write_log
 from tests.data_prep.logs import records
 
 
@@ -99,6 +101,21 @@ def test_one_request_of_two_contexts_becomes_two_rows(tmp_path):
     assert all(
         len(r["context_hour"]) == len(r["label"]) for r in records(tmp_path / "prepared")["test"]
     )
+
+
+def test_users_may_have_a_table_and_past_events_a_log_of_their_own(tmp_path):
+    tables = write_log(tmp_path, file="user_table: users.csv\n" + textwrap.dedent(FILE))
+    ages = {"user_id": range(1, 13), "age": np.arange(12) * 5}  # the thirteenth has no line
+    pd.DataFrame(ages).to_csv(tmp_path / "users.csv", index=False)
+    tables["log"].drop(columns=["city", "age"]).to_csv(tmp_path / "log.csv", index=False)
+    past = tables["log"].assign(timestamp=tables["log"].timestamp - 7)
+    past[["user_id", "item_id", "timestamp", "city"]].to_csv(tmp_path / "past.csv", index=False)
+    card = run(tmp_path, behaviors=str(tmp_path / "past.csv"))
+    assert card["columns"]["user_table"]["without_line"] == 1
+    (user,) = np.flatnonzero(np.array(names_of(tmp_path, "user_id")) == "13")
+    of_users = {r["user_id"][0]: r for rs in records(tmp_path / "prepared").values() for r in rs}
+    assert of_users[user]["user_age"].tolist() == [1]
+    assert {n for r in of_users.values() for n in r["hist_place"]} == {1, 2, 3}
 
 
 def test_lists_of_parquet_are_multi_valued(tmp_path):
@@ -227,6 +244,21 @@ def test_a_second_day_keeps_ids_boundaries_and_moments_of_columns(tmp_path):
         words = [names[n] for n in catalogue["tags"][number] if n]
         expected = dict.fromkeys(t for t in tags[ITEMS["item_id"].index(raw[number])].split("|"))
         assert words == [tag for tag in expected if tag.strip()][:2]
+
+
+def test_events_for_the_stream_have_columns_of_events_alone(tmp_path):
+    write_log(tmp_path)
+    options = {"category_column": "shelf", "columns_file": str(tmp_path / "columns.yaml")}
+    log = EventsOfLog(TableReader([str(tmp_path / "log.csv")], options), (), tmp_path, False)
+    events = [json.loads(line) for line in log.lines()]
+    assert {event.get("place") for event in events} == {"Bern", "Rome", None}
+    assert set(events[0]) - {"place"} == {
+        "user_id",
+        "sequence",
+        "item_id",
+        "category_id",
+        "timestamp",
+    }
 
 
 def test_json_files_declare_columns_too(tmp_path):

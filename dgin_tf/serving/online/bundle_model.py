@@ -127,17 +127,15 @@ class BundleModel:
     def column(self, role: str, field: Field, values: Values) -> np.ndarray:
         """One field, from the values or the catalogue, [length, ...]; ids beyond the vocabulary are unknown."""
         # One value is a list of one: [] -> [length].
-        columns = {
-            name: fixed_width(value, self.schema.field(name))
-            for name, value in by_field(values).items()
-        }
+        columns = by_field(values)
         if ITEM not in columns:
             raise ValueError(
                 f"expected {ITEM} among the fields of the {role}; got {sorted(columns)}."
             )
-        items = columns[ITEM].astype(np.int64)
+        # One value is a list of one: [] -> [length].
+        items = np.asarray(columns[ITEM]).reshape(-1).astype(np.int64)
         if field.name in columns:
-            column = columns[field.name]
+            column = fixed_width(columns[field.name], field)
             if len(column) != len(items):
                 raise ValueError(
                     f"expected one {field.name} for each of {len(items)} items of the {role}; got "
@@ -214,7 +212,7 @@ def pad_row(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 def fixed_width(values: Any, field: Field) -> np.ndarray:
     """Values of a field as an array [length, ...]; lists of several ids are padded or cut to one width."""
-    if field.values == 1:  # one value is a list of one: [] -> [length]
+    if field.values == 1:
         return np.asarray(values).reshape(-1)
     rows = np.full((len(values), field.values), PADDING_ID, field.dtype)
     for row, ids in zip(rows, values, strict=True):
