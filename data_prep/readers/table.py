@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from absl import logging
 
 from data_prep.events import (
     BEHAVIOR,
@@ -192,6 +193,9 @@ class TableReader(Reader):
             files.append(self._items)
         for file in files:
             file.check_rows()
+        if self._time_unit == times.AUTO:
+            units = ", ".join(f"{os.path.basename(p)} in {u}" for p, u in self._units.items())
+            logging.info("times of %s", units)
         return [piece for file in files for piece in file.pieces()]
 
     def read(self, piece: Piece) -> Iterator[Chunk]:
