@@ -257,7 +257,7 @@ class TableReader(Reader):
             columns[MICROSECOND] = microseconds[~wrong]
         return dataclasses.replace(rows, table=rows.table.assign(**columns))
 
-    @property
+    @functools.cached_property
     def has_microseconds(self) -> bool:  # type: ignore[override]
         return any(
             times.has_microseconds(self._units[path], file.types.get(TIME) == INTEGER)
