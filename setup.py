@@ -37,6 +37,7 @@ setuptools.setup(
         "pyarrow>=15,<27",
         "absl-py>=2.1,<3",
         "ml_collections>=1.0,<2",
+        "PyYAML>=6,<7",
         "matplotlib>=3.8,<4",
         "tqdm>=4.66,<5",
         "google-crc32c>=1.5,<2",

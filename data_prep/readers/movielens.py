@@ -239,7 +239,10 @@ class MovieLensReader(Reader):
         if piece.path == self._users:
             return read_rows(piece, _users_of(piece.path))
         layout = _layout_of(piece.path)
-        return read_rows(piece, layout.movies, header=bool(layout.movies_header))
+        movies = layout.movies
+        if _is_utf8(piece.path):  # 10M's, unlike those of 100k and 1M
+            movies = dataclasses.replace(movies, encoding="utf-8")
+        return read_rows(piece, movies, header=bool(layout.movies_header))
 
     @functools.cached_property
     def _genres(self) -> CategoryTable:
@@ -276,6 +279,16 @@ def _layout_of(path: str) -> _Layout:
     if line.startswith((b"userId,", b"movieId,")):
         return _LAYOUTS["csv"]
     return _LAYOUTS["dat" if b"::" in line else "100k"]
+
+
+def _is_utf8(path: str) -> bool:
+    """True where the first megabyte of a file has letters beyond ASCII, in UTF-8."""
+    text = b"\n".join(first_lines(path, 1 << 20))
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return not text.isascii()
 
 
 def _users_of(path: str) -> Delimited:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from absl import logging
 
 from data_prep.columns import Column, DeclaredColumns
 from data_prep.events import (
@@ -209,6 +210,9 @@ class TableReader(Reader):
             files.append(self._users)
         for file in files:
             file.check_rows()
+        if self._time_unit == times.AUTO:
+            units = ", ".join(f"{os.path.basename(p)} in {u}" for p, u in self._units.items())
+            logging.info("times of %s", units)
         return [piece for file in files for piece in file.pieces()]
 
     def read(self, piece: Piece) -> Iterator[Chunk]:
@@ -273,7 +277,7 @@ class TableReader(Reader):
             columns[MICROSECOND] = microseconds[~wrong]
         return dataclasses.replace(rows, table=rows.table.assign(**columns))
 
-    @property
+    @functools.cached_property
     def has_microseconds(self) -> bool:  # type: ignore[override]
         return any(
             times.has_microseconds(self._units[path], file.types.get(TIME) == INTEGER)

@@ -4,17 +4,30 @@ import bz2
 import gzip
 import json
 import lzma
+import pathlib
+import tempfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_prep.events import CATEGORY, ITEM, TIME, USER
 from data_prep.preparation import Preparation
 from data_prep.protocol import Protocol
 from data_prep.readers.table import TableReader
 from tests.data_prep.logs import run
-from tests.data_prep.readers.reading import as_rows, read_all
+from tests.data_prep.readers.reading import (
+    INT64,
+    SECONDS,
+    as_rows,
+    assert_every_line_is_accounted_for,
+    damage,
+    damaged,
+    read_all,
+    read_or_refused,
+)
 
 COLUMNS = {"columns": ["user", "item", "rating", "time"]}
 PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
@@ -184,6 +197,22 @@ def test_a_parquet_list_of_categories_counts_by_its_last(tmp_path):
     frame.to_parquet(tmp_path / "log.parquet")
     log = read_all(TableReader([str(tmp_path / "log.parquet")], {"category_column": "shelves"}))
     assert as_rows(log, CATEGORY) == [("y",), ("",)]
+
+
+ROWS = st.lists(st.tuples(st.text(min_size=1), INT64, SECONDS), min_size=1, max_size=17)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, damage())
+def test_damage_to_json_lines_gives_clean_errors_and_loses_no_line(rows, changes):
+    names = ("user_id", "item_id", "timestamp")
+    text = lines_of(*(dict(zip(names, row, strict=True)) for row in rows)).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "log.jsonl"
+        path.write_bytes(damaged(text, changes))
+        log = read_or_refused(lambda: read_all(TableReader([str(path)], {})), "expected")
+        if log is not None:
+            assert_every_line_is_accounted_for(log, str(path), others=0)
 
 
 @pytest.mark.parametrize("id_type", ["", "word"])

@@ -284,3 +284,10 @@ def test_movielens_latest_has_the_known_counts():
     assert len(log.events) == 100_004
     assert log.events[[USER, ITEM]].nunique().tolist() == [671, 9_066]
     assert log.bad.empty
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_titles_are_of_the_encoding_of_their_file(tmp_path, encoding):
+    dat_folder(tmp_path)
+    (tmp_path / "movies.dat").write_bytes(MOVIES.encode(encoding))
+    assert "Am\xe9lie (2001)" in MovieLensReader([str(tmp_path)], {}).titles()["title"].tolist()
