@@ -30,6 +30,12 @@ behavior index where the model searches by an attribute, and in stored states el
     python -m experiments.benchmark --output_dir=D --workload=long --parts=request --variants=paper \\
         --models=sim_hard,sdim,mimn
 
+The part `service` asks for the same over HTTP, `--service_clients` in a closed loop, by user and with histories
+in the requests; the rate is in requests/s:
+
+    python -m experiments.benchmark --output_dir=D --workload=long --parts=service --variants=paper \\
+        --models=din_long,sim_hard,mimn --request=500 --request_histories=10000 --together
+
 The part `center` sends events through the User Interest Center into LMDB, in micro-batches and, for
 the latencies, one by one; `rate_a_core` is the throughput of one core:
 
@@ -78,6 +84,7 @@ from experiments.benchmarking.cases import (
     READ,
     REQUEST,
     SCORE,
+    SERVICE,
     STEP,
     Case,
 )
@@ -89,7 +96,7 @@ from experiments.benchmarking.workload import (
     write_data_set,
 )
 
-PARTS = ("train", "score", "batch", "request", "center", "extract", "read", "prepare")
+PARTS = ("train", "score", "batch", "request", "service", "center", "extract", "read", "prepare")
 DEFAULT_PARTS = ("train", "score", "read", "prepare")
 READ_CANDIDATES = (10, 2)
 _DRAWN_EVENTS = 33_000_000  # of all batches of a file
@@ -128,6 +135,9 @@ _RECORDS = flags.DEFINE_integer("records", 16_384, "User records to train on; 0 
 _REQUEST = flags.DEFINE_integer("request", 1_000, "Candidates of a request.")
 _REQUEST_HISTORIES = flags.DEFINE_list(
     "request_histories", ["1000", "54000"], "Events of a history, requests end to end."
+)
+_SERVICE_CLIENTS = flags.DEFINE_list(
+    "service_clients", ["1", "8", "64"], "Clients of a service at a time."
 )
 _READ_HISTORY = flags.DEFINE_integer("read_history", 1_000, "Events of a history, reading.")
 _READ_RECORDS = flags.DEFINE_integer("read_records", 16_384, "User records, reading.")
@@ -205,6 +215,19 @@ class Benchmark:
             # Models share the data set and the index; a folder holds an export of each.
             folder = self.data_dir / f"requests-{self.workload.items}-{variant}-history-{events}"
             cases.append(dataclasses.replace(case, data=str(folder), seconds=_SECONDS.value))
+        return cases
+
+    def service(self, model: str, variant: str) -> list[Case]:
+        """Requests over HTTP from several clients, by user and with histories."""
+        cases = []
+        for case in self.request(model, variant):
+            for clients in map(int, _SERVICE_CLIENTS.value):
+                sizes = f"{case.candidates} candidates, {case.history:,} events, {clients} clients"
+                for has_state in (True, False):
+                    by = "by user" if has_state else "with histories"
+                    name = f"{model} {variant} service, {sizes}, {by} (requests/s)"
+                    case = dataclasses.replace(case, name=name, kind=SERVICE, users=clients)
+                    cases.append(dataclasses.replace(case, has_state=has_state))
         return cases
 
     def center(self, model: str, variant: str) -> list[Case]:
@@ -344,6 +367,7 @@ def main(_) -> None:
         ("score", "Scoring", run.score),
         ("batch", "Scoring batches", run.batch),
         ("request", "Requests", run.request),
+        ("service", "Service", run.service),
         ("center", "Interest center", run.center),
         ("extract", "Extraction", run.extract),
     ):

@@ -4,6 +4,7 @@ step      the compiled training step on batches in memory
 fit       `model.fit` on batches from records, start of the epoch and Keras's loop included
 score     one request, or one batch: candidates of users, with or without cached states
 request   a user's id and candidates' ids to an exported model, with its index or stored states
+service   the same over HTTP, from several clients in a closed loop
 condense  the transform of batches that the model reads, such as groups of events
 read      batches from records, and nothing else
 center    events through the User Interest Center into LMDB, many at once and one by one
@@ -38,6 +39,7 @@ from experiments.benchmarking.workload import Workload
 
 STEP, FIT, SCORE, REQUEST, READ, CENTER = "step", "fit", "score", "request", "read", "center"
 CONDENSE, EXTRACT, EXPORT = "condense", "extract", "export"
+SERVICE = "service"
 UNIFORM, RELEASED = "uniform", "released"
 
 # Parts of a model under a name of their own: MIMN without its regularization and its induction unit,
@@ -59,13 +61,14 @@ class Case:
 
     Attributes:
       name: of the table's row.
-      kind: one of the module's nine, or a peer's name.
+      kind: one of the module's, or a peer's name.
       model: name in `dgin_tf.models.registry.MODELS` or in `PARTS`; empty for reading.
       variant: "paper", or "released" for the authors' code of models that have it.
-      users, candidates: of a batch or a request; of a center, the users and the events of a batch.
+      users, candidates: of a batch or a request; of a center, the users and the events of a batch; of a
+        service, the clients and the candidates of a request.
       data: file of batches (step, score), directory of records (fit, read, extract, export), or one for
-        records, an export and what it is served with (request).
-      has_state: True for requests whose user's state is cached.
+        records, an export and what it is served with (request, service).
+      has_state: True for requests whose user's state is cached; of a service, for requests by a user's id.
       steps_per_execution: steps in one call of the compiled function (fit).
       seconds: duration of a turn, where it is not one epoch of the records.
       history: events of every history, where they are not the workload's (request).
@@ -304,6 +307,8 @@ def prepare_request(case: Case, workload: Workload) -> tuple[dict[str, Any], Tur
     model = make_model(case, timed_workload)
     service = Service(model, case.model, timed_workload, pathlib.Path(case.data))
     requests = service.requests(8 * USERS, case.candidates)
+    if case.kind == SERVICE:
+        return _prepare_served(case, service, requests)
 
     def answer(number):
         return service.answer(*requests[number % len(requests)])
@@ -312,6 +317,22 @@ def prepare_request(case: Case, workload: Workload) -> tuple[dict[str, Any], Tur
         answer(number)
     facts = {"seconds_to_first_step": time.perf_counter() - start_time, "source": service.source}
     return facts, _with_latencies(case, answer)
+
+
+def _prepare_served(case: Case, service: Any, requests: Any) -> tuple[dict[str, Any], Turn]:
+    """Starts a service; a turn is a closed loop of its clients, by user or with histories."""
+    from experiments.benchmarking.served_requests import ServedRequests
+
+    bodies = []
+    for user, items in requests:
+        who = {"user_id": user}
+        if not case.has_state:
+            who = {"history": service.history(user), "context": {"user_id": user}}
+        now = {"timestamp": [1_500_000_000] * len(items)}
+        bodies.append(json.dumps({**who, "candidates": {"item_id": items.tolist(), **now}}))
+    served = ServedRequests(case.model, service.export_dir, service.ranker)
+    served.turn(bodies, case.users, case.seconds)  # allocators and caches warm up
+    return {"source": service.source}, lambda: served.turn(bodies, case.users, case.seconds)
 
 
 def prepare_condense(case: Case, workload: Workload) -> tuple[dict[str, Any], Turn]:
@@ -459,6 +480,7 @@ PREPARE: dict[str, Callable[[Case, Workload], tuple[dict[str, Any], Turn]]] = {
     FIT: prepare_fit,
     SCORE: prepare_score,
     REQUEST: prepare_request,
+    SERVICE: prepare_request,
     CONDENSE: prepare_condense,
     READ: prepare_read,
     CENTER: prepare_center,

@@ -108,35 +108,46 @@ class Service:
         metadata = open_bundle(export_dir)[1]
         history_slice, groups = metadata["history_slice"], metadata["groups"]
         self.source = STATE if history_slice is None else INDEX
+        self.export_dir = export_dir
         bundle = BundleModel(export_dir)
+        self._index: BehaviorIndex | BehaviorEngine | None = None
+        self._states: LmdbStore | None = None
         if groups is not None:
             self.source = GROUPS
             engine = self._engine(
                 groups, max(history_slice["per_key"] if history_slice else 0, groups["events"])
             )
-            states = LmdbStore(folder / "states", name)
+            self._index = engine
+            self._states = states = LmdbStore(folder / "states", name)
             group_states = GroupStates(bundle, engine, states)
             encode = functools.partial(bundle.run, ENCODE_GROUPS)
             encode_users(GroupUsers(group_states), encode, GroupSink(group_states.cache), USERS)
-            self._ranker = Ranker(bundle, engine, states, cached_states=0)
         elif history_slice is not None:
             index_dir = folder / f"index-{history_slice['key']}-{history_slice['per_key']}"
             if not index_dir.is_dir():
                 build_index(data_dir, index_dir, history_slice["key"], history_slice["per_key"])
-            index = BehaviorIndex(index_dir, workload.schema(), history_slice["key"])
-            self._ranker = Ranker(bundle, index, cached_states=0)
+            self._index = BehaviorIndex(index_dir, workload.schema(), history_slice["key"])
         else:
-            # No cached states: every request reads the state from the store.
-            states = LmdbStore(folder / "states", name)
+            self._states = states = LmdbStore(folder / "states", name)
             users = RecordUsers(data, metadata, workload.history)
             encode = functools.partial(bundle.run, ENCODE_USER)
             encode_users(users, encode, UserStateSink(UserStates(states, metadata)), USERS)
-            self._ranker = Ranker(bundle, states=states, cached_states=0)
+        self._ranker = self.ranker(bundle)
+
+    def ranker(self, bundle: BundleModel) -> Ranker:
+        """A ranker that reads index and states at every request, and caches none."""
+        return Ranker(bundle, self._index, self._states, cached_states=0)
 
     def answer(self, user: int, items: np.ndarray) -> np.ndarray:
         """Probabilities [candidates] of dense item ids."""
         seconds = np.full(len(items), _NOW)
         return self._ranker.rank(user, {"item_id": items, "timestamp": seconds})
+
+    def history(self, user: int) -> dict[str, list[int]]:
+        """The user's events, field -> values of the history."""
+        fields = self._workload.schema().with_role(HISTORY)
+        (record,) = (r for r in self._user_records() if int(r["user_id"][0]) == user)
+        return {field.name: record[f"hist_{field.name}"].tolist() for field in fields}
 
     def requests(self, count: int, candidates: int) -> list[tuple[int, np.ndarray]]:
         """Random users, each with candidates of the categories of some of their events."""

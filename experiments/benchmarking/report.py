@@ -26,6 +26,7 @@ COLUMNS = (
     "step MiB",
     "events/s",
     "tensors MiB",
+    "p99.9 ms",
 )
 ENVIRONMENT = ("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")  # variables that change TensorFlow's speed
 
@@ -151,6 +152,7 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         cell("step_mib"),
         cell("events_per_second"),
         cell("tensors_mib"),
+        cell("p999_ms", 2),
     ]
 
 

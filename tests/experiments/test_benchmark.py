@@ -15,6 +15,7 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from experiments.benchmarking import interleaving, preparation, report, workers
 from experiments.benchmarking.cases import (
     REQUEST,
+    SERVICE,
     Case,
     make_model,
     prepare_extract,
@@ -171,6 +172,16 @@ def test_requests_are_answered_from_an_index_or_from_stored_states(
         assert facts["source"] == source
         measured = turn()
         assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+
+
+@pytest.mark.parametrize("by_user", [True, False])
+def test_clients_of_a_service_are_all_answered(tmp_path, by_user):
+    case = Case("", SERVICE, "sim_hard", "paper", 3, 5, str(tmp_path), by_user, 1, 0.3, 29)
+    _, turn = prepare_request(case, TINY)
+    measured = turn()
+    assert set(measured["statuses"]) == {"200"}
+    assert measured["rate"] > 0
+    assert 0 < measured["p50_ms"] <= measured["p99_ms"] <= measured["p999_ms"]
 
 
 @pytest.mark.parametrize("kind", ["extract", "export"])
