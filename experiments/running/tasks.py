@@ -32,10 +32,6 @@ def make_model(config: Mapping[str, Any], schema: Schema) -> CTRModel:
 def make_optimizer(config: Mapping[str, Any], model: CTRModel, steps: int) -> Any:
     """The optimizer of a model that a config describes, for epochs of so many steps."""
     settings = config["optimizer"]
-    if settings["name"] not in OPTIMIZERS:
-        raise ValueError(
-            f"expected an optimizer among {', '.join(OPTIMIZERS)}; got {settings['name']!r}."
-        )
     rate = settings["learning_rate"]
     if settings["decay"] != 1.0:
         # Once an epoch, in a staircase.
@@ -64,6 +60,10 @@ def make_task(
     batches = BatchOptions(**config["data"])
     evaluation_batches = BatchOptions(config["evaluation_rows"], batches.max_history)
     steps = data.steps(TRAIN, batches, replicas)
+    if config["optimizer"]["name"] not in OPTIMIZERS:
+        raise ValueError(
+            f"expected an optimizer among {', '.join(OPTIMIZERS)}; got {config['optimizer']['name']!r}."
+        )
 
     def training(epoch, transforms=()):
         return data.training(batches, seed, epoch, transforms, replicas)
