@@ -55,17 +55,24 @@ def _route(answer: _Schema, body: _Schema | None = None, codes: tuple[int, ...] 
     return described
 
 
+def addressed(route: _Schema, *parts: str) -> _Schema:
+    """Arguments of a route's decorator with descriptions of the parts of its address, read by hand."""
+    parameters = [_PARTS[part] for part in parts]
+    extra = {**route.get("openapi_extra", {}), "parameters": parameters}
+    return {**route, "openapi_extra": extra}
+
+
 _READ = (400, 401, 404, 413)
 _COMPUTE = (400, 401, 404, 408, 413, 429, 503, 504)
 
-NAME = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
-VERSION = {
-    "name": "version",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+_PARTS = {
+    name: {"name": name, "in": "path", "required": True, "schema": schema}
+    for name, schema in (
+        ("name", _TEXT),
+        ("version", {"type": "string", "pattern": "^[0-9]{1,18}$"}),
+        ("label", _TEXT),
+    )
 }
-LABEL = {"name": "label", "in": "path", "required": True, "schema": _TEXT}
 
 _PREDICT_BODY = {
     "type": "object",

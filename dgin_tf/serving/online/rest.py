@@ -29,9 +29,7 @@ from dgin_tf.serving.online.service import ModelAddress, Service
 
 _LARGEST = 2**63 - 1
 _UNDER_V1 = re.compile(r"/v1/", re.IGNORECASE)
-_LABEL = "/labels/{label}"
-_VERSION = "/versions/{version}"
-_ADDRESSES = ("", _VERSION, _LABEL)
+_PARTS = ("", "version", "label")  # of an address, behind the model's name
 
 
 def make_app(
@@ -57,8 +55,8 @@ def make_app(
         redirect_slashes=False,
     )
     _add_handlers(app)
-    for place in _ADDRESSES:
-        _add_model_routes(app, service, place)
+    for part in _PARTS:
+        _add_model_routes(app, service, part)
     _add_rank(app, service)
     _add_events(app, service)
     _add_health(app, service, metrics_path)
@@ -70,24 +68,27 @@ def make_app(
     return Gate(app, service.limits, service.metrics, token, say)
 
 
-def _add_model_routes(app: fastapi.FastAPI, service: Service, place: str) -> None:
+def _add_model_routes(app: fastapi.FastAPI, service: Service, part: str) -> None:
     """Routes of one kind of address: of the model, of a version, of a label."""
-    path = f"/v1/models/{{name}}{place}"
+    path = "/v1/models/{name}" + (f"/{part}s/{{{part}}}" if part else "")
 
-    @app.post(f"{path}:predict", tags=["TF Serving"], **openapi.PREDICT)
+    def described(route: dict[str, Any]) -> dict[str, Any]:
+        return openapi.addressed(route, "name", *filter(None, [part]))
+
+    @app.post(f"{path}:predict", tags=["TF Serving"], **described(openapi.PREDICT))
     async def predict(request: Request) -> Response:
         """Runs a signature."""
         version = _address(request).find(service.model)
         return _json(await service.predict_json(version, await request.body()))
 
-    @app.post(f"{path}:rank", tags=["ranking"], **openapi.RANK_AS_BEFORE)
+    @app.post(f"{path}:rank", tags=["ranking"], **described(openapi.RANK_AS_BEFORE))
     async def rank(request: Request) -> Response:
         """Ranks candidates; the probabilities alone."""
         version = _address(request).find(service.model)
         _, ranking, _ = await service.rank(await request.body(), lambda _: version)
         return _json({"probabilities": ranking.probabilities.tolist()})
 
-    @app.get(path, tags=["TF Serving"], **openapi.STATUS)
+    @app.get(path, tags=["TF Serving"], **described(openapi.STATUS))
     async def status(request: Request) -> Response:
         """State of the versions."""
         address = _address(request)
@@ -97,22 +98,11 @@ def _add_model_routes(app: fastapi.FastAPI, service: Service, place: str) -> Non
         except LookupError as error:
             raise RequestError(404, str(error.args[0])) from None
 
-    @app.get(f"{path}/metadata", tags=["TF Serving"], **openapi.METADATA)
+    @app.get(f"{path}/metadata", tags=["TF Serving"], **described(openapi.METADATA))
     async def describe(request: Request) -> Response:
         """Signatures of a version."""
         address = _address(request)
         return _json(metadata(address.name, address.find(service.model)))
-
-    for route in app.router.routes[-4:]:
-        _document_address(route, place)
-
-
-def _document_address(route: Any, place: str) -> None:
-    """Adds the parts of the address to a route's description; they are read by hand."""
-    parameters = [openapi.NAME]
-    parameters += [openapi.VERSION] if place == _VERSION else []
-    parameters += [openapi.LABEL] if place == _LABEL else []
-    route.openapi_extra = {**(route.openapi_extra or {}), "parameters": parameters}
 
 
 def _add_rank(app: fastapi.FastAPI, service: Service) -> None:

@@ -3,9 +3,10 @@
 `rest` and `grpc_service` translate between these answers and their protocols.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,7 +35,7 @@ class Service:
     Args:
       model: its versions.
       limits: bounds.
-      make_intake: makes what takes events, of the metrics' counter; None where events are not taken.
+      intake: takes events; None where none are taken.
 
     Attributes:
       metrics: of all answers.
@@ -134,28 +135,26 @@ class Service:
             )
 
 
-class _as_statuses:  # noqa: N801  (used as a function)
+@contextlib.contextmanager
+def _as_statuses() -> Iterator[None]:
     """Turns what answering raises into a `RequestError` with the status that tells the client what to do."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if error is None or isinstance(error, RequestError):
-            return
-        if isinstance(error, LookupError) and not isinstance(error, KeyError | IndexError):
-            raise RequestError(404, str(error.args[0])) from error
-        if isinstance(error, StoreError | RemoteError):
-            raise RequestError(503, str(error), 1) from error
-        if isinstance(error, DamagedValueError | StaleValueError):
-            # No fault of the request: the next one for somebody else is answered.
-            raise RequestError(503, str(error)) from error
-        if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
-            raise RequestError(
-                503, "not enough memory for this request; send fewer events."
-            ) from error
-        if isinstance(error, ValueError | OverflowError):  # a number that no tensor holds
-            raise RequestError(400, str(error)) from error
+    try:
+        yield
+    except RequestError:
+        raise
+    except (KeyError, IndexError):
+        raise  # a fault, although Python calls it a LookupError
+    except LookupError as error:
+        raise RequestError(404, str(error.args[0])) from error
+    except (StoreError, RemoteError) as error:
+        raise RequestError(503, str(error), 1) from error
+    except (DamagedValueError, StaleValueError) as error:
+        # No fault of the request: the next one for somebody else is answered.
+        raise RequestError(503, str(error)) from error
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise RequestError(503, "not enough memory for this request; send fewer events.") from error
+    except (ValueError, OverflowError) as error:  # a number that no tensor holds
+        raise RequestError(400, str(error)) from error
 
 
 @dataclasses.dataclass(frozen=True)
