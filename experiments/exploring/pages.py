@@ -133,7 +133,6 @@ def ranking_page(explorer: Explorer, state: State) -> Markup:
       ValueError: the query is incomplete.
     """
     case = explorer.case(state.query)
-    rankings = {name: explorer.ranking(name, state.query) for name in state.models}
     place = case.place_of(state.item) if state.item else None
     title = f"User {state.query.user}" if state.query.user else "A typed history"
     return _page(
@@ -144,11 +143,24 @@ def ranking_page(explorer: Explorer, state: State) -> Markup:
         _controls(explorer, state),
         element("h2", "History"),
         _timeline(explorer, case, state, place),
-        element("h2", "Ranked candidates"),
-        element("p", _clicked_ranks(case, rankings), class_="note"),
-        _side_by_side([_ranking(case, state, rankings, name) for name in state.models]),
-        *_explanations(explorer, case, state, place),
+        *_answers(explorer, case, state, place),
     )
+
+
+def _answers(explorer: Explorer, case: Case, state: State, place: int | None) -> list[Markup]:
+    """Rankings and explanations: beside each other for one model, below each other for two."""
+    rankings = {name: explorer.ranking(name, state.query) for name in state.models}
+    tables = [_ranking(case, state, rankings, name) for name in state.models]
+    head = element("h2", "Ranked candidates")
+    ranks = element("p", _clicked_ranks(case, rankings), class_="note")
+    if place is None:
+        return [head, ranks, _side_by_side(tables)]
+    behind = element("h2", f"Behind {case.candidates[place].name}", id="behind")
+    drawings = [_explanation(explorer, state, name, place) for name in state.models]
+    if len(tables) == 1:
+        parts = [(head, ranks, *tables), (behind, *drawings)]
+        return [_side_by_side([element("section", *part) for part in parts])]
+    return [head, ranks, _side_by_side(tables), behind, _side_by_side(drawings)]
 
 
 def _page(explorer: Explorer, title: str, *content: str | None) -> Markup:
@@ -273,7 +285,7 @@ def _timeline(explorer: Explorer, case: Case, state: State, place: int | None) -
     shown, folded = newest[:_NEWEST], newest[_NEWEST:]
     types = explorer.data.schema.behavior_types or ("event",)
     marks = unread, alike
-    parts = [_strip(case.events, types), _legend(types, unread, details if alike else "")]
+    parts = [_strip(case.events, types), _legend(types, marks, details)]
     parts.append(_reading(explorer, case, read))
     parts.append(_days(case.events, shown, types, marks))
     if folded:
@@ -330,7 +342,8 @@ def _strip(events: Sequence[Event], types: Sequence[str]) -> Markup | None:
     return join(drawing, element("div", *ends, class_="ends"))
 
 
-def _legend(types: Sequence[str], unread: set[int], details: str) -> Markup | None:
+def _legend(types: Sequence[str], marks: tuple[set[int], set[int]], details: str) -> Markup | None:
+    unread, alike = marks
     entries = [
         element("li", element("span", class_=f"swatch {_color(number)}"), name)
         for number, name in enumerate(types)
@@ -338,8 +351,13 @@ def _legend(types: Sequence[str], unread: set[int], details: str) -> Markup | No
     ]
     if unread:
         entries.append(element("li", "pale: not read by the model"))
-    if details:
-        entries.append(element("li", f"framed: {details}, as the chosen candidate"))
+    if alike:
+        entries.append(
+            element(
+                "li",
+                f"framed: {details}, as the chosen candidate ({plots.plural(len(alike), 'event')})",
+            )
+        )
     return element("ul", *entries, class_="legend") if entries else None
 
 
@@ -396,7 +414,7 @@ def _ranking(case: Case, state: State, rankings: dict[str, Ranking], name: str) 
         rows.append(element("tr", *cells, class_=" ".join(marks) or None))
     cells = [element("th", t, class_=c or None) for t, c in zip(head, classes, strict=True)]
     table = element("table", element("tr", *cells), *rows, class_="ranking")
-    return element("section", element("h3", name), table, id=None)
+    return element("section", element("h3", name), table)
 
 
 _LABELS = {1: "clicked", 0: "not clicked", NO_LABEL: "unknown"}
@@ -447,44 +465,40 @@ def _clicked_ranks(case: Case, rankings: dict[str, Ranking]) -> str:
     )
 
 
-def _explanations(
-    explorer: Explorer, case: Case, state: State, place: int | None
-) -> Iterable[Markup]:
-    if place is None:
-        return
-    yield element("h2", f"Behind {case.candidates[place].name}", id="behind")
-    parts = []
-    for name in state.models:
-        pictures = explorer.pictures(name, state.query, place)
-        figures = [
+def _explanation(explorer: Explorer, state: State, name: str, place: int) -> Markup:
+    """Pictures of what a model makes of the history for one candidate."""
+    figures = [
+        element(
+            "figure",
             element(
-                "figure",
+                "div",
                 element(
-                    "div",
-                    element(
-                        "img",
-                        src=state.address("/picture.png", model=name, compare="", picture=p.name),
-                        alt=p.caption,
-                        width=round(plots.CSS_PIXELS_PER_INCH * p.figure.get_figwidth()),
-                        height=round(plots.CSS_PIXELS_PER_INCH * p.figure.get_figheight()),
-                    ),
-                    class_="scroll",
+                    "img",
+                    src=state.address("/picture.png", model=name, compare="", picture=picture.name),
+                    alt=picture.caption,
+                    width=_pixels(picture.figure.get_figwidth()),
+                    height=_pixels(picture.figure.get_figheight()),
                 ),
-                element("figcaption", p.caption),
-            )
-            for p in pictures
-        ]
-        nothing = element(
-            "p",
-            f"There is nothing to draw of {name} here: it names no weights of events, groups, clusters or slots "
-            "for this history.",
+                class_="scroll",
+            ),
+            element("figcaption", picture.caption),
         )
-        parts.append(element("section", element("h3", name), *(figures or [nothing])))
-    yield _side_by_side(parts)
+        for picture in explorer.pictures(name, state.query, place)
+    ]
+    nothing = element(
+        "p",
+        f"There is nothing to draw of {name} here: it names no weights of events, groups, clusters or slots "
+        "for this history.",
+    )
+    return element("section", element("h3", name), *(figures or [nothing]))
 
 
 def _side_by_side(parts: Sequence[Markup]) -> Markup:
-    return element("div", *parts, class_="models" if len(parts) > 1 else "alone")
+    return element("div", *parts, class_="models")
+
+
+def _pixels(inches: float) -> int:
+    return round(plots.CSS_PIXELS_PER_INCH * inches)
 
 
 def _sorted(rows: Iterable[UserRow], order: str) -> list[UserRow]:

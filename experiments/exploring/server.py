@@ -44,20 +44,23 @@ def serve(explorer: Explorer, host: str, port: int) -> None:
     Raises:
       OSError: the port cannot be listened on.
     """
+    with listen(host, port) as listener:
+        config = uvicorn.Config(make_app(explorer), log_level="warning")
+        sys.stdout.write(f"explore on http://{host}:{listener.server_address[1]}\n")
+        sys.stdout.flush()
+        uvicorn.Server(config).run(sockets=[listener.socket])
+
+
+def listen(host: str, port: int) -> socketserver.TCPServer:
+    """Binds a port, which uvicorn does too, but not with an error of one sentence; see `serve`."""
     try:
-        # Bound here, so that a port that is in use is an error of ours and 0 has a number.
-        listener = _Listener((host, port), socketserver.BaseRequestHandler)
+        return _Listener((host, port), socketserver.BaseRequestHandler)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
         raise OSError(
             f"port {port} of {host} is in use; give another --port, or 0 for a free one."
         ) from error
-    with listener:
-        config = uvicorn.Config(make_app(explorer), log_level="warning")
-        sys.stdout.write(f"explore on http://{host}:{listener.server_address[1]}\n")
-        sys.stdout.flush()
-        uvicorn.Server(config).run(sockets=[listener.socket])
 
 
 class _Listener(socketserver.TCPServer):

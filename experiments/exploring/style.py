@@ -42,13 +42,13 @@ overflow-wrap:anywhere;min-width:0}
 .t3{--type:#b8479c;stroke:#b8479c}.t4{--type:#8a6d1f;stroke:#8a6d1f}.t5{--type:#6b5bd2;stroke:#6b5bd2}
 .t6{--type:#c2413b;stroke:#c2413b}.t7{--type:#6d7885;stroke:#6d7885}
 details{margin:.4rem 0}summary{cursor:pointer;color:var(--link);padding:.2rem 0}
-.models{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,28rem),1fr));gap:1rem 2.2rem;align-items:start}
+.models{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,28rem),1fr));gap:0 2.2rem;align-items:start}
 .models>*{min-width:0}
-.ranking{width:100%;table-layout:auto}
-.ranking td,.ranking th{padding:.3rem .6rem .3rem 0;white-space:normal}
+.ranking{width:100%;max-width:46rem}
+.ranking td,.ranking th{padding:.3rem .6rem .3rem 0;white-space:normal;vertical-align:middle}
 .ranking td:first-child,.ranking th:first-child{text-align:right;width:1.8rem}
 .ranking .item{text-align:left;overflow-wrap:anywhere;min-width:7rem}
-.ranking .item small{display:block;color:var(--muted)}
+.ranking .item small{color:var(--muted);margin-left:.5rem;display:inline-block}
 .ranking .label{text-align:left;white-space:nowrap;width:1%}
 .ranking .bar-cell{width:26%;min-width:3rem;vertical-align:middle}
 .ranking .number,.ranking .moved{white-space:nowrap;width:1%}
@@ -58,7 +58,6 @@ details{margin:.4rem 0}summary{cursor:pointer;color:var(--link);padding:.2rem 0}
 .ranking rect{fill:var(--bar)}.ranking tr.clicked rect{fill:var(--mark)}
 .clicked .label{color:#a85508;font-weight:600}.up{color:var(--good)}.down{color:var(--bad)}
 figure img{background:#fff;border-radius:4px}
-.alone figure img{max-width:100%}
 @media(max-width:40rem){body{padding:0 .8rem}.days>li{flex-direction:column}.days .date{flex-basis:auto}
 .ranking td,.ranking th{padding-right:.4rem}.ranking .bar-cell{min-width:2.2rem;width:18%}}
 @media(prefers-color-scheme:dark){
