@@ -9,13 +9,15 @@ import numpy as np
 from starlette.datastructures import URL
 
 from dgin_tf.inspection import plots
+from dgin_tf.inspection.views import Picture
 from experiments.exploring.explorer import Explorer, Ranking
-from experiments.exploring.histories import NO_LABEL, Case, Event, Query, UserRow
+from experiments.exploring.histories import NO_LABEL, Candidate, Case, Event, Query, UserRow
 from experiments.exploring.markup import Markup, element, join
 
 USERS_OF_A_PAGE = 50
 _NEWEST = 40  # events that are shown before the others are unfolded
 _COLORS = 8  # of behavior types
+_WIDE = 720  # CSS pixels, below which wide pictures cannot be read; they are scrolled then
 _STRIP_WIDTH, _LANE = 1000, 14  # units of the drawing of a history
 ORDERS = {  # by which users are listed -> what it is called
     "events": "most events first",
@@ -392,38 +394,40 @@ def _ranking(case: Case, state: State, rankings: dict[str, Ranking], name: str) 
     """The candidates as one model ranks them, with differences to the other model's ranks."""
     ranking = rankings[name]
     others = [other for other in rankings if other != name]
-    head = ["", "candidate", "label", "probability", "", *(f"than {other}" for other in others)]
-    classes = ["", "item", "label", "bar-cell", "number", *("moved" for _ in others)]
     rows = []
     for place in ranking.order.tolist():
         candidate = case.candidates[place]
         link = element("a", candidate.name, href=state.address(item=candidate.raw_id) + "#behind")
-        details = element("small", _details(candidate))
         probability = float(ranking.probabilities[place])
         cells = [
             element("td", str(ranking.ranks[place])),
-            element("td", link, details, class_="item"),
-            element("td", _LABELS[candidate.label], class_="label"),
-            element("td", _bar(probability), class_="bar-cell"),
+            element("td", link, *_remarks(candidate), class_="item"),
+            element("td", _bar(probability), class_="bar"),
             element("td", f"{probability:.4f}", class_="number"),
+            *(_moved(int(rankings[n].ranks[place] - ranking.ranks[place])) for n in others),
         ]
-        for other in others:
-            cells.append(_moved(int(rankings[other].ranks[place] - ranking.ranks[place])))
         marks = ["clicked"] if candidate.label > 0 else []
         marks += ["chosen"] if candidate.raw_id == state.item else []
         rows.append(element("tr", *cells, class_=" ".join(marks) or None))
-    cells = [element("th", t, class_=c or None) for t, c in zip(head, classes, strict=True)]
+    cells = [
+        element("th", "#"),
+        element("th", "candidate", class_="item"),
+        element("th", "probability", colspan=2),
+        *(element("th", f"than {other}", class_="moved") for other in others),
+    ]
     table = element("table", element("tr", *cells), *rows, class_="ranking")
     return element("section", element("h3", name), table)
 
 
-_LABELS = {1: "clicked", 0: "not clicked", NO_LABEL: "unknown"}
-
-
-def _details(candidate) -> str:
-    """The raw id where the name is a title, and the other ids."""
-    named = [] if candidate.name == candidate.raw_id else [f"item {candidate.raw_id}"]
-    return ", ".join([*named, candidate.details] if candidate.details else named)
+def _remarks(candidate: Candidate) -> list[Markup]:
+    """The label where it is known, the raw id where the name is a title, and the other ids."""
+    texts = [] if candidate.name == candidate.raw_id else [f"item {candidate.raw_id}"]
+    details = ", ".join([*texts, candidate.details] if candidate.details else texts)
+    remarks = [join(" ", element("small", details))] if details else []
+    if candidate.label != NO_LABEL:
+        text = "clicked" if candidate.label else "not clicked"
+        remarks.append(join(" ", element("span", text, class_="label")))
+    return remarks
 
 
 def _bar(probability: float) -> Markup:
@@ -472,12 +476,9 @@ def _explanation(explorer: Explorer, state: State, name: str, place: int) -> Mar
             "figure",
             element(
                 "div",
-                element(
-                    "img",
-                    src=state.address("/picture.png", model=name, compare="", picture=picture.name),
-                    alt=picture.caption,
-                    width=_pixels(picture.figure.get_figwidth()),
-                    height=_pixels(picture.figure.get_figheight()),
+                _image(
+                    state.address("/picture.png", model=name, compare="", picture=picture.name),
+                    picture,
                 ),
                 class_="scroll",
             ),
@@ -497,8 +498,18 @@ def _side_by_side(parts: Sequence[Markup]) -> Markup:
     return element("div", *parts, class_="models")
 
 
-def _pixels(inches: float) -> int:
-    return round(plots.CSS_PIXELS_PER_INCH * inches)
+def _image(source: str, picture: Picture) -> Markup:
+    """A picture, which is a link to itself in full size."""
+    width, height = (round(plots.CSS_PIXELS_PER_INCH * n) for n in picture.figure.get_size_inches())
+    image = element(
+        "img",
+        src=source,
+        alt=picture.caption,
+        width=width,
+        height=height,
+        class_="wide" if width > _WIDE else None,
+    )
+    return element("a", image, href=source)
 
 
 def _sorted(rows: Iterable[UserRow], order: str) -> list[UserRow]:

@@ -66,9 +66,14 @@ def ranked(text, table=0):
     """Rows of a ranking as (rank, candidate, label, probability, move) in the page's order."""
     tables = re.findall('<table class="ranking">(.*?)</table>', text)
     rows = re.findall("<tr[^>]*>(<td.*?)</tr>", tables[table])
-    cells = [re.findall("<td[^>]*>(.*?)</td>", row) for row in rows]
-    plain = [[html.unescape(re.sub("<small>.*|<[^>]*>", "", c)) for c in row] for row in cells]
-    return [(int(r), item, label, float(p), *move) for r, item, label, _, p, *move in plain]
+    return [_cells(*re.findall("<td[^>]*>(.*?)</td>", row)) for row in rows]
+
+
+def _cells(rank, item, _bar, probability, *move):
+    (name,) = re.findall("<a [^>]*>(.*?)</a>", item)
+    label = re.search('class="label">(.*?)<', item)
+    plain = [html.unescape(re.sub("<[^>]*>", "", cell)) for cell in move]
+    return int(rank), html.unescape(name), label and label[1], float(probability), *plain
 
 
 def test_probabilities_are_those_of_the_model_on_the_batches_of_the_split(explored, page):
@@ -94,7 +99,7 @@ def test_candidates_are_ranked_and_the_clicked_one_is_known(page, longest):
     assert [rank for rank, *_ in rows] == list(range(1, len(rows) + 1))
     assert sorted((p for *_, p in rows), reverse=True) == [p for *_, p in rows]
     labels = [label for _, _, label, _ in rows]
-    assert (labels.count("clicked"), labels.count("unknown")) == (1, 7)
+    assert (labels.count("clicked"), labels.count(None)) == (1, 7)
 
 
 def test_two_models_are_side_by_side_with_the_differences_of_their_ranks(page, longest):
