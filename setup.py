@@ -9,6 +9,8 @@ _SERVE = [
     "grpcio>=1.60,<2",
     "lmdb>=1.4,<4",
     "redis>=5,<9",
+    "fastapi>=0.110,<1",
+    "uvicorn>=0.29,<1",
 ]
 
 setuptools.setup(
@@ -51,6 +53,7 @@ setuptools.setup(
             "pytest>=8,<10",
             "pytest-xdist>=3.5,<4",
             "hypothesis>=6,<7",
+            "httpx>=0.27,<0.29",
             "ruff>=0.15,<0.18",
             "mypy>=1.15,<3",
             "pandas-stubs>=2.2,<4",

@@ -61,6 +61,7 @@ class Tab:
             self.send(f"{domain}.enable")
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.send("Emulation.setDeviceMetricsOverride", **size)
+        self.send("Emulation.setScrollbarsHidden", hidden=True)
         if dark:
             feature = {"name": "prefers-color-scheme", "value": "dark"}
             self.send("Emulation.setEmulatedMedia", features=[feature])

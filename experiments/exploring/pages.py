@@ -402,7 +402,7 @@ def _ranking(case: Case, state: State, rankings: dict[str, Ranking], name: str) 
         cells = [
             element("td", str(ranking.ranks[place])),
             element("td", link, *_remarks(candidate), class_="item"),
-            element("td", _bar(probability), class_="bar"),
+            element("td", _bar(probability), class_="gauge"),
             element("td", f"{probability:.4f}", class_="number"),
             *(_moved(int(rankings[n].ranks[place] - ranking.ranks[place])) for n in others),
         ]

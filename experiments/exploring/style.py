@@ -50,7 +50,7 @@ details{margin:.4rem 0}summary{cursor:pointer;color:var(--link);padding:.2rem 0}
 .ranking .item{text-align:left;overflow-wrap:anywhere;min-width:6rem}
 .ranking small{color:var(--muted)}
 .ranking .label{font-size:.8rem;padding:0 .45rem;border-radius:1rem;border:1px solid var(--line);color:var(--muted);white-space:nowrap}
-.ranking .bar{width:30%;min-width:3rem}
+.ranking .gauge{width:30%;min-width:3rem}
 .ranking .number,.ranking .moved{white-space:nowrap;width:1%}
 .ranking tr.chosen td{background:var(--chosen)}
 .ranking tr.chosen td:first-child{box-shadow:inset 4px 0 0 var(--mark)}
@@ -59,7 +59,7 @@ details{margin:.4rem 0}summary{cursor:pointer;color:var(--link);padding:.2rem 0}
 .ranking .clicked .label{color:#a85508;border-color:var(--mark);font-weight:600}.up{color:var(--good)}.down{color:var(--bad)}
 figure img{background:#fff;border-radius:4px}.scroll img.wide{min-width:44rem}
 @media(max-width:40rem){body{padding:0 .8rem}.days>li{flex-direction:column}.days .date{flex-basis:auto}
-.ranking td,.ranking th{padding-right:.4rem}.ranking .bar{min-width:2.6rem;width:22%}.scroll img.wide{width:44rem}}
+.ranking td,.ranking th{padding-right:.4rem}.ranking .gauge{min-width:2.6rem;width:22%}.scroll img.wide{width:44rem}}
 @media(prefers-color-scheme:dark){
 :root{--line:#36414d;--soft:#222a33;--muted:#a3b0bd;--link:#7fb2ec;--bar:#5b93d3;--mark:#f0953f;--good:#5cc98c;--bad:#f08a83;--chosen:#26384c}
 body{background:#161b21;color:#e3e8ee}h2{border-color:var(--line)}td,th{border-color:var(--line)}th,figcaption{color:var(--muted)}

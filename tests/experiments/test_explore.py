@@ -11,9 +11,11 @@ from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models import registry
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.schema import FIRST_ID
+from tests.browser import Tab
 from tests.prepared import CATEGORIES, ITEMS, USERS, write_prepared
 
 testclient = pytest.importorskip("fastapi.testclient", reason="needs fastapi and httpx")
+uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn")
 from experiments.exploring import app, explorer, histories, server  # noqa: E402
 
 MAX_HISTORY = 23
@@ -306,3 +308,67 @@ def test_a_port_in_use_is_said_to_be(explored):
         port = listener.server_address[1]
         with pytest.raises(OSError, match=f"port {port} of 127.0.0.1 is in use; give another"):
             server.listen("127.0.0.1", port)
+
+
+@pytest.fixture(scope="module")
+def served(explored):
+    """Address of the page as uvicorn serves it."""
+    with server.listen("127.0.0.1", 0) as listener:
+        site = uvicorn.Server(uvicorn.Config(app.make_app(explored), log_level="warning"))
+        thread = threading.Thread(target=site.run, kwargs={"sockets": [listener.socket]})
+        thread.start()
+        yield f"http://127.0.0.1:{listener.server_address[1]}"
+        site.should_exit = True
+        thread.join(30)
+
+
+# Width of the content and of the window, and pictures that are loaded and that there are.
+LAYOUT = """[document.documentElement.scrollWidth, innerWidth,
+    [...document.images].filter(image => image.naturalWidth).length, document.images.length]"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 420])
+def test_a_person_clicks_from_the_list_to_what_is_behind_a_candidate(served, width):
+    with Tab(width) as tab:
+        tab.open(served)
+        user = tab.value("document.querySelector('table a').innerText")
+        tab.click("table a")
+        assert tab.value("document.querySelector('h1').innerText") == f"User {user}"
+        hidden = "document.querySelector('details .days').checkVisibility()"
+        assert not tab.value(hidden)
+        tab.click("summary", loads=False)
+        assert tab.value(hidden)
+        tab.value("document.querySelector('[name=compare]').value = 'mimn'")
+        tab.click("form button")
+        assert tab.value("document.querySelectorAll('.ranking').length") == 2
+        tab.click(".ranking tr:nth-child(3) a")
+        chosen = tab.value("document.querySelector('.chosen a').innerText")
+        assert tab.value("document.querySelector('#behind').innerText") == f"Behind {chosen}"
+        assert tab.value("location.hash") == "#behind"
+        page_width, window, loaded, images = tab.value(LAYOUT)
+        assert (page_width, loaded) == (window, images) == (width, 4)
+        shared, text = tab.value("location.href"), tab.value("document.body.innerText")
+        assert tab.complaints() == []
+        assert all(address.startswith(served) for address in tab.requests()[1:])
+    with Tab(width, dark=True) as other:  # of somebody who got the link
+        other.open(shared)
+        assert other.value("document.body.innerText") == text
+        color = "getComputedStyle(document.body).backgroundColor"
+        assert other.value(color) == "rgb(22, 27, 33)"
+
+
+@pytest.mark.slow
+def test_a_person_with_a_keyboard_types_ids(served):
+    with Tab(420) as tab:
+        tab.open(served)
+        tab.value("document.querySelector('[name=history]').focus()")
+        tab.type('i7"><b>, i9"><b>')
+        tab.press("Tab")
+        tab.type('i4"><b>,i5"><b>')
+        tab.press("Enter", loads=True)
+        assert tab.value("document.querySelectorAll('.ranking tr').length") == 1 + 2
+        tab.value("document.querySelector('.ranking a').focus()")
+        tab.press("Enter", loads=True)
+        assert tab.value("document.querySelectorAll('img').length") == 1
+        assert tab.value("document.querySelector('b')") is None
