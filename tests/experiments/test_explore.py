@@ -1,20 +1,28 @@
 """The page that shows users, rankings and what is behind them: it says what the models say, and nothing breaks out of it."""
 
 import html
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 
+from dgin_tf.commands.start_up import INTERRUPTED
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models import registry
 from dgin_tf.models.base import ModelConfig
 from dgin_tf.schema import FIRST_ID
+from experiments.running import defaults, runs
 from tests.browser import Tab
+from tests.pages import ROOT
 from tests.prepared import CATEGORIES, ITEMS, USERS, write_prepared
 
 testclient = pytest.importorskip("fastapi.testclient", reason="needs fastapi and httpx")
+httpx = pytest.importorskip("httpx", reason="needs httpx")
 uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn")
 from experiments.exploring import app, explorer, histories, server  # noqa: E402
 
@@ -372,3 +380,26 @@ def test_a_person_with_a_keyboard_types_ids(served):
         tab.press("Enter", loads=True)
         assert tab.value("document.querySelectorAll('img').length") == 1
         assert tab.value("document.querySelector('b')") is None
+
+
+@pytest.mark.slow
+def test_the_command_serves_a_run_until_it_is_interrupted(explored, tmp_path):
+    config = defaults.get_config("base_model")
+    config.loop.epochs = 1
+    data_dir = explored.data.data_dir
+    runs.train_seeds(config, data_dir, tmp_path / "run", [1])
+    flags = (f"--data_dir={data_dir}", f"--model_dirs=base={tmp_path}/run", "--port=0")
+    command = subprocess.Popen(
+        [sys.executable, "-m", "experiments", "explore", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    address = command.stdout.readline().removeprefix("explore on ").strip()
+    user = next(iter(explored.users.rows))
+    assert ranked(httpx.get(f"{address}/rank", params={"user": user}).text)
+    command.send_signal(signal.SIGINT)
+    assert command.wait(60) == INTERRUPTED
+    assert command.stderr.read() == "interrupted.\n"
