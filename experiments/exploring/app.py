@@ -1,5 +1,6 @@
 """Addresses of the page: each is a GET request whose parameters hold all of its state."""
 
+import dataclasses
 import hashlib
 from typing import Annotated
 
@@ -10,8 +11,8 @@ from starlette.exceptions import HTTPException
 
 from experiments.exploring import pages
 from experiments.exploring.explorer import Explorer
+from experiments.exploring.histories import ORDERS, UnknownIdError
 from experiments.exploring.histories import Query as CaseQuery
-from experiments.exploring.histories import UnknownIdError
 from experiments.exploring.style import STYLE
 
 _MOST_POPULAR = 100
@@ -53,12 +54,19 @@ def make_app(explorer: Explorer) -> FastAPI:
 
     @app.get("/")
     def users(order: str = "events", page: Annotated[int, Query(ge=1)] = 1):
-        if order not in pages.ORDERS:
-            raise ValueError(f"Users are listed by {', '.join(pages.ORDERS)}; got {order!r}.")
+        if order not in ORDERS:
+            raise ValueError(f"Users are listed by {', '.join(ORDERS)}; got {order!r}.")
         return HTMLResponse(pages.users_page(explorer, order, page))
 
     @app.get("/rank")
     def rank(state: Annotated[pages.State, Depends(state_of)]):
+        case = explorer.case(state.query)
+        try:
+            if state.item:
+                case.place_of(state.item)
+        except UnknownIdError as error:  # other candidates were typed after one was chosen
+            without = dataclasses.replace(state, item="")
+            return HTMLResponse(pages.ranking_page(explorer, without, str(error)), 404)
         return HTMLResponse(pages.ranking_page(explorer, state))
 
     @app.get("/picture.png")
@@ -83,32 +91,38 @@ def make_app(explorer: Explorer) -> FastAPI:
         response.headers.update(_HEADERS)
         return response
 
-    def refuse(status: int, title: str, sentence: str) -> HTMLResponse:
-        return HTMLResponse(pages.error_page(explorer, title, sentence), status, _HEADERS)
+    def refuse(request: Request, status: int, title: str, sentence: str) -> HTMLResponse:
+        page = pages.error_page(explorer, title, sentence, request.query_params)
+        return HTMLResponse(page, status, _HEADERS)
 
     @app.exception_handler(UnknownIdError)
     def unknown_id(request: Request, error: UnknownIdError):
-        return refuse(404, "Not found", str(error))
+        return refuse(request, 404, "Not found", str(error))
 
     @app.exception_handler(ValueError)
     def bad_value(request: Request, error: ValueError):
-        return refuse(400, "That does not work", str(error))
+        return refuse(request, 400, "That does not work", str(error))
 
     @app.exception_handler(RequestValidationError)
     def bad_parameter(request: Request, error: RequestValidationError):
         name = error.errors()[0]["loc"][-1]
         return refuse(
-            400, "That does not work", f"The parameter {name} is missing or no such number."
+            request,
+            400,
+            "That does not work",
+            f"The parameter {name} is missing or no such number.",
         )
 
     @app.exception_handler(HTTPException)
     def no_page(request: Request, error: HTTPException):
-        return refuse(error.status_code, str(error.detail), "There is no such page.")
+        return refuse(request, error.status_code, str(error.detail), "There is no such page.")
 
     @app.exception_handler(Exception)
     def fault(request: Request, error: Exception):
         # The server writes the traceback to its log.
-        return refuse(500, "A fault", "This should not happen; the command printed its traceback.")
+        return refuse(
+            request, 500, "A fault", "This should not happen; the command printed its traceback."
+        )
 
     return app
 

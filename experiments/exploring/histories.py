@@ -30,6 +30,11 @@ from dgin_tf.schema import (
 MOST_CANDIDATES = 200
 MOST_EVENTS = 2_000  # of a typed history
 NO_LABEL = -1
+ORDERS = {  # by which users are listed -> what it is called
+    "events": "most events first",
+    "last": "most recent first",
+    "user": "by id",
+}
 _HOUR = 3600  # seconds between typed events
 _HIST_ITEM, _CAND_ITEM = PREFIX[HISTORY] + ITEM, PREFIX[CANDIDATE] + ITEM
 _HIST_TIME, _CAND_TIME = PREFIX[HISTORY] + TIMESTAMP, PREFIX[CANDIDATE] + TIMESTAMP
@@ -60,21 +65,37 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A past event: title or raw id of the item, names of its other ids, type, seconds (None for unknown)."""
+    """A past event.
+
+    Attributes:
+      name: title of the item, or its raw id.
+      category: names of the ids that events and candidates have beside the item's, such as `category 7`.
+      details: names of the ids that events alone have, such as `city 3`.
+      behavior_type: counted from 0.
+      seconds: time; None where the data have none.
+    """
 
     name: str
+    category: str
     details: str
-    behavior_type: int  # counted from 0
+    behavior_type: int
     seconds: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """An item that is ranked: raw id, title (the raw id where there is none), details, and label or `NO_LABEL`."""
+    """An item that is ranked.
+
+    Attributes:
+      raw_id: of the item.
+      name: its title, or its raw id.
+      category: as an event has it.
+      label: 1 for clicked, 0 for not clicked, `NO_LABEL` for unknown.
+    """
 
     raw_id: str
     name: str
-    details: str
+    category: str
     label: int
 
 
@@ -148,6 +169,7 @@ class SplitUsers:
     def __init__(self, data: PreparedData, split: str):
         self.split = split
         self._data = data
+        self.sorted = functools.cache(self._sorted)
         self._places: dict[str, tuple[str, int]] = {}  # raw id -> file, number of the record
         self.rows: dict[str, UserRow] = {}
         names = Names(data.data_dir)
@@ -171,6 +193,15 @@ class SplitUsers:
         path, number = self._places[raw_id]
         payload = next(p for n, p in enumerate(read_records(path)) if n == number)
         return decode_record(self._data.schema, payload)
+
+    def _sorted(self, order: str) -> list[UserRow]:
+        """Users in one of `ORDERS`."""
+        rows = sorted(self.rows.values(), key=lambda r: (len(r.raw_id), r.raw_id))  # 9 before 10
+        if order == "events":
+            rows.sort(key=lambda row: -row.events)
+        elif order == "last":
+            rows.sort(key=lambda row: -(row.last or 0))
+        return rows
 
     @property
     def newest(self) -> int:
@@ -314,32 +345,30 @@ class Histories:
         types = past.get(PREFIX[HISTORY] + BEHAVIOR_TYPE, np.full(len(items), FIRST_ID))
         times = past[_HIST_TIME].tolist() if _HIST_TIME in past else [None] * len(items)
         names = self.names.of(self._item_vocabulary, items)
-        details = self._details(HISTORY, past)
+        categories = self._described(HISTORY, past, self._category_fields)
+        details = self._described(HISTORY, past, self.schema.side_features)
         types = np.maximum(types - FIRST_ID, 0).tolist()
-        return tuple(map(Event, names, details, types, times))
+        return tuple(map(Event, names, categories, details, types, times))
 
     def _named_candidates(self, candidates: Arrays, labels: np.ndarray) -> tuple[Candidate, ...]:
         items = candidates[_CAND_ITEM]
         raw = self.names.raw(self._item_vocabulary, items)
         names = self.names.of(self._item_vocabulary, items)
-        details = self._details(CANDIDATE, candidates)
-        return tuple(map(Candidate, raw, names, details, labels.tolist()))
+        categories = self._described(CANDIDATE, candidates, self._category_fields)
+        return tuple(map(Candidate, raw, names, categories, labels.tolist()))
 
-    def _details(self, role: str, features: Arrays) -> list[str]:
-        """Names of all ids but the item and the type, such as `category 7`."""
-        fields = [
-            f
-            for f in self.schema.with_role(role)
-            if f.is_categorical and f.name not in (ITEM, BEHAVIOR_TYPE)
-        ]
+    def _described(self, role: str, features: Arrays, names: Sequence[str]) -> list[str]:
+        """Words of the fields of these names, such as `category 7`, for every event or candidate."""
+        fields = [f for f in self.schema.with_role(role) if f.name in names and f.is_categorical]
         columns = [
-            [f"{_word(f)} {value}" for value in self.names.of(f.vocabulary, features[name])]
+            [
+                f"{_word(f)} {value}"
+                for value in self.names.of(f.vocabulary, features[feature_name(role, f)])
+            ]
             for f in fields
-            if (name := feature_name(role, f)) in features
         ]
-        return [", ".join(row) for row in zip(*columns, strict=True)] or [""] * len(
-            features[PREFIX[role] + ITEM]
-        )
+        rows = len(features[PREFIX[role] + ITEM])
+        return [", ".join(row) for row in zip(*columns, strict=True)] if columns else [""] * rows
 
     def _profile(self, record: Arrays) -> tuple[str, ...]:
         return tuple(
@@ -347,6 +376,10 @@ class Histories:
             for f in self.schema.user_fields
             if f.name != USER_ID and (name := feature_name(USER, f)) in record
         )
+
+    @property
+    def _category_fields(self) -> list[str]:
+        return [field.name for field in self.schema.paired_fields if field.name != ITEM]
 
     @property
     def _item_vocabulary(self) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from starlette.datastructures import URL
@@ -11,19 +11,15 @@ from starlette.datastructures import URL
 from dgin_tf.inspection import plots
 from dgin_tf.inspection.views import Picture
 from experiments.exploring.explorer import Explorer, Ranking
-from experiments.exploring.histories import NO_LABEL, Candidate, Case, Event, Query, UserRow
+from experiments.exploring.histories import NO_LABEL, ORDERS, Candidate, Case, Event, Query
 from experiments.exploring.markup import Markup, element, join
 
 USERS_OF_A_PAGE = 50
 _NEWEST = 40  # events that are shown before the others are unfolded
 _COLORS = 8  # of behavior types
 _WIDE = 720  # CSS pixels, below which wide pictures cannot be read; they are scrolled then
+_HISTORY_LABEL = "Or a history: items, the newest last"
 _STRIP_WIDTH, _LANE = 1000, 14  # units of the drawing of a history
-ORDERS = {  # by which users are listed -> what it is called
-    "events": "most events first",
-    "last": "most recent first",
-    "user": "by id",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +73,7 @@ def users_page(explorer: Explorer, order: str, number: int) -> Markup:
       order: one of `ORDERS`.
       number: of the page, from 1; the last one where there are fewer.
     """
-    rows = _sorted(explorer.users.rows.values(), order)
+    rows = explorer.users.sorted(order)
     pages = max(-(-len(rows) // USERS_OF_A_PAGE), 1)
     number = min(number, pages)
     shown = rows[(number - 1) * USERS_OF_A_PAGE :][:USERS_OF_A_PAGE]
@@ -109,7 +105,7 @@ def users_page(explorer: Explorer, order: str, number: int) -> Markup:
     return _page(
         explorer,
         f"Users of the {explorer.split} split",
-        _forms(),
+        _forms({}),
         element("h2", "Users"),
         element(
             "p",
@@ -122,13 +118,27 @@ def users_page(explorer: Explorer, order: str, number: int) -> Markup:
     )
 
 
-def error_page(explorer: Explorer, title: str, sentence: str) -> Markup:
-    """One sentence that says what is wrong, and the forms to ask again."""
-    return _page(explorer, title, element("p", sentence, role="alert"), _forms())
+def error_page(
+    explorer: Explorer, title: str, sentence: str, typed: Mapping[str, str] | None = None
+) -> Markup:
+    """One sentence that says what is wrong, and the forms to ask again.
+
+    Args:
+      explorer: of the models.
+      title: of the page.
+      sentence: of an error.
+      typed: parameters of the request, of which forms show what can be corrected there.
+    """
+    return _page(explorer, title, element("p", sentence, role="alert"), _forms(typed or {}))
 
 
-def ranking_page(explorer: Explorer, state: State) -> Markup:
+def ranking_page(explorer: Explorer, state: State, sentence: str = "") -> Markup:
     """A history as a timeline, the candidates as models rank them, and what is behind one of them.
+
+    Args:
+      explorer: of the models.
+      state: of the page.
+      sentence: of an error, for the top of the page.
 
     Raises:
       UnknownIdError: the data or the candidates have no such id.
@@ -140,6 +150,7 @@ def ranking_page(explorer: Explorer, state: State) -> Markup:
     return _page(
         explorer,
         title,
+        element("p", sentence, role="alert") if sentence else None,
         element("p", _summary(case), class_="note"),
         _targets(case, state) if state.query.user else _typed_note(),
         _controls(explorer, state),
@@ -183,18 +194,24 @@ def _page(explorer: Explorer, title: str, *content: str | None) -> Markup:
     return join(Markup("<!doctype html>"), element("html", head, body, lang="en"))
 
 
-def _forms() -> Markup:
+def _forms(typed: Mapping[str, str]) -> Markup:
+    texts = {name: typed.get(name, "") for name in ("user", "history", "candidates")}
     by_user = element(
         "form",
-        _input("User", "user", required=True, placeholder="raw id"),
+        _input("User", "user", required=True, placeholder="raw id", value=texts["user"]),
         element("button", "Show"),
         action="/rank",
         method="get",
     )
     typed = element(
         "form",
-        _input("Or a history: items, the newest last", "history", "wide", required=True),
-        _input("Candidates (popular items where empty)", "candidates", "wide"),
+        _input(_HISTORY_LABEL, "history", "wide", required=True, value=texts["history"]),
+        _input(
+            "Candidates (popular items where empty)",
+            "candidates",
+            "wide",
+            value=texts["candidates"],
+        ),
         element("button", "Rank"),
         action="/rank",
         method="get",
@@ -214,16 +231,19 @@ def _controls(explorer: Explorer, state: State) -> Markup:
     query = state.query
     kept = {
         "user": query.user,
-        "history": ",".join(query.history),
         "at": "" if query.position is None else str(query.position),
         "item": state.item,
     }
+    history = None
+    if query.history:
+        history = _input("Items, the newest last", "history", "wide", value=",".join(query.history))
     names = list(explorer.models)
     return element(
         "form",
         *(element("input", type="hidden", name=n, value=v) for n, v in kept.items() if v),
         _select("Model", "model", names, state.model),
         _select("Beside it", "compare", ["", *names], state.other),
+        history,
         _input(
             f"Candidates ({'the user’s own and popular items' if query.user else 'popular items'} where empty)",
             "candidates",
@@ -280,14 +300,14 @@ def _timeline(explorer: Explorer, case: Case, state: State, place: int | None) -
     if not case.events:
         return element("p", "No past events.")
     read = {name: set(explorer.read_events(name, case).tolist()) for name in state.models}
-    details = case.candidates[place].details if place is not None else ""
-    alike = {n for n, event in enumerate(case.events) if details and event.details == details}
+    category = "" if place is None else case.candidates[place].category
+    alike = {n for n, event in enumerate(case.events) if category and event.category == category}
     unread = set(range(len(case.events))).difference(*read.values())
     newest = list(range(len(case.events)))[::-1]
     shown, folded = newest[:_NEWEST], newest[_NEWEST:]
     types = explorer.data.schema.behavior_types or ("event",)
     marks = unread, alike
-    parts = [_strip(case.events, types), _legend(types, marks, details)]
+    parts = [_strip(case.events, types), _legend(types, marks, category)]
     parts.append(_reading(explorer, case, read))
     parts.append(_days(case.events, shown, types, marks))
     if folded:
@@ -344,7 +364,7 @@ def _strip(events: Sequence[Event], types: Sequence[str]) -> Markup | None:
     return join(drawing, element("div", *ends, class_="ends"))
 
 
-def _legend(types: Sequence[str], marks: tuple[set[int], set[int]], details: str) -> Markup | None:
+def _legend(types: Sequence[str], marks: tuple[set[int], set[int]], category: str) -> Markup | None:
     unread, alike = marks
     entries = [
         element("li", element("span", class_=f"swatch {_color(number)}"), name)
@@ -357,7 +377,7 @@ def _legend(types: Sequence[str], marks: tuple[set[int], set[int]], details: str
         entries.append(
             element(
                 "li",
-                f"framed: {details}, as the chosen candidate ({plots.plural(len(alike), 'event')})",
+                f"framed: {category}, as the chosen candidate ({plots.plural(len(alike), 'event')})",
             )
         )
     return element("ul", *entries, class_="legend") if entries else None
@@ -380,7 +400,8 @@ def _days(
             classes += ["alike"] if place in alike else []
             kind = types[event.behavior_type] if event.behavior_type < len(types) else "unknown"
             named = element("span", f"{kind} ", class_="hidden") if len(types) > 1 else None
-            details = element("span", f" {event.details}", class_="muted")
+            words = ", ".join(filter(None, (event.category, event.details)))
+            details = element("span", f" {words}", class_="muted") if words else None
             moment = f"{kind}, {_time(event.seconds)}".removesuffix(", ")
             chips.append(
                 element("li", named, event.name, details, class_=" ".join(classes), title=moment)
@@ -422,7 +443,7 @@ def _ranking(case: Case, state: State, rankings: dict[str, Ranking], name: str) 
 def _remarks(candidate: Candidate) -> list[Markup]:
     """The label where it is known, the raw id where the name is a title, and the other ids."""
     texts = [] if candidate.name == candidate.raw_id else [f"item {candidate.raw_id}"]
-    details = ", ".join([*texts, candidate.details] if candidate.details else texts)
+    details = ", ".join([*texts, candidate.category] if candidate.category else texts)
     remarks = [join(" ", element("small", details))] if details else []
     if candidate.label != NO_LABEL:
         text = "clicked" if candidate.label else "not clicked"
@@ -510,15 +531,6 @@ def _image(source: str, picture: Picture) -> Markup:
         class_="wide" if width > _WIDE else None,
     )
     return element("a", image, href=source)
-
-
-def _sorted(rows: Iterable[UserRow], order: str) -> list[UserRow]:
-    by_id = sorted(rows, key=lambda row: (len(row.raw_id), row.raw_id))  # 9 comes before 10
-    if order == "events":
-        return sorted(by_id, key=lambda row: -row.events)
-    if order == "last":
-        return sorted(by_id, key=lambda row: -(row.last or 0))
-    return by_id
 
 
 def _color(behavior_type: int) -> str:

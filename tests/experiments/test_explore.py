@@ -223,6 +223,32 @@ def test_what_cannot_be_shown_is_one_sentence(page, longest, status, words, para
     assert sentence.endswith(".")
 
 
+def test_a_candidate_that_is_none_any_more_leaves_the_ranking(page, longest):
+    first, *_ = (item for _, item, *_ in ranked(page(user=longest).text))
+    others = [f'i{number}"><b>' for number in (4, 5, 6) if f'i{number}"><b>' != first][:2]
+    answer = page(user=longest, item=first, candidates=",".join(others))
+    assert answer.status_code == 404
+    assert "is not among the candidates" in answer.text
+    assert sorted(item for _, item, *_ in ranked(answer.text)) == others
+
+
+def test_what_was_typed_can_be_corrected(page):
+    text = page(history="i7,x", candidates="y").text
+    assert 'name="history" autocomplete="off" required value="i7,x"' in text
+    assert 'value="y"' in text
+
+
+def test_a_model_that_reads_none_of_the_events_still_ranks(explored):
+    config = ModelConfig(5, (), (7,), behavior_types=("buy",))
+    model = registry.make_model("din", explored.data.schema, config)
+    buyers = explorer.Explorer(
+        explored.data, {"din": explorer.ExploredModel(model, MAX_HISTORY)}, "test"
+    )
+    query = histories.Query(history=('i7"><b>', 'i9"><b>'))  # typed events are clicks
+    assert np.isfinite(buyers.ranking("din", query).probabilities).all()
+    assert buyers.pictures("din", query, 0) == ()
+
+
 def test_pages_that_do_not_exist_are_answered_by_a_page(page):
     for path in ("/../etc/passwd", "/docs", "/openapi.json", "/picture.png/x"):
         answer = page(path)
