@@ -37,7 +37,7 @@ nav.pages{display:flex;flex-wrap:wrap;gap:1rem;margin:.8rem 0}
 .events li{border-left:5px solid var(--type);background:var(--soft);border-radius:3px;padding:.05rem .5rem;font-size:.88rem;
 overflow-wrap:anywhere;min-width:0}
 .events li.unread{opacity:.55;border-left-style:dotted}
-.events li.alike{box-shadow:inset 0 0 0 2px var(--mark)}
+.events li.alike{box-shadow:inset 0 0 0 2px currentColor}
 .t0{--type:#3d76b8;stroke:#3d76b8}.t1{--type:#e07b1a;stroke:#e07b1a}.t2{--type:#2f9e6e;stroke:#2f9e6e}
 .t3{--type:#b8479c;stroke:#b8479c}.t4{--type:#8a6d1f;stroke:#8a6d1f}.t5{--type:#6b5bd2;stroke:#6b5bd2}
 .t6{--type:#c2413b;stroke:#c2413b}.t7{--type:#6d7885;stroke:#6d7885}
