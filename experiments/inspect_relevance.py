@@ -15,6 +15,7 @@ from dgin_tf.commands import command_line
 from dgin_tf.inputs.pipeline import PreparedData
 from dgin_tf.records import SPLITS
 from experiments.analysis import relevance
+from experiments.running import run_names
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Runs, NAME=PATH each.", required=True)
@@ -25,12 +26,8 @@ _BATCHES = flags.DEFINE_integer("batches", 8, "Batches to read.", lower_bound=1)
 
 def main(_: object) -> None:
     """Prints the indicators."""
-    parts = [value.partition("=") for value in _MODEL_DIRS.value]
-    wrong = [name for name, separator, _ in parts if not separator]
-    if wrong:
-        raise ValueError(f"expected runs as NAME=PATH in --model_dirs; got {wrong[0]!r}.")
+    model_dirs = run_names.named(_MODEL_DIRS.value)
     data = PreparedData(_DATA_DIR.value)
-    model_dirs = {name: path for name, _, path in parts}
     with data.naming_damage():
         indicators = relevance.indicators(
             model_dirs, _REFERENCE_DIR.value, data, _SPLIT.value, _BATCHES.value

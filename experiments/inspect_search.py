@@ -17,7 +17,7 @@ from dgin_tf.inspection.report import REPORT_FILE, Report
 from dgin_tf.ownership import claim
 from dgin_tf.records import SPLITS
 from experiments.analysis import searches
-from experiments.running import runs
+from experiments.running import run_names, runs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set.", required=True)
 _MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Runs, NAME=PATH each.", required=True)
@@ -30,7 +30,7 @@ _K = flags.DEFINE_integer("k", 50, "Events of the highest attention that count."
 
 def main(_: object) -> None:
     """Compares, writes the report and prints its path."""
-    model_dirs = dict(_name_and_path(value) for value in _MODEL_DIRS.value)
+    model_dirs = run_names.named(_MODEL_DIRS.value)
     data = PreparedData(_DATA_DIR.value)
     names = ["search.json", REPORT_FILE]
     folder = claim(_OUTPUT_DIR.value, "a comparison of search units", names)
@@ -64,13 +64,6 @@ def main(_: object) -> None:
         [[name, *(comparison["overlap"][name][other] for other in names)] for name in names],
     )
     sys.stdout.write(f"{report.save(folder)}\n")
-
-
-def _name_and_path(value):
-    name, separator, path = value.partition("=")
-    if not separator:
-        raise ValueError(f"expected runs as NAME=PATH in --model_dirs; got {value!r}.")
-    return name, path
 
 
 if __name__ == "__main__":

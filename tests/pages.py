@@ -20,8 +20,13 @@ _INSTALL = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install .*?(?: 
 # What a page tells to run and is not run there: this suite itself, and what another page runs.
 _NOT_RUN = {"README.md": ("-m pytest", "-m experiments.quickstart")}
 # Commands that go on until they are stopped, and what they print when they are ready.
-_SERVERS = {"experiments.serve": "http://", "--follow": "follows", "tensorboard": "http://"}
-_PORTS = ("6006", "8500", "8501")
+_SERVERS = {
+    "experiments.serve": "http://",
+    "experiments.explore": "http://",
+    "--follow": "follows",
+    "tensorboard": "http://",
+}
+_PORTS = ("6006", "8500", "8501", "8600")
 _SECONDS = 900
 
 

@@ -74,9 +74,9 @@ def attention_over_events(
     if len(events) > _MAX_LABELS:
         strongest = np.argsort(-attention.max(axis=0), kind="stable")[:_MAX_LABELS]
         rows = sorted(strongest.tolist())
-    labels = [shorten(events[row]) for row in rows]
+    labels = [_label(events[row]) for row in rows]
     if len(rows) < len(events):
-        labels = [f"{shorten(events[row], 36)}  #{row + 1}" for row in rows]
+        labels = [f"{_label(events[row], 36)}  #{row + 1}" for row in rows]
     width = max(_gutter(labels) + 1.75 * len(candidates), 6.0)
     height = 1.5 + 0.17 * max(len(rows), 5)
     figure, axes = new_figure(width, height, 1, len(candidates), sharex=True, squeeze=False)
@@ -125,7 +125,7 @@ def weights_by_name(
       ValueError: there are not as many names as weights.
     """
     _check_names(weights, names, candidates)
-    labels = [shorten(name, 60) for name in names]
+    labels = [_label(name, 60) for name in names]
     width = _gutter(labels) + 1.6 + 1.45 * len(candidates)
     figure, axis = new_figure(width, 1.8 + 0.26 * len(names))
     image = axis.imshow(weights.T, aspect="auto", cmap="Blues", vmin=0.0)
@@ -185,7 +185,7 @@ def interest_evolution(
     for axis in (states, lines):
         tidy(axis)
     handles, labels = states.get_legend_handles_labels()
-    labels = [shorten(label) for label in labels]
+    labels = [_label(label) for label in labels]
     figure.legend(handles, labels, fontsize=SMALL, loc="outside lower left", ncols=2, frameon=False)
     return figure
 
@@ -205,7 +205,7 @@ def retrieved_events(
     """
     marks = np.stack(list(retrievals.values()))  # [units, time]
     _check_names(marks, events, list(retrievals))
-    labels = [shorten(event) for event in events] if len(events) <= _MAX_LABELS else []
+    labels = [_label(event) for event in events] if len(events) <= _MAX_LABELS else []
     height = 1.3 + 0.17 * min(max(len(events), 5), _MAX_LABELS)
     figure, axis = new_figure(_gutter(labels) + 1.0 * len(retrievals), height)
     for column, unit in enumerate(marks):
@@ -220,7 +220,7 @@ def retrieved_events(
     axis.set_ylabel("past event, the newest below", fontsize=SMALL)
     axis.grid(axis="y", color="0.93")
     axis.set_axisbelow(True)
-    axis.set_title(shorten(title, 90), fontsize=TITLE, loc="left")
+    axis.set_title(_label(title, 90), fontsize=TITLE, loc="left")
     tidy(axis)
     return figure
 
@@ -278,7 +278,7 @@ def slot_writing(writing: np.ndarray, events: Sequence[str], slots: Sequence[str
     """
     _check_names(writing.T, events, slots)
     writing, events = writing[-_MAX_LABELS:], list(events)[-_MAX_LABELS:]
-    labels = [shorten(event) for event in events]
+    labels = [_label(event) for event in events]
     figure, axis = new_figure(
         _gutter(labels) + 1.6 + 0.55 * len(slots), 1.6 + 0.17 * max(len(events), 5)
     )
@@ -317,7 +317,7 @@ def clusters(
     for color, (number, name) in enumerate(names.items()):
         members = assignment == number
         size = 12 + 150 * weights[members] / largest
-        style = {"color": f"C{color % 10}", "alpha": 0.7, "label": name}
+        style = {"color": f"C{color % 10}", "alpha": 0.7, "label": _literal(name)}
         axis.scatter(flat[members, 0], flat[members, 1], size, **style)
     axis.set_xlabel("first principal component of the embedded events", fontsize=SMALL)
     axis.set_ylabel("second principal component", fontsize=SMALL)
@@ -392,6 +392,16 @@ def shorten(text: str, length: int = _LABEL_LENGTH) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def _label(text: str, length: int = _LABEL_LENGTH) -> str:
+    """A text as a figure shows it: short, and no formula whatever is in it."""
+    return _literal(shorten(text, length))
+
+
+def _literal(text: str) -> str:
+    """A text without formulas, which matplotlib finds between dollars; names come from data."""
+    return text.replace("$", r"\$")
+
+
 def plural(count: int, noun: str) -> str:
     """A count with its noun, such as `1 event` and `1,200 events`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
@@ -423,7 +433,8 @@ def _colorbar(figure: Figure, image: Any, axis: Any, label: str) -> None:
 def _wrap(text: str, width: int = 24) -> str:
     """A text in lines of at most so many characters, three at most."""
     lines = textwrap.wrap(text, width) or [""]
-    return "\n".join([*lines[:2], shorten(" ".join(lines[2:]), width)] if lines[2:] else lines)
+    lines = [*lines[:2], shorten(" ".join(lines[2:]), width)] if lines[2:] else lines
+    return _literal("\n".join(lines))
 
 
 def _check_names(attention, events, candidates) -> None:

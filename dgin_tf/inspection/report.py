@@ -12,7 +12,7 @@ from dgin_tf.schema import write_text
 
 REPORT_FILE = "report.html"
 
-_STYLE = """
+STYLE = """
 body{font:16px/1.55 system-ui,sans-serif;color:#1c2430;max-width:62rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem;line-height:1.25;overflow-wrap:anywhere}
 h2{font-size:1.2rem;margin:2.6rem 0 .4rem;padding-top:.8rem;border-top:1px solid #dde3ea}
@@ -143,7 +143,7 @@ class Report:
         page = (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
-            f"<title>{self._title}</title><style>{_STYLE}</style></head>"
+            f"<title>{self._title}</title><style>{STYLE}</style></head>"
             f"<body><h1>{self._title}</h1>\n{body}\n</body></html>\n"
         )
         write_text(path, page)

@@ -26,6 +26,7 @@ COMMANDS = {
     "export": (DATA, RUN, "--export_dir={0}/new"),
     "inspect_model": (DATA, RUN, "--output_dir={0}/new", "--users=1"),
     "inspect_groups": (DATA, "--output_dir={0}/new"),
+    "explore": (DATA, "--model_dirs=m={0}/M", "--port=0"),
     "build_index": (DATA, "--output_dir={0}/new", "--noprogress"),
     "extract_interests": (DATA, BUNDLE, "--store=lmdb:{0}/new", "--noprogress"),
     "serve": (BUNDLE, INDEX, "--rest_port=0"),
@@ -39,7 +40,7 @@ READERS = {
     **dict.fromkeys(("D/schema.json", "D/manifest.json", "D/catalogue.npz"), OF_DATA),
     "D/vocabulary/item_id.txt": OF_DATA,
     "D/train/*.tfrecord": ("train", "inspect_groups", "build_index"),
-    "D/test/*.tfrecord": ("evaluate", "inspect_model", "predict"),
+    "D/test/*.tfrecord": ("evaluate", "inspect_model", "predict", "explore"),
     "D/whole/*.tfrecord": ("build_index", "extract_interests"),
     "M/seed-1/config.json": OF_RUN,
     **{

@@ -1,5 +1,6 @@
 """Plots: principal components are right, pictures are PNGs, names have to fit."""
 
+import matplotlib.text
 import numpy as np
 import pytest
 
@@ -85,3 +86,19 @@ def test_names_and_arrays_have_to_fit(rng):
         plots.attention_over_events(rng.random((3, 5)), ["one"], ["x", "y", "z"])
     with pytest.raises(ValueError, match="expected paths"):
         plots.interest_evolution(rng.random((3, 4, 2)), rng.random((3, 5)), ["x", "y", "z"])
+
+
+def test_names_with_dollars_are_no_formulas():
+    name, weights = "b$^$", np.ones((1, 2))
+    figures = [
+        plots.attention_over_events(weights, [name, "c"], [name]),
+        plots.weights_by_name(weights, [name, "c"], [name], "weight"),
+        plots.interest_evolution(np.ones((1, 2, 3)), weights, [name]),
+        plots.slot_writing(weights, [name], ["1", "2"]),
+        plots.clusters(np.eye(2), np.zeros(2, int), [name, name], np.ones(2)),
+        plots.retrieved_events({"unit": np.ones(2, bool)}, [name, "c"], name),
+    ]
+    for figure in figures:
+        assert plots.to_png(figure)
+        texts = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+        assert [text for text in texts if "$" in text.replace(r"\$", "")] == []
