@@ -10,7 +10,7 @@ import pandas as pd
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import CTRModel
-from dgin_tf.numeric_features import encode_numbers
+from dgin_tf.numeric_features import bucket_ids, encode_numbers
 from dgin_tf.records import (
     LABEL,
     POSITION,
@@ -18,13 +18,18 @@ from dgin_tf.records import (
     decode_record,
     encode_record,
     record_features,
+    unknown_value,
 )
 from dgin_tf.schema import (
     CANDIDATE,
+    CONTEXT,
     HISTORY,
     ITEM,
+    NEGATIVE_RATE,
+    PADDING_ID,
     PREFIX,
     REQUEST,
+    SAMPLE_WEIGHT,
     TIMESTAMP,
     UNKNOWN_ID,
     USER,
@@ -211,7 +216,8 @@ class _Candidates:
         items = self._ids(ITEM, rows["item"])
         self.fields = {
             field.name: self._values(field, items, seconds)
-            for field in self._schema.with_role(CANDIDATE)
+            for role in (CANDIDATE, CONTEXT)
+            for field in self._schema.with_role(role)
         }
         # Rows of one user follow each other by time, and those of one time share a row of a batch.
         self._sorted = np.lexsort((np.arange(len(rows)), seconds, self.users))
@@ -258,7 +264,11 @@ class _Candidates:
         """One user's record with candidates, each of which sees the events before its second."""
         times = user[PREFIX[HISTORY] + TIMESTAMP]
         self.order.append(rows)
-        candidates = {PREFIX[CANDIDATE] + name: v[rows] for name, v in self.fields.items()}
+        candidates = {
+            feature_name(role, field): self.fields[field.name][rows]
+            for role in (CANDIDATE, CONTEXT)
+            for field in self._schema.with_role(role)
+        }
         candidates[POSITION] = np.searchsorted(times, self._seconds[rows], side="left")
         candidates[LABEL] = np.zeros(len(rows), np.int32)
         return encode_record(self._schema, {**user, **candidates})
@@ -276,30 +286,50 @@ class _Candidates:
             return items
         if field.name == TIMESTAMP:
             return seconds
-        if field.name == REQUEST:  # tells rows apart and is not scored
+        if field.name in (REQUEST, SAMPLE_WEIGHT, NEGATIVE_RATE):  # of training and evaluation
             return np.zeros(len(items), np.int64)
-        if field.name in self._more:
-            column = self._more[field.name]
-            if field.is_categorical:
-                return self._ids(field.name, column)
-            return encode_numbers(pd.to_numeric(column, errors="coerce").to_numpy(np.float64))
+        for name in (field.name, field.name.removeprefix(PREFIX[CONTEXT])):
+            if name in self._more:
+                return self._column(field, self._more[name])
         attributes = self._data.catalogue.get(field.name)
         if attributes is not None:
-            return attributes[items].astype(np.int32)
+            return attributes[items].astype(field.dtype)
         self.unknown_fields.append(field.name)
-        if field.is_categorical:
-            return np.full(len(items), UNKNOWN_ID, np.int32)
-        return encode_numbers(np.full(len(items), np.nan))
+        if field.is_numeric:
+            return encode_numbers(np.full(len(items), np.nan))
+        return np.tile(unknown_value(field), (len(items), *[1] * len(field.shape)))
+
+    def _column(self, field: Field, column: pd.Series) -> np.ndarray:
+        """Values of a field from a column of the table: lists, or texts with | between several ids."""
+        if field.values > 1:
+            parts = [cell.split("|") if isinstance(cell, str) else cell for cell in column]
+            lists = [list(part) if np.ndim(part) else [] for part in parts]
+            places = pd.DataFrame(
+                {
+                    place: [part[place] if place < len(part) else "" for part in lists]
+                    for place in range(field.values)
+                }
+            )
+            known = (places.notna() & (places != "")).to_numpy()
+            ids = [self._ids(field.name, places[place]) for place in places]
+            return np.where(known, np.stack(ids, axis=1), PADDING_ID).astype(np.int32)
+        if field.is_categorical and not field.boundaries:
+            return self._ids(field.name, column)
+        numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        if field.boundaries:
+            return bucket_ids(numbers, field.boundaries)
+        return numbers.astype(np.float32) if field.is_standardized else encode_numbers(numbers)
 
 
 def _blank_user(schema: Schema) -> Arrays:
     """Record of an unknown user, without events and without candidates."""
     dtypes = record_features(schema)
-    names = [feature_name(HISTORY, field) for field in schema.with_role(HISTORY)]
-    arrays = {name: np.zeros(0, dtypes[name]) for name in names}
+    arrays = {}
+    for field in schema.with_role(HISTORY):
+        name = feature_name(HISTORY, field)
+        arrays[name] = np.zeros((0, *field.shape), dtypes[name])
     for field in schema.with_role(USER):
-        name = feature_name(USER, field)
-        arrays[name] = np.full(1, UNKNOWN_ID, dtypes[name])
+        arrays[feature_name(USER, field)] = unknown_value(field)[np.newaxis]
     return arrays
 
 

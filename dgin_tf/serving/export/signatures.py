@@ -317,7 +317,8 @@ def _padded_to_one(raw: Mapping[str, tf.Tensor], schema: Schema) -> Tensors:
     padded = dict(raw)
     for name in set(_role_specs(schema, HISTORY)) & set(raw):
         missing = tf.cast(tf.equal(tf.shape(raw[name])[1], 0), tf.int32)
-        padded[name] = tf.pad(raw[name], [[0, 0], [0, missing]])
+        more_axes = [[0, 0]] * (raw[name].shape.rank - 2)
+        padded[name] = tf.pad(raw[name], [[0, 0], [0, missing], *more_axes])
     return padded
 
 

@@ -85,7 +85,7 @@ class RankRequest:
 def read_rank_request(body: bytes, limits: Limits = Limits()) -> RankRequest:  # noqa: B008
     """Reads the body of a rank request.
 
-    Beside `candidates` it has `user_id` or `history`. It may have `context` (formerly `user`), values of the
+    Beside `candidates` it has `user_id` or `history`. It may have `user` and `context`, values of the
     fields of user and request that the model reads and of fields that are the same for all candidates; `before` and `ties`,
     see `Ranker.rank`; `raw_ids`, true where all ids are those of the log; `version` or `label` of the
     model; and `top_n`.
@@ -100,10 +100,8 @@ def read_rank_request(body: bytes, limits: Limits = Limits()) -> RankRequest:  #
         raise ValueError(f'expected either "{USER_ID}" or "{HISTORY}" beside "{CANDIDATES}".')
     if unknown := sorted(set(request) - NAMES):
         raise ValueError(f"a rank request has no {unknown}; it may have {sorted(NAMES)}.")
-    if {VERSION, LABEL} <= set(request) or {USER, CONTEXT} <= set(request):
-        raise ValueError(
-            f'give one of "{VERSION}" and "{LABEL}", and "{CONTEXT}" without "{USER}", its old name.'
-        )
+    if {VERSION, LABEL} <= set(request):
+        raise ValueError(f'give one of "{VERSION}" and "{LABEL}".')
     is_raw, label = request.get(_RAW, False), request.get(LABEL)
     if not isinstance(is_raw, bool):
         raise ValueError(f"{_RAW} must be true or false; got {is_raw!r:.50}.")
@@ -121,12 +119,14 @@ def read_rank_request(body: bytes, limits: Limits = Limits()) -> RankRequest:  #
         raise ValueError(
             f"expected {ITEM} among the fields of the candidates; got {sorted(candidates)}."
         )
-    name = CONTEXT if CONTEXT in request else USER
+    context: dict[str, Any] = {}
+    for name in (USER, CONTEXT):
+        context |= _single_values(name, request.get(name, {}))
     numbers = {n: _id(n, request[n]) for n in (_BEFORE, _TIES, VERSION, TOP) if n in request}
     return RankRequest(
         user,
         candidates,
-        _single_values(name, request.get(name, {})),
+        context,
         is_raw,
         numbers.get(_BEFORE),
         numbers.get(_TIES, 0),

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models import registry
 from dgin_tf.serving.export.bundle import Release, export_bundle
-from dgin_tf.serving.online.rank_requests import rank_request
+from dgin_tf.serving.online.rank_requests import read_rank_request
 from dgin_tf.serving.online.ranker import Ranker, RawRanker
 from tests.data_prep.column_logs import names_of, run, write_log
 
@@ -27,10 +28,14 @@ def exported(tmp_path_factory):
     return folder, tables["log"], data, model, Ranker(folder / "exports")
 
 
+def rank_request(ranker, body):
+    return read_rank_request(body).answer(ranker).probabilities.tolist()
+
+
 def test_a_raw_request_scores_as_its_record_does(exported):
     folder, log, data, model, ranker = exported
     batch = next(iter(data.evaluation("test", BatchOptions(64, 25))))
-    scores = model.predict_step(batch).numpy()
+    scores = tf.sigmoid(model(batch)["logits"]).numpy()
     voc = {name: names_of(folder, name) for name in data.schema.vocabulary_sizes}
     log = log.set_index("timestamp")
     arrays = {name: values.numpy() for name, values in batch.items()}
@@ -53,11 +58,11 @@ def test_a_request_as_json_has_a_context_and_lists(exported):
     body = b"""{"history": ["i1", "i2"], "candidates": {"item_id": ["i3", "new"], "tags": [["a"], ["b", "c"]],
         "price": [null, 3.5], "category_id": ["s0", "s1"]}, "user": {"user_age": 30},
         "context": {"context_hour": 5, "context_words": ["red", "shoes"]}, "raw_ids": true}"""
-    answer = rank_request(ranker, body)["probabilities"]
+    answer = rank_request(ranker, body)
     assert len(set(answer)) == 2
     assert np.isfinite(answer).all()
     other = body.replace(b'["b", "c"]', b'["a"]').replace(b"3.5", b"30")
-    assert rank_request(ranker, other)["probabilities"][1] != answer[1]
+    assert rank_request(ranker, other)[1] != answer[1]
 
 
 @pytest.mark.parametrize(
