@@ -142,7 +142,7 @@ def ranking_page(explorer: Explorer, state: State, sentence: str = "") -> Markup
 
     Raises:
       UnknownIdError: the data or the candidates have no such id.
-      ValueError: the query is incomplete.
+      QueryError: the query is incomplete.
     """
     case = explorer.case(state.query)
     place = case.place_of(state.item) if state.item else None
