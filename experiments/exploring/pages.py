@@ -203,7 +203,7 @@ def _forms(typed: Mapping[str, str]) -> Markup:
         action="/rank",
         method="get",
     )
-    typed = element(
+    by_items = element(
         "form",
         _input(_HISTORY_LABEL, "history", "wide", required=True, value=texts["history"]),
         _input(
@@ -217,7 +217,7 @@ def _forms(typed: Mapping[str, str]) -> Markup:
         method="get",
     )
     note = "Ids are those of the log; several are separated by commas."
-    return join(by_user, typed, element("p", note, class_="note"))
+    return join(by_user, by_items, element("p", note, class_="note"))
 
 
 def _input(
