@@ -1,4 +1,4 @@
-"""Shows users of prepared data in a browser: their histories, candidates that models rank, and what is behind a score.
+"""Shows users of prepared data in a browser: histories, ranked candidates, and what is behind a score.
 
     python -m experiments.explore --data_dir=D --model_dirs=din=M1,mimn=M2 --port=8600
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from experiments.exploring import pages
 from experiments.exploring.explorer import Explorer
-from experiments.exploring.histories import ORDERS, UnknownIdError
+from experiments.exploring.histories import ORDERS, QueryError, UnknownIdError
 from experiments.exploring.histories import Query as CaseQuery
 from experiments.exploring.style import STYLE
 
@@ -55,7 +55,7 @@ def make_app(explorer: Explorer) -> FastAPI:
     @app.get("/")
     def users(order: str = "events", page: Annotated[int, Query(ge=1)] = 1):
         if order not in ORDERS:
-            raise ValueError(f"Users are listed by {', '.join(ORDERS)}; got {order!r}.")
+            raise QueryError(f"Users are listed by {', '.join(ORDERS)}; got {order!r}.")
         return HTMLResponse(pages.users_page(explorer, order, page))
 
     @app.get("/rank")
@@ -99,8 +99,8 @@ def make_app(explorer: Explorer) -> FastAPI:
     def unknown_id(request: Request, error: UnknownIdError):
         return refuse(request, 404, "Not found", str(error))
 
-    @app.exception_handler(ValueError)
-    def bad_value(request: Request, error: ValueError):
+    @app.exception_handler(QueryError)
+    def bad_query(request: Request, error: QueryError):
         return refuse(request, 400, "That does not work", str(error))
 
     @app.exception_handler(RequestValidationError)

@@ -44,6 +44,10 @@ class UnknownIdError(LookupError):
     """An id that the data do not have; its text is a sentence for the person who typed it."""
 
 
+class QueryError(ValueError):
+    """A query that cannot be answered whatever the data are; its text is a sentence for who asked."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Query:
     """Whose history, and which candidates: what identifies a case, and nothing of a model.
@@ -233,12 +237,12 @@ class Histories:
 
         Raises:
           UnknownIdError: the data have no such user, target or item.
-          ValueError: there is neither a user nor a history, or both, or too many ids.
+          QueryError: there is neither a user nor a history, or both, or too many ids.
         """
         if bool(query.user) == bool(query.history):
-            raise ValueError("Give either a user or the items of a history.")
+            raise QueryError("Give either a user or the items of a history.")
         if len(query.candidates) > MOST_CANDIDATES or len(query.history) > MOST_EVENTS:
-            raise ValueError(
+            raise QueryError(
                 f"Give at most {MOST_EVENTS:,} past items and {MOST_CANDIDATES} candidates; got "
                 f"{len(query.history):,} and {len(query.candidates):,}."
             )

@@ -142,7 +142,7 @@ def ranking_page(explorer: Explorer, state: State, sentence: str = "") -> Markup
 
     Raises:
       UnknownIdError: the data or the candidates have no such id.
-      ValueError: the query is incomplete.
+      QueryError: the query is incomplete.
     """
     case = explorer.case(state.query)
     place = case.place_of(state.item) if state.item else None
@@ -203,7 +203,7 @@ def _forms(typed: Mapping[str, str]) -> Markup:
         action="/rank",
         method="get",
     )
-    by_history = element(
+    by_items = element(
         "form",
         _input(_HISTORY_LABEL, "history", "wide", required=True, value=texts["history"]),
         _input(
@@ -217,7 +217,7 @@ def _forms(typed: Mapping[str, str]) -> Markup:
         method="get",
     )
     note = "Ids are those of the log; several are separated by commas."
-    return join(by_user, by_history, element("p", note, class_="note"))
+    return join(by_user, by_items, element("p", note, class_="note"))
 
 
 def _input(

@@ -263,10 +263,14 @@ def test_a_picture_of_another_name_is_none_of_a_path(page, longest):
 
 
 def test_a_fault_is_a_page_too(explored, monkeypatch, page):
-    monkeypatch.setattr(explored, "ranking", None)
+    def fail(*_):
+        raise ValueError("of a model")
+
+    monkeypatch.setattr(explored, "ranking", fail)
     answer = page(user=next(iter(explored.users.rows)))
     assert answer.status_code == 500
     assert "This should not happen" in answer.text
+    assert "of a model" not in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
