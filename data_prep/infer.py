@@ -15,6 +15,7 @@ from absl import flags
 from data_prep.column_inference import Proposal, as_yaml, guess, propose, read_sample
 from data_prep.columns import OF_ITEMS, DeclaredColumns, is_name
 from dgin_tf.commands import command_line
+from dgin_tf.ownership import check_claim
 from dgin_tf.schema import USER, write_text
 
 _INPUT = flags.DEFINE_string("input", None, "The log: a table of text or Parquet.", required=True)
@@ -82,8 +83,11 @@ def field_names(proposals: list[Proposal]) -> dict[str, str]:
 def main(_: object) -> None:
     """Writes the proposal, or prints it."""
     output = _OUTPUT.value
-    if output and os.path.exists(output):
-        raise ValueError(f"{output} is there already; delete it, or give another --output.")
+    if output:
+        # Edited by hand, so that not even a file of this command is written over.
+        if os.path.lexists(output):
+            raise ValueError(f"{output} is there already; delete it, or give another --output.")
+        check_claim(pathlib.Path(output).parent, "columns of a log", [])
     tables, proposals = proposals_from_flags()
     text = as_yaml(tables, proposals, field_names([p for p in proposals if p.kind]))
     sys.stdout.write(text)

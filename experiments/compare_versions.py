@@ -28,7 +28,7 @@ from absl import flags
 from dgin_tf.commands import command_line
 from dgin_tf.ownership import claim
 from dgin_tf.schema import write_text
-from experiments.benchmarking.epochs import measure_epoch
+from experiments.benchmarking.epochs import compare_epochs, epochs_to_markdown
 from experiments.running import runs
 
 _BEFORE = flags.DEFINE_string("before", None, "Checkout to compare with.", required=True)
@@ -59,7 +59,7 @@ def main(_: object) -> None:
     commits = {"before": _commit(before), "after": _commit(_ROOT)}
     if _DATA_DIR.value:
         data_dir = pathlib.Path(_DATA_DIR.value).resolve()
-        cases = compare_epochs(before, data_dir, _CONFIGS.value, _TURNS.value)
+        cases = compare_epochs((before, _ROOT), data_dir, _CONFIGS.value, _TURNS.value)
         content = {"machine": runs.machine(), "versions": runs.versions(), "commits": commits}
         content["cases"] = cases
         text = epochs_to_markdown(content)
@@ -69,59 +69,6 @@ def main(_: object) -> None:
     write_text(output_dir / f"{_NAME.value}.json", json.dumps(content, indent=2) + "\n")
     write_text(output_dir / f"{_NAME.value}.md", text)
     sys.stdout.write(text)
-
-
-def compare_epochs(
-    before: pathlib.Path, data_dir: pathlib.Path, configs: Sequence[str], turns: int
-) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Config -> side -> the cost of an epoch, turn by turn; the sides take turns.
-
-    Args:
-      before: the other checkout.
-      data_dir: prepared data that both versions read.
-      configs: as `experiments.train` takes them.
-      turns: of each config.
-
-    Raises:
-      ValueError: there is no config, or a training failed.
-    """
-    if not configs:
-        raise ValueError(
-            "expected --configs beside --data_dir, such as --configs=experiments/dien/movielens.py:din; "
-            "got none."
-        )
-    cases: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for config in configs:
-        cases[config] = {"before": [], "after": []}
-        for _ in range(turns):
-            for side, root in (("before", before), ("after", _ROOT)):
-                cases[config][side].append(measure_epoch(root, config, data_dir))
-    return cases
-
-
-def epochs_to_markdown(content: Mapping[str, Any]) -> str:
-    """A table with a row for every config: medians of CPU and wall seconds, ratios turn by turn."""
-    commits, machine, versions = content["commits"], content["machine"], content["versions"]
-    lines = [
-        "# Epochs of two versions by turns",
-        "",
-        f"{machine['cpu']}, {machine['cores']} cores; TensorFlow {versions['tensorflow']}. Before is "
-        f"{commits['before']}, after {commits['after']}; seconds of an epoch with its validation.",
-        "",
-        "| config | CPU s before | after | after / before | wall s before | after | after / before | turns |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for config, sides in content["cases"].items():
-        cells = [config]
-        for name in ("cpu_s", "wall_s"):
-            before, after = ([turn[name] for turn in sides[side]] for side in ("before", "after"))
-            ratios = [new / old for old, new in zip(before, after, strict=True)]
-            cells += [f"{statistics.median(values):.1f}" for values in (before, after)]
-            cells.append(
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            )
-        lines.append("| " + " | ".join([*cells, str(len(sides["before"]))]) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def _compare_steps(before: pathlib.Path, output_dir: pathlib.Path) -> dict[str, Any]:

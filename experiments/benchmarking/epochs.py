@@ -3,11 +3,13 @@
 import os
 import pathlib
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def measure_epoch(
@@ -29,6 +31,62 @@ def measure_epoch(
     seconds = [_train(root, config, data_dir, [*overrides, _epochs(count)]) for count in (1, 2)]
     cpu, wall = (second - first for first, second in zip(*seconds, strict=True))
     return {"cpu_s": cpu, "wall_s": wall}
+
+
+def compare_epochs(
+    roots: tuple[pathlib.Path, pathlib.Path],
+    data_dir: pathlib.Path,
+    configs: Sequence[str],
+    turns: int,
+) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Config -> side -> the cost of an epoch, turn by turn; the sides take turns.
+
+    Args:
+      roots: the checkouts before and after.
+      data_dir: prepared data that both versions read.
+      configs: as `experiments.train` takes them.
+      turns: of each config.
+
+    Raises:
+      ValueError: there is no config, or a training failed.
+    """
+    if not configs:
+        raise ValueError(
+            "expected --configs beside --data_dir, such as --configs=experiments/dien/movielens.py:din; "
+            "got none."
+        )
+    cases: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for config in configs:
+        cases[config] = {"before": [], "after": []}
+        for _ in range(turns):
+            for side, root in zip(("before", "after"), roots, strict=True):
+                cases[config][side].append(measure_epoch(root, config, data_dir))
+    return cases
+
+
+def epochs_to_markdown(content: Mapping[str, Any]) -> str:
+    """A table with a row for every config: medians of CPU and wall seconds, ratios turn by turn."""
+    commits, machine, versions = content["commits"], content["machine"], content["versions"]
+    lines = [
+        "# Epochs of two versions by turns",
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores; TensorFlow {versions['tensorflow']}. Before is "
+        f"{commits['before']}, after {commits['after']}; seconds of an epoch with its validation.",
+        "",
+        "| config | CPU s before | after | after / before | wall s before | after | after / before | turns |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for config, sides in content["cases"].items():
+        cells = [config]
+        for name in ("cpu_s", "wall_s"):
+            before, after = ([turn[name] for turn in sides[side]] for side in ("before", "after"))
+            ratios = [new / old for old, new in zip(before, after, strict=True)]
+            cells += [f"{statistics.median(values):.1f}" for values in (before, after)]
+            cells.append(
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            )
+        lines.append("| " + " | ".join([*cells, str(len(sides["before"]))]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _epochs(count: int) -> str:

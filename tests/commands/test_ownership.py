@@ -54,6 +54,12 @@ CASES = (
         LOG,
     ),
     Case(
+        "data_prep.infer",
+        "--output={out}/columns.yaml",
+        ("columns.yaml",),
+        "--input={world}/table.csv --user_column=user --item_column=item",
+    ),
+    Case(
         "data_prep.make_events",
         "--output={out}/events.jsonl",
         ("events.jsonl", "events.jsonl.quarantine.csv.gz"),
@@ -173,7 +179,7 @@ ELSEWHERE = {
 # Flags that are read, of all commands but those for which they are in a case.
 INPUTS = {
     *("data_dir", "model_dir", "model_dirs", "reference_dir", "index_dir", "export_dir"),
-    *("state_store", "groups_store"),  # of serve
+    *("state_store", "groups_store", "token_file", "model_config_file"),  # of serve
 }
 IDS = [f"{case.module} {case.flags.split('=')[0]}" for case in CASES]
 

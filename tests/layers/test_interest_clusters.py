@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgin_tf.layers import events as events_module
+from dgin_tf.layers import field_tables
 from dgin_tf.layers.dimension_reduction import DimensionReduction
 from dgin_tf.layers.embedding import FeatureEmbedding
 from dgin_tf.layers.events import embed_history
@@ -222,7 +222,7 @@ def test_a_step_looks_events_up_and_reduces_them_once(monkeypatch):
         lookups.append(table)
         return tf.gather(table, rows)
 
-    monkeypatch.setattr(events_module, "read_rows", read_rows)
+    monkeypatch.setattr(field_tables, "read_rows", read_rows)
     data, layer = Data(), InterestClusters(CountedReduction(2))
     _, losses = layer.encode_with_losses(data.history)
     assert set(losses) == {"reduction"}
