@@ -56,6 +56,8 @@ def main(_: object) -> None:
         )
     names = [f"{_NAME.value}.json", f"{_NAME.value}.md", "turns"]
     claim(output_dir, "a comparison of two versions", names)
+    if _CONFIGS.value and not _DATA_DIR.value:
+        raise ValueError("--configs are trained on --data_dir; give it, or --models alone.")
     commits = {"before": _commit(before), "after": _commit(_ROOT)}
     if _DATA_DIR.value:
         data_dir = pathlib.Path(_DATA_DIR.value).resolve()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from data_prep.readers import times as log_times
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
 from dgin_tf.models.base import CTRModel
 from dgin_tf.numeric_features import bucket_ids, encode_numbers
@@ -42,8 +43,8 @@ from dgin_tf.serving.export.vocabularies import Vocabularies
 from dgin_tf.training.evaluation import Evaluator
 from experiments.running.predictions import HISTORY_LENGTH, SCORE, probabilities
 
-TIME_UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}
-ISO = "iso"
+TIME_UNITS = (log_times.SECONDS, log_times.MILLISECONDS, log_times.MICROSECONDS)
+ISO = log_times.ISO
 _LATEST = 1 << 36  # seconds; beyond it (the year 4147) times are in another unit
 _CHUNK_RECORDS = 1024
 _WIDEST_ROW = 64
@@ -131,18 +132,16 @@ def seconds_of(times: pd.Series, unit: str) -> np.ndarray:
     Raises:
       ValueError: a time is missing or of another form, or all are of another unit.
     """
-    if unit == ISO:
-        seconds = pd.to_datetime(times, errors="coerce", utc=True, format="ISO8601")
-        is_good = seconds.notna().to_numpy()
-        values = seconds.astype("int64").to_numpy() // _nanoseconds(seconds)
-    else:
-        numbers = pd.to_numeric(times, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        is_good = np.isfinite(numbers)
-        values = np.floor(np.where(is_good, numbers, 0) / TIME_UNITS[unit]).astype(np.int64)
-    if not is_good.all():
-        row = int(np.flatnonzero(~is_good)[0])
+    cells = times
+    if unit != ISO:
+        cells = pd.Series(
+            pd.to_numeric(times, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        )
+    values, _, wrong = log_times.seconds_of(cells, unit)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
         raise ValueError(
-            f"expected times of unit {unit}; row {row + 1} has {times.iloc[row]!r}, and {(~is_good).sum():,} "
+            f"expected times of unit {unit}; row {row + 1} has {times.iloc[row]!r}, and {wrong.sum():,} "
             f"rows have none. Correct them, or give --time_unit={'|'.join((*TIME_UNITS, ISO))}."
         )
     if abs(np.median(values)) > _LATEST:
@@ -331,8 +330,3 @@ def _blank_user(schema: Schema) -> Arrays:
     for field in schema.with_role(USER):
         arrays[feature_name(USER, field)] = unknown_value(field)[np.newaxis]
     return arrays
-
-
-def _nanoseconds(times: pd.Series) -> int:
-    """Units of a time column in a second."""
-    return {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[times.dt.unit]

@@ -12,6 +12,7 @@ from data_prep.pipeline import prepare, work_folder
 from data_prep.preparation import Preparation
 from data_prep.protocol import Limits, make_protocol
 from data_prep.readers.table import TableReader
+from dgin_tf.models import registry
 
 FILE = """
     item_table: items.csv
@@ -67,6 +68,16 @@ def run(
     preparation = dataclasses.replace(preparation, vocabulary=VocabularyOptions(str(earlier)))
     path = folder / output
     return prepare(preparation, path, LocalEngine(work_folder(path), workers, progress=False))
+
+
+def random_din(data):
+    """A DIN on prepared data, with weights that are large enough for scores to differ."""
+    model = registry.make_model("din", data.schema)
+    model.build()
+    random = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(random.normal(0, 0.3, variable.shape))
+    return model
 
 
 def names_of(folder, vocabulary, output="prepared"):

@@ -5,9 +5,8 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.models import registry
 from experiments.running.own_tables import ColumnNames, read_table, score_table, seconds_of
-from tests.data_prep.column_logs import names_of, run, write_log
+from tests.data_prep.column_logs import names_of, random_din, run, write_log
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +16,7 @@ def scored(tmp_path_factory):
     log = write_log(folder)["log"].set_index("timestamp")
     run(folder)
     data = PreparedData(folder / "prepared")
-    model = registry.make_model("din", data.schema)
-    model.build()
-    random = np.random.default_rng(0)
-    for variable in model.trainable_variables:
-        variable.assign(random.normal(0, 0.3, variable.shape))
+    model = random_din(data)
     batch = next(iter(data.evaluation("test", BatchOptions(512, 400))))
     real = batch["cand_mask"].numpy()
     times = batch["cand_timestamp"].numpy()[real]

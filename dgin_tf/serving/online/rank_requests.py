@@ -86,8 +86,8 @@ def read_rank_request(body: bytes, limits: Limits = Limits()) -> RankRequest:  #
     """Reads the body of a rank request.
 
     Beside `candidates` it has `user_id` or `history`. It may have `user` and `context`, values of the
-    fields of user and request that the model reads and of fields that are the same for all candidates; `before` and `ties`,
-    see `Ranker.rank`; `raw_ids`, true where all ids are those of the log; `version` or `label` of the
+    fields of user and request that the model reads and of fields that are the same for all candidates;
+    `before` and `ties`, see `Ranker.rank`; `raw_ids`, true where all ids are those of the log; `version` or `label` of the
     model; and `top_n`.
 
     Raises:

@@ -125,8 +125,8 @@ class Ranker:
             `max_history` events count.
           candidates: dense ids. An item id of 0 is no candidate, and has the probability 0.
           context: one value of each field of the user and of the request that the model reads, and of each
-            field that is the same for all candidates, such as the request's `timestamp`. The user's id is one of them where `user` is
-            a history.
+            field that is the same for all candidates, such as the request's `timestamp`. The user's id is
+            one of them where `user` is a history.
           before, ties: by a user's id, only events before this second count, and the first `ties` of it.
 
         Raises:

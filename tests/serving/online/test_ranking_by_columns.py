@@ -5,11 +5,10 @@ import pytest
 import tensorflow as tf
 
 from dgin_tf.inputs.pipeline import BatchOptions, PreparedData
-from dgin_tf.models import registry
 from dgin_tf.serving.export.bundle import Release, export_bundle
 from dgin_tf.serving.online.rank_requests import read_rank_request
 from dgin_tf.serving.online.ranker import Ranker, RawRanker
-from tests.data_prep.column_logs import names_of, run, write_log
+from tests.data_prep.column_logs import names_of, random_din, run, write_log
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +18,7 @@ def exported(tmp_path_factory):
     tables = write_log(folder)
     run(folder)
     data = PreparedData(folder / "prepared")
-    model = registry.make_model("din", data.schema)
-    model.build()
-    random = np.random.default_rng(0)
-    for variable in model.trainable_variables:
-        variable.assign(random.normal(0, 0.3, variable.shape))
+    model = random_din(data)
     export_bundle(model, Release("din", data.data_dir, 25), folder / "exports")
     return folder, tables["log"], data, model, Ranker(folder / "exports")
 
