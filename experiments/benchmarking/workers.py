@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -65,17 +66,29 @@ class Worker:
         # The output of a failing process closes before its traceback is in the log.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=60)
-        raise WorkerFailedError(f"{self.case.name}: {_last_error(self.log)}")
+        reason = _last_error(self.log)
+        if self._process.returncode == -signal.SIGKILL:
+            reason = (
+                "it was killed, as the kernel does where memory is short; measure fewer cases at a time, or "
+                "smaller ones"
+            )
+        raise WorkerFailedError(f"{self.case.name}: {reason}")
 
     def turn(self) -> dict[str, Any]:
-        """Has the process measure once; returns its figures."""
-        self._requests.write("turn\n")
-        self._requests.flush()
+        """Has the process measure once; returns its figures.
+
+        Raises:
+          WorkerFailedError: the process has ended.
+        """
+        with contextlib.suppress(BrokenPipeError):  # `read` says how it ended
+            self._requests.write("turn\n")
+            self._requests.flush()
         return self.read()
 
     def finish(self) -> dict[str, Any]:
         """Ends the process; returns its last figures."""
-        self._requests.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._requests.close()
         return self.read()
 
     def stop(self) -> None:

@@ -126,6 +126,16 @@ def test_a_failing_process_leaves_its_error_in_its_row(tmp_path):
     assert "rate" not in entry
 
 
+def test_a_worker_that_was_killed_between_turns_is_named(tmp_path):
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    worker = workers.Worker(Case("large", "step", "din"), command, tmp_path / "log")
+    worker._process.kill()
+    worker._process.wait()
+    with pytest.raises(workers.WorkerFailedError, match="large: it was killed"):
+        worker.turn()
+    worker.stop()
+
+
 def test_batches_are_full_and_balanced_and_depend_on_the_seed_alone():
     batches, again = (draw_batches(TINY, 2, 4, 3, negatives=True) for _ in range(2))
     assert batches["hist_mask"].all()
